@@ -1,0 +1,1 @@
+"""The way in: configuration, errors, output, steps, and the task decorator."""

@@ -1,0 +1,57 @@
+// Package verdict is the one form in which a verdict leaves the gate: on the
+// socket, in the log, and on the command line.
+package verdict
+
+import (
+	"time"
+
+	"countersign/gate/internal/code"
+)
+
+// Version of the JSON form.
+const Version = "countersign.verdict/v1"
+
+// Layer names where a verdict was enforced.
+type Layer string
+
+// The layers that the gate serves.
+const (
+	Pull   Layer = "pull"
+	Create Layer = "create"
+	Audit  Layer = "audit"
+	Verify Layer = "verify" // asked for on the command line, enforced nowhere
+)
+
+// Verdict is allow or refuse, with one reason code, for one image digest under
+// one policy.
+type Verdict struct {
+	Version    string    `json:"version"`
+	Time       time.Time `json:"time"`
+	Layer      Layer     `json:"layer"`
+	Allow      bool      `json:"allow"`
+	Code       code.Code `json:"code"`
+	Image      string    `json:"image"`                // the name as the user wrote it
+	Repository string    `json:"repository,omitempty"` // normalised, "" for names without a scope
+	Index      string    `json:"index,omitempty"`      // digests of what runs
+	Manifest   string    `json:"manifest,omitempty"`
+	Config     string    `json:"config,omitempty"`
+	Scope      string    `json:"scope,omitempty"`  // the scope that matched
+	Root       string    `json:"root,omitempty"`   // the root(s) of trust that were satisfied, comma-separated
+	Format     string    `json:"format,omitempty"` // the signature format(s) that satisfied, comma-separated
+	Container  string    `json:"container,omitempty"`
+	Pod        string    `json:"pod,omitempty"` // namespace/name
+	Message    string    `json:"message"`       // the sentence for a user
+	Details    []string  `json:"details,omitempty"`
+	Source     string    `json:"source,omitempty"` // where the outcome came from: memory, store, registry, policy
+	Policy     string    `json:"policy,omitempty"` // sha256 of the policy file
+	Millis     float64   `json:"ms"`
+	Steps      []Step    `json:"steps,omitempty"` // only where a person asked: verify, explain
+}
+
+// Step is one thing the gate looked at, and what came of it.
+type Step struct {
+	Name    string  `json:"name"`
+	Outcome string  `json:"outcome"`
+	OK      bool    `json:"ok"`
+	Millis  float64 `json:"ms"`
+}
