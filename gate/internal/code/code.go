@@ -2,6 +2,8 @@
 // the same, is shared/reason-codes.json; a test compares the two.
 package code
 
+import "slices"
+
 // Code is why a verdict came out as it did.
 type Code string
 
@@ -46,6 +48,11 @@ var All = []Code{
 	Expired, NoTrustedTime, OtherImage, Revoked, NoRecord, NotWhatRuns, NoEvidenceOffline,
 	RegistryError, RegistryAuth, BadReference, Malformed, UnsupportedRuntime, GateDown, Timeout,
 	RuntimeUnreachable, PolicyInvalid,
+}
+
+// Known says whether the code is on the list.
+func Known(c Code) bool {
+	return slices.Contains(All, c)
 }
 
 // Allows says whether a verdict with this code lets the image run.
