@@ -1,0 +1,97 @@
+package evidence
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+
+	"countersign/gate/internal/code"
+)
+
+// Set is all that is known about one (repository, digest): nothing in it is
+// trusted until a root of trust has verified it.
+type Set struct {
+	Repository string
+	Digest     string // sha256:<hex> of Manifest
+
+	Manifest    []byte // raw manifest or index, checked against Digest; nil where it is not known
+	Attachments []Attachment
+	Bundles     []Bundle
+
+	// Problems tell what was found and could not be used: it never hides what
+	// could.
+	Problems []*code.Refusal
+}
+
+// Attachment is one signature in cosign's "simple signing" format.
+type Attachment struct {
+	MediaType   string
+	Payload     []byte
+	Annotations map[string]string
+}
+
+// Bundle is one Sigstore bundle, as the JSON that it came in.
+type Bundle struct {
+	JSON []byte
+}
+
+// ID names an attachment by the sha256 (hex) of its stored form.
+func (a Attachment) ID() string { return sum(a.blob()) }
+
+// ID names a bundle by the sha256 (hex) of its bytes.
+func (b Bundle) ID() string { return sum(b.JSON) }
+
+// Empty says that the set has no signature in any format.
+func (s Set) Empty() bool { return len(s.Attachments) == 0 && len(s.Bundles) == 0 }
+
+// Merge adds what other has and s has not.
+func (s Set) Merge(other Set) Set {
+	if s.Manifest == nil {
+		s.Manifest = other.Manifest
+	}
+	s.Attachments = union(s.Attachments, other.Attachments)
+	s.Bundles = union(s.Bundles, other.Bundles)
+	s.Problems = slices.Concat(s.Problems, other.Problems)
+	return s
+}
+
+// HashOf identifies the signatures of sets (not their order, nor the problems
+// met): sha256:<hex>. Verdicts remembered under it end when evidence changes.
+func HashOf(sets ...Set) string {
+	var lines []string
+	for _, s := range sets {
+		for _, a := range s.Attachments {
+			lines = append(lines, fmt.Sprintf("%s@%s attachment %s\n", s.Repository, s.Digest, a.ID()))
+		}
+		for _, b := range s.Bundles {
+			lines = append(lines, fmt.Sprintf("%s@%s bundle %s\n", s.Repository, s.Digest, b.ID()))
+		}
+	}
+	slices.Sort(lines)
+	h := sha256.New()
+	for _, line := range slices.Compact(lines) {
+		h.Write([]byte(line))
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil))
+}
+
+func union[T interface{ ID() string }](have, more []T) []T {
+	seen := make(map[string]bool, len(have))
+	for _, item := range have {
+		seen[item.ID()] = true
+	}
+	out := slices.Clip(have)
+	for _, item := range more {
+		if !seen[item.ID()] {
+			seen[item.ID()] = true
+			out = append(out, item)
+		}
+	}
+	return out
+}
+
+func sum(data []byte) string {
+	digest := sha256.Sum256(data)
+	return hex.EncodeToString(digest[:])
+}

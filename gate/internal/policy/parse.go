@@ -1,0 +1,207 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json/v2"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"countersign/gate/internal/reference"
+)
+
+// document is the rendered policy as it stands in the file.
+type document struct {
+	Version string              `json:"version"`
+	Roots   map[string]rootJSON `json:"roots"`
+	Scopes  map[string]ruleJSON `json:"scopes"`
+	Pinned  []string            `json:"pinned"`
+	Revoked revokedJSON         `json:"revoked"`
+}
+
+type rootJSON struct {
+	PublicKey *publicKeyJSON `json:"publicKey"`
+}
+
+type publicKeyJSON struct {
+	Keys []string `json:"keys"`
+}
+
+type ruleJSON struct {
+	AnyOf  []string `json:"anyOf"`
+	AllOf  []string `json:"allOf"`
+	Accept *bool    `json:"accept"`
+	Reject *bool    `json:"reject"`
+}
+
+type revokedJSON struct {
+	Keys         []string `json:"keys"`
+	Certificates []string `json:"certificates"`
+	Digests      []string `json:"digests"`
+}
+
+const rerender = "correct policy.yaml and render it again, with the same version of countersign as this gate"
+
+// Parse checks a rendered policy. Unknown and repeated members, unknown versions
+// and kinds, unusable keys, and scopes that are not normalised make it invalid.
+// It returns a *code.Refusal with POLICY_INVALID.
+func Parse(data []byte) (*Policy, error) {
+	if len(data) > maxSize {
+		return nil, invalid(fmt.Sprintf("more than %d bytes", maxSize), "a policy within the bound", rerender)
+	}
+	var doc document
+	// json/v2 matches names with their case and refuses a repeated one: no other
+	// reader of the same bytes can have seen another policy.
+	if err := json.Unmarshal(data, &doc, json.RejectUnknownMembers(true)); err != nil {
+		return nil, invalid(clean(err), "a document of version "+Version, rerender)
+	}
+	if doc.Version != Version {
+		return nil, invalid(fmt.Sprintf("version %q", doc.Version), fmt.Sprintf("%q", Version), rerender)
+	}
+	p := &Policy{Hash: hash(data)}
+	for _, step := range []func(*Policy, *document) error{readRoots, readScopes, readPins, readRevoked} {
+		if err := step(p, &doc); err != nil {
+			return nil, err
+		}
+	}
+	p.TrustHash = p.trustHash()
+	return p, nil
+}
+
+func readRoots(p *Policy, doc *document) error {
+	p.roots = make(map[string]Root, len(doc.Roots))
+	for _, name := range slices.Sorted(maps.Keys(doc.Roots)) {
+		if !validRootName(name) {
+			return invalid(fmt.Sprintf("roots: name %q", name), "letters, digits, '.', '_' and '-'", rerender)
+		}
+		root, err := readRoot(name, doc.Roots[name])
+		if err != nil {
+			return err
+		}
+		p.roots[name] = root
+	}
+	return nil
+}
+
+// readRoot reads one root of trust; another kind is another case here.
+func readRoot(name string, root rootJSON) (Root, error) {
+	switch {
+	case root.PublicKey != nil:
+		keys, err := readKeys("roots."+name+".publicKey", root.PublicKey.Keys)
+		return Root{Name: name, PublicKey: &PublicKey{Keys: keys}}, err
+	default:
+		return Root{}, invalid("roots."+name+": no kind of root", "publicKey", rerender)
+	}
+}
+
+func readScopes(p *Policy, doc *document) error {
+	p.scopes = make(map[string]Rule, len(doc.Scopes))
+	for _, scope := range slices.Sorted(maps.Keys(doc.Scopes)) {
+		if err := reference.CheckScope(scope); err != nil {
+			return invalid(fmt.Sprintf("scopes: %q: %v", scope, err),
+				"a normalised registry, namespace or repository, without tag, digest or wildcard", rerender)
+		}
+		rule, err := readRule(scope, doc.Scopes[scope], p.roots)
+		if err != nil {
+			return err
+		}
+		p.scopes[scope] = rule
+	}
+	return nil
+}
+
+func readRule(scope string, r ruleJSON, roots map[string]Root) (Rule, error) {
+	var rules []Rule
+	if r.AnyOf != nil {
+		rules = append(rules, Rule{AnyOf, r.AnyOf})
+	}
+	if r.AllOf != nil {
+		rules = append(rules, Rule{AllOf, r.AllOf})
+	}
+	if r.Accept != nil && *r.Accept {
+		rules = append(rules, Rule{Kind: Accept})
+	}
+	if r.Reject != nil && *r.Reject {
+		rules = append(rules, Rule{Kind: Reject})
+	}
+	given := 0
+	for _, set := range []bool{r.AnyOf != nil, r.AllOf != nil, r.Accept != nil, r.Reject != nil} {
+		if set {
+			given++
+		}
+	}
+	if len(rules) != 1 || given != 1 {
+		return Rule{}, invalid(fmt.Sprintf("scopes.%q: no single rule", scope),
+			`one of "anyOf", "allOf", "accept": true, "reject": true`, rerender)
+	}
+	return rules[0], checkRootNames(scope, rules[0], roots)
+}
+
+func checkRootNames(scope string, rule Rule, roots map[string]Root) error {
+	if rule.Kind != AnyOf && rule.Kind != AllOf {
+		return nil
+	}
+	if len(rule.Roots) == 0 {
+		return invalid(fmt.Sprintf("scopes.%q.%s: empty", scope, rule.Kind), "at least one root", rerender)
+	}
+	seen := map[string]bool{}
+	for _, name := range rule.Roots {
+		if _, ok := roots[name]; !ok || seen[name] {
+			return invalid(fmt.Sprintf("scopes.%q.%s: %q", scope, rule.Kind, name), "names from roots, each once", rerender)
+		}
+		seen[name] = true
+	}
+	return nil
+}
+
+func readPins(p *Policy, doc *document) error {
+	p.pinned = make(map[string]string, len(doc.Pinned))
+	for i, pin := range doc.Pinned {
+		name, err := reference.Normalise(pin)
+		if err != nil || name.Digest == "" || name.String() != pin {
+			return invalid(fmt.Sprintf("pinned[%d]: %q", i, pin), "registry/path@sha256:<hex>, normalised", rerender)
+		}
+		p.pinned[name.Digest] = pin
+	}
+	return nil
+}
+
+func readRevoked(p *Policy, doc *document) error {
+	var err error
+	if p.revokedKeys, err = digestSet("revoked.keys", doc.Revoked.Keys); err != nil {
+		return err
+	}
+	if p.revokedCertificates, err = digestSet("revoked.certificates", doc.Revoked.Certificates); err != nil {
+		return err
+	}
+	p.revokedDigests, err = digestSet("revoked.digests", doc.Revoked.Digests)
+	return err
+}
+
+func digestSet(where string, digests []string) (map[string]bool, error) {
+	set := make(map[string]bool, len(digests))
+	for i, digest := range digests {
+		if err := reference.CheckDigest(digest); err != nil {
+			return nil, invalid(fmt.Sprintf("%s[%d]: %v", where, i, err), "sha256:<64 hex digits>", rerender)
+		}
+		set[digest] = true
+	}
+	return set, nil
+}
+
+func validRootName(name string) bool {
+	return name != "" && len(name) <= 128 && strings.Trim(name,
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
+}
+
+func hash(data []byte) string {
+	sum := sha256.Sum256(data)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// clean drops the names of Go's own types from a JSON error.
+func clean(err error) string {
+	return strings.Join(strings.Fields(strings.ReplaceAll(err.Error(), "into Go ", "into ")), " ")
+}

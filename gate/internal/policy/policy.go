@@ -1,0 +1,169 @@
+// Package policy reads the policy that countersign renders for the gate: one
+// self-contained JSON document, keys inline. It is read strictly: a document
+// that says anything this version does not know is no policy at all.
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"countersign/gate/internal/code"
+)
+
+// Version is the only version of the document that this gate reads.
+const Version = "countersign.policy/v1"
+
+// maxSize bounds the document, in bytes.
+const maxSize = 4 << 20
+
+// Policy is a checked policy. It is never changed after Parse, so any number of
+// goroutines may share it.
+type Policy struct {
+	Hash      string // sha256:<hex> of the file's bytes
+	TrustHash string // sha256:<hex> of keys and revocations alone
+
+	roots               map[string]Root
+	scopes              map[string]Rule
+	pinned              map[string]string // digest -> the pin as written
+	revokedKeys         map[string]bool
+	revokedDigests      map[string]bool
+	revokedCertificates map[string]bool
+}
+
+// Kind says what a rule asks for.
+type Kind string
+
+// The kinds of rules.
+const (
+	AnyOf  Kind = "anyOf"
+	AllOf  Kind = "allOf"
+	Accept Kind = "accept"
+	Reject Kind = "reject"
+)
+
+// Rule is what a scope asks for: signatures that satisfy any or all of Roots,
+// or nothing (accept), or the impossible (reject).
+type Rule struct {
+	Kind  Kind
+	Roots []string // names, in the order of the policy; empty for accept and reject
+}
+
+// String gives the rule as one word, fit for a cache key: anyOf(a,b), reject.
+func (r Rule) String() string {
+	if len(r.Roots) == 0 {
+		return string(r.Kind)
+	}
+	return string(r.Kind) + "(" + strings.Join(r.Roots, ",") + ")"
+}
+
+// Root is a root of trust. Exactly one of its kinds is set.
+type Root struct {
+	Name      string
+	PublicKey *PublicKey
+}
+
+// PublicKey is a root of trust in which any of the keys is good.
+type PublicKey struct {
+	Keys []Key
+}
+
+// Load reads and checks the policy file at path. It returns a *code.Refusal
+// with POLICY_INVALID.
+func Load(path string) (*Policy, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, invalid(err.Error(), "a readable policy file", "render the policy to this node again")
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, maxSize+1))
+	if err != nil {
+		return nil, invalid(fmt.Sprintf("%s: %v", path, err), "a readable policy file", "render the policy to this node again")
+	}
+	p, err := Parse(data)
+	if refusal, ok := err.(*code.Refusal); ok {
+		refusal.Found = path + ": " + refusal.Found
+	}
+	return p, err
+}
+
+// Match finds the rule for a normalised repository: of the scopes that are the
+// repository, a parent path of it, or its registry, the longest. Boundaries are
+// those of path components, so a/b is no scope of a/bc.
+func (p *Policy) Match(repository string) (scope string, rule Rule, ok bool) {
+	for candidate := repository; candidate != ""; {
+		if rule, ok := p.scopes[candidate]; ok {
+			return candidate, rule, true
+		}
+		cut := strings.LastIndexByte(candidate, '/')
+		if cut < 0 {
+			break
+		}
+		candidate = candidate[:cut]
+	}
+	return "", Rule{}, false
+}
+
+// Scopes lists the scopes of the policy, sorted.
+func (p *Policy) Scopes() []string {
+	return slices.Sorted(maps.Keys(p.scopes))
+}
+
+// Root gives the root of trust of that name.
+func (p *Policy) Root(name string) (Root, bool) {
+	root, ok := p.roots[name]
+	return root, ok
+}
+
+// Pinned gives the first pin that names one of digests. Content is content: the
+// repository of a pin is for people.
+func (p *Policy) Pinned(digests ...string) (pin string, ok bool) {
+	for _, digest := range digests {
+		if pin, ok := p.pinned[digest]; ok {
+			return pin, true
+		}
+	}
+	return "", false
+}
+
+// RevokedDigest gives the first of digests that is revoked.
+func (p *Policy) RevokedDigest(digests ...string) (digest string, ok bool) {
+	for _, digest := range digests {
+		if p.revokedDigests[digest] {
+			return digest, true
+		}
+	}
+	return "", false
+}
+
+// RevokedKey says whether the key with that fingerprint is revoked.
+func (p *Policy) RevokedKey(fingerprint string) bool {
+	return p.revokedKeys[fingerprint]
+}
+
+// trustHash covers all that decides whether a signature is trusted.
+func (p *Policy) trustHash() string {
+	h := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(p.roots)) {
+		fmt.Fprintf(h, "root %q\n", name)
+		for _, key := range p.roots[name].PublicKey.Keys {
+			fmt.Fprintf(h, "key %s\n", key.Fingerprint)
+		}
+	}
+	for _, set := range []map[string]bool{p.revokedKeys, p.revokedCertificates, p.revokedDigests} {
+		for _, entry := range slices.Sorted(maps.Keys(set)) {
+			fmt.Fprintf(h, "revoked %s\n", entry)
+		}
+		fmt.Fprintln(h)
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil))
+}
+
+func invalid(found, expected, do string) *code.Refusal {
+	return code.Refuse(code.PolicyInvalid, found, expected, do)
+}
