@@ -1,0 +1,129 @@
+"""What a user can set: invoke.yaml, ``INVOKE_*`` and ``--on``, read into one typed value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from console.errors import UsageError
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The repository: relative paths in the configuration count from here."""
+
+
+def default_cache() -> Path:
+    """Return the folder for built programs: ``$XDG_CACHE_HOME`` or ``~/.cache``, plus our name."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "countersign"
+
+
+@dataclass(frozen=True)
+class RegistrySettings:
+    """How registries are reached.
+
+    Attributes:
+        docker_config: a Docker ``config.json`` with credentials; None means none are used.
+        allow_http: plain HTTP to hosts beyond loopback.
+    """
+
+    docker_config: Path | None = None
+    allow_http: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The whole configuration of one task.
+
+    Attributes:
+        node: the place: ``auto``, ``host``, ``kind``, ``vagrant`` or ``ssh://user@host``.
+        state: everything that set-up makes on this host lies in this folder.
+        cache: built programs and images, shared by all checkouts of one user.
+        policy: the policy that nodes are given.
+        keys: generated keys.
+        registry: how registries are reached.
+        offline: never use the network to fetch tools.
+    """
+
+    node: str = "auto"
+    state: Path = ROOT / ".state"
+    cache: Path = field(default_factory=default_cache)
+    policy: Path = ROOT / "shared" / "policy.yaml"
+    keys: Path = ROOT / "shared" / "keys"
+    registry: RegistrySettings = RegistrySettings()
+    offline: bool = False
+
+
+def settings_from(context: Any, on: str | None = None) -> Settings:
+    """Return the settings of an Invoke context.
+
+    Args:
+        context: an ``invoke.Context`` (or ``MockContext``); keys it lacks have their defaults.
+        on: the task's own ``--on``; it wins over every other way to name the place.
+
+    The place is ``on``, else the configured ``node``, and while that is ``auto`` the place
+    that the last set-up recorded.
+
+    Raises:
+        UsageError: a value that cannot be read.
+    """
+    given: Mapping[str, Any] = context.config
+    registry: Mapping[str, Any] = given.get("registry") or {}
+    default = Settings()
+    state = _path(given, "state", default.state)
+    node = str(on or given.get("node") or default.node)
+    return Settings(
+        node=recorded_place(state) or node if node == "auto" else node,
+        state=state,
+        cache=_path(given, "cache", default.cache),
+        policy=_path(given, "policy", default.policy),
+        keys=_path(given, "keys", default.keys),
+        registry=RegistrySettings(
+            docker_config=_path(registry, "docker_config", None),
+            allow_http=_switch(registry, "allow_http"),
+        ),
+        offline=_switch(given, "offline"),
+    )
+
+
+def recorded_place(state: Path) -> str:
+    """Return the place that set-up recorded in this state folder, or an empty text."""
+    try:
+        return (state / "place").read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+
+
+def record_place(state: Path, place: str) -> None:
+    """Make ``place`` the one that later tasks use; an empty text forgets it."""
+    if not place:
+        (state / "place").unlink(missing_ok=True)
+        return
+    state.mkdir(parents=True, exist_ok=True)
+    (state / "place").write_text(f"{place}\n", encoding="utf-8")
+
+
+def _path(given: Mapping[str, Any], key: str, default: Any) -> Any:
+    """Return the absolute path under ``key``, or the default when it is unset or empty."""
+    value = given.get(key)
+    if value in (None, ""):
+        return default
+    try:
+        return ROOT / Path(str(value)).expanduser()
+    except RuntimeError as error:
+        raise UsageError(str(error), where=f"{key}: {value}", do="give an absolute path") from None
+
+
+def _switch(given: Mapping[str, Any], key: str) -> bool:
+    """Return a yes/no value; Invoke itself would read ``INVOKE_X=false`` as true."""
+    value = given.get(key)
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    text = str(value).strip().lower()
+    if text in {"1", "yes", "true", "on"}:
+        return True
+    if text in {"", "0", "no", "false", "off"}:
+        return False
+    raise UsageError(f"got {value!r}", where=key, expected="yes or no")

@@ -1,0 +1,22 @@
+"""The namespaces of ``./inv``: each room's ``commands.py`` is one; this file only assembles them."""
+
+from importlib import import_module
+from pathlib import Path
+
+from invoke.collection import Collection
+
+ROOMS = {  # namespace -> module; those of later rooms are listed when they come
+    "containerd": "containerd.commands",
+    "signing": "signing.commands",
+    "policy": "policy.commands",
+    "tools": "tools.commands",
+    "bench": "bench.commands",
+    "all": "cases.commands",
+}
+
+ns = Collection()
+for name, module in ROOMS.items():
+    if (Path(__file__).parent / f"{module.replace('.', '/')}.py").is_file():
+        ns.add_collection(Collection.from_module(import_module(module), name=name))
+if (Path(__file__).parent / "tests" / "commands.py").is_file():
+    ns.add_task(import_module("tests.commands").test)

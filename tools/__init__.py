@@ -1,0 +1,1 @@
+"""How an outside program is had: pinned versions, resolver."""
