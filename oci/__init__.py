@@ -1,0 +1,1 @@
+"""Images and registries: references, descriptors, and a bounded client of the OCI distribution API."""

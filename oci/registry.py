@@ -1,0 +1,246 @@
+"""A client of the OCI distribution API 1.1: bounded, with typed errors, through containerd's hosts.toml.
+
+Content asked for by digest is checked against it; nothing is read beyond its bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import urljoin, urlsplit
+
+from oci import credentials, descriptor, hosts, layout, referrers
+from oci import digest as digests
+from oci.descriptor import MANIFEST_LIMIT, Descriptor
+from oci.errors import BadConfig, Malformed, NotFound, RegistryError, Tampered
+from oci.hosts import Host
+from oci.reference import Reference
+
+if TYPE_CHECKING:
+    from oci.transport import Answer, Body, Transport
+
+_ACCEPT = ", ".join(
+    (descriptor.OCI_MANIFEST, descriptor.OCI_INDEX, descriptor.DOCKER_MANIFEST, descriptor.DOCKER_INDEX)
+)
+_ERROR_LIMIT = 1 << 20  # bytes of an answer that should have no body
+
+
+class Registry:
+    """Access to all registries, under one set of hosts and credentials.
+
+    Args:
+        hosts_dir: containerd's certs.d folder, or None for the registries' own names.
+        docker_config: a Docker config.json, or None for anonymous access.
+        allow_http: allow plain HTTP beyond loopback.
+
+    Names are repositories with their registry ("registry.example/app"). Every method raises ``RegistryError`` or
+    one of its kinds if the registry fails, and ``BadConfig`` if hosts.toml or the Docker config cannot be used.
+    """
+
+    def __init__(
+        self, hosts_dir: Path | None = None, docker_config: Path | None = None, *, allow_http: bool = False
+    ) -> None:
+        self._hosts_dir = hosts_dir
+        self._docker_config = docker_config
+        self._allow_http = allow_http
+        self._hosts: dict[str, list[Host]] = {}
+        self._transport: Transport | None = None
+
+    def resolve(self, ref: Reference) -> Descriptor:
+        """Return what a reference points at now.
+
+        Raises:
+            NotFound: if there is no such image.
+        """
+        return self.manifest(ref.name, ref.digest or ref.tag or "")[1]
+
+    def manifest(self, name: str, reference: str) -> tuple[bytes, Descriptor]:
+        """Return the manifest or index under a tag or digest, with its descriptor.
+
+        Raises:
+            NotFound: if there is none.
+            Tampered: if the bytes are not those of the digest.
+            Malformed: over 4 MiB, no JSON object, or both manifest and index.
+        """
+        answer = self.get(name, f"manifests/{reference}", MANIFEST_LIMIT, {"Accept": _ACCEPT})
+        where = f"{name}{'@' if ':' in reference else ':'}{reference}"
+        claimed = reference if ":" in reference else answer.headers.get("Docker-Content-Digest", "")
+        if claimed and (not digests.valid(claimed) or not digests.matches(claimed, answer.body)):
+            raise Tampered(f"the bytes are {digests.of(answer.body)}", where=where, expected=claimed)
+        media_type = _media_type(answer, descriptor.read_object(answer.body, where), where)
+        return answer.body, Descriptor(media_type, claimed or digests.of(answer.body), len(answer.body))
+
+    def manifest_or_none(self, name: str, reference: str) -> tuple[bytes, Descriptor] | None:
+        """Return ``manifest``, or None if there is none."""
+        try:
+            return self.manifest(name, reference)
+        except NotFound:
+            return None
+
+    def put_manifest(self, name: str, reference: str, content: bytes, media_type: str) -> Descriptor:
+        """Store a manifest or index under a tag or its digest; return its descriptor."""
+        answer = self._write(name, "PUT", f"manifests/{reference}", content, {"Content-Type": media_type})
+        _expect(answer, f"{name}:{reference}", 200, 201, 202)
+        return descriptor.of(content, media_type)
+
+    def blob(self, name: str, digest: str, limit: int) -> bytes:
+        """Return a blob of at most ``limit`` bytes.
+
+        Raises:
+            NotFound: if there is none.
+            Tampered: if the bytes are not those of the digest.
+            Malformed: if it is larger.
+        """
+        answer = self.get(name, f"blobs/{digest}", limit)
+        if not digests.valid(digest) or not digests.matches(digest, answer.body):
+            raise Tampered(f"the bytes are {digests.of(answer.body)}", where=f"{name}@{digest}", expected=digest)
+        return answer.body
+
+    def put_blob(self, name: str, content: bytes, media_type: str = "application/octet-stream") -> Descriptor:
+        """Store a blob unless it is there; return its descriptor."""
+        what = descriptor.of(content, media_type)
+        self.put_stream(name, what, content)
+        return what
+
+    def put_stream(self, name: str, what: Descriptor, content: bytes | BinaryIO) -> None:
+        """Store a blob from memory or from a file unless it is there ("Pushing a blob monolithically")."""
+        host = self._host(name, "push")
+        path = name.partition("/")[2]
+        if self._send(host, "HEAD", path, f"blobs/{what.digest}").status == 200:
+            return
+        started = self._send(host, "POST", path, "blobs/uploads/")
+        _expect(started, name, 202)
+        url = urljoin(started.url, started.headers.get("Location", ""))
+        url += ("&" if urlsplit(url).query else "?") + f"digest={what.digest}"
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(what.size)}
+        _expect(self._send_url(host, "PUT", url, path, content, headers), f"{name}@{what.digest}", 201, 204)
+
+    def referrers(self, name: str, digest: str) -> list[Descriptor]:
+        """Return what refers to a digest, each with its manifest's own artifact type; see ``oci.referrers``."""
+        return referrers.listing(self, name, digest)
+
+    def add_referrer(self, name: str, content: bytes) -> Descriptor:
+        """Store a manifest that has a subject, so that ``referrers`` finds it; see ``oci.referrers``."""
+        return referrers.add(self, name, content)
+
+    def push_layout(self, name: str, folder: Path, tag: str) -> Descriptor:
+        """Store the image of an OCI layout, index and all, under a tag; see ``oci.layout``."""
+        return layout.push(self, name, folder, tag)
+
+    def get(
+        self,
+        name: str,
+        tail: str,
+        limit: int,
+        headers: Mapping[str, str] | None = None,
+        *,
+        missing: tuple[int, ...] = (),
+    ) -> Answer:
+        """GET ``tail`` below a repository, from the first server that has it.
+
+        Args:
+            name: the repository with its registry.
+            tail: the rest of the URL ("blobs/sha256:…").
+            limit: the most bytes to accept.
+            headers: more header fields.
+            missing: statuses that mean "there is none", beside 404.
+
+        Raises:
+            NotFound: if the last server, the registry itself, has none.
+        """
+        registry, _, path = name.partition("/")
+        failure: Exception = BadConfig("no server may be asked to pull", where=registry, do="see its hosts.toml")
+        for host in self._hosts_of(registry):
+            if not host.capabilities & {"pull", "resolve"}:
+                continue
+            try:
+                answer = self._send(host, "GET", path, tail, limit=limit, headers=headers)
+                if answer.status in {404, *missing}:
+                    raise NotFound(f"{host.netloc} has no {tail.replace('/', ' ')}", where=name)
+                _expect(answer, f"{name}/{tail}", 200)
+            except (RegistryError, NotFound) as err:
+                failure = err
+            else:
+                return answer
+        raise failure
+
+    def get_url(self, name: str, base: Answer, target: str, limit: int) -> Answer:
+        """GET a further page that an answer names, on the server that gave it."""
+        registry, _, path = name.partition("/")
+        url = urljoin(base.url, target)
+        for host in self._hosts_of(registry):
+            if url.startswith(host.url + "/"):
+                answer = self._send_url(host, "GET", url, path, None, {}, limit)
+                _expect(answer, name, 200)
+                return answer
+        raise RegistryError(f"names {url} as its next page", where=name, expected="a page on the same server")
+
+    def _write(self, name: str, method: str, tail: str, body: Body, headers: Mapping[str, str]) -> Answer:
+        host = self._host(name, "push")
+        return self._send(host, method, name.partition("/")[2], tail, body=body, headers=headers)
+
+    def _host(self, name: str, capability: str) -> Host:
+        registry = name.partition("/")[0]
+        for host in self._hosts_of(registry):
+            if capability in host.capabilities:
+                return host
+        raise BadConfig(f"no server may be asked to {capability}", where=registry, do="see its hosts.toml")
+
+    def _hosts_of(self, registry: str) -> list[Host]:
+        if registry not in self._hosts:
+            self._hosts[registry] = hosts.hosts_of(registry, self._hosts_dir, allow_http=self._allow_http)
+        return self._hosts[registry]
+
+    def _send(
+        self,
+        host: Host,
+        method: str,
+        path: str,
+        tail: str,
+        *,
+        body: Body = None,
+        headers: Mapping[str, str] | None = None,
+        limit: int = _ERROR_LIMIT,
+    ) -> Answer:
+        """Send a request below a repository; a server that is not the registry itself is told which it stands for."""
+        url = f"{host.url}/{path}/{tail}"
+        if host.netloc != host.registry and method in {"GET", "HEAD"}:
+            url += f"?ns={host.registry}"
+        return self._send_url(host, method, url, path, body, headers or {}, limit)
+
+    def _send_url(
+        self,
+        host: Host,
+        method: str,
+        url: str,
+        path: str,
+        body: Body,
+        headers: Mapping[str, str],
+        limit: int = _ERROR_LIMIT,
+    ) -> Answer:
+        if self._transport is None:
+            from oci.transport import Transport
+
+            self._transport = Transport(credentials.load(self._docker_config), allow_http=self._allow_http)
+        return self._transport.send(host, method, url, repository=path, limit=limit, headers=headers, body=body)
+
+
+def _expect(answer: Answer, where: str, *statuses: int) -> None:
+    """Raise unless the status is one of those."""
+    if answer.status not in statuses:
+        text = answer.body[:200].decode(errors="replace")
+        raise RegistryError(f"{answer.status} {text}", where=where, expected=" or ".join(map(str, statuses)))
+
+
+def _media_type(answer: Answer, document: Mapping[str, Any], where: str) -> str:
+    """Return a manifest's media type: its own, else the header's; both must agree with its shape."""
+    header = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+    own = document.get("mediaType", header)
+    known = descriptor.INDEX_TYPES | descriptor.MANIFEST_TYPES
+    if not isinstance(own, str) or (header in known and own != header):
+        raise Malformed(f"the media type is {own!r} in the manifest and {header!r} in the answer", where=where)
+    stray = {"layers", "config"} if own in descriptor.INDEX_TYPES else {"manifests"}
+    if stray & set(document):
+        raise Malformed(f"{own} with {', '.join(sorted(stray & set(document)))}", where=where)
+    return own

@@ -1,0 +1,259 @@
+"""Bounded HTTP to one registry server: TLS, authentication, redirects, deadlines.
+
+Written on urllib3 (what requests and oras stand on) because here every body has a bound, every request a deadline,
+every CA is added to the system's store instead of replacing it, and credentials go to no other host.
+Implements the 401 flows of "Docker Registry v2 authentication via central service" (bearer) and RFC 7617 (basic).
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.request import parse_http_list, parse_keqv_list
+
+import urllib3
+from urllib3.exceptions import HTTPError, SSLError
+
+from oci.credentials import Credentials
+from oci.errors import BadConfig, Malformed, RegistryAuth, RegistryError, RegistryUnreachable
+from oci.hosts import Host, is_loopback
+
+_TIMEOUT = urllib3.Timeout(connect=5, read=30)  # seconds
+_DEADLINE = 120  # seconds for one answer's body
+_CHUNK = 64 << 10
+_MAX_REDIRECTS = 5
+_TOKEN_LIMIT = 1 << 20
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+Body = bytes | BinaryIO | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One HTTP answer, read whole.
+
+    Attributes:
+        status: the status code.
+        headers: the header fields, looked up without case.
+        body: at most as many bytes as were allowed.
+        url: where it came from, after redirects.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+
+
+class Transport:
+    """Sends requests; keeps connections and tokens for as long as it lives.
+
+    Args:
+        credentials: whom to be.
+        allow_http: allow plain HTTP beyond loopback, for redirects and token servers too.
+    """
+
+    def __init__(self, credentials: Credentials, *, allow_http: bool) -> None:
+        self._credentials = credentials
+        self._allow_http = allow_http
+        self._pools: dict[tuple[str, tuple[Path, ...]], urllib3.PoolManager] = {}
+        self._authorization: dict[tuple[str, str], str] = {}
+
+    def send(
+        self,
+        host: Host,
+        method: str,
+        url: str,
+        *,
+        repository: str,
+        limit: int,
+        headers: Mapping[str, str] | None = None,
+        body: Body = None,
+    ) -> Answer:
+        """Send one request; answer a challenge once.
+
+        Args:
+            host: the server that is configured for the registry.
+            method: the HTTP method.
+            url: an absolute URL on it, or where it sent us (an upload's Location).
+            repository: what is accessed: tokens are kept for it.
+            limit: the most bytes to accept as the answer's body.
+            headers: more header fields.
+            body: bytes or a seekable file.
+
+        Raises:
+            RegistryUnreachable: no answer in time, or none at all.
+            RegistryAuth: 401 or 403 in the end.
+            Malformed: a body over ``limit``.
+            RegistryError: redirects without end or to where we must not go.
+        """
+        key = (host.netloc, repository)
+        answer = self._follow(host, method, url, self._authorization.get(key), headers or {}, body, limit)
+        if answer.status == 401:
+            self._authorization[key] = self._answer_challenge(host, answer, repository)
+            answer = self._follow(host, method, url, self._authorization[key], headers or {}, body, limit)
+        if answer.status in {401, 403}:
+            raise RegistryAuth(
+                f"{answer.status} for {method} {urlsplit(url).path}{_reason(answer)}",
+                where=host.netloc,
+                expected=f"credentials that may do so in {self._credentials.where}",
+            )
+        return answer
+
+    def _follow(
+        self,
+        host: Host,
+        method: str,
+        url: str,
+        authorization: str | None,
+        headers: Mapping[str, str],
+        body: Body,
+        limit: int,
+    ) -> Answer:
+        """Send, following redirects of GET and HEAD; other hosts get no Authorization."""
+        for _ in range(_MAX_REDIRECTS + 1):
+            sent = dict(headers)
+            if authorization and _same_origin(url, host):
+                sent["Authorization"] = authorization
+            answer = self._once(host, method, url, sent, body, limit)
+            if answer.status not in _REDIRECTS or method not in {"GET", "HEAD"}:
+                return answer
+            url = urljoin(url, answer.headers.get("Location", ""))
+            self._check_scheme(url, host)
+        raise RegistryError(f"more than {_MAX_REDIRECTS} redirects", where=host.netloc)
+
+    def _once(self, host: Host, method: str, url: str, headers: Mapping[str, str], body: Body, limit: int) -> Answer:
+        """Send one request and read its answer within the bounds."""
+        if body is not None and not isinstance(body, bytes):
+            body.seek(0)
+        pool = self._pool(url, host)
+        try:
+            response = pool.request(
+                method,
+                url,
+                headers=headers,
+                body=body,
+                timeout=_TIMEOUT,
+                retries=False,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+            )
+            try:
+                content = _read(response, limit, url)
+            except BaseException:
+                response.close()  # what is left unread must not be taken for the next answer
+                raise
+            response.release_conn()
+        except HTTPError as err:
+            raise _unreachable(err, host, url) from err
+        return Answer(response.status, response.headers, content, url)
+
+    def _pool(self, url: str, host: Host) -> urllib3.PoolManager:
+        """Return the connections for a URL's scheme, with the host's CAs."""
+        key = (urlsplit(url).scheme, host.ca)
+        if key not in self._pools:
+            context = _tls(host) if key[0] == "https" else None
+            self._pools[key] = urllib3.PoolManager(maxsize=4, ssl_context=context)
+        return self._pools[key]
+
+    def _check_scheme(self, url: str, host: Host) -> None:
+        split = urlsplit(url)
+        plain = split.scheme == "http" and (self._allow_http or is_loopback(split.netloc))
+        if split.scheme != "https" and not plain:
+            raise RegistryError(f"sends us to {url}", where=host.netloc, expected="https")
+
+    def _answer_challenge(self, host: Host, answer: Answer, repository: str) -> str:
+        """Return the Authorization value that a 401 asks for."""
+        scheme, fields = _challenge(answer, host)
+        basic = self._credentials.basic(host.netloc, host.registry)
+        if scheme == "bearer":
+            return "Bearer " + self._token(host, fields, repository, basic)
+        if basic is None:
+            raise RegistryAuth(
+                f"the registry wants a login and there is none for {host.registry}",
+                where=self._credentials.where,
+                do=f"log in to {host.registry} and set registry.docker_config",
+            )
+        return "Basic " + basic
+
+    def _token(self, host: Host, fields: Mapping[str, str], repository: str, basic: str | None) -> str:
+        """Fetch a bearer token from the realm that the challenge names."""
+        realm = fields.get("realm", "")
+        self._check_scheme(realm, host)
+        query = {"service": fields.get("service"), "scope": fields.get("scope") or f"repository:{repository}:pull"}
+        url = realm + ("&" if urlsplit(realm).query else "?") + urlencode({k: v for k, v in query.items() if v})
+        headers = {"Authorization": f"Basic {basic}"} if basic else {}
+        answer = self._once(host, "GET", url, headers, None, _TOKEN_LIMIT)
+        if answer.status != 200:
+            raise RegistryAuth(f"{answer.status} from the token server{_reason(answer)}", where=realm)
+        try:
+            document = json.loads(answer.body)
+            token = document.get("token") or document.get("access_token")
+        except (ValueError, AttributeError, RecursionError) as err:
+            raise RegistryError("the token server's answer is no JSON object", where=realm) from err
+        if not isinstance(token, str) or not token.isprintable():
+            raise RegistryError("the token server's answer has no token", where=realm)
+        return token
+
+
+def _tls(host: Host) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    for file in host.ca:
+        try:
+            context.load_verify_locations(cafile=file)
+        except (OSError, ssl.SSLError) as err:
+            raise BadConfig(f"cannot be used as a CA: {err}", where=str(file), expected="PEM certificates") from err
+    return context
+
+
+def _same_origin(url: str, host: Host) -> bool:
+    split = urlsplit(url)
+    return (split.scheme, split.netloc) == (host.scheme, host.netloc)
+
+
+def _read(response: urllib3.BaseHTTPResponse, limit: int, url: str) -> bytes:
+    """Read a body of at most ``limit`` bytes before the deadline."""
+    end = time.monotonic() + _DEADLINE
+    content = bytearray()
+    for chunk in response.stream(_CHUNK, decode_content=False):
+        content += chunk
+        if len(content) > limit:
+            raise Malformed(f"an answer of more than {limit} bytes", where=url)
+        if time.monotonic() > end:
+            raise RegistryUnreachable(f"no whole answer in {_DEADLINE} s", where=url)
+    return bytes(content)
+
+
+def _unreachable(err: HTTPError, host: Host, url: str) -> RegistryUnreachable:
+    cause = str(getattr(err, "reason", None) or err).rpartition("object at 0x")[2].partition(">: ")
+    text = cause[2] or str(err)
+    do = f"name its CA in hosts.toml of {host.registry}" if isinstance(err, SSLError) else ""
+    return RegistryUnreachable(text, where=urlsplit(url).netloc, do=do)
+
+
+def _challenge(answer: Answer, host: Host) -> tuple[str, dict[str, str]]:
+    """Return the scheme, in lower case, and the fields of WWW-Authenticate."""
+    scheme, _, rest = answer.headers.get("WWW-Authenticate", "").partition(" ")
+    try:
+        fields = parse_keqv_list(parse_http_list(rest))
+    except ValueError:
+        fields = {}
+    if scheme.lower() not in {"basic", "bearer"}:
+        raise RegistryAuth(f"401 with the challenge {scheme!r}", where=host.netloc, expected="Basic or Bearer")
+    return scheme.lower(), fields
+
+
+def _reason(answer: Answer) -> str:
+    """Return ": CODE: message" of the distribution specification's error body, or nothing."""
+    try:
+        first = json.loads(answer.body)["errors"][0]
+        return f": {first['code']}: {str(first.get('message', ''))[:200]}"
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        return ""
