@@ -1,0 +1,203 @@
+// Package config reads gate.json.
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// DefaultPath is where gate.json lies on a node.
+const DefaultPath = "/etc/countersign/gate.json"
+
+// Env names another place, for the image verifier: containerd starts it with no
+// arguments of ours.
+const Env = "COUNTERSIGN_CONFIG"
+
+// Config is gate.json. Unknown fields are refused.
+type Config struct {
+	Policy     string     `json:"policy"`  // the rendered policy
+	Socket     string     `json:"socket"`  // of the gate
+	Log        string     `json:"log"`     // verdicts, one JSON line each; "-" for stdout
+	Metrics    string     `json:"metrics"` // "unix:PATH", a loopback "ADDRESS:PORT", or "" for none
+	Evidence   Evidence   `json:"evidence"`
+	Containerd Containerd `json:"containerd"`
+	Registry   Registry   `json:"registry"`
+	Timeouts   Timeouts   `json:"timeouts"`
+}
+
+// Evidence says where signatures are kept on the node.
+type Evidence struct {
+	Dir        string `json:"dir"`
+	MaxBytes   int64  `json:"maxBytes"`
+	MaxEntries int    `json:"maxEntries"`
+}
+
+// Containerd says how the runtime is asked.
+type Containerd struct {
+	Address      string   `json:"address"`      // of its gRPC socket
+	Namespace    string   `json:"namespace"`    // CRI's: k8s.io
+	Snapshotters []string `json:"snapshotters"` // whose layers containerd unpacks itself
+}
+
+// Registry says how registries are reached.
+type Registry struct {
+	CertsDir     string `json:"certsDir"`     // certs.d with hosts.toml files
+	DockerConfig string `json:"dockerConfig"` // credentials, readable by root only
+}
+
+// Timeouts nest: runtime and registry < verdict < hook client (5 s) < the
+// hook's spec (10 s); pull < containerd's per_verifier_timeout.
+type Timeouts struct {
+	Runtime  Duration `json:"runtime"`  // one binding
+	Registry Duration `json:"registry"` // one look-up
+	Verdict  Duration `json:"verdict"`  // create, and what a person asks
+	Pull     Duration `json:"pull"`
+}
+
+// Duration is written as in "4.5s".
+type Duration time.Duration
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (d *Duration) UnmarshalJSON(text []byte) error {
+	var s string
+	if err := json.Unmarshal(text, &s); err != nil {
+		return errors.New(`a duration is written as in "4.5s"`)
+	}
+	parsed, err := time.ParseDuration(s)
+	if err != nil {
+		return err
+	}
+	*d = Duration(parsed)
+	return nil
+}
+
+// hookClient is the whole time that countersign-hook waits.
+const hookClient = 5 * time.Second
+
+const maxSize = 1 << 20
+
+// defaults holds what gate.json may leave out.
+func defaults() *Config {
+	return &Config{
+		Policy:     "/etc/countersign/policy.json",
+		Socket:     "/run/countersign/gate.sock",
+		Log:        "-",
+		Evidence:   Evidence{Dir: "/var/lib/countersign/evidence"},
+		Containerd: Containerd{Address: "/run/containerd/containerd.sock", Namespace: "k8s.io", Snapshotters: []string{"overlayfs", "native"}},
+		Registry:   Registry{CertsDir: "/etc/containerd/certs.d"},
+		Timeouts: Timeouts{
+			Runtime:  Duration(2 * time.Second),
+			Registry: Duration(3 * time.Second),
+			Verdict:  Duration(4500 * time.Millisecond),
+			Pull:     Duration(20 * time.Second),
+		},
+	}
+}
+
+// Load reads and checks a configuration file.
+func Load(path string) (*Config, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, maxSize))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	c, err := Parse(content)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Parse reads and checks a configuration.
+func Parse(content []byte) (*Config, error) {
+	c := defaults()
+	decoder := json.NewDecoder(bytes.NewReader(content))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(c); err != nil {
+		return nil, err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("more than one JSON document")
+	}
+	return c, c.check()
+}
+
+func (c *Config) check() error {
+	for _, p := range []struct {
+		key, path string
+		optional  bool
+	}{
+		{"policy", c.Policy, false},
+		{"socket", c.Socket, false},
+		{"evidence.dir", c.Evidence.Dir, false},
+		{"containerd.address", c.Containerd.Address, false},
+		{"registry.certsDir", c.Registry.CertsDir, true},
+		{"registry.dockerConfig", c.Registry.DockerConfig, true},
+		{"log", c.Log, c.Log == "-" || c.Log == ""},
+	} {
+		if !filepath.IsAbs(p.path) && !(p.optional && (p.path == "" || p.path == "-")) {
+			return fmt.Errorf("%s: %q is no absolute path", p.key, p.path)
+		}
+	}
+	if c.Containerd.Namespace == "" || len(c.Containerd.Snapshotters) == 0 {
+		return errors.New("containerd: namespace and snapshotters can't be empty")
+	}
+	if c.Evidence.MaxBytes < 0 || c.Evidence.MaxEntries < 0 {
+		return errors.New("evidence: maxBytes and maxEntries can't be negative")
+	}
+	if err := checkMetrics(c.Metrics); err != nil {
+		return err
+	}
+	return c.Timeouts.check()
+}
+
+func checkMetrics(address string) error {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		if !filepath.IsAbs(path) {
+			return fmt.Errorf("metrics: %q is no absolute path", path)
+		}
+		return nil
+	}
+	if address == "" {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+		return fmt.Errorf("metrics: %q is neither unix:PATH nor a loopback ADDRESS:PORT", address)
+	}
+	return nil
+}
+
+func (t Timeouts) check() error {
+	for _, d := range []struct {
+		key   string
+		value Duration
+	}{{"runtime", t.Runtime}, {"registry", t.Registry}, {"verdict", t.Verdict}, {"pull", t.Pull}} {
+		if d.value <= 0 {
+			return fmt.Errorf("timeouts.%s: must be over 0", d.key)
+		}
+	}
+	switch {
+	case t.Verdict >= Duration(hookClient):
+		return fmt.Errorf("timeouts.verdict: %s is not under the hook's own %s", time.Duration(t.Verdict), hookClient)
+	case t.Runtime >= t.Verdict:
+		return errors.New("timeouts.runtime: must be under timeouts.verdict")
+	case t.Registry >= t.Verdict:
+		return errors.New("timeouts.registry: must be under timeouts.verdict")
+	case t.Registry >= t.Pull:
+		return errors.New("timeouts.registry: must be under timeouts.pull")
+	}
+	return nil
+}

@@ -1,0 +1,50 @@
+package config
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseFillsInDefaults(t *testing.T) {
+	c, err := Parse([]byte(`{"policy": "/p.json", "timeouts": {"verdict": "4s"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Policy != "/p.json" || c.Timeouts.Verdict != Duration(4*time.Second) || c.Containerd.Namespace != "k8s.io" {
+		t.Errorf("got %+v", c)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for _, test := range []struct{ name, document, says string }{
+		{"an unknown field", `{"polcy": "/p"}`, "polcy"},
+		{"a way to fail open", `{"failOpen": true}`, "failOpen"},
+		{"a relative path", `{"policy": "p.json"}`, "policy"},
+		{"metrics on every address", `{"metrics": "0.0.0.0:9000"}`, "loopback"},
+		{"metrics on a name", `{"metrics": "localhost:9000"}`, "loopback"},
+		{"a relative metrics socket", `{"metrics": "unix:m.sock"}`, "absolute"},
+		{"no snapshotter", `{"containerd": {"snapshotters": []}}`, "snapshotters"},
+		{"a verdict that outlasts the hook", `{"timeouts": {"verdict": "5s"}}`, "verdict"},
+		{"a registry that outlasts the verdict", `{"timeouts": {"registry": "4.6s"}}`, "registry"},
+		{"a number as duration", `{"timeouts": {"pull": 20}}`, "4.5s"},
+		{"no time at all", `{"timeouts": {"pull": "0s"}}`, "pull"},
+		{"two documents", `{} {}`, "more than one"},
+		{"no JSON", `policy: /p`, "invalid"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := Parse([]byte(test.document))
+			if err == nil || !strings.Contains(err.Error(), test.says) {
+				t.Errorf("got %v, expected an error about %q", err, test.says)
+			}
+		})
+	}
+}
+
+func TestParseTakesLoopbackMetrics(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:9000", "[::1]:9000", "unix:/run/m.sock", ""} {
+		if _, err := Parse([]byte(`{"metrics": "` + address + `"}`)); err != nil {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
