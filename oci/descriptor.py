@@ -109,7 +109,7 @@ def read_descriptors(document: Mapping[str, Any], key: str, where: str) -> list[
 
 
 def artifact_type(manifest: Mapping[str, Any]) -> str:
-    """Return what a manifest is: its artifactType, or its config's media type (OCI 1.1, "Guidelines for Artifact Usage")."""
+    """Return what a manifest is: its artifactType, else its config's media type ("Guidelines for Artifact Usage")."""
     own = manifest.get("artifactType")
     if isinstance(own, str) and own:
         return own

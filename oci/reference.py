@@ -64,6 +64,7 @@ class Reference:
         return Reference(self.registry, self.repository, None, digest)
 
     def __str__(self) -> str:
+        """Return ``name@digest`` or ``name:tag``."""
         return f"{self.name}@{self.digest}" if self.digest else f"{self.name}:{self.tag}"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from oci import descriptor
 from oci import digest as digests
@@ -99,7 +99,7 @@ def _add_to_tag(registry: Registry, name: str, subject: str, entry: Descriptor) 
     tag = digests.tag(subject)
     for attempt in range(_ATTEMPTS):
         found = registry.manifest_or_none(name, tag)
-        index = (
+        index: dict[str, Any] = (
             descriptor.read_object(found[0], f"{name}:{tag}")
             if found
             else {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}

@@ -6,6 +6,7 @@ Content asked for by digest is checked against it; nothing is read beyond its bo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urljoin, urlsplit
@@ -20,9 +21,7 @@ from oci.reference import Reference
 if TYPE_CHECKING:
     from oci.transport import Answer, Body, Transport
 
-_ACCEPT = ", ".join(
-    (descriptor.OCI_MANIFEST, descriptor.OCI_INDEX, descriptor.DOCKER_MANIFEST, descriptor.DOCKER_INDEX)
-)
+_ACCEPT = ", ".join(sorted(descriptor.MANIFEST_TYPES | descriptor.INDEX_TYPES))
 _ERROR_LIMIT = 1 << 20  # bytes of an answer that should have no body
 
 
@@ -107,7 +106,7 @@ class Registry:
         """Store a blob from memory or from a file unless it is there ("Pushing a blob monolithically")."""
         host = self._host(name, "push")
         path = name.partition("/")[2]
-        if self._send(host, "HEAD", path, f"blobs/{what.digest}").status == 200:
+        if self._send(host, "HEAD", path, f"blobs/{what.digest}").status == HTTPStatus.OK:
             return
         started = self._send(host, "POST", path, "blobs/uploads/")
         _expect(started, name, 202)
@@ -156,13 +155,15 @@ class Registry:
                 continue
             try:
                 answer = self._send(host, "GET", path, tail, limit=limit, headers=headers)
-                if answer.status in {404, *missing}:
-                    raise NotFound(f"{host.netloc} has no {tail.replace('/', ' ')}", where=name)
-                _expect(answer, f"{name}/{tail}", 200)
-            except (RegistryError, NotFound) as err:
+            except RegistryError as err:
                 failure = err
-            else:
+                continue
+            if answer.status == HTTPStatus.OK:
                 return answer
+            if answer.status in {HTTPStatus.NOT_FOUND, *missing}:
+                failure = NotFound(f"{host.netloc} has no {tail.replace('/', ' ')}", where=name)
+            else:
+                failure = _refused(answer, f"{name}/{tail}", HTTPStatus.OK)
         raise failure
 
     def get_url(self, name: str, base: Answer, target: str, limit: int) -> Answer:
@@ -229,8 +230,12 @@ class Registry:
 def _expect(answer: Answer, where: str, *statuses: int) -> None:
     """Raise unless the status is one of those."""
     if answer.status not in statuses:
-        text = answer.body[:200].decode(errors="replace")
-        raise RegistryError(f"{answer.status} {text}", where=where, expected=" or ".join(map(str, statuses)))
+        raise _refused(answer, where, *statuses)
+
+
+def _refused(answer: Answer, where: str, *statuses: int) -> RegistryError:
+    text = answer.body[:200].decode(errors="replace")
+    return RegistryError(f"{answer.status} {text}", where=where, expected=" or ".join(str(int(s)) for s in statuses))
 
 
 def _media_type(answer: Answer, document: Mapping[str, Any], where: str) -> str:

@@ -12,6 +12,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -95,10 +96,10 @@ class Transport:
         """
         key = (host.netloc, repository)
         answer = self._follow(host, method, url, self._authorization.get(key), headers or {}, body, limit)
-        if answer.status == 401:
+        if answer.status == HTTPStatus.UNAUTHORIZED:
             self._authorization[key] = self._answer_challenge(host, answer, repository)
             answer = self._follow(host, method, url, self._authorization[key], headers or {}, body, limit)
-        if answer.status in {401, 403}:
+        if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise RegistryAuth(
                 f"{answer.status} for {method} {urlsplit(url).path}{_reason(answer)}",
                 where=host.netloc,
@@ -191,7 +192,7 @@ class Transport:
         url = realm + ("&" if urlsplit(realm).query else "?") + urlencode({k: v for k, v in query.items() if v})
         headers = {"Authorization": f"Basic {basic}"} if basic else {}
         answer = self._once(host, "GET", url, headers, None, _TOKEN_LIMIT)
-        if answer.status != 200:
+        if answer.status != HTTPStatus.OK:
             raise RegistryAuth(f"{answer.status} from the token server{_reason(answer)}", where=realm)
         try:
             document = json.loads(answer.body)
@@ -206,11 +207,15 @@ class Transport:
 def _tls(host: Host) -> ssl.SSLContext:
     context = ssl.create_default_context()
     for file in host.ca:
-        try:
-            context.load_verify_locations(cafile=file)
-        except (OSError, ssl.SSLError) as err:
-            raise BadConfig(f"cannot be used as a CA: {err}", where=str(file), expected="PEM certificates") from err
+        _add_ca(context, file)
     return context
+
+
+def _add_ca(context: ssl.SSLContext, file: Path) -> None:
+    try:
+        context.load_verify_locations(cafile=file)
+    except OSError as err:  # ssl.SSLError is one
+        raise BadConfig(f"cannot be used as a CA: {err}", where=str(file), expected="PEM certificates") from err
 
 
 def _same_origin(url: str, host: Host) -> bool:

@@ -1,0 +1,161 @@
+"""Attachments: cosign's "simple signing" signatures, in an image under the tag ``sha256-<hex>.sig``.
+
+The payload is that of containers-signature(5), the signature stands beside it in an annotation (cosign's
+SIGNATURE_SPEC.md). All functions are pure: bytes in, bytes out.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from oci import descriptor
+from oci import digest as digests
+from oci.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
+from signing.keys import PrivateKey, PublicKey
+from signing.verdicts import NotSigned
+
+LAYER_TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
+SIGNATURE = "dev.cosignproject.cosign/signature"
+PAYLOAD_LIMIT = 1 << 20  # bytes
+_TYPE = "cosign container image signature"
+_EPOCH = "0001-01-01T00:00:00Z"
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """One signature: a layer of the ``.sig`` image.
+
+    Attributes:
+        payload: the signed bytes.
+        signature: the signature over them, in base64.
+        annotations: further annotations of the layer (certificates and the like).
+    """
+
+    payload: bytes
+    signature: str
+    annotations: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def layer(self) -> Descriptor:
+        """The layer's descriptor."""
+        return descriptor.of(self.payload, LAYER_TYPE, annotations={SIGNATURE: self.signature, **self.annotations})
+
+
+def tag(digest: str) -> str:
+    """Return the tag of the signatures on ``digest``."""
+    return digests.tag(digest, ".sig")
+
+
+def payload(repository: str, digest: str) -> bytes:
+    """Return what an attachment signs: that ``digest`` is an image of ``repository``.
+
+    Args:
+        repository: the name with its registry ("registry.example/app"), without tag or digest, as cosign writes it.
+        digest: the index's or manifest's digest.
+    """
+    claim = {
+        "critical": {
+            "identity": {"docker-reference": repository},
+            "image": {"docker-manifest-digest": digest},
+            "type": _TYPE,
+        },
+        "optional": None,
+    }
+    return descriptor.encode(claim)
+
+
+def sign(key: PrivateKey, content: bytes) -> Attachment:
+    """Sign a payload; always with SHA-256, which is all that CRI-O's engine reads."""
+    return Attachment(content, base64.b64encode(key.sign(content, sha256=True)).decode())
+
+
+def verify(attachment: Attachment, keys: Sequence[PublicKey], repository: str, digest: str) -> PublicKey:
+    """Check one attachment.
+
+    Args:
+        attachment: the signature with its payload.
+        keys: any of them may have signed.
+        repository: the repository that the payload must name.
+        digest: the digest that it must name.
+
+    Returns:
+        the key that signed.
+
+    Raises:
+        NotSigned: MALFORMED, BAD_SIGNATURE or OTHER_IMAGE.
+    """
+    try:
+        signature = base64.b64decode(attachment.signature, validate=True)
+    except (binascii.Error, ValueError) as err:
+        raise NotSigned("MALFORMED", "the signature is no base64") from err
+    for key in keys:
+        if key.verifies(signature, attachment.payload, sha256=True):
+            _check_claim(attachment.payload, repository, digest)
+            return key
+    expected = " or ".join(key.fingerprint for key in keys)
+    raise NotSigned("BAD_SIGNATURE", "an attachment that no given key has signed", expected=expected)
+
+
+def appended(manifest: bytes | None, attachment: Attachment, where: str) -> tuple[bytes, bytes]:
+    """Return the ``.sig`` image with one more signature; those it has stay as they are.
+
+    Args:
+        manifest: the image's manifest so far, or None.
+        attachment: the new signature; its payload must be stored as a blob too.
+        where: the tag, for messages.
+
+    Returns:
+        the new manifest and its config, which is a dummy that lists the layers, as cosign writes it.
+
+    Raises:
+        Malformed: if there is a manifest and it cannot be read.
+    """
+    new = {"schemaVersion": 2, "mediaType": OCI_MANIFEST}
+    document: dict[str, Any] = descriptor.read_object(manifest, where) if manifest else new
+    layers = descriptor.read_descriptors(document, "layers", where) if manifest else []
+    layers.append(attachment.layer)
+    config = descriptor.encode(
+        {
+            "architecture": "",
+            "created": _EPOCH,
+            "history": [{"created": _EPOCH} for _ in layers],
+            "os": "",
+            "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
+            "config": {},
+        }
+    )
+    document["config"] = descriptor.of(config, OCI_CONFIG).as_json()
+    document["layers"] = [*document.get("layers", []), attachment.layer.as_json()]
+    return descriptor.encode(document), config
+
+
+def listed(manifest: bytes, where: str) -> list[tuple[Descriptor, str]]:
+    """Return the signatures that a ``.sig`` image's manifest names: payload's descriptor, signature in base64.
+
+    Raises:
+        Malformed: if the manifest cannot be read.
+    """
+    document = descriptor.read_object(manifest, where)
+    layers = descriptor.read_descriptors(document, "layers", where)
+    return [(layer, layer.annotations.get(SIGNATURE, "")) for layer in layers if layer.media_type == LAYER_TYPE]
+
+
+def _check_claim(content: bytes, repository: str, digest: str) -> None:
+    """Raise unless a payload names this repository and digest."""
+    try:
+        critical = json.loads(content)["critical"]
+        named = (critical["identity"]["docker-reference"], critical["image"]["docker-manifest-digest"])
+        kind = critical["type"]
+    except (ValueError, KeyError, TypeError, RecursionError) as err:
+        raise NotSigned("MALFORMED", "the payload is no claim about an image") from err
+    if kind != _TYPE:
+        raise NotSigned("MALFORMED", f"the payload is a {kind!r}", expected=_TYPE)
+    if named[1] != digest:
+        raise NotSigned("OTHER_IMAGE", f"the payload names {named[1]}", expected=digest)
+    if named[0] != repository:
+        raise NotSigned("OTHER_IMAGE", f"the payload names the repository {named[0]}", expected=repository)

@@ -1,0 +1,194 @@
+"""Keys: making, reading and using them. Private keys lie in cosign's format (``signing.sealed``) or bare PKCS #8."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+
+from signing.sealed import BadKey, WrongPassword, armour, is_sealed, seal, unseal
+
+_FILE_LIMIT = 64 << 10  # bytes of any key file
+_MIN_RSA_BITS = 2048
+_KINDS = f"ECDSA P-256, P-384 or P-521, RSA of at least {_MIN_RSA_BITS} bits, or Ed25519"
+_CURVES: Mapping[str, tuple[str, hashes.HashAlgorithm]] = {
+    "secp256r1": ("P-256", hashes.SHA256()),
+    "secp384r1": ("P-384", hashes.SHA384()),
+    "secp521r1": ("P-521", hashes.SHA512()),
+}
+
+_Public = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
+_Private = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """A key that verifies.
+
+    Attributes:
+        der: its SubjectPublicKeyInfo.
+    """
+
+    der: bytes
+    _key: _Public = field(repr=False, compare=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """``sha256:<hex>`` of the DER: what ``revoked.keys`` of a policy names."""
+        return "sha256:" + hashlib.sha256(self.der).hexdigest()
+
+    @property
+    def hint(self) -> str:
+        """How a Sigstore bundle names the key: base64 of the DER's sha256."""
+        return base64.b64encode(hashlib.sha256(self.der).digest()).decode()
+
+    @property
+    def pem(self) -> str:
+        """The PEM text, as cosign writes it."""
+        return armour(self.der, "PUBLIC KEY")
+
+    @property
+    def kind(self) -> str:
+        """A name for people: "ECDSA P-256", "RSA 3072", "Ed25519"."""
+        if isinstance(self._key, ec.EllipticCurvePublicKey):
+            return f"ECDSA {_CURVES[self._key.curve.name][0]}"
+        return f"RSA {self._key.key_size}" if isinstance(self._key, rsa.RSAPublicKey) else "Ed25519"
+
+    def verifies(self, signature: bytes, data: bytes, *, sha256: bool = False) -> bool:
+        """Say whether ``signature`` over ``data`` is by this key.
+
+        Args:
+            signature: ASN.1 for ECDSA, PKCS #1 v1.5 for RSA, pure Ed25519.
+            data: the signed bytes.
+            sha256: hash with SHA-256 whatever the curve, as attachments do.
+        """
+        try:
+            if isinstance(self._key, ec.EllipticCurvePublicKey):
+                self._key.verify(signature, data, _ecdsa(self._key.curve, sha256=sha256))
+            elif isinstance(self._key, rsa.RSAPublicKey):
+                self._key.verify(signature, data, padding.PKCS1v15(), hashes.SHA256())
+            else:
+                self._key.verify(signature, data)
+        except InvalidSignature:
+            return False
+        return True
+
+
+@dataclass(frozen=True)
+class PrivateKey:
+    """A key that signs: ECDSA on P-256, P-384 or P-521, or RSA of 2048 bits and more.
+
+    Attributes:
+        public: its public half.
+    """
+
+    public: PublicKey
+    _key: _Private = field(repr=False, compare=False)
+
+    def sign(self, data: bytes, *, sha256: bool = False) -> bytes:
+        """Sign ``data``; see ``PublicKey.verifies``."""
+        if isinstance(self._key, rsa.RSAPrivateKey):
+            return self._key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+        return self._key.sign(data, _ecdsa(self._key.curve, sha256=sha256))
+
+    def sealed(self, password: bytes) -> str:
+        """Return the text of the private key's file, in cosign's format."""
+        der = self._key.private_bytes(
+            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return seal(der, password)
+
+
+def generate() -> PrivateKey:
+    """Make an ECDSA P-256 key."""
+    return _private(ec.generate_private_key(ec.SECP256R1()), "a new key")
+
+
+def load_public(path: Path) -> PublicKey:
+    """Read a PEM public key: ECDSA P-256, P-384 or P-521, RSA of at least 2048 bits, or Ed25519.
+
+    Raises:
+        BadKey: if it cannot be read or is none of these.
+    """
+    return parse_public(_read(path), str(path))
+
+
+def parse_public(content: bytes, where: str) -> PublicKey:
+    """Read a PEM public key from memory; see ``load_public``."""
+    if content.count(b"-----BEGIN ") > 1:
+        raise BadKey("more than one PEM block", where=where, expected="one public key a file")
+    try:
+        key = serialization.load_pem_public_key(content)
+    except (ValueError, UnsupportedAlgorithm) as err:
+        raise BadKey("no public key in PEM", where=where, expected="-----BEGIN PUBLIC KEY-----") from err
+    return _public(key, where)
+
+
+def load_private(path: Path, password: bytes | None = None) -> PrivateKey:
+    """Read a private key: cosign's format, or bare PKCS #8.
+
+    Args:
+        path: the file.
+        password: what opens it (may be empty); None if there is none. A bare key needs none.
+
+    Raises:
+        WrongPassword: if it needs another password, or one at all.
+        BadKey: if it cannot be read or is no key that we sign with.
+    """
+    content, where = _read(path), str(path)
+    if is_sealed(content):
+        if password is None:
+            raise WrongPassword("the key is sealed and there is no password", where=where)
+        der = unseal(content, password, where)
+        load, expected = serialization.load_der_private_key, "a PKCS #8 key inside"
+    else:
+        der = content
+        load, expected = serialization.load_pem_private_key, "cosign's private key format, or bare PKCS #8"
+    try:
+        key = load(der, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as err:
+        raise BadKey("no private key that can be read", where=where, expected=expected) from err
+    return _private(key, where)
+
+
+def needs_password(path: Path) -> bool:
+    """Say whether the private key in this file is sealed."""
+    return is_sealed(_read(path))
+
+
+def _private(key: object, where: str) -> PrivateKey:
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise BadKey(f"{type(key).__name__} does not sign here", where=where, expected="an ECDSA or RSA key")
+    return PrivateKey(_public(key.public_key(), where), key)
+
+
+def _public(key: object, where: str) -> PublicKey:
+    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey):
+        raise BadKey(f"a key of kind {type(key).__name__}", where=where, expected=_KINDS)
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in _CURVES:
+        raise BadKey(f"an ECDSA key on {key.curve.name}", where=where, expected=_KINDS)
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _MIN_RSA_BITS:
+        raise BadKey(f"an RSA key of {key.key_size} bits", where=where, expected=_KINDS)
+    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return PublicKey(der, key)
+
+
+def _ecdsa(curve: ec.EllipticCurve, *, sha256: bool) -> ec.ECDSA:
+    return ec.ECDSA(hashes.SHA256() if sha256 else _CURVES[curve.name][1])
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_FILE_LIMIT + 1)
+    except OSError as err:
+        raise BadKey(f"the key cannot be read: {err.strerror}", where=str(path)) from err
+    if len(content) > _FILE_LIMIT:
+        raise BadKey(f"over {_FILE_LIMIT >> 10} KiB", where=str(path), expected="a key")
+    return content

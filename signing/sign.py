@@ -1,0 +1,106 @@
+"""Signing images: by digest only, in both formats, beside what is there; a second time adds nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from oci import descriptor
+from oci.descriptor import Descriptor
+from oci.errors import Malformed
+from oci.reference import Reference
+from oci.registry import Registry
+from signing import attachment, bundle, stored
+from signing.keys import PrivateKey
+from signing.stored import FORMATS, Format
+from signing.verify import check
+
+_MAX_DEPTH = 4  # indexes in indexes
+_MAX_TARGETS = 256
+
+
+@dataclass(frozen=True)
+class Signed:
+    """What was done for one digest.
+
+    Attributes:
+        target: the index or manifest.
+        added: the formats in which a signature was added.
+        present: the formats in which this key had signed it already.
+    """
+
+    target: Descriptor
+    added: list[Format] = field(default_factory=list)
+    present: list[Format] = field(default_factory=list)
+
+
+def targets(registry: Registry, ref: Reference, *, recursive: bool = True) -> list[Descriptor]:
+    """Return what is to be signed for an image: what it resolves to, and every platform manifest in it.
+
+    Args:
+        registry: where the image lies.
+        ref: the image; a tag is resolved now.
+        recursive: also what an index names (CRI-O wants the platform manifest itself signed).
+
+    Raises:
+        NotFound: if there is no such image.
+        Malformed: if its index cannot be read or is too large.
+    """
+    content, root = registry.manifest(ref.name, ref.digest or ref.tag or "")
+    found = [root]
+    if recursive:
+        _collect(registry, ref.name, content, root, found, 1)
+    return found
+
+
+def sign(
+    registry: Registry, name: str, target: Descriptor, key: PrivateKey, formats: Sequence[Format] = FORMATS
+) -> Signed:
+    """Sign one digest.
+
+    Args:
+        registry: where the image lies and the signatures go.
+        name: the repository with its registry; an attachment names it.
+        target: the index or manifest.
+        key: the key.
+        formats: the formats wanted.
+    """
+    result = Signed(target)
+    for chosen in formats:
+        if any(one.key for one in check(registry, name, target.digest, [key.public], chosen)):
+            result.present.append(chosen)
+            continue
+        if chosen == "attachment":
+            claim = attachment.payload(name, target.digest)
+            stored.add_attachment(registry, name, target.digest, attachment.sign(key, claim))
+        else:
+            stored.add_bundle(registry, name, target, bundle.sign(key, bundle.statement(target.digest)))
+        result.added.append(chosen)
+    return result
+
+
+def _collect(
+    registry: Registry, name: str, content: bytes, what: Descriptor, found: list[Descriptor], depth: int
+) -> None:
+    """Append to ``found`` what an index names, and what the indexes in it name."""
+    for child in children(content, what, f"{name}@{what.digest}"):
+        if any(child.digest == other.digest for other in found):
+            continue
+        found.append(child)
+        if depth > _MAX_DEPTH or len(found) > _MAX_TARGETS:
+            raise Malformed("an index too deep or too large", where=f"{name}@{what.digest}")
+        if child.is_index:
+            _collect(registry, name, registry.manifest(name, child.digest)[0], child, found, depth + 1)
+
+
+def children(content: bytes, what: Descriptor, where: str) -> list[Descriptor]:
+    """Return the images and indexes that an index names; a manifest names none.
+
+    Left out are BuildKit's attestations (platform "unknown"): they never run, and to sign them as images would
+    claim that they may.
+    """
+    if not what.is_index:
+        return []
+    listed = descriptor.read_descriptors(descriptor.read_object(content, where), "manifests", where)
+    kinds = descriptor.INDEX_TYPES | descriptor.MANIFEST_TYPES
+    return [entry for entry in listed if entry.media_type in kinds and entry.platform.get("os") != "unknown"]

@@ -1,0 +1,67 @@
+"""Verifying an image's signatures under public keys, with the gate's reason codes.
+
+This is the signer's own check: of the digest that a reference resolves to, under keys that are given. What a policy
+says of an image is the gate's to tell (``countersign-gate verify``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from oci.reference import Reference
+from oci.registry import Registry
+from signing import attachment, bundle, stored
+from signing.attachment import Attachment
+from signing.keys import PublicKey
+from signing.stored import FORMATS, Format
+from signing.verdicts import NotSigned, furthest
+
+
+@dataclass(frozen=True)
+class Check:
+    """What came of one signature: the key it holds under, or why it does not hold."""
+
+    format: Format
+    key: PublicKey | None = None
+    failure: NotSigned | None = None
+
+
+def check(registry: Registry, name: str, digest: str, keys: Sequence[PublicKey], chosen: Format) -> list[Check]:
+    """Check all signatures of one format on one digest; none is an empty list."""
+    found = stored.listed(registry, name, digest, chosen)
+    return [_check_one(one, name, digest, keys, chosen) for one in found]
+
+
+def verify(registry: Registry, ref: Reference, keys: Sequence[PublicKey]) -> tuple[str, list[Check]]:
+    """Verify an image: one signature that holds under any of the keys is enough, in any format.
+
+    Returns:
+        the digest that the reference resolved to, and what came of each signature.
+
+    Raises:
+        NotFound: if there is no such image.
+        NotSigned: if no signature holds, with the code of the one that got furthest.
+    """
+    digest = registry.resolve(ref).digest
+    checks = [one for chosen in FORMATS for one in check(registry, ref.name, digest, keys, chosen)]
+    if any(one.key for one in checks):
+        return digest, checks
+    where = str(ref.at(digest))
+    failures = [one.failure for one in checks if one.failure]
+    if not failures:
+        raise NotSigned("UNSIGNED", "no attachment and no bundle", where=where, do="sign it (signing.sign)")
+    worst = furthest(failures)
+    others = f" (the furthest of {len(failures)} signatures)" if len(failures) > 1 else ""
+    raise NotSigned(worst.code, worst.found + others, where=where, expected=worst.expected, do=worst.do)
+
+
+def _check_one(
+    one: Attachment | stored.Bundle, name: str, digest: str, keys: Sequence[PublicKey], chosen: Format
+) -> Check:
+    try:
+        if isinstance(one, Attachment):
+            return Check(chosen, attachment.verify(one, keys, name, digest))
+        return Check(chosen, bundle.verify(one.content, keys, digest))
+    except NotSigned as failure:
+        return Check(chosen, failure=failure)
