@@ -1,12 +1,18 @@
 // Package registry asks OCI registries for signatures, within bounds, and with
-// the gate's own credentials.
+// the gate's own credentials. Mirrors, CAs and plain HTTP come from containerd's
+// certs.d, read by containerd's own code.
+//
+// Nothing that a registry says is trusted: what has a digest is checked against
+// it, and signatures are for package judge to verify.
 package registry
 
 import (
 	"context"
+	"fmt"
 	"time"
 
-	"countersign/gate/internal/evidence"
+	"countersign/gate/internal/code"
+	"countersign/gate/internal/reference"
 )
 
 // Config says how registries are reached.
@@ -16,26 +22,55 @@ type Config struct {
 	Timeout      time.Duration // of one whole look-up; 0 means 3 s
 }
 
-// Client is a registry client. Its files are read anew for each look-up.
-type Client struct{ config Config }
+// Client is a registry client. It reads the files of its Config anew for each
+// look-up, and keeps no connection, token or failure from one to the next.
+type Client struct {
+	config Config
+}
+
+// New makes a client.
+func New(config Config) *Client {
+	if config.Timeout == 0 {
+		config.Timeout = 3 * time.Second
+	}
+	return &Client{config: config}
+}
 
 // Manifest is a raw manifest or index.
 type Manifest struct {
 	Digest    string // sha256:<hex> of Raw
-	MediaType string
+	MediaType string // as the registry gave it
 	Raw       []byte
 }
 
-// New makes a client.
-func New(config Config) (*Client, error) { return &Client{config}, nil }
-
-// Manifest gets a manifest or index by tag or digest. Not found is a
-// *code.Refusal too here (REGISTRY_ERROR).
-func (c *Client) Manifest(ctx context.Context, repository, reference string) (Manifest, error) {
-	return Manifest{}, nil
+// Manifest gets a manifest or index by tag or digest (OCI distribution spec,
+// "Pulling manifests"). The error is a *code.Refusal; a manifest that is not
+// there is REGISTRY_ERROR.
+func (c *Client) Manifest(ctx context.Context, repository, tagOrDigest string) (Manifest, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
+	defer cancel()
+	s, err := c.open(ctx, repository)
+	if err != nil {
+		return Manifest{}, err
+	}
+	defer s.close()
+	manifest, found, err := s.manifest(ctx, tagOrDigest)
+	if err == nil && !found {
+		err = code.Refuse(code.RegistryError, fmt.Sprintf("%s has no %s", repository, tagOrDigest),
+			"an image", "check the reference, or push the image")
+	}
+	return manifest, err
 }
 
-// Fetch gets all evidence of (repository, digest); see evidence.Fetcher.
-func (c *Client) Fetch(ctx context.Context, repository, digest string, known []byte) (evidence.Set, error) {
-	return evidence.Set{}, nil
+// open makes a session for one look-up in one repository.
+func (c *Client) open(ctx context.Context, repository string) (*session, error) {
+	if err := reference.CheckRepository(repository); err != nil {
+		return nil, code.Refuse(code.BadReference, err.Error(), "registry/path", "correct the image name")
+	}
+	registry, path := reference.Split(repository)
+	hosts, err := c.hosts(ctx, registry)
+	if err != nil {
+		return nil, err
+	}
+	return &session{registry: registry, path: path, hosts: hosts}, nil
 }

@@ -1,0 +1,163 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"countersign/gate/internal/code"
+
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	hostsconfig "github.com/containerd/containerd/v2/core/remotes/docker/config"
+	"github.com/containerd/errdefs"
+	"github.com/pelletier/go-toml/v2"
+)
+
+const (
+	maxRedirects   = 5
+	maxHeaderBytes = 64 << 10
+	maxBody        = maxManifest + 1 // of any response: nothing larger is ever read
+)
+
+// hosts gives the places where registry may be asked, in order, as containerd
+// would: mirrors, then the registry itself.
+func (c *Client) hosts(ctx context.Context, registry string) ([]docker.RegistryHost, error) {
+	credentials, err := loadCredentials(c.config.DockerConfig)
+	if err != nil {
+		return nil, err
+	}
+	options := hostsconfig.HostOptions{
+		Credentials: func(host string) (string, string, error) {
+			user, secret := credentials.forHost(host, registry)
+			return user, secret, nil
+		},
+		UpdateClient: guardClient,
+	}
+	if c.config.CertsDir != "" {
+		options.HostDir = hostsconfig.HostDirFromRoot(c.config.CertsDir)
+		if err := checkHostsFile(options.HostDir, registry); err != nil {
+			return nil, err
+		}
+	}
+	hosts, err := hostsconfig.ConfigureHosts(ctx, options)(registry)
+	if err != nil {
+		return nil, code.Refuse(code.RegistryError, fmt.Sprintf("the settings for %s cannot be used: %v", registry, err),
+			"a good hosts.toml in "+c.config.CertsDir, "correct it")
+	}
+	if len(hosts) == 0 {
+		return nil, code.Refuse(code.NoEvidenceOffline, "hosts.toml names no host for "+registry,
+			"a host to ask", "add one in "+c.config.CertsDir)
+	}
+	return hosts, nil
+}
+
+// checkHostsFile refuses a hosts.toml that is no TOML: containerd's loader would
+// log that and silently ask the registry directly instead.
+func checkHostsFile(hostDir func(string) (string, error), registry string) error {
+	dir, err := hostDir(registry)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	var data []byte
+	if err == nil {
+		data, err = os.ReadFile(filepath.Join(dir, "hosts.toml"))
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = toml.Unmarshal(data, new(map[string]any))
+	}
+	if err != nil {
+		return code.Refuse(code.RegistryError, fmt.Sprintf("%s: %v", filepath.Join(dir, "hosts.toml"), err),
+			"a hosts.toml that containerd can read", "correct it")
+	}
+	return nil
+}
+
+// guardClient bounds what any server can make the gate read or follow, also
+// while it fetches a token.
+func guardClient(client *http.Client) error {
+	if transport, ok := client.Transport.(*http.Transport); ok {
+		transport.MaxResponseHeaderBytes = maxHeaderBytes
+	}
+	client.Transport = &guard{next: client.Transport}
+	client.CheckRedirect = checkRedirect
+	return nil
+}
+
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	if len(via) >= maxRedirects {
+		return fmt.Errorf("more than %d redirects", maxRedirects)
+	}
+	if req.URL.Scheme != "https" && via[0].URL.Scheme == "https" {
+		return errors.New("a redirect from https to " + req.URL.Scheme)
+	}
+	return nil
+}
+
+// guard is a transport that never sends credentials in the clear, and bounds
+// every body.
+type guard struct {
+	next http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
+	secret := req.Header.Get("Authorization") != "" || req.Method == http.MethodPost
+	if secret && req.URL.Scheme == "http" && !loopback(req.URL) {
+		return nil, &clearTextError{host: req.URL.Host}
+	}
+	resp, err := g.next.RoundTrip(req)
+	if err == nil {
+		resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxBody}
+	}
+	return resp, err
+}
+
+// CloseIdleConnections lets http.Client.CloseIdleConnections reach the transport.
+func (g *guard) CloseIdleConnections() {
+	if closer, ok := g.next.(interface{ CloseIdleConnections() }); ok {
+		closer.CloseIdleConnections()
+	}
+}
+
+type clearTextError struct{ host string }
+
+func (e *clearTextError) Error() string {
+	return "credentials for " + e.host + " would go over plain HTTP"
+}
+
+func loopback(u *url.URL) bool {
+	if u.Hostname() == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(u.Hostname())
+	return ip != nil && ip.IsLoopback()
+}
+
+var errOverBound = errors.New("the answer is over its bound")
+
+// boundedBody fails, rather than ends, where a body goes over its bound.
+type boundedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errOverBound
+	}
+	if int64(len(p)) > b.left {
+		p = p[:b.left]
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.left -= int64(n)
+	return n, err
+}

@@ -1,0 +1,168 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"countersign/gate/internal/evidence"
+	"countersign/gate/internal/reference"
+
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+const bundleType = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+const (
+	maxPages     = 8    // of a list of referrers
+	maxReferrers = 4096 // listed; of these, maxSignatures are read
+)
+
+// bundles gets the Sigstore bundles that refer to the digest.
+func (f *fetch) bundles(ctx context.Context) ([]evidence.Bundle, error) {
+	listed, err := f.referrers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	listed = cut(f, "referrers", listed)
+	nested := each(f, len(listed), func(i int) ([]evidence.Bundle, error) {
+		return f.bundlesOf(ctx, listed[i])
+	})
+	return slices.Concat(nested...), nil
+}
+
+// bundlesOf reads one referrer, which counts by its own artifact type: lists are
+// known to be wrong about it (cosign writes the type of the empty config there).
+func (f *fetch) bundlesOf(ctx context.Context, referrer ocispec.Descriptor) ([]evidence.Bundle, error) {
+	digest := referrer.Digest.String()
+	if err := reference.CheckDigest(digest); err != nil {
+		return nil, malformed("referrer: "+err.Error(), "a sha256 digest")
+	}
+	manifest, found, err := f.manifest(ctx, digest)
+	if err != nil || !found {
+		return nil, err // a list may name what was deleted since
+	}
+	var image ocispec.Manifest
+	if err := json.Unmarshal(manifest.Raw, &image); err != nil {
+		return nil, malformed(fmt.Sprintf("referrer %s: %v", digest, err), "an image manifest")
+	}
+	if image.ArtifactType != bundleType && (image.ArtifactType != "" || image.Config.MediaType != bundleType) {
+		return nil, nil
+	}
+	if image.Subject == nil || image.Subject.Digest.String() != f.digest {
+		return nil, malformed("referrer "+digest+" has another subject", f.digest)
+	}
+	var bundles []evidence.Bundle
+	for _, layer := range image.Layers {
+		if layer.MediaType != bundleType || len(bundles) == maxSignatures {
+			continue
+		}
+		bundle, err := f.blob(ctx, layer.Digest.String())
+		if err != nil {
+			f.found(err)
+			continue
+		}
+		bundles = append(bundles, evidence.Bundle{JSON: bundle})
+	}
+	return bundles, nil
+}
+
+// referrers lists what refers to the digest (OCI distribution spec, "Listing
+// Referrers"), bundles first: by the API, and where that is missing or has
+// nothing, by the referrers tag schema.
+func (f *fetch) referrers(ctx context.Context) ([]ocispec.Descriptor, error) {
+	listed, err := f.referrersAPI(ctx)
+	if err != nil || len(listed) == 0 {
+		byTag, tagErr := f.referrersTag(ctx)
+		listed = append(listed, byTag...)
+		if err == nil {
+			err = tagErr
+		}
+	}
+	if len(listed) > 0 {
+		if err != nil {
+			f.found(err)
+		}
+		err = nil
+	}
+	slices.SortStableFunc(listed, func(a, b ocispec.Descriptor) int { return rank(a) - rank(b) })
+	return listed, err
+}
+
+// rank puts first what is most likely a bundle, so that no number of other
+// referrers pushes one over the bound.
+func rank(d ocispec.Descriptor) int {
+	switch d.ArtifactType {
+	case bundleType:
+		return 0
+	case "", ocispec.MediaTypeEmptyJSON:
+		return 1
+	}
+	return 2
+}
+
+func (f *fetch) referrersTag(ctx context.Context) ([]ocispec.Descriptor, error) {
+	manifest, found, err := f.manifest(ctx, f.tag(""))
+	if err != nil || !found {
+		return nil, err
+	}
+	return f.descriptors(manifest.Raw)
+}
+
+func (f *fetch) referrersAPI(ctx context.Context) ([]ocispec.Descriptor, error) {
+	q := ask{
+		path: "referrers/" + f.digest, accept: indexType, limit: maxManifest, needs: docker.HostCapabilityPull | docker.HostCapabilityReferrers,
+		// What registries without the API are known to answer.
+		missing: []int{http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented},
+	}
+	if !slices.ContainsFunc(f.hosts, func(h docker.RegistryHost) bool { return h.Capabilities.Has(q.needs) }) {
+		return nil, nil
+	}
+	var all []ocispec.Descriptor
+	for range maxPages {
+		r, found, err := f.get(ctx, q)
+		if err != nil || !found || mediaType(r.header) != indexType {
+			return all, err
+		}
+		page, err := f.descriptors(r.body)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, page...)
+		next := nextPage(r.header.Get("Link"))
+		if next == nil || len(all) > maxReferrers {
+			return all, nil
+		}
+		q.query = next
+	}
+	f.found(malformed(fmt.Sprintf("%s has more than %d pages of referrers", f.digest, maxPages), "a shorter list"))
+	return all, nil
+}
+
+func (f *fetch) descriptors(raw []byte) ([]ocispec.Descriptor, error) {
+	var index ocispec.Index
+	if err := json.Unmarshal(raw, &index); err != nil {
+		return nil, malformed(fmt.Sprintf("referrers of %s: %v", f.digest, err), "an index of referrers")
+	}
+	return index.Manifests, nil
+}
+
+// nextPage gives the query of the next page in a Link header (RFC 8288), or nil.
+// Only the query counts: a server sends the gate to no other place.
+func nextPage(link string) url.Values {
+	target, parameters, ok := strings.Cut(link, ">")
+	target, found := strings.CutPrefix(strings.TrimSpace(target), "<")
+	if !ok || !found || !strings.Contains(strings.ReplaceAll(parameters, `"`, ""), "rel=next") {
+		return nil
+	}
+	u, err := url.Parse(target)
+	if err != nil {
+		return nil
+	}
+	return u.Query()
+}
