@@ -16,6 +16,7 @@ from typing import Any
 
 from oci import descriptor
 from oci.descriptor import EMPTY_JSON, OCI_EMPTY, OCI_MANIFEST, Descriptor
+from oci.errors import Malformed
 from signing.keys import PrivateKey, PublicKey
 from signing.verdicts import NotSigned
 
@@ -27,6 +28,15 @@ _STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 _CONTENT = "dev.sigstore.bundle.content"
 _PREDICATE = "dev.sigstore.bundle.predicateType"
 _CREATED = "org.opencontainers.image.created"
+
+
+@dataclass(frozen=True)
+class _Envelope:
+    """What a bundle holds: the key's name, the signed bytes, and the signature."""
+
+    hint: str
+    payload: bytes
+    signature: bytes
 
 
 def statement(digest: str, predicate_type: str = PREDICATE_TYPE, predicate: Mapping[str, Any] | None = None) -> bytes:
@@ -105,25 +115,16 @@ def verify(content: bytes, keys: Sequence[PublicKey], digest: str) -> PublicKey:
     return key
 
 
-@dataclass(frozen=True)
-class _Envelope:
-    """What a bundle holds: the key's name, the signed bytes, and the signature."""
-
-    hint: str
-    payload: bytes
-    signature: bytes
-
-
-def layer(content: bytes, where: str) -> Descriptor | None:
-    """Return the bundle's own descriptor from a referrer's manifest, None if it is no bundle's manifest.
+def layer(content: bytes, where: str) -> Descriptor:
+    """Return the bundle's own descriptor from the manifest that hangs it on an image.
 
     Raises:
-        Malformed: if the manifest cannot be read.
+        Malformed: if the manifest cannot be read, or is not one bundle's.
     """
     document = descriptor.read_object(content, where)
     layers = descriptor.read_descriptors(document, "layers", where)
-    if descriptor.artifact_type(document) != MEDIA_TYPE or len(layers) != 1:
-        return None
+    if len(layers) != 1 or layers[0].media_type != MEDIA_TYPE:
+        raise Malformed(f"{len(layers)} layers", where=where, expected=f"one of type {MEDIA_TYPE}")
     return layers[0]
 
 

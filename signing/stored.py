@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,49 +25,52 @@ _ATTEMPTS = 6
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """A stored bundle: the manifest that hangs it on the image, and its bytes."""
+class Found:
+    """One signature that a registry lists; its content is still to be read.
 
-    manifest: Descriptor
-    content: bytes
+    Attributes:
+        format: its format.
+        entry: the payload's layer of an attachment, the referrer's manifest of a bundle.
+        signature: an attachment's signature, in base64.
+    """
+
+    format: Format
+    entry: Descriptor
+    signature: str = ""
 
 
-def listed(registry: Registry, name: str, digest: str, chosen: Format) -> Sequence[Attachment | Bundle]:
-    """Return the signatures of one format on ``digest``."""
-    return attachments(registry, name, digest) if chosen == "attachment" else bundles(registry, name, digest)
-
-
-def attachments(registry: Registry, name: str, digest: str) -> list[Attachment]:
-    """Return the attachments on ``digest``, none being an empty list.
+def listed(registry: Registry, name: str, digest: str, chosen: Format) -> list[Found]:
+    """Return the signatures of one format on ``digest``, none being an empty list.
 
     Raises:
-        Malformed: if they cannot be read or are more than 64.
+        Malformed: if what lists them cannot be read, or they are more than 64.
     """
-    tag = attachment.tag(digest)
-    found = registry.manifest_or_none(name, tag)
-    if found is None:
-        return []
-    where = f"{name}:{tag}"
-    layers = attachment.listed(found[0], where)
-    _bounded(len(layers), where)
-    return [Attachment(registry.blob(name, layer.digest, attachment.PAYLOAD_LIMIT), sig) for layer, sig in layers]
-
-
-def bundles(registry: Registry, name: str, digest: str) -> list[Bundle]:
-    """Return the bundles that refer to ``digest``, none being an empty list.
-
-    Raises:
-        Malformed: if they cannot be read or are more than 64.
-    """
-    entries = [entry for entry in registry.referrers(name, digest) if entry.artifact_type == bundle.MEDIA_TYPE]
-    _bounded(len(entries), f"{name}@{digest}")
-    found = []
-    for entry in entries:
-        manifest, _ = registry.manifest(name, entry.digest)
-        layer = bundle.layer(manifest, f"{name}@{entry.digest}")
-        if layer is not None:
-            found.append(Bundle(entry, registry.blob(name, layer.digest, bundle.BUNDLE_LIMIT)))
+    where = f"{name}@{digest}"
+    if chosen == "bundle":
+        entries = registry.referrers(name, digest)
+        found = [Found("bundle", entry) for entry in entries if entry.artifact_type == bundle.MEDIA_TYPE]
+    else:
+        image = registry.manifest_or_none(name, attachment.tag(digest))
+        layers = attachment.listed(image[0], where) if image else []
+        found = [Found("attachment", layer, signature) for layer, signature in layers]
+    if len(found) > _MAX_SIGNATURES:
+        raise Malformed(f"{len(found)} signatures", where=where, expected=f"at most {_MAX_SIGNATURES}")
     return found
+
+
+def content(registry: Registry, name: str, found: Found) -> bytes:
+    """Return an attachment's payload, or a bundle.
+
+    Raises:
+        NotFound: if the registry lists it and does not have it.
+        Tampered: if the bytes are not those of their digest.
+        Malformed: if it is too large, or the referrer's manifest is none of a bundle.
+    """
+    if found.format == "attachment":
+        return registry.blob(name, found.entry.digest, attachment.PAYLOAD_LIMIT)
+    manifest, _ = registry.manifest(name, found.entry.digest)
+    layer = bundle.layer(manifest, f"{name}@{found.entry.digest}")
+    return registry.blob(name, layer.digest, bundle.BUNDLE_LIMIT)
 
 
 def add_attachment(registry: Registry, name: str, digest: str, new: Attachment) -> None:
@@ -93,18 +95,13 @@ def add_attachment(registry: Registry, name: str, digest: str, new: Attachment) 
 
 
 def add_bundle(
-    registry: Registry, name: str, subject: Descriptor, content: bytes, predicate_type: str = bundle.PREDICATE_TYPE
+    registry: Registry, name: str, subject: Descriptor, new: bytes, predicate_type: str = bundle.PREDICATE_TYPE
 ) -> Descriptor:
     """Store a bundle and hang it on ``subject``; return its manifest's descriptor."""
     registry.put_blob(name, EMPTY_JSON, OCI_EMPTY)
-    registry.put_blob(name, content)
-    return registry.add_referrer(name, bundle.manifest(content, subject, predicate_type))
+    registry.put_blob(name, new)
+    return registry.add_referrer(name, bundle.manifest(new, subject, predicate_type))
 
 
 def _pairs(manifest: bytes, where: str) -> list[tuple[str, str]]:
     return [(layer.digest, signature) for layer, signature in attachment.listed(manifest, where)]
-
-
-def _bounded(count: int, where: str) -> None:
-    if count > _MAX_SIGNATURES:
-        raise Malformed(f"{count} signatures", where=where, expected=f"at most {_MAX_SIGNATURES}")

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from oci.errors import Malformed, NotFound, Tampered
 from oci.reference import Reference
 from oci.registry import Registry
 from signing import attachment, bundle, stored
 from signing.attachment import Attachment
 from signing.keys import PublicKey
-from signing.stored import FORMATS, Format
+from signing.stored import FORMATS, Format, Found
 from signing.verdicts import NotSigned, furthest
 
 
@@ -28,9 +29,15 @@ class Check:
 
 
 def check(registry: Registry, name: str, digest: str, keys: Sequence[PublicKey], chosen: Format) -> list[Check]:
-    """Check all signatures of one format on one digest; none is an empty list."""
-    found = stored.listed(registry, name, digest, chosen)
-    return [_check_one(one, name, digest, keys, chosen) for one in found]
+    """Check all signatures of one format on one digest; none is an empty list.
+
+    A signature that cannot be read is one that does not hold: it must not hide a good one.
+    """
+    try:
+        found = stored.listed(registry, name, digest, chosen)
+    except Malformed as err:
+        return [Check(chosen, failure=_unreadable(err))]
+    return [_check_one(registry, name, digest, keys, one) for one in found]
 
 
 def verify(registry: Registry, ref: Reference, keys: Sequence[PublicKey]) -> tuple[str, list[Check]]:
@@ -56,12 +63,18 @@ def verify(registry: Registry, ref: Reference, keys: Sequence[PublicKey]) -> tup
     raise NotSigned(worst.code, worst.found + others, where=where, expected=worst.expected, do=worst.do)
 
 
-def _check_one(
-    one: Attachment | stored.Bundle, name: str, digest: str, keys: Sequence[PublicKey], chosen: Format
-) -> Check:
+def _check_one(registry: Registry, name: str, digest: str, keys: Sequence[PublicKey], found: Found) -> Check:
     try:
-        if isinstance(one, Attachment):
-            return Check(chosen, attachment.verify(one, keys, name, digest))
-        return Check(chosen, bundle.verify(one.content, keys, digest))
+        content = stored.content(registry, name, found)
+        if found.format == "attachment":
+            one = Attachment(content, found.signature)
+            return Check(found.format, attachment.verify(one, keys, name, digest))
+        return Check(found.format, bundle.verify(content, keys, digest))
     except NotSigned as failure:
-        return Check(chosen, failure=failure)
+        return Check(found.format, failure=failure)
+    except (Malformed, Tampered, NotFound) as err:
+        return Check(found.format, failure=_unreadable(err))
+
+
+def _unreadable(err: Malformed | Tampered | NotFound) -> NotSigned:
+    return NotSigned("TAMPERED" if isinstance(err, Tampered) else "MALFORMED", str(err))
