@@ -1,0 +1,93 @@
+"""What the matrix needs of a place: a runtime with its gate and its registries, on some node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+from cases.model import RegistryKind
+
+
+class Place(Protocol):
+    """A runtime under enforcement. Each runtime's room implements it once.
+
+    Attributes:
+        runtime: ``containerd`` or ``crio``.
+        node: the node's name, as shown in tables.
+        registries: the lab's registry of each kind, by its name in image references.
+    """
+
+    @property
+    def runtime(self) -> str:
+        """The runtime's name."""
+
+    @property
+    def node(self) -> str:
+        """The node's name."""
+
+    @property
+    def registries(self) -> Mapping[RegistryKind, str]:
+        """Registry kind -> host name in image references."""
+
+    def pull(self, reference: str) -> None:
+        """Pull as the kubelet does, over CRI. Raises cri.CriError when the runtime refuses."""
+
+    def image_id(self, reference: str) -> str:
+        """Return the image's ID, or an empty string when the runtime does not have it."""
+
+    def create(self, image_id: str, written: str, *, handler: str = "", volume: str = "") -> str:
+        """Create a container that will sleep, and return its ID.
+
+        Args:
+            image_id: what the kubelet passes as the image to create from.
+            written: the name as the user wrote it.
+            handler: the runtime handler; empty is the default one.
+            volume: an image to mount as a volume; empty is none.
+
+        Raises:
+            cri.CriError: the runtime refuses.
+        """
+
+    def start(self, container: str) -> None:
+        """Start a created container. Raises cri.CriError when the runtime refuses."""
+
+    def remove(self, container: str) -> None:
+        """Stop and remove a container."""
+
+    def import_images(self, archive: Path) -> None:
+        """Load an OCI archive past every pull check."""
+
+    def tag(self, source: str, target: str) -> None:
+        """Give an image another name in the runtime's store; an existing name is re-pointed."""
+
+    def forget(self, references: Sequence[str]) -> None:
+        """Remove images from the runtime's store, behind CRI's back where need be."""
+
+    def images(self, prefix: str) -> list[str]:
+        """Return the names in the runtime's store that begin with ``prefix``."""
+
+    def set_policy(self, policy: Path) -> None:
+        """Render a policy.yaml, put it on the node, and return once the gate enforces it."""
+
+    def restore_policy(self) -> None:
+        """Put the user's policy back."""
+
+    def forget_evidence(self) -> None:
+        """Empty the node's evidence store and the gate's memory."""
+
+    def verdicts(self) -> list[dict[str, Any]]:
+        """Return the verdicts that the gate logged since the last call."""
+
+    def gate_stopped(self) -> AbstractContextManager[None]:
+        """Keep the gate stopped; its supervisor brings it back afterwards."""
+
+    def gate_hung(self) -> AbstractContextManager[None]:
+        """Keep the gate hung, alive and answering nothing."""
+
+    def registry_stopped(self, kind: RegistryKind) -> AbstractContextManager[None]:
+        """Keep a registry stopped."""
+
+    def restart_runtime(self) -> None:
+        """Restart the runtime and return once it answers."""
