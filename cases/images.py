@@ -19,7 +19,8 @@ from signing import attachment as simple
 from signing import bundle as bundles
 from signing import stored
 from signing.keys import PrivateKey
-from signing.sign import FORMATS, Format, sign, targets
+from signing.sign import sign, targets
+from signing.stored import FORMATS, Format
 
 TAG = "v1"
 SPDX = "https://spdx.dev/Document"
@@ -137,8 +138,7 @@ def copied_attachment(image: Image) -> None:
     original = _original(image)
     original.sign("team", "attachment")
     for part in image.parts:
-        for one in stored.attachments(image.registry, original.name, part.digest):
-            stored.add_attachment(image.registry, image.name, part.digest, one)
+        _copy("attachment", original, part, image, part)
 
 
 def copied_bundle(image: Image) -> None:
@@ -146,8 +146,7 @@ def copied_bundle(image: Image) -> None:
     original = _original(image)
     original.sign("team", "bundle")
     for part in image.parts:
-        for one in stored.bundles(image.registry, original.name, part.digest):
-            stored.add_bundle(image.registry, image.name, part, one.content)
+        _copy("bundle", original, part, image, part)
 
 
 def sbom_only(image: Image) -> None:
@@ -178,10 +177,8 @@ def replaced_platform(image: Image) -> None:
     signed = image.root
     image.sign("team", only=[signed])
     image.push(image.new_layout("replaced"))
-    for one in stored.attachments(image.registry, image.name, signed.digest):
-        stored.add_attachment(image.registry, image.name, image.root.digest, one)
-    for other in stored.bundles(image.registry, image.name, signed.digest):
-        stored.add_bundle(image.registry, image.name, image.root, other.content)
+    for chosen in FORMATS:
+        _copy(chosen, image, signed, image, image.root)
 
 
 def either_key(image: Image) -> None:
@@ -256,6 +253,17 @@ def short_name_unsigned(image: Image) -> None:
 def _other(part: Descriptor) -> str:
     """Return a digest that is no part of the image."""
     return "sha256:" + part.digest.removeprefix("sha256:")[::-1]
+
+
+def _copy(chosen: Format, source: Image, digest: Descriptor, target: Image, subject: Descriptor) -> None:
+    """Hang on ``subject`` what is signed in one format on ``digest``, byte for byte."""
+    for found in stored.listed(source.registry, source.name, digest.digest, chosen):
+        content = stored.content(source.registry, source.name, found)
+        if chosen == "bundle":
+            stored.add_bundle(target.registry, target.name, subject, content)
+        else:
+            copy = simple.Attachment(content, found.signature)
+            stored.add_attachment(target.registry, target.name, subject.digest, copy)
 
 
 def _original(image: Image) -> Image:
