@@ -30,6 +30,7 @@ _DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*[:][0-9a-fA-F]{32
 _NAME_RE = re.compile(rf"(?:({_DOMAIN})/)?({_PATH})", re.ASCII)
 _REFERENCE_RE = re.compile(rf"((?:{_DOMAIN}/)?{_PATH})(?::({_TAG}))?(?:@({_DIGEST}))?", re.ASCII)
 _IDENTIFIER_RE = re.compile(r"[a-f0-9]{64}")
+_ID_RE = re.compile(r"sha(?:256|384|512):[^/@:]+|[a-f0-9]{1,64}", re.DOTALL)
 
 
 class BadReference(UsageError):
@@ -99,6 +100,14 @@ def parse(text: str) -> Reference:
     if digest is not None:
         return Reference(registry, repository, None, digest)
     return Reference(registry, repository, tag or DEFAULT_TAG, None)
+
+
+def is_id(text: str) -> bool:
+    """Say whether CRI may take ``text`` for an image ID or a prefix of one: a digest of any length, or hex alone.
+
+    Such names have no repository and so no scope, although most of them parse as short names too.
+    """
+    return _ID_RE.fullmatch(text) is not None
 
 
 def _split_domain(text: str) -> tuple[str, str]:

@@ -65,7 +65,7 @@ class Registry:
         answer = self.get(name, f"manifests/{reference}", MANIFEST_LIMIT, {"Accept": _ACCEPT})
         where = f"{name}{'@' if ':' in reference else ':'}{reference}"
         claimed = reference if ":" in reference else answer.headers.get("Docker-Content-Digest", "")
-        if claimed and (not digests.valid(claimed) or not digests.matches(claimed, answer.body)):
+        if claimed and not digests.matches(claimed, answer.body):
             raise Tampered(f"the bytes are {digests.of(answer.body)}", where=where, expected=claimed)
         media_type = _media_type(answer, descriptor.read_object(answer.body, where), where)
         return answer.body, Descriptor(media_type, claimed or digests.of(answer.body), len(answer.body))
@@ -92,7 +92,7 @@ class Registry:
             Malformed: if it is larger.
         """
         answer = self.get(name, f"blobs/{digest}", limit)
-        if not digests.valid(digest) or not digests.matches(digest, answer.body):
+        if not digests.matches(digest, answer.body):
             raise Tampered(f"the bytes are {digests.of(answer.body)}", where=f"{name}@{digest}", expected=digest)
         return answer.body
 
