@@ -1,6 +1,9 @@
 package evidence
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // Source says where evidence came from.
 type Source string
@@ -19,14 +22,42 @@ type Fetcher interface {
 	Fetch(ctx context.Context, repository, digest string, known []byte) (Set, error)
 }
 
-// Collector reads evidence from the store first, and then from the registry.
+// Collector reads evidence from the store, and from the registry.
 type Collector struct {
-	Store    *Store
+	Store    *Store  // nil: nothing is kept
 	Registry Fetcher // nil: the store is all there is
 }
 
-// Collect gives what the store has, or else what the registry has, which it
-// puts into the store.
+// Collect gives what the store has; where that is no signature at all, what the
+// registry has, which it puts into the store. It verifies nothing. Pulls under a
+// rule that asks for no signature use it, so that a stricter policy later finds
+// evidence on the node. The error tells that the store or the registry could not
+// be read or written; the set has what was found all the same.
 func (c *Collector) Collect(ctx context.Context, repository, digest string) (Set, Source, error) {
-	return Set{}, FromStore, nil
+	set, err := c.Stored(repository, digest)
+	if !set.Empty() || c.Registry == nil {
+		return set, FromStore, err
+	}
+	fetched, fetchErr := c.Registry.Fetch(ctx, repository, digest, set.Manifest)
+	set = set.Merge(fetched)
+	if !set.Empty() {
+		err = errors.Join(err, c.Keep(set, false))
+	}
+	return set, FromRegistry, errors.Join(err, fetchErr)
+}
+
+// Stored gives what the store has.
+func (c *Collector) Stored(repository, digest string) (Set, error) {
+	if c.Store == nil {
+		return Set{Repository: repository, Digest: digest}, nil
+	}
+	return c.Store.Get(repository, digest)
+}
+
+// Keep puts set into the store; see Store.Put.
+func (c *Collector) Keep(set Set, proven bool) error {
+	if c.Store == nil {
+		return nil
+	}
+	return c.Store.Put(set, proven)
 }

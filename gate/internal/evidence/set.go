@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 
 	"countersign/gate/internal/code"
@@ -22,6 +23,10 @@ type Set struct {
 	// Problems tell what was found and could not be used: it never hides what
 	// could.
 	Problems []*code.Refusal
+
+	// dir is a folder in which containers/image finds these very attachments, or "".
+	dir    string
+	proven bool // has satisfied a rule before; says nothing about any policy now
 }
 
 // Attachment is one signature in cosign's "simple signing" format.
@@ -36,8 +41,16 @@ type Bundle struct {
 	JSON []byte
 }
 
-// ID names an attachment by the sha256 (hex) of its stored form.
-func (a Attachment) ID() string { return sum(a.blob()) }
+// ID names an attachment by a sha256 (hex) over all that it says.
+func (a Attachment) ID() string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%q %d\n", a.MediaType, len(a.Payload))
+	h.Write(a.Payload)
+	for _, key := range slices.Sorted(maps.Keys(a.Annotations)) {
+		fmt.Fprintf(h, "%q=%q\n", key, a.Annotations[key])
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
 
 // ID names a bundle by the sha256 (hex) of its bytes.
 func (b Bundle) ID() string { return sum(b.JSON) }
@@ -45,12 +58,27 @@ func (b Bundle) ID() string { return sum(b.JSON) }
 // Empty says that the set has no signature in any format.
 func (s Set) Empty() bool { return len(s.Attachments) == 0 && len(s.Bundles) == 0 }
 
+// WithManifest gives the set its manifest, if that has the right digest.
+func (s Set) WithManifest(raw []byte) Set {
+	if got := "sha256:" + sum(raw); got != s.Digest {
+		s.Problems = append(slices.Clip(s.Problems), code.Refuse(code.Tampered, "the manifest has digest "+got, s.Digest,
+			"pull the image again"))
+		return s
+	}
+	s.Manifest = raw
+	return s
+}
+
 // Merge adds what other has and s has not.
 func (s Set) Merge(other Set) Set {
 	if s.Manifest == nil {
 		s.Manifest = other.Manifest
 	}
-	s.Attachments = union(s.Attachments, other.Attachments)
+	all := union(s.Attachments, other.Attachments)
+	if len(all) > len(s.Attachments) {
+		s.dir = ""
+	}
+	s.Attachments = all
 	s.Bundles = union(s.Bundles, other.Bundles)
 	s.Problems = slices.Concat(s.Problems, other.Problems)
 	return s

@@ -1,10 +1,16 @@
 // Package judge decides step 5 of a verdict: revocations, pins, the rule of the
 // scope, and signatures. That what is judged is what runs was settled before
 // (package bind).
+//
+// Signatures are decided by the field's own libraries alone: attachments by
+// go.podman.io/image, bundles by sigstore-go. Only when they have refused does
+// a diagnosis look closer, to say why; it cannot allow anything.
 package judge
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"time"
 
 	"countersign/gate/internal/code"
@@ -25,6 +31,28 @@ type Request struct {
 	Raw map[string][]byte
 }
 
+// digests lists what pins and revocations match on.
+func (r Request) digests() []string {
+	var digests []string
+	for _, digest := range []string{r.Index, r.Manifest, r.Config} {
+		if digest != "" {
+			digests = append(digests, digest)
+		}
+	}
+	return digests
+}
+
+// signed lists the digests on which a signature counts.
+func (r Request) signed() []string {
+	switch {
+	case r.Manifest == "":
+		return []string{r.Index}
+	case r.Index == "" || r.Index == r.Manifest:
+		return []string{r.Manifest}
+	}
+	return []string{r.Manifest, r.Index}
+}
+
 // Outcome is what became of a request.
 type Outcome struct {
 	Allow   bool
@@ -32,7 +60,7 @@ type Outcome struct {
 	Refusal *code.Refusal // the parts of the sentence; nil when allowed
 
 	Scope   string   // that matched
-	Rule    string   // as policy.Rule.String
+	Rule    string   // as policy.Rule.String; "" where none matched or none was needed
 	Root    string   // satisfied, comma-separated
 	Format  string   // of the signatures that satisfied, comma-separated
 	Details []string // one line for each thing that was looked at and failed
@@ -41,9 +69,13 @@ type Outcome struct {
 	Source       string    // policy, store or registry
 	EvidenceHash string    // as evidence.Store.Hash; "" where no evidence was needed
 	Expires      time.Time // zero: no end
-	Verified     bool      // a signature was really verified
-	Settled      bool      // false: rests on an absence or a failed look-up; remember it for a second at most
+	Verified     bool      // signatures were really verified, and not only looked for
+	Settled      bool      // false: rests on what was not there; remember it for a second at most
+	StoreError   error     // evidence could not be read from, or written to, the store
 }
+
+// FromPolicy is the Source of an outcome that needed no evidence.
+const FromPolicy = "policy"
 
 // Judge holds what judging needs. It keeps no state of its own.
 type Judge struct {
@@ -51,13 +83,87 @@ type Judge struct {
 }
 
 // New makes a judge.
-func New(collector evidence.Collector) *Judge { return &Judge{collector} }
-
-// NeedsEvidence says whether the outcome will rest on signatures, so that a
-// caller who remembers outcomes must look up the hash of the evidence first.
-func NeedsEvidence(p *policy.Policy, r Request) bool { return true }
+func New(collector evidence.Collector) *Judge {
+	return &Judge{evidence: collector}
+}
 
 // Judge decides. It never fails: what went wrong is a refusal.
 func (j *Judge) Judge(ctx context.Context, p *policy.Policy, r Request) Outcome {
-	return Outcome{}
+	o, rule, decided := byPolicy(p, r)
+	if decided {
+		return o
+	}
+	j.bySignatures(ctx, p, rule, r, &o)
+	return o
+}
+
+// ByPolicy decides what the policy alone decides. Where that is not enough, ok
+// is false and the outcome has only Scope, Rule and Steps: it rests on evidence.
+func ByPolicy(p *policy.Policy, r Request) (o Outcome, ok bool) {
+	o, _, ok = byPolicy(p, r)
+	return o, ok
+}
+
+// byPolicy goes through revocations, pins and scopes, in this order.
+func byPolicy(p *policy.Policy, r Request) (o Outcome, rule policy.Rule, decided bool) {
+	o.Source, o.Settled = FromPolicy, true
+	if digest, ok := p.RevokedDigest(r.digests()...); ok {
+		o.step("revocations", digest+" is revoked", false)
+		return o.refuse(code.Revoked, digest+" is revoked", "an image that is not revoked"), rule, true
+	}
+	o.step("revocations", "none", true)
+	if pin, ok := p.Pinned(r.digests()...); ok {
+		o.step("pins", pin, true)
+		return o.allow(code.PinnedDigest), rule, true
+	}
+	o.step("pins", "none", true)
+	if r.Repository == "" {
+		o.step("scope", "a name in ID or digest form has none", false)
+		return o.refuse(code.NoScope, "the image is named by ID or digest alone, so no scope matches",
+			"a full name, or a pinned digest"), rule, true
+	}
+	scope, rule, ok := p.Match(r.Repository)
+	if !ok {
+		o.step("scope", "none matches "+r.Repository, false)
+		return o.refuse(code.NoScope, "no scope matches "+r.Repository, "a scope of the policy, or a pinned digest"), rule, true
+	}
+	o.Scope, o.Rule = scope, rule.String()
+	o.step("scope", scope+": "+o.Rule, rule.Kind != policy.Reject)
+	switch rule.Kind {
+	case policy.Accept:
+		return o.allow(code.AcceptedByScope), rule, true
+	case policy.Reject:
+		return o.refuse(code.RejectedByScope, "scope "+scope+" is rejected", "a scope that allows it"), rule, true
+	}
+	return o, rule, false
+}
+
+func (o *Outcome) allow(c code.Code) Outcome {
+	o.Allow, o.Code = true, c
+	return *o
+}
+
+func (o *Outcome) refuse(c code.Code, found, expected string) Outcome {
+	o.Allow, o.Code = false, c
+	o.Refusal = code.Refuse(c, found, expected, advice[c])
+	return *o
+}
+
+func (o *Outcome) step(name, outcome string, ok bool) {
+	o.Steps = append(o.Steps, verdict.Step{Name: name, Outcome: outcome, OK: ok})
+}
+
+// since gives a step the time that it took.
+func (o *Outcome) timed(start time.Time, name, outcome string, ok bool) {
+	o.step(name, outcome, ok)
+	o.Steps[len(o.Steps)-1].Millis = float64(time.Since(start).Microseconds()) / 1000
+}
+
+// expected says what evidence a rule asks for.
+func expected(r Request, rule policy.Rule) string {
+	what := fmt.Sprintf("a signature of %s that satisfies %s", r.Repository, strings.Join(rule.Roots, " or "))
+	if rule.Kind == policy.AllOf {
+		what = fmt.Sprintf("signatures of %s that satisfy %s", r.Repository, strings.Join(rule.Roots, " and "))
+	}
+	return what
 }

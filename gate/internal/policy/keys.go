@@ -44,8 +44,8 @@ func readKeys(where string, texts []string) ([]Key, error) {
 
 func readKey(text string) (Key, error) {
 	block, rest := pem.Decode([]byte(text))
-	if block == nil {
-		return Key{}, fmt.Errorf("no PEM block")
+	if block == nil || !strings.HasPrefix(strings.TrimSpace(text), "-----BEGIN") {
+		return Key{}, fmt.Errorf("no PEM block, or text before it")
 	}
 	if strings.TrimSpace(string(rest)) != "" {
 		return Key{}, fmt.Errorf("more than one PEM block")

@@ -1,0 +1,204 @@
+package evidence
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"countersign/gate/internal/code"
+)
+
+const (
+	maxFile    = 4 << 20 // bytes, of any file that is read
+	maxBundle  = 1 << 20
+	maxPerKind = 64 // signatures of one format in one entry
+
+	manifestFile    = "manifest.json"
+	versionFile     = "version"
+	provenFile      = "proven"
+	signaturePrefix = "signature-"
+	bundlePrefix    = "bundle-"
+
+	// version of the dir: layout that is written.
+	dirVersion = "Directory Transport Version: 1.1\n"
+)
+
+// useEvery is how exactly the last use of an entry is known.
+const useEvery = time.Hour
+
+// Get reads and checks all evidence of (repository, digest). What is missing is
+// an empty set; what is there and cannot be used is among its problems. The
+// error tells that the store itself cannot be read.
+func (s *Store) Get(repository, digest string) (Set, error) {
+	set := Set{Repository: repository, Digest: digest}
+	name, err := entryName(repository, digest)
+	if err != nil {
+		return set, err
+	}
+	r := reader{dir: filepath.Join(s.config.Dir, name), set: &set}
+	names, err := listDir(r.dir)
+	if err != nil {
+		return set, fmt.Errorf("evidence store: %w", err)
+	}
+	r.read(names)
+	return set, nil
+}
+
+// listDir gives the names in dir; none where it is missing.
+func listDir(dir string) ([]string, error) {
+	file, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return file.Readdirnames(-1)
+}
+
+// reader fills a set from the folder of an entry.
+type reader struct {
+	dir string
+	set *Set
+}
+
+func (r *reader) read(names []string) {
+	var numbers []int
+	var bundles []string
+	for _, name := range names {
+		if n, ok := signatureNumber(name); ok {
+			numbers = append(numbers, n)
+		} else if strings.HasPrefix(name, bundlePrefix) && strings.HasSuffix(name, ".json") {
+			bundles = append(bundles, name)
+		}
+	}
+	if slices.Contains(names, manifestFile) {
+		r.manifest()
+	}
+	slices.Sort(numbers)
+	slices.Sort(bundles)
+	for _, n := range bound(r, "signatures", numbers) {
+		r.attachment(signatureName(n))
+	}
+	for _, name := range bound(r, "bundles", bundles) {
+		r.bundle(name)
+	}
+	if len(r.set.Attachments) == len(numbers) && (len(numbers) == 0 || numbers[len(numbers)-1] == len(numbers)) {
+		r.set.dir = r.dir
+	}
+	if slices.Contains(names, provenFile) {
+		r.set.proven = true
+		r.markUse()
+	}
+}
+
+// bound keeps the first maxPerKind of items, and notes where there are more.
+func bound[T any](r *reader, what string, items []T) []T {
+	if len(items) <= maxPerKind {
+		return items
+	}
+	r.problem(code.Malformed, fmt.Sprintf("%d %s in %s", len(items), what, r.dir), fmt.Sprintf("at most %d", maxPerKind))
+	return items[:maxPerKind]
+}
+
+func (r *reader) manifest() {
+	data, ok := r.file(manifestFile, maxFile)
+	if !ok {
+		return
+	}
+	if got := "sha256:" + sum(data); got != r.set.Digest {
+		r.problem(code.Tampered, fmt.Sprintf("%s has digest %s", filepath.Join(r.dir, manifestFile), got), r.set.Digest)
+		return
+	}
+	r.set.Manifest = data
+}
+
+func (r *reader) attachment(name string) {
+	data, ok := r.file(name, maxFile)
+	if !ok {
+		return
+	}
+	a, err := parseBlob(data)
+	if err != nil {
+		r.problem(code.Malformed, fmt.Sprintf("%s: %v", filepath.Join(r.dir, name), err), "a signature as containers/image stores it")
+		return
+	}
+	r.set.Attachments = append(r.set.Attachments, a)
+}
+
+func (r *reader) bundle(name string) {
+	data, ok := r.file(name, maxBundle)
+	if !ok {
+		return
+	}
+	if bundleName(Bundle{data}) != name {
+		r.problem(code.Tampered, fmt.Sprintf("%s has digest sha256:%s", filepath.Join(r.dir, name), sum(data)), "the digest in its name")
+		return
+	}
+	r.set.Bundles = append(r.set.Bundles, Bundle{data})
+}
+
+// file reads at most limit bytes of a regular file of the entry.
+func (r *reader) file(name string, limit int64) ([]byte, bool) {
+	path := filepath.Join(r.dir, name)
+	data, err := readFile(path, limit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false // evicted since it was listed
+	}
+	if err != nil {
+		r.problem(code.Malformed, err.Error(), "a readable file of evidence")
+		return nil, false
+	}
+	return data, true
+}
+
+func readFile(path string, limit int64) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > limit {
+		return nil, fmt.Errorf("%s is not a file of at most %d bytes", path, limit)
+	}
+	data := make([]byte, info.Size())
+	if _, err := io.ReadFull(file, data); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return data, nil
+}
+
+// markUse notes that a proven entry is in use. That it could not be noted only
+// lets the entry look older.
+func (r *reader) markUse() {
+	path := filepath.Join(r.dir, provenFile)
+	info, err := os.Stat(path)
+	if now := time.Now(); err == nil && now.Sub(info.ModTime()) > useEvery {
+		_ = os.Chtimes(path, now, now)
+	}
+}
+
+func (r *reader) problem(c code.Code, found, expected string) {
+	r.set.Problems = append(r.set.Problems, code.Refuse(c, found, expected, "remove the file; the gate then asks the registry"))
+}
+
+func signatureName(n int) string { return signaturePrefix + strconv.Itoa(n) }
+
+func signatureNumber(name string) (int, bool) {
+	n, err := strconv.Atoi(strings.TrimPrefix(name, signaturePrefix))
+	return n, err == nil && n > 0 && signatureName(n) == name
+}
+
+func bundleName(b Bundle) string { return bundlePrefix + b.ID() + ".json" }

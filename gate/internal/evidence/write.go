@@ -1,0 +1,179 @@
+package evidence
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Put adds the set to what is there. Proven says that it has satisfied a rule:
+// its signatures then come first where an entry is full, and the entry is kept
+// before those that never did. It may fail with ErrFull.
+func (s *Store) Put(set Set, proven bool) error {
+	name, err := entryName(set.Repository, set.Digest)
+	if err != nil {
+		return err
+	}
+	unlock, err := s.lock()
+	if err != nil {
+		return fmt.Errorf("evidence store: %w", err)
+	}
+	defer unlock()
+	have, err := s.Get(set.Repository, set.Digest)
+	if err != nil {
+		return err
+	}
+	files, stale := layout(have, set, proven)
+	if proven && !have.proven {
+		files[provenFile] = nil
+	}
+	if len(files) == 0 && len(stale) == 0 {
+		return nil
+	}
+	if err := s.makeRoom(name, files, proven); err != nil {
+		return err
+	}
+	if err := s.write(name, files, stale); err != nil {
+		return fmt.Errorf("evidence store: %w", err)
+	}
+	return s.noteWrite(name)
+}
+
+// MarkProven notes that the set, which was read from the store, has satisfied a
+// rule. (An entry that was dropped into the store is otherwise first to go.)
+func (s *Store) MarkProven(set Set) error {
+	name, err := entryName(set.Repository, set.Digest)
+	if err != nil || set.proven {
+		return err
+	}
+	file, err := os.OpenFile(filepath.Join(s.config.Dir, name, provenFile), os.O_CREATE|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // evicted meanwhile
+	}
+	if err != nil {
+		return fmt.Errorf("evidence store: %w", err)
+	}
+	return file.Close()
+}
+
+// layout gives the files that an entry lacks, by name, and the names of those
+// that it must lose: what cannot be read, and what no longer fits.
+func layout(have, set Set, proven bool) (files map[string][]byte, stale []string) {
+	files = map[string][]byte{}
+	if have.Manifest == nil && set.Manifest != nil {
+		files[manifestFile] = set.Manifest
+	}
+	attachments := keep(have.Attachments, set.Attachments, proven)
+	if have.dir == "" || !slices.EqualFunc(have.Attachments, attachments, same[Attachment]) {
+		for i, a := range attachments {
+			files[signatureName(i+1)] = a.blob()
+		}
+		for n := len(attachments) + 1; n <= maxPerKind; n++ {
+			stale = append(stale, signatureName(n))
+		}
+		files[versionFile] = []byte(dirVersion)
+	}
+	bundles := keep(have.Bundles, set.Bundles, proven)
+	for _, b := range bundles {
+		if !slices.ContainsFunc(have.Bundles, func(h Bundle) bool { return same(h, b) }) {
+			files[bundleName(b)] = b.JSON
+		}
+	}
+	for _, b := range have.Bundles {
+		if !slices.ContainsFunc(bundles, func(k Bundle) bool { return same(k, b) }) {
+			stale = append(stale, bundleName(b))
+		}
+	}
+	return files, stale
+}
+
+// keep unites what an entry has and what comes, within the bound.
+func keep[T interface{ ID() string }](have, come []T, proven bool) []T {
+	all := union(have, come)
+	if len(all) <= maxPerKind {
+		return all
+	}
+	if proven {
+		all = union(come, have)
+	}
+	return all[:maxPerKind]
+}
+
+func same[T interface{ ID() string }](a, b T) bool { return a.ID() == b.ID() }
+
+// write puts files into the folder of an entry, each one atomically.
+func (s *Store) write(name string, files map[string][]byte, stale []string) error {
+	dir := filepath.Join(s.config.Dir, name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	var wait sync.WaitGroup
+	failures := make(chan error, len(files))
+	for file, data := range files {
+		// At once: the file system then commits them together.
+		wait.Go(func() { failures <- s.writeFile(filepath.Join(dir, file), data) })
+	}
+	wait.Wait()
+	close(failures)
+	for err := range failures {
+		if err != nil {
+			return err
+		}
+	}
+	for _, file := range stale {
+		if err := os.Remove(filepath.Join(dir, file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return syncDir(dir)
+}
+
+func (s *Store) writeFile(path string, data []byte) error {
+	temp, err := os.CreateTemp(filepath.Join(s.config.Dir, tempDir), "*")
+	if err != nil {
+		return err
+	}
+	_, err = temp.Write(data)
+	if err == nil {
+		err = temp.Sync()
+	}
+	if closeErr := temp.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(temp.Name(), path)
+	}
+	if err != nil {
+		os.Remove(temp.Name())
+	}
+	return err
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
+
+// remove drops an entry as a whole, and parent folders that are empty then.
+func (s *Store) remove(name string) error {
+	grave := filepath.Join(s.config.Dir, tempDir, fmt.Sprintf("evicted-%d", time.Now().UnixNano()))
+	path := filepath.Join(s.config.Dir, name)
+	if err := os.Rename(path, grave); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for dir := filepath.Dir(path); dir != s.config.Dir; dir = filepath.Dir(dir) {
+		if os.Remove(dir) != nil {
+			break // others live there
+		}
+	}
+	return os.RemoveAll(grave)
+}

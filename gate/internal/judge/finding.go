@@ -1,0 +1,70 @@
+package judge
+
+import (
+	"fmt"
+	"slices"
+
+	"countersign/gate/internal/code"
+)
+
+// finding is what the diagnosis says of one signature, or of one failed look-up.
+type finding struct {
+	code code.Code
+	text string
+}
+
+func (f finding) String() string { return string(f.code) + ": " + f.text }
+
+// progress orders the codes by how far a signature got: when all fail, the
+// outcome has the code of the one that got furthest.
+var progress = map[code.Code]int{
+	code.Unsigned:          1,  // nothing there
+	code.NoEvidenceOffline: 2,  // nobody could be asked
+	code.RegistryAuth:      3,  // somebody was there
+	code.RegistryError:     4,  // and answered
+	code.Malformed:         5,  // something was there, and is no signature
+	code.BadSignature:      6,  // a signature, by nobody who is trusted
+	code.Tampered:          7,  // one that names a trusted key
+	code.UntrustedChain:    8,  // one with a certificate, of nobody who is trusted
+	code.NoTrustedTime:     9,  // of a trusted CA, at an unknown time
+	code.Expired:           10, // at a known time, too late
+	code.WrongIdentity:     11, // in time, by somebody else
+	code.OtherImage:        12, // by the right one, for another image
+	code.Revoked:           13, // by the right one, who is no longer trusted
+}
+
+// advice says what to do, by code. It is the last part of the sentence.
+var advice = map[code.Code]string{
+	code.NoScope:           "add a scope to the policy, or use an image from one",
+	code.RejectedByScope:   "use an image from another scope, or change the policy",
+	code.Unsigned:          "sign the image: ./inv signing.sign --image REF",
+	code.NoEvidenceOffline: "make the registry reachable, or push the evidence to the node",
+	code.RegistryAuth:      "give the gate's Docker config credentials that may read there, or push the evidence to the node",
+	code.RegistryError:     "look into the registry's log",
+	code.Malformed:         "sign the image again",
+	code.BadSignature:      "sign the image with a trusted key, or trust the key in the policy",
+	code.Tampered:          "find out who changed the signature, and sign the image again",
+	code.UntrustedChain:    "sign with a certificate of a trusted CA",
+	code.NoTrustedTime:     "sign with the log or timestamp authority that the policy asks for",
+	code.Expired:           "sign the image again",
+	code.WrongIdentity:     "sign as the identity that the policy names",
+	code.OtherImage:        "sign this digest in this repository",
+	code.Revoked:           "use an image that is signed with a key that is still trusted",
+}
+
+// maxDetails bounds what a hostile registry can make the gate say.
+const maxDetails = 32
+
+// details lists the findings, each text once, within the bound.
+func details(findings []finding) []string {
+	var lines []string
+	for _, f := range findings {
+		if line := f.String(); !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	if more := len(lines) - maxDetails; more > 0 {
+		lines = append(lines[:maxDetails], fmt.Sprintf("and %d more", more))
+	}
+	return lines
+}

@@ -1,0 +1,239 @@
+package judge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"countersign/gate/internal/code"
+	"countersign/gate/internal/evidence"
+	"countersign/gate/internal/policy"
+)
+
+// satisfied tells which root was satisfied, by a signature of which format, and
+// until when that holds.
+type satisfied struct {
+	root    string
+	format  string
+	digest  string
+	expires time.Time // zero: no end
+}
+
+// verifier decides for one root of trust. There is one file for each kind.
+type verifier interface {
+	// verify says whether a signature in the set satisfies the root.
+	verify(ctx context.Context, set evidence.Set) (satisfied, bool)
+	// diagnose says of every signature in the set why it does not. It is asked
+	// only after verify has refused.
+	diagnose(ctx context.Context, set evidence.Set) []finding
+}
+
+// newVerifier makes the verifier for a root; another kind is another case here.
+func newVerifier(p *policy.Policy, root policy.Root) (verifier, error) {
+	switch {
+	case root.PublicKey != nil:
+		return newPublicKey(p, root), nil
+	}
+	return nil, fmt.Errorf("root %q is of a kind that this gate cannot verify", root.Name)
+}
+
+// trial is one request on its way through a rule.
+type trial struct {
+	rule  policy.Rule
+	roots []verifier
+	sets  []evidence.Set // one for each signed digest
+}
+
+// bySignatures fills in the outcome of a rule that asks for signatures: from the
+// store if it can, and else from the registry too.
+func (j *Judge) bySignatures(ctx context.Context, p *policy.Policy, rule policy.Rule, r Request, o *Outcome) {
+	t := trial{rule: rule}
+	for _, name := range rule.Roots {
+		root, _ := p.Root(name)
+		v, err := newVerifier(p, root)
+		if err != nil {
+			o.refuse(code.PolicyInvalid, err.Error(), "a root that this gate knows")
+			return
+		}
+		t.roots = append(t.roots, v)
+	}
+	start := time.Now()
+	t.sets = j.stored(r, o)
+	o.Source = string(evidence.FromStore)
+	met := t.run(ctx, o)
+	o.timed(start, "evidence in the store", count(t.sets), met != nil)
+	if met == nil && j.evidence.Registry != nil {
+		start = time.Now()
+		fetched := j.fetch(ctx, t.sets)
+		o.Source = string(evidence.FromRegistry)
+		for i := range t.sets {
+			t.sets[i] = t.sets[i].Merge(fetched[i])
+		}
+		met = t.run(ctx, o)
+		o.timed(start, "evidence in the registry", count(fetched), met != nil)
+		j.keep(t.sets, fetched, met, o)
+	}
+	o.EvidenceHash = evidence.HashOf(t.sets...)
+	o.Settled = met != nil
+	if met == nil {
+		t.refuse(ctx, r, o)
+		return
+	}
+	if o.Source == string(evidence.FromStore) {
+		j.markProven(t.sets, met, o)
+	}
+	o.allow(code.OK)
+	for _, m := range met {
+		o.Root = appendWord(o.Root, m.root)
+		o.Format = appendWord(o.Format, m.format)
+		if !m.expires.IsZero() && (o.Expires.IsZero() || m.expires.Before(o.Expires)) {
+			o.Expires = m.expires
+		}
+	}
+}
+
+// run gives what satisfies the rule, or nil.
+func (t *trial) run(ctx context.Context, o *Outcome) []satisfied {
+	var met []satisfied
+	for _, root := range t.roots {
+		m, ok := t.try(ctx, root, o)
+		switch {
+		case ok && t.rule.Kind == policy.AnyOf:
+			return []satisfied{m}
+		case ok:
+			met = append(met, m)
+		case t.rule.Kind == policy.AllOf:
+			return nil
+		}
+	}
+	if t.rule.Kind != policy.AllOf || len(met) != len(t.rule.Roots) || len(met) == 0 {
+		return nil
+	}
+	return met
+}
+
+func (t *trial) try(ctx context.Context, root verifier, o *Outcome) (satisfied, bool) {
+	for _, set := range t.sets {
+		if set.Empty() {
+			continue
+		}
+		o.Verified = true
+		if m, ok := root.verify(ctx, set); ok {
+			m.digest = set.Digest
+			return m, true
+		}
+	}
+	return satisfied{}, false
+}
+
+// refuse diagnoses why the rule is not satisfied.
+func (t *trial) refuse(ctx context.Context, r Request, o *Outcome) {
+	var findings []finding
+	for _, set := range t.sets {
+		for _, problem := range set.Problems {
+			findings = append(findings, finding{problem.Code, problem.Found})
+		}
+	}
+	for _, root := range t.roots {
+		if t.rule.Kind == policy.AllOf {
+			if _, ok := t.try(ctx, root, o); ok {
+				continue // nothing to explain
+			}
+		}
+		for _, set := range t.sets {
+			findings = append(findings, root.diagnose(ctx, set)...)
+		}
+	}
+	if len(findings) == 0 {
+		findings = []finding{{code.Unsigned, "no signature for " + strings.Join(r.signed(), " or ")}}
+	}
+	furthest := slices.MaxFunc(findings, func(a, b finding) int { return progress[a.code] - progress[b.code] })
+	o.Details = details(findings)
+	o.refuse(furthest.code, furthest.text, expected(r, t.rule))
+}
+
+// stored reads the evidence that is on the node.
+func (j *Judge) stored(r Request, o *Outcome) []evidence.Set {
+	var sets []evidence.Set
+	for _, digest := range r.signed() {
+		set, err := j.evidence.Stored(r.Repository, digest)
+		o.StoreError = errors.Join(o.StoreError, err)
+		if raw, ok := r.Raw[digest]; ok && set.Manifest == nil {
+			set = set.WithManifest(raw)
+		}
+		sets = append(sets, set)
+	}
+	return sets
+}
+
+// fetch asks the registry for the evidence of all sets at once. A failure is
+// among the problems of the set that it concerns.
+func (j *Judge) fetch(ctx context.Context, sets []evidence.Set) []evidence.Set {
+	fetched := make([]evidence.Set, len(sets))
+	var wait sync.WaitGroup
+	for i, set := range sets {
+		wait.Go(func() {
+			var err error
+			fetched[i], err = j.evidence.Registry.Fetch(ctx, set.Repository, set.Digest, set.Manifest)
+			var refusal *code.Refusal
+			switch {
+			case errors.As(err, &refusal):
+				fetched[i].Problems = append(fetched[i].Problems, refusal)
+			case err != nil:
+				fetched[i].Problems = append(fetched[i].Problems, code.Refuse(code.RegistryError, err.Error(), "", ""))
+			}
+		})
+	}
+	wait.Wait()
+	return fetched
+}
+
+// keep puts into the store what the registry has added. What satisfied the rule
+// is marked as proven.
+func (j *Judge) keep(sets, fetched []evidence.Set, met []satisfied, o *Outcome) {
+	for i, set := range sets {
+		if fetched[i].Empty() {
+			continue
+		}
+		proven := slices.ContainsFunc(met, func(m satisfied) bool { return m.digest == set.Digest })
+		o.StoreError = errors.Join(o.StoreError, j.evidence.Keep(set, proven))
+	}
+}
+
+// markProven lets the store know what has satisfied a rule.
+func (j *Judge) markProven(sets []evidence.Set, met []satisfied, o *Outcome) {
+	for _, set := range sets {
+		if slices.ContainsFunc(met, func(m satisfied) bool { return m.digest == set.Digest }) {
+			o.StoreError = errors.Join(o.StoreError, j.evidence.Store.MarkProven(set))
+		}
+	}
+}
+
+// count describes sets for a step.
+func count(sets []evidence.Set) string {
+	attachments, bundles, problems := 0, 0, 0
+	for _, set := range sets {
+		attachments += len(set.Attachments)
+		bundles += len(set.Bundles)
+		problems += len(set.Problems)
+	}
+	text := fmt.Sprintf("%d attachments, %d bundles", attachments, bundles)
+	if problems > 0 {
+		text += fmt.Sprintf(", %d problems", problems)
+	}
+	return text
+}
+
+func appendWord(list, word string) string {
+	if list == "" {
+		return word
+	}
+	if slices.Contains(strings.Split(list, ","), word) {
+		return list
+	}
+	return list + "," + word
+}
