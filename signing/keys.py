@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from signing.sealed import BadKey, WrongPassword, armour, is_sealed, seal, unseal
 
 _FILE_LIMIT = 64 << 10  # bytes of any key file
-_MIN_RSA_BITS = 2048
-_KINDS = f"ECDSA P-256, P-384 or P-521, RSA of at least {_MIN_RSA_BITS} bits, or Ed25519"
+_RSA_BITS = range(2048, 8192 + 1)  # the gate's bounds: below is weak, above takes long at every container start
+_KINDS = "ECDSA P-256, P-384 or P-521, RSA of 2048 to 8192 bits, or Ed25519"
 _CURVES: Mapping[str, tuple[str, hashes.HashAlgorithm]] = {
     "secp256r1": ("P-256", hashes.SHA256()),
     "secp384r1": ("P-384", hashes.SHA384()),
@@ -82,7 +82,7 @@ class PublicKey:
 
 @dataclass(frozen=True)
 class PrivateKey:
-    """A key that signs: ECDSA on P-256, P-384 or P-521, or RSA of 2048 bits and more.
+    """A key that signs: ECDSA on P-256, P-384 or P-521, or RSA of 2048 to 8192 bits.
 
     Attributes:
         public: its public half.
@@ -111,7 +111,7 @@ def generate() -> PrivateKey:
 
 
 def load_public(path: Path) -> PublicKey:
-    """Read a PEM public key: ECDSA P-256, P-384 or P-521, RSA of at least 2048 bits, or Ed25519.
+    """Read a PEM public key: ECDSA P-256, P-384 or P-521, RSA of 2048 to 8192 bits, or Ed25519.
 
     Raises:
         BadKey: if it cannot be read or is none of these.
@@ -173,7 +173,7 @@ def _public(key: object, where: str) -> PublicKey:
         raise BadKey(f"a key of kind {type(key).__name__}", where=where, expected=_KINDS)
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in _CURVES:
         raise BadKey(f"an ECDSA key on {key.curve.name}", where=where, expected=_KINDS)
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _MIN_RSA_BITS:
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size not in _RSA_BITS:
         raise BadKey(f"an RSA key of {key.key_size} bits", where=where, expected=_KINDS)
     der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return PublicKey(der, key)

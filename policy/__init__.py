@@ -1,0 +1,1 @@
+"""What may run: ``policy.yaml``, its model, and one renderer per engine."""
