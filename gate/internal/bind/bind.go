@@ -19,6 +19,7 @@ import (
 	contentapi "github.com/containerd/containerd/api/services/content/v1"
 	imagesapi "github.com/containerd/containerd/api/services/images/v1"
 	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
+	"github.com/opencontainers/go-digest"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
@@ -75,11 +76,14 @@ type Binder struct {
 	images     imagesapi.ImagesClient
 	content    contentapi.ContentClient
 	snapshots  snapshotsapi.SnapshotsClient
-	facts      *lru.Cache[string, facts] // by digest: content never changes under it
+
+	// By digest: content never changes under it.
+	documents *lru.Cache[string, *Document]
+	chains    *lru.Cache[string, digest.Digest]
 }
 
 const (
-	maxRemembered = 4096     // documents: some 200 bytes each
+	maxRemembered = 2048     // documents, and chain IDs
 	maxRecvSize   = 16 << 20 // a container record holds the whole OCI spec
 	maxReconnect  = 200 * time.Millisecond
 )
@@ -105,7 +109,8 @@ func New(config Config) (*Binder, error) {
 		images:     imagesapi.NewImagesClient(conn),
 		content:    contentapi.NewContentClient(conn),
 		snapshots:  snapshotsapi.NewSnapshotsClient(conn),
-		facts:      lru.New[string, facts](maxRemembered),
+		documents:  lru.New[string, *Document](maxRemembered),
+		chains:     lru.New[string, digest.Digest](maxRemembered),
 	}, nil
 }
 

@@ -21,55 +21,47 @@ import (
 // manifest limit that the distribution spec asks registries for.)
 const maxDocument = 4 << 20
 
-// facts is what is remembered of a document once its bytes matched its digest.
-// Exactly one of the three kinds applies.
-type facts struct {
-	children []child       // index
-	config   string        // manifest
-	chain    digest.Digest // config: chain ID of its layers; "" for none
-	isConfig bool
+// Document is what is read of an index or a manifest.
+type Document struct {
+	IsIndex  bool
+	Children []ocispec.Descriptor // of an index: those that may be manifests or indexes
+	Config   string               // of a manifest: digest of the config
 }
 
-// child is an entry of an index that may be a manifest or another index.
-type child struct {
-	digest   string
-	platform *ocispec.Platform
-}
-
-// errAbsent says that the content store doesn't have a document.
+// errAbsent says that the content store doesn't have something.
 var errAbsent = errors.New("not in the content store")
 
-// document returns the facts of an index or a manifest.
-func (b *Binder) document(ctx context.Context, dgst string) (facts, error) {
-	f, err := b.remembered(ctx, dgst, parseDocument)
-	if err == nil && f.isConfig {
-		err = malformed(dgst, "it is an image config, not an index or a manifest")
-	}
-	return f, err
-}
-
-// chainOf returns the chain ID of a config's layers (image-spec, "Layer ChainID").
-func (b *Binder) chainOf(ctx context.Context, config string) (digest.Digest, error) {
-	f, err := b.remembered(ctx, config, parseConfig)
-	if err == nil && !f.isConfig {
-		err = malformed(config, "it is no image config")
-	}
-	return f.chain, err
-}
-
-func (b *Binder) remembered(ctx context.Context, dgst string, parse func(string, []byte) (facts, error)) (facts, error) {
-	if f, ok := b.facts.Get(dgst); ok {
-		return f, nil
+// document returns an index or a manifest, from memory or from the content store.
+func (b *Binder) document(ctx context.Context, dgst string) (*Document, error) {
+	if d, ok := b.documents.Get(dgst); ok {
+		return d, nil
 	}
 	content, err := b.read(ctx, dgst)
 	if err != nil {
-		return facts{}, err
+		return nil, err
 	}
-	f, err := parse(dgst, content)
+	d, err := ParseDocument(dgst, content)
 	if err == nil {
-		b.facts.Put(dgst, f)
+		b.documents.Put(dgst, d)
 	}
-	return f, err
+	return d, err
+}
+
+// chainOf returns the chain ID of a config's layers (image-spec, "Layer ChainID"),
+// from memory or from the content store.
+func (b *Binder) chainOf(ctx context.Context, config string) (digest.Digest, error) {
+	if chain, ok := b.chains.Get(config); ok {
+		return chain, nil
+	}
+	content, err := b.read(ctx, config)
+	if err != nil {
+		return "", err
+	}
+	chain, err := parseChain(config, content)
+	if err == nil {
+		b.chains.Put(config, chain)
+	}
+	return chain, err
 }
 
 // read returns the bytes behind a digest, checked against it.
@@ -104,9 +96,10 @@ func (b *Binder) read(ctx context.Context, dgst string) ([]byte, error) {
 	}
 }
 
-// parseDocument reads an index or a manifest by what it holds, not by what a
-// descriptor calls it: a document that could be taken for both is neither.
-func parseDocument(dgst string, content []byte) (facts, error) {
+// ParseDocument reads an index or a manifest, whose bytes were checked against
+// dgst before, by what it holds and not by what a descriptor calls it: a document
+// that could be taken for both is neither. It returns a *code.Refusal.
+func ParseDocument(dgst string, content []byte) (*Document, error) {
 	var d struct {
 		Config    *ocispec.Descriptor  `json:"config"`
 		Layers    json.RawMessage      `json:"layers"`
@@ -114,42 +107,42 @@ func parseDocument(dgst string, content []byte) (facts, error) {
 		Manifests []ocispec.Descriptor `json:"manifests"`
 	}
 	if err := json.Unmarshal(content, &d); err != nil {
-		return facts{}, malformed(dgst, err.Error())
+		return nil, malformed(dgst, err.Error())
 	}
 	isManifest := d.Config != nil || d.Layers != nil
 	switch {
 	case d.FSLayers != nil || isManifest == (d.Manifests != nil):
-		return facts{}, malformed(dgst, "it is not clearly an index or a manifest")
+		return nil, malformed(dgst, "it is not clearly an index or a manifest")
 	case isManifest && d.Config == nil:
-		return facts{}, malformed(dgst, "the manifest has no config")
+		return nil, malformed(dgst, "the manifest has no config")
 	case isManifest:
-		return facts{config: d.Config.Digest.String()}, nil
+		return &Document{Config: d.Config.Digest.String()}, nil
 	}
-	f := facts{children: []child{}}
+	index := &Document{IsIndex: true}
 	for _, m := range d.Manifests {
 		if strings.Contains(m.MediaType, "manifest") || strings.Contains(m.MediaType, "index") {
-			f.children = append(f.children, child{m.Digest.String(), m.Platform})
+			index.Children = append(index.Children, ocispec.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Platform: m.Platform})
 		}
 	}
-	return f, nil
+	return index, nil
 }
 
-func parseConfig(dgst string, content []byte) (facts, error) {
+func parseChain(dgst string, content []byte) (digest.Digest, error) {
 	var c struct {
 		RootFS *ocispec.RootFS `json:"rootfs"`
 	}
 	if err := json.Unmarshal(content, &c); err != nil {
-		return facts{}, malformed(dgst, err.Error())
+		return "", malformed(dgst, err.Error())
 	}
 	if c.RootFS == nil {
-		return facts{}, malformed(dgst, "it is no image config: it has no rootfs")
+		return "", malformed(dgst, "it is no image config: it has no rootfs")
 	}
 	for _, id := range c.RootFS.DiffIDs {
 		if err := id.Validate(); err != nil {
-			return facts{}, malformed(dgst, "diff_ids: "+err.Error())
+			return "", malformed(dgst, "diff_ids: "+err.Error())
 		}
 	}
-	return facts{isConfig: true, chain: identity.ChainID(c.RootFS.DiffIDs)}, nil
+	return identity.ChainID(c.RootFS.DiffIDs), nil
 }
 
 func malformed(dgst, why string) error {

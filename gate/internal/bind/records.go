@@ -10,6 +10,8 @@ import (
 
 	imagesapi "github.com/containerd/containerd/api/services/images/v1"
 	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/reference"
@@ -123,7 +125,7 @@ func (b *Binder) recordsOf(ctx context.Context, repository string) ([]record, er
 // damage is the reason.
 func (b *Binder) candidates(ctx context.Context, target string, use uses) ([]Candidate, error) {
 	w := walk{binder: b, use: use}
-	w.visit(ctx, "", child{digest: target}, 0)
+	w.visit(ctx, "", ocispec.Descriptor{Digest: digest.Digest(target)}, 0)
 	if w.fatal != nil {
 		return nil, w.fatal
 	}
@@ -145,7 +147,7 @@ func (b *Binder) candidates(ctx context.Context, target string, use uses) ([]Can
 
 type found struct {
 	Candidate
-	child
+	platform *ocispec.Platform
 }
 
 func rank(matcher platforms.Matcher, f found) int {
@@ -166,33 +168,33 @@ type walk struct {
 
 // visit follows one branch. index is the record's own index, which is what a
 // signature on "the index" means.
-func (w *walk) visit(ctx context.Context, index string, at child, depth int) {
+func (w *walk) visit(ctx context.Context, index string, at ocispec.Descriptor, depth int) {
 	if w.visited++; w.visited > maxManifests || depth > maxDepth {
-		w.fatal = malformed(at.digest, fmt.Sprintf("more than %d manifests, or more than %d levels", maxManifests, maxDepth))
+		w.fatal = malformed(at.Digest.String(), fmt.Sprintf("more than %d manifests, or more than %d levels", maxManifests, maxDepth))
 	}
 	if w.fatal != nil {
 		return
 	}
-	f, err := w.binder.document(ctx, at.digest)
+	document, err := w.binder.document(ctx, at.Digest.String())
 	if err != nil {
 		w.fail(err)
 		return
 	}
-	if f.config == "" {
+	if document.IsIndex {
 		if index == "" {
-			index = at.digest
+			index = at.Digest.String()
 		}
-		for _, c := range f.children {
+		for _, c := range document.Children {
 			w.visit(ctx, index, c, depth+1)
 		}
 		return
 	}
-	used, err := w.use(ctx, f.config)
+	used, err := w.use(ctx, document.Config)
 	switch {
 	case err != nil:
 		w.fail(err)
 	case used:
-		w.found = append(w.found, found{Candidate{index, at.digest, f.config}, at})
+		w.found = append(w.found, found{Candidate{index, at.Digest.String(), document.Config}, at.Platform})
 	}
 }
 

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"syscall"
+	"time"
+
+	"countersign/gate/internal/config"
+	"countersign/gate/internal/engine"
+	"countersign/gate/internal/policy"
+	"countersign/gate/internal/verdict"
+	"countersign/gate/internal/wire"
+)
+
+// margin is what a client waits beyond the gate's own deadline.
+const margin = time.Second
+
+func verify(c *invocation) int { return c.ask(wire.Verify) }
+
+func explain(c *invocation) int { return c.ask(wire.Explain) }
+
+// ask has the running gate decide, so that what is shown is its true state. If
+// none runs, this process does it.
+func (c *invocation) ask(op wire.Op) int {
+	settings, err := config.Load(c.configPath)
+	if err != nil {
+		fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, err)
+		return exitUsage
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(settings.Timeouts.Verdict)+margin)
+	defer cancel()
+	name := c.arguments[0]
+	v, err := wire.Ask(ctx, settings.Socket, op, wire.NameRequest{Name: name})
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) {
+		fmt.Fprintf(c.stderr, "note: no gate serves %s; deciding in this process\n", settings.Socket)
+		v, err = here(ctx, settings, op, name)
+	}
+	if err != nil {
+		return c.fail(err)
+	}
+	if c.json {
+		err = writeJSON(c.stdout, v)
+	} else {
+		err = writeSteps(c.stdout, v)
+	}
+	switch {
+	case err != nil:
+		return c.fail(err)
+	case v.Allow:
+		return exitOK
+	}
+	return exitRefused
+}
+
+// here decides without a daemon.
+func here(ctx context.Context, settings *config.Config, op wire.Op, name string) (*verdict.Verdict, error) {
+	store, err := openStore(settings)
+	if err != nil {
+		return nil, err
+	}
+	binder, err := newBinder(settings)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = binder.Close() }()
+	gate := newEngine(settings, store, binder, silent{})
+	if p, err := policy.Load(settings.Policy); err != nil {
+		gate.RefuseAll(err)
+	} else {
+		gate.SetPolicy(p)
+	}
+	return decide(ctx, gate, op, name), nil
+}
+
+func decide(ctx context.Context, gate *engine.Engine, op wire.Op, name string) *verdict.Verdict {
+	if op == wire.Explain {
+		return gate.Explain(ctx, name)
+	}
+	return gate.Verify(ctx, name)
+}
+
+// silent observes nothing.
+type silent struct{}
+
+func (silent) Verdict(*verdict.Verdict) {}
+func (silent) Verification()            {}
+
+func writeJSON(w io.Writer, v *verdict.Verdict) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
+}
+
+// writeSteps prints each step with its outcome, then what was found.
+func writeSteps(w io.Writer, v *verdict.Verdict) error {
+	var b strings.Builder
+	for _, step := range v.Steps {
+		mark := "✓"
+		if !step.OK {
+			mark = "✗"
+		}
+		fmt.Fprintf(&b, "%s %-12s %8.2f ms  %s\n", mark, step.Name, step.Millis, step.Outcome)
+	}
+	for _, field := range []struct{ name, value string }{
+		{"repository", v.Repository}, {"index", v.Index}, {"manifest", v.Manifest}, {"config", v.Config},
+		{"container", v.Container}, {"pod", v.Pod}, {"scope", v.Scope}, {"root", v.Root}, {"format", v.Format},
+		{"decided from", v.Source}, {"policy", v.Policy},
+	} {
+		if field.value != "" {
+			fmt.Fprintf(&b, "  %-12s %s\n", field.name, field.value)
+		}
+	}
+	for _, detail := range v.Details {
+		fmt.Fprintf(&b, "  detail       %s\n", detail)
+	}
+	fmt.Fprintf(&b, "%s (%.2f ms)\n", v.Message, v.Millis)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// checkPolicy says whether a rendered policy is valid.
+func checkPolicy(c *invocation) int {
+	p, err := policy.Load(c.arguments[0])
+	if err != nil {
+		fmt.Fprintf(c.stderr, "error: %v\n", err)
+		return exitRefused
+	}
+	fmt.Fprintf(c.stdout, "valid: %d scopes, %s\n", len(p.Scopes()), p.Hash)
+	return exitOK
+}

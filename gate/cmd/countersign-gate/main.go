@@ -1,0 +1,162 @@
+// Command countersign-gate is the node's verifier: a daemon, containerd's image
+// verifier, and the same engine on a command line.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"countersign/gate/internal/config"
+)
+
+// Exit codes.
+const (
+	exitOK             = 0
+	exitRefused        = 1
+	exitUsage          = 2
+	exitInfrastructure = 4
+)
+
+// verifierName is the link under which containerd finds the image verifier.
+const verifierName = "countersign-image-verifier"
+
+// command is one subcommand.
+type command struct {
+	name     string
+	argument string // of the usage line
+	about    string
+	run      func(c *invocation) int
+	verdict  bool // takes --config and --json
+	config   bool // takes --config
+}
+
+var commands = []command{
+	{name: "serve", about: "serve the hook and the image verifier on the gate's socket", run: serve, config: true},
+	{name: "image-verifier", argument: "-name REF -digest DIGEST", about: "be containerd's image verifier (io.containerd.image-verifier.v1.bindir)"},
+	{name: "verify", argument: "REF", about: "say whether an image may run here, and show every step", run: verify, verdict: true},
+	{name: "explain", argument: "REF|CONTAINER", about: "say what binds and allows or refuses an image or a container", run: explain, verdict: true},
+	{name: "check-policy", argument: "FILE", about: "say whether a rendered policy is valid", run: checkPolicy},
+	{name: "version", about: "print the version", run: printVersion},
+}
+
+// invocation is a subcommand with its arguments read.
+type invocation struct {
+	command
+	arguments  []string
+	configPath string
+	json       bool
+	stdout     io.Writer
+	stderr     io.Writer
+}
+
+func main() {
+	if filepath.Base(os.Args[0]) == verifierName {
+		os.Exit(imageVerifier(os.Args[1:], os.Stdin, os.Stdout))
+	}
+	os.Exit(dispatch(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// dispatch runs a subcommand and returns the exit code.
+func dispatch(args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		usage(stderr)
+		return exitUsage
+	}
+	name, args := args[0], args[1:]
+	switch name {
+	case "help", "-h", "-help", "--help":
+		usage(stdout)
+		return exitOK
+	case "image-verifier":
+		return imageVerifier(args, os.Stdin, stdout)
+	case "--version", "-version":
+		name = "version"
+	}
+	for _, c := range commands {
+		if c.name == name {
+			return c.invoke(args, stdout, stderr)
+		}
+	}
+	fmt.Fprintf(stderr, "error: unknown command %q; see countersign-gate --help\n", name)
+	return exitUsage
+}
+
+func (c command) invoke(args []string, stdout, stderr io.Writer) int {
+	in := &invocation{command: c, stdout: stdout, stderr: stderr}
+	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	if c.config || c.verdict {
+		flags.StringVar(&in.configPath, "config", defaultConfig(), "path of gate.json")
+	}
+	if c.verdict {
+		flags.BoolVar(&in.json, "json", false, "print the verdict as JSON")
+	}
+	arguments, err := interspersed(flags, args)
+	if errors.Is(err, flag.ErrHelp) {
+		c.help(stdout, flags)
+		return exitOK
+	}
+	want := 0
+	if c.argument != "" {
+		want = 1
+	}
+	if err == nil && len(arguments) != want {
+		err = fmt.Errorf("expected %d arguments, got %d", want, len(arguments))
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "error: %s: %v; usage: %s\n", c.name, err, c.line())
+		return exitUsage
+	}
+	in.arguments = arguments
+	return c.run(in)
+}
+
+// interspersed parses flags before, between and after arguments.
+func interspersed(flags *flag.FlagSet, args []string) (arguments []string, err error) {
+	for {
+		if err := flags.Parse(args); err != nil {
+			return nil, err
+		}
+		if flags.NArg() == 0 {
+			return arguments, nil
+		}
+		arguments, args = append(arguments, flags.Arg(0)), flags.Args()[1:]
+	}
+}
+
+func defaultConfig() string {
+	if path := os.Getenv(config.Env); path != "" {
+		return path
+	}
+	return config.DefaultPath
+}
+
+func (c command) line() string {
+	return strings.Join(strings.Fields("countersign-gate "+c.name+" [OPTIONS] "+c.argument), " ")
+}
+
+func (c command) help(w io.Writer, flags *flag.FlagSet) {
+	fmt.Fprintf(w, "%s\n\n%s.\n", c.line(), c.about)
+	flags.SetOutput(w)
+	flags.PrintDefaults()
+}
+
+func usage(w io.Writer) {
+	fmt.Fprint(w, "countersign-gate COMMAND: decide what images may run on this node.\n\n")
+	for _, c := range commands {
+		fmt.Fprintf(w, "  %-30s %s\n", strings.TrimSpace(c.name+" "+c.argument), c.about)
+	}
+	fmt.Fprintf(w, "\nConfiguration: --config FILE, else $%s, else %s.\n", config.Env, config.DefaultPath)
+	fmt.Fprint(w, "Exit codes: 0 ok or allowed, 1 refused, 2 usage, 4 infrastructure.\n")
+}
+
+// fail prints one line and returns the code of a failing infrastructure.
+func (c *invocation) fail(err error) int {
+	fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, err)
+	return exitInfrastructure
+}

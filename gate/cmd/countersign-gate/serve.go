@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"countersign/gate/internal/bind"
+	"countersign/gate/internal/config"
+	"countersign/gate/internal/daemon"
+	"countersign/gate/internal/engine"
+	"countersign/gate/internal/evidence"
+	"countersign/gate/internal/judge"
+	"countersign/gate/internal/registry"
+	"countersign/gate/internal/wire"
+)
+
+// The daemon's live data are a few MiB, so a tight heap costs next to nothing.
+const (
+	gcPercent   = 50
+	memoryLimit = 32 << 20
+)
+
+// serve runs the daemon until SIGTERM or SIGINT. SIGHUP reopens the log and
+// reads the policy again.
+func serve(c *invocation) int {
+	tightenMemory()
+	slog.SetDefault(slog.New(slog.NewTextHandler(c.stderr, nil)))
+	settings, err := config.Load(c.configPath)
+	if err != nil {
+		fmt.Fprintf(c.stderr, "error: serve: %v\n", err)
+		return exitUsage
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := run(ctx, settings); err != nil {
+		return c.fail(err)
+	}
+	return exitOK
+}
+
+func tightenMemory() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+}
+
+// run puts the daemon together and serves until the context ends.
+func run(ctx context.Context, settings *config.Config) error {
+	log, err := daemon.OpenLog(settings.Log)
+	if err != nil {
+		return err
+	}
+	store, err := openStore(settings)
+	if err != nil {
+		return err
+	}
+	binder, err := newBinder(settings)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = binder.Close() }()
+	binder.Connect()
+	metrics := daemon.NewMetrics(store.Usage)
+	gate := newEngine(settings, store, binder, daemon.Observer{Log: log, Metrics: metrics})
+
+	listener, release, err := daemon.Listen(settings.Socket)
+	if err != nil {
+		return err
+	}
+	defer release()
+	metricsListener, err := daemon.ListenMetrics(settings.Metrics)
+	if err != nil {
+		return errors.Join(fmt.Errorf("metrics: %w", err), listener.Close())
+	}
+	notifier := daemon.NewNotifier(os.Getenv)
+	watcher := daemon.NewWatcher(settings.Policy, gate, metrics, notifier)
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	server := daemon.NewServer(gate, listener)
+	background := func(what string, work func() error) {
+		go func() {
+			if err := work(); err != nil {
+				cancel(fmt.Errorf("%s: %w", what, err))
+			}
+		}()
+	}
+	background("serve", server.Serve)
+	background("watch policy", func() error { return watcher.Watch(ctx, onHangup(ctx, log)) })
+	if metricsListener != nil {
+		background("metrics", func() error { return metrics.Serve(ctx, metricsListener) })
+	}
+	go notifier.Watch(ctx, func(ctx context.Context) error {
+		_, err := wire.Ask(ctx, settings.Socket, wire.Ping, nil)
+		return err
+	})
+	notifier.Ready()
+	slog.Info("serving", "socket", settings.Socket, "version", version())
+	<-ctx.Done()
+	notifier.Stopping()
+	server.Shutdown()
+	slog.Info("stopped")
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// onHangup turns SIGHUP into a reopened log and a tick for the policy's watcher.
+func onHangup(ctx context.Context, log *daemon.Log) <-chan struct{} {
+	signals := make(chan os.Signal, 1)
+	reload := make(chan struct{})
+	signal.Notify(signals, syscall.SIGHUP)
+	go func() {
+		defer signal.Stop(signals)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-signals:
+				if err := log.Reopen(); err != nil {
+					slog.Error("verdict log not reopened", "error", err)
+				}
+				select {
+				case reload <- struct{}{}:
+				case <-ctx.Done():
+					return
+				}
+			}
+		}
+	}()
+	return reload
+}
+
+func openStore(settings *config.Config) (*evidence.Store, error) {
+	return evidence.Open(evidence.Config{
+		Dir:        settings.Evidence.Dir,
+		MaxBytes:   settings.Evidence.MaxBytes,
+		MaxEntries: settings.Evidence.MaxEntries,
+		Evicted: func(repository, digest string) {
+			slog.Warn("evidence evicted: the store is full", "repository", repository, "digest", digest)
+		},
+	})
+}
+
+func newBinder(settings *config.Config) (*bind.Binder, error) {
+	return bind.New(bind.Config{
+		Address:      settings.Containerd.Address,
+		Namespace:    settings.Containerd.Namespace,
+		Snapshotters: settings.Containerd.Snapshotters,
+		Timeout:      time.Duration(settings.Timeouts.Runtime),
+	})
+}
+
+func newEngine(settings *config.Config, store *evidence.Store, binder *bind.Binder, observer engine.Observer) *engine.Engine {
+	client := registry.New(registry.Config{
+		CertsDir:     settings.Registry.CertsDir,
+		DockerConfig: settings.Registry.DockerConfig,
+		Timeout:      time.Duration(settings.Timeouts.Registry),
+	})
+	return engine.New(engine.Parts{
+		Binder:   binder,
+		Judge:    judge.New(evidence.Collector{Store: store, Registry: client}),
+		Evidence: store,
+		Registry: client,
+		Observer: observer,
+		Timeouts: engine.Timeouts{Verdict: time.Duration(settings.Timeouts.Verdict), Pull: time.Duration(settings.Timeouts.Pull)},
+	})
+}

@@ -1,0 +1,30 @@
+package main
+
+import (
+	"fmt"
+	"runtime/debug"
+)
+
+// release is set by the linker for releases: -X main.release=1.2.3.
+var release string
+
+func version() string {
+	if release != "" {
+		return release
+	}
+	build, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, setting := range build.Settings {
+		if setting.Key == "vcs.revision" {
+			return "devel " + setting.Value
+		}
+	}
+	return "devel"
+}
+
+func printVersion(c *invocation) int {
+	fmt.Fprintf(c.stdout, "countersign-gate %s\n", version())
+	return exitOK
+}

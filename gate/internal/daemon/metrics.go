@@ -1,0 +1,100 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"countersign/gate/internal/verdict"
+)
+
+// Metrics counts what the gate does.
+type Metrics struct {
+	registry      *prometheus.Registry
+	verdicts      *prometheus.CounterVec
+	seconds       *prometheus.HistogramVec
+	verifications prometheus.Counter
+	policyValid   prometheus.Gauge
+	reloads       *prometheus.CounterVec
+}
+
+// NewMetrics makes the metrics; usage tells how full the evidence store is.
+func NewMetrics(usage func() (bytes int64, entries int)) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		verdicts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "countersign_verdicts_total", Help: "Verdicts, by layer and reason code.",
+		}, []string{"layer", "code"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "countersign_verdict_seconds", Help: "Time in the gate for one verdict.",
+			Buckets: []float64{.0005, .001, .002, .003, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
+		}, []string{"layer"}),
+		verifications: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "countersign_verifications_total", Help: "Judgements that verified a signature, neither remembered nor joined.",
+		}),
+		policyValid: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "countersign_policy_valid", Help: "1 if the policy file as it is now is in force, 0 if it is invalid.",
+		}),
+		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "countersign_policy_loads_total", Help: "Loads of a changed policy file, by result.",
+		}, []string{"result"}),
+	}
+	m.registry.MustRegister(m.verdicts, m.seconds, m.verifications, m.policyValid, m.reloads,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "countersign_evidence_bytes", Help: "Bytes in the evidence store.",
+		}, func() float64 { bytes, _ := usage(); return float64(bytes) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "countersign_evidence_entries", Help: "Images in the evidence store.",
+		}, func() float64 { _, entries := usage(); return float64(entries) }),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewGoCollector())
+	return m
+}
+
+// Observer writes verdicts into the log and counts them (engine.Observer).
+type Observer struct {
+	Log     *Log
+	Metrics *Metrics
+}
+
+// Verdict implements engine.Observer.
+func (o Observer) Verdict(v *verdict.Verdict) {
+	o.Metrics.verdicts.WithLabelValues(string(v.Layer), string(v.Code)).Inc()
+	o.Metrics.seconds.WithLabelValues(string(v.Layer)).Observe(v.Millis / 1000)
+	o.Log.Write(v)
+}
+
+// Verification implements engine.Observer.
+func (o Observer) Verification() { o.Metrics.verifications.Inc() }
+
+// ListenMetrics opens the address of gate.json's "metrics": "unix:PATH" or a
+// loopback address; nil for "".
+func ListenMetrics(address string) (net.Listener, error) {
+	if address == "" {
+		return nil, nil
+	}
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		return listenPrivate(path)
+	}
+	return net.Listen("tcp", address)
+}
+
+// Serve answers GET /metrics on a listener until the context ends.
+func (m *Metrics) Serve(ctx context.Context, listener net.Listener) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	server := &http.Server{Handler: mux, ReadTimeout: transfer, WriteTimeout: 2 * transfer, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,174 @@
+// Package daemon serves the engine on the gate's socket, and all that a service
+// needs besides: the verdict log, metrics, reload of the policy, and the service
+// manager's protocol.
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"countersign/gate/internal/code"
+	"countersign/gate/internal/verdict"
+	"countersign/gate/internal/wire"
+)
+
+const (
+	// maxConnections bounds the requests in hand; more wait in the socket's backlog.
+	maxConnections = 128
+	// transfer bounds reading a request and writing a response.
+	transfer = 5 * time.Second
+	// grace is how long requests in hand may take once the daemon is told to stop.
+	grace = 6 * time.Second
+)
+
+// Decider makes the verdicts (package engine).
+type Decider interface {
+	Create(ctx context.Context, state []byte) *verdict.Verdict
+	Pull(ctx context.Context, request wire.PullRequest) *verdict.Verdict
+	Verify(ctx context.Context, name string) *verdict.Verdict
+	Explain(ctx context.Context, name string) *verdict.Verdict
+}
+
+// Server answers requests on a unix socket.
+type Server struct {
+	decider  Decider
+	listener *net.UnixListener
+	slots    chan struct{}
+	hands    sync.WaitGroup
+	closing  atomic.Bool
+}
+
+// NewServer makes a server for a listener (see Listen).
+func NewServer(decider Decider, listener *net.UnixListener) *Server {
+	return &Server{decider: decider, listener: listener, slots: make(chan struct{}, maxConnections)}
+}
+
+// Serve answers until Shutdown; then it returns nil.
+func (s *Server) Serve() error {
+	for {
+		s.slots <- struct{}{}
+		conn, err := s.listener.AcceptUnix()
+		if err != nil {
+			<-s.slots
+			if s.closing.Load() {
+				return nil
+			}
+			if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ECONNABORTED) {
+				slog.Error("accept", "error", err)
+				time.Sleep(10 * time.Millisecond)
+				continue
+			}
+			return fmt.Errorf("accept on %s: %w", s.listener.Addr(), err)
+		}
+		s.hands.Go(func() {
+			defer func() { <-s.slots }()
+			s.answer(conn)
+		})
+	}
+}
+
+// Shutdown stops accepting and waits for the requests in hand, for grace at most.
+func (s *Server) Shutdown() {
+	s.closing.Store(true)
+	if err := s.listener.Close(); err != nil {
+		slog.Warn("close socket", "error", err)
+	}
+	done := make(chan struct{})
+	go func() { s.hands.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(grace):
+		slog.Warn("requests were cut off", "after", grace)
+	}
+}
+
+// answer serves one connection. Whatever it can't read it refuses.
+func (s *Server) answer(conn *net.UnixConn) {
+	defer func() { _ = conn.Close() }()
+	if err := checkPeer(conn); err != nil {
+		slog.Error("connection refused", "error", err)
+		return
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(transfer)) // fails only on a closed connection, and so does the read
+	op, body, err := wire.ReadRequest(conn)
+	// The context ends with the verdict: the client's going away cancels nothing,
+	// for others may wait for the same, and the log wants the verdict.
+	v := s.decide(context.Background(), op, body, err)
+	_ = conn.SetWriteDeadline(time.Now().Add(transfer))
+	if err := wire.WriteResponse(conn, v); err != nil && !errors.Is(err, unix.EPIPE) {
+		slog.Warn("response not delivered", "op", op, "code", v.Code, "error", err)
+	}
+}
+
+func (s *Server) decide(ctx context.Context, op wire.Op, body []byte, err error) *verdict.Verdict {
+	if err != nil {
+		return unreadable(err)
+	}
+	switch op {
+	case wire.Create:
+		return s.decider.Create(ctx, body)
+	case wire.Pull:
+		return decoded(body, func(r wire.PullRequest) *verdict.Verdict { return s.decider.Pull(ctx, r) })
+	case wire.Verify:
+		return decoded(body, func(r wire.NameRequest) *verdict.Verdict { return s.decider.Verify(ctx, r.Name) })
+	case wire.Explain:
+		return decoded(body, func(r wire.NameRequest) *verdict.Verdict { return s.decider.Explain(ctx, r.Name) })
+	case wire.Ping:
+		return &verdict.Verdict{Version: verdict.Version, Time: time.Now().UTC(), Allow: true, Code: code.OK, Message: "countersign: the gate serves"}
+	}
+	return unreadable(wire.ErrUnknownOp)
+}
+
+func decoded[R any](body []byte, decide func(R) *verdict.Verdict) *verdict.Verdict {
+	var request R
+	if err := json.Unmarshal(body, &request); err != nil {
+		return unreadable(err)
+	}
+	return decide(request)
+}
+
+func unreadable(err error) *verdict.Verdict {
+	c := code.Malformed
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c = code.Timeout
+	}
+	refusal := code.Refuse(c, "the request can't be read: "+err.Error(), "a request of this version", "install gate, hook and verifier of one version")
+	slog.Warn("bad request", "error", err)
+	return &verdict.Verdict{Version: verdict.Version, Time: time.Now().UTC(), Code: c, Message: "countersign: refused a request: " + refusal.Error()}
+}
+
+// checkPeer lets only processes of the gate's own user (root) ask.
+func checkPeer(conn *net.UnixConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var peer *unix.Ucred
+	var peerErr error
+	if err := raw.Control(func(fd uintptr) {
+		peer, peerErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return err
+	}
+	if peerErr != nil {
+		return peerErr
+	}
+	return allowedPeer(peer.Uid)
+}
+
+func allowedPeer(uid uint32) error {
+	if int(uid) != os.Geteuid() {
+		return fmt.Errorf("peer has uid %d, and only uid %d may ask", uid, os.Geteuid())
+	}
+	return nil
+}

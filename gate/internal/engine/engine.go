@@ -1,0 +1,276 @@
+// Package engine makes verdicts: it has an image bound or resolved first, has it
+// judged next, and remembers the outcome of the judgement alone.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"countersign/gate/internal/bind"
+	"countersign/gate/internal/code"
+	"countersign/gate/internal/judge"
+	"countersign/gate/internal/policy"
+	"countersign/gate/internal/registry"
+	"countersign/gate/internal/verdict"
+)
+
+// Binder says what a container runs (package bind).
+type Binder interface {
+	Container(ctx context.Context, state *bind.State, trace *verdict.Trace) (*bind.Bound, error)
+	Live(ctx context.Context, id string) (*bind.State, error)
+	Lookup(ctx context.Context, written string, trace *verdict.Trace) ([]bind.Candidate, error)
+}
+
+// Judge decides step 5 (package judge).
+type Judge interface {
+	Judge(ctx context.Context, p *policy.Policy, r judge.Request) judge.Outcome
+}
+
+// Evidence identifies what the node's store holds (package evidence).
+type Evidence interface {
+	Hash(repository string, digests ...string) (string, error)
+}
+
+// Registry resolves names (package registry).
+type Registry interface {
+	Manifest(ctx context.Context, repository, tagOrDigest string) (registry.Manifest, error)
+}
+
+// Observer is told of every verdict and of every real verification. Its methods
+// are called by many goroutines.
+type Observer interface {
+	Verdict(v *verdict.Verdict)
+	Verification()
+}
+
+// Timeouts bound the engine's work.
+type Timeouts struct {
+	Verdict time.Duration
+	Pull    time.Duration
+}
+
+// Parts are what an Engine is put together from.
+type Parts struct {
+	Binder   Binder
+	Judge    Judge
+	Evidence Evidence
+	Registry Registry
+	Observer Observer
+	Timeouts Timeouts
+}
+
+// Engine makes verdicts. It is safe for any number of goroutines.
+type Engine struct {
+	Parts
+	policy atomic.Pointer[loaded]
+	memory *memory
+}
+
+// loaded is a policy, or why there is none.
+type loaded struct {
+	policy  *policy.Policy
+	refusal *code.Refusal
+}
+
+// New makes an engine that refuses everything until it gets a policy.
+func New(parts Parts) *Engine {
+	e := &Engine{Parts: parts, memory: newMemory()}
+	e.policy.Store(&loaded{refusal: code.Refuse(code.PolicyInvalid, "no policy is loaded yet", "a valid policy", "look at the gate's log")})
+	return e
+}
+
+// SetPolicy puts a policy in force, for every request that begins from now on.
+func (e *Engine) SetPolicy(p *policy.Policy) { e.policy.Store(&loaded{policy: p}) }
+
+// RefuseAll makes every verdict a refusal while there is no valid policy. Once
+// one was in force it stays, and RefuseAll changes nothing.
+func (e *Engine) RefuseAll(why error) {
+	var refusal *code.Refusal
+	if !errors.As(why, &refusal) {
+		refusal = code.Refuse(code.PolicyInvalid, why.Error(), "a valid policy", "render the policy to this node again")
+	}
+	if current := e.policy.Load(); current.policy == nil {
+		e.policy.CompareAndSwap(current, &loaded{refusal: refusal})
+	}
+}
+
+// PolicyHash identifies the policy in force; "" if there is none.
+func (e *Engine) PolicyHash() string {
+	if p := e.policy.Load().policy; p != nil {
+		return p.Hash
+	}
+	return ""
+}
+
+// subject is one image on its way to a verdict.
+type subject struct {
+	layer      verdict.Layer
+	name       string // as written
+	repository string
+	container  string
+	pod        string
+	candidates []bind.Candidate
+	raw        map[string][]byte
+	trace      *verdict.Trace
+	start      time.Time
+}
+
+// Create gives the verdict on a container that is about to start; state is the
+// OCI state as the hook sent it.
+func (e *Engine) Create(ctx context.Context, state []byte) *verdict.Verdict {
+	return e.guard(ctx, e.Timeouts.Verdict, subject{layer: verdict.Create, name: "this container"}, func(ctx context.Context, s subject) *verdict.Verdict {
+		parsed, err := bind.ParseState(state)
+		if parsed != nil {
+			s.container, s.pod = parsed.ID, parsed.Pod()
+			if parsed.Image() != "" {
+				s.name = parsed.Image()
+			}
+		}
+		if err != nil {
+			return e.refuse(s, err)
+		}
+		return e.container(ctx, s, parsed)
+	})
+}
+
+// container binds a container and judges all of its images. The verdict is the
+// first refusal, else that on the container's own image.
+func (e *Engine) container(ctx context.Context, s subject, state *bind.State) *verdict.Verdict {
+	p := e.policy.Load()
+	bound, err := e.Binder.Container(ctx, state, s.trace)
+	if len(bound.Images) > 0 {
+		s.name, s.repository = bound.Images[0].Name, bound.Images[0].Repository
+		s.candidates = bound.Images[0].Candidates
+	}
+	if err != nil {
+		return e.refuse(s, err)
+	}
+	verdicts := make([]*verdict.Verdict, len(bound.Images))
+	var group sync.WaitGroup
+	for i, image := range bound.Images {
+		one := s
+		one.name, one.repository, one.candidates = image.Name, image.Repository, image.Candidates
+		judgeOne := func() { verdicts[i] = e.safely(one, func() *verdict.Verdict { return e.judge(ctx, p, one) }) }
+		if i == len(bound.Images)-1 {
+			judgeOne()
+			break
+		}
+		group.Go(judgeOne)
+	}
+	group.Wait()
+	for _, v := range verdicts {
+		if !v.Allow {
+			return v
+		}
+	}
+	return verdicts[0]
+}
+
+// judge decides on the candidates of a subject under one policy. A revoked
+// candidate refuses; otherwise one that is allowed is enough, because all of them
+// are the very same content.
+func (e *Engine) judge(ctx context.Context, p *loaded, s subject) *verdict.Verdict {
+	if p.policy == nil {
+		return e.refuse(s, p.refusal)
+	}
+	var best *judge.Outcome
+	chosen := bind.Candidate{}
+	for _, candidate := range s.candidates {
+		outcome := e.outcome(ctx, p.policy, judge.Request{
+			Repository: s.repository,
+			Index:      candidate.Index,
+			Manifest:   candidate.Manifest,
+			Config:     candidate.Config,
+			Raw:        s.raw,
+		}, e.budget(s.layer))
+		if best == nil || outcome.Code == code.Revoked || (outcome.Allow && best.Code != code.Revoked) {
+			best, chosen = &outcome, candidate
+		}
+	}
+	if best == nil {
+		return e.refuse(s, code.Refuse(code.NotWhatRuns, "nothing to judge", "an image", "report this as a bug"))
+	}
+	v := e.begin(s, chosen)
+	v.Policy = p.policy.Hash
+	v.Scope, v.Root, v.Format, v.Details, v.Source = best.Scope, best.Root, best.Format, best.Details, best.Source
+	if s.trace != nil {
+		v.Steps = append(s.trace.Steps(), best.Steps...)
+	}
+	v.Code = best.Code
+	v.Allow = best.Allow && best.Code.Allows()
+	if v.Allow {
+		v.Message = fmt.Sprintf("countersign: allowed %s: %s: %s", full(s.name, chosen), v.Code, why(best))
+	} else {
+		v.Message = fmt.Sprintf("countersign: refused %s: %s", full(s.name, chosen), sentence(best))
+	}
+	return e.finish(v, s)
+}
+
+func (e *Engine) budget(layer verdict.Layer) time.Duration {
+	if layer == verdict.Pull {
+		return e.Timeouts.Pull
+	}
+	return e.Timeouts.Verdict
+}
+
+// refuse makes the verdict of an error that came before any judgement.
+func (e *Engine) refuse(s subject, err error) *verdict.Verdict {
+	var refusal *code.Refusal
+	switch {
+	case errors.As(err, &refusal):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		refusal = code.Refuse(code.Timeout, "no verdict in time: "+err.Error(), "an answer within "+e.budget(s.layer).String(), "look at the gate's log")
+	default:
+		refusal = code.Refuse(code.GateDown, err.Error(), "a verdict", "look at the gate's log")
+	}
+	chosen := bind.Candidate{}
+	if len(s.candidates) > 0 {
+		chosen = s.candidates[0]
+	}
+	v := e.begin(s, chosen)
+	v.Policy = e.PolicyHash()
+	v.Code = refusal.Code
+	v.Message = fmt.Sprintf("countersign: refused %s: %s", full(s.name, chosen), refusal.Error())
+	v.Steps = s.trace.Steps()
+	return e.finish(v, s)
+}
+
+func (e *Engine) begin(s subject, c bind.Candidate) *verdict.Verdict {
+	return &verdict.Verdict{
+		Version: verdict.Version, Time: time.Now().UTC(), Layer: s.layer,
+		Image: s.name, Repository: s.repository, Index: c.Index, Manifest: c.Manifest, Config: c.Config,
+		Container: s.container, Pod: s.pod,
+	}
+}
+
+func (e *Engine) finish(v *verdict.Verdict, s subject) *verdict.Verdict {
+	v.Millis = verdict.Millis(time.Since(s.start))
+	e.Observer.Verdict(v)
+	return v
+}
+
+// guard gives work a deadline and turns a panic into a refusal.
+func (e *Engine) guard(ctx context.Context, budget time.Duration, s subject, work func(context.Context, subject) *verdict.Verdict) *verdict.Verdict {
+	ctx, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	s.start = time.Now()
+	return e.safely(s, func() *verdict.Verdict { return work(ctx, s) })
+}
+
+// safely turns a panic into a refusal: input that breaks a parser must neither
+// open the gate nor take it down for others.
+func (e *Engine) safely(s subject, work func() *verdict.Verdict) (v *verdict.Verdict) {
+	defer func() {
+		if p := recover(); p != nil {
+			slog.Error("panic while judging", "image", s.name, "panic", p, "stack", string(debug.Stack()))
+			v = e.refuse(s, code.Refuse(code.GateDown, "the gate failed inside", "a verdict", "look at the gate's log and report a bug"))
+		}
+	}()
+	return work()
+}

@@ -1,0 +1,121 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"countersign/gate/internal/code"
+	"countersign/gate/internal/judge"
+	"countersign/gate/internal/lru"
+	"countersign/gate/internal/policy"
+)
+
+const (
+	maxRemembered = 8192
+	// unsettled is how long an absence or a failed look-up is remembered.
+	unsettled = time.Second
+	// settled bounds everything else, so that nothing is held for ever.
+	settled = time.Hour
+)
+
+// memory remembers outcomes and joins equal requests in flight.
+type memory struct {
+	outcomes *lru.Cache[string, remembered]
+	flights  singleflight.Group
+}
+
+type remembered struct {
+	outcome judge.Outcome
+	end     time.Time
+}
+
+func newMemory() *memory {
+	return &memory{outcomes: lru.New[string, remembered](maxRemembered)}
+}
+
+// key identifies an outcome by all that it rests on.
+func key(p *policy.Policy, r judge.Request, evidenceHash string) string {
+	scope, rule, _ := p.Match(r.Repository)
+	return strings.Join([]string{r.Repository, scope, rule.String(), r.Index, r.Manifest, r.Config, p.Hash, p.TrustHash, evidenceHash}, "|")
+}
+
+// outcome gives the judgement on one request: from memory, by joining an equal
+// request in flight, or by judging. budget bounds the work that is shared; ctx
+// bounds only how long this caller waits for it.
+func (e *Engine) outcome(ctx context.Context, p *policy.Policy, r judge.Request, budget time.Duration) judge.Outcome {
+	if !judge.NeedsEvidence(p, r) {
+		return e.Judge.Judge(ctx, p, r)
+	}
+	hash, err := e.hash(r)
+	if err != nil {
+		return refused(code.Refuse(code.GateDown, "the evidence store can't be read: "+err.Error(), "a readable store", "look at evidence.dir in gate.json"))
+	}
+	k := key(p, r, hash)
+	if known, ok := e.memory.outcomes.Get(k); ok && time.Now().Before(known.end) {
+		known.outcome.Source = "memory"
+		return known.outcome
+	}
+	flight := e.memory.flights.DoChan(k, func() (any, error) { return e.fly(p, r, k, budget), nil })
+	select {
+	case result := <-flight:
+		return result.Val.(judge.Outcome)
+	case <-ctx.Done():
+		return refused(code.Refuse(code.Timeout, fmt.Sprintf("no judgement in time (%v)", context.Cause(ctx)), "evidence on the node, or a registry that answers faster", "try again"))
+	}
+}
+
+// fly judges on behalf of everybody who waits, and remembers the outcome. It
+// inherits no caller's cancellation.
+func (e *Engine) fly(p *policy.Policy, r judge.Request, k string, budget time.Duration) (outcome judge.Outcome) {
+	defer func() {
+		if p := recover(); p != nil {
+			slog.Error("panic while judging", "repository", r.Repository, "manifest", r.Manifest, "panic", p, "stack", string(debug.Stack()))
+			outcome = refused(code.Refuse(code.GateDown, "the gate failed inside", "a judgement", "look at the gate's log and report a bug"))
+		}
+	}()
+	// A flight that landed between look-up and take-off may have left its outcome.
+	if known, ok := e.memory.outcomes.Get(k); ok && time.Now().Before(known.end) {
+		return known.outcome
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), budget)
+	defer cancel()
+	outcome = e.Judge.Judge(ctx, p, r)
+	if outcome.Verified {
+		e.Observer.Verification()
+	}
+	now := time.Now()
+	end := now.Add(settled)
+	if !outcome.Settled {
+		end = now.Add(unsettled)
+	}
+	if !outcome.Expires.IsZero() && outcome.Expires.Before(end) {
+		end = outcome.Expires
+	}
+	if outcome.Settled {
+		// Judging may have brought evidence into the store: what comes next will
+		// ask under its hash.
+		k = key(p, r, outcome.EvidenceHash)
+	}
+	e.memory.outcomes.Put(k, remembered{outcome, end})
+	return outcome
+}
+
+func (e *Engine) hash(r judge.Request) (string, error) {
+	var digests []string
+	for _, d := range []string{r.Index, r.Manifest} {
+		if d != "" {
+			digests = append(digests, d)
+		}
+	}
+	return e.Evidence.Hash(r.Repository, digests...)
+}
+
+func refused(refusal *code.Refusal) judge.Outcome {
+	return judge.Outcome{Code: refusal.Code, Refusal: refusal}
+}

@@ -1,0 +1,195 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/containerd/platforms"
+
+	"countersign/gate/internal/bind"
+	"countersign/gate/internal/code"
+	"countersign/gate/internal/judge"
+	"countersign/gate/internal/policy"
+	"countersign/gate/internal/reference"
+	"countersign/gate/internal/verdict"
+	"countersign/gate/internal/wire"
+)
+
+// Pull gives the verdict on an image that containerd is about to pull.
+func (e *Engine) Pull(ctx context.Context, request wire.PullRequest) *verdict.Verdict {
+	s := subject{layer: verdict.Pull, name: request.Name, candidates: []bind.Candidate{{Index: request.Digest}}}
+	return e.guard(ctx, e.Timeouts.Pull, s, func(ctx context.Context, s subject) *verdict.Verdict {
+		name, err := reference.Normalise(request.Name)
+		if err == nil {
+			err = reference.CheckDigest(request.Digest)
+		}
+		switch {
+		case err != nil:
+			return e.refuse(s, code.Refuse(code.BadReference, err.Error(), "repository and digest", "pull the image by its name"))
+		case name.IDForm:
+			return e.refuse(s, code.Refuse(code.BadReference, fmt.Sprintf("%q could be an image ID", request.Name), "a full image name", "pull the image by its name"))
+		case name.Digest != "" && name.Digest != request.Digest:
+			return e.refuse(s, code.Refuse(code.NotWhatRuns, "the registry gave "+request.Digest, name.Digest+" as the name says", "look at the registry or its mirror"))
+		}
+		return e.resolved(ctx, s, name, request.Digest)
+	})
+}
+
+// Verify gives the verdict on a reference, as a pull of it would get, with every
+// step. A registry that can't be asked leaves what the node itself has under the name.
+func (e *Engine) Verify(ctx context.Context, written string) *verdict.Verdict {
+	s := subject{layer: verdict.Verify, name: written, trace: &verdict.Trace{}}
+	return e.guard(ctx, e.Timeouts.Verdict, s, func(ctx context.Context, s subject) *verdict.Verdict {
+		end := s.trace.Begin("reference")
+		name, err := reference.Normalise(written)
+		end(name.String(), err)
+		if err != nil {
+			return e.refuse(s, err)
+		}
+		s.repository = name.Repository
+		if name.IDForm {
+			return e.onNode(ctx, s)
+		}
+		tagOrDigest := name.Digest
+		if tagOrDigest == "" {
+			tagOrDigest = name.Tag
+		}
+		end = s.trace.Begin("resolve")
+		manifest, err := e.Registry.Manifest(ctx, name.Repository, tagOrDigest)
+		end(manifest.Digest, err)
+		if err != nil {
+			if s.candidates, _ = e.Binder.Lookup(ctx, written, s.trace); len(s.candidates) > 0 {
+				return e.judge(ctx, e.policy.Load(), s)
+			}
+			return e.refuse(s, err) // why the node has none is among the steps
+		}
+		s.raw = map[string][]byte{manifest.Digest: manifest.Raw}
+		return e.resolved(ctx, s, name, manifest.Digest)
+	})
+}
+
+// Explain is Verify for a reference; for a container it binds the live container
+// and judges what it finds.
+func (e *Engine) Explain(ctx context.Context, written string) *verdict.Verdict {
+	name, err := reference.Normalise(written)
+	if err != nil || !name.IDForm || strings.Contains(written, ":") {
+		return e.Verify(ctx, written)
+	}
+	s := subject{layer: verdict.Verify, name: written, trace: &verdict.Trace{}}
+	return e.guard(ctx, e.Timeouts.Verdict, s, func(ctx context.Context, s subject) *verdict.Verdict {
+		state, err := e.Binder.Live(ctx, written)
+		if err != nil {
+			return e.refuse(s, err)
+		}
+		s.container, s.pod = state.ID, state.Pod()
+		return e.container(ctx, s, state)
+	})
+}
+
+// onNode judges what the node has under a name.
+func (e *Engine) onNode(ctx context.Context, s subject) *verdict.Verdict {
+	candidates, err := e.Binder.Lookup(ctx, s.name, s.trace)
+	if err != nil {
+		return e.refuse(s, err)
+	}
+	s.candidates = candidates
+	return e.judge(ctx, e.policy.Load(), s)
+}
+
+// resolved judges a digest of a repository: an index together with this node's
+// manifest in it, or a manifest. What the registry does not give is refused,
+// unless the rule needs no more than the digest that is known.
+func (e *Engine) resolved(ctx context.Context, s subject, name reference.Name, digest string) *verdict.Verdict {
+	p := e.policy.Load()
+	s.repository = name.Repository
+	s.candidates = []bind.Candidate{{Index: digest}}
+	if p.policy == nil {
+		return e.refuse(s, p.refusal)
+	}
+	end := s.trace.Begin("platform")
+	candidate, raw, err := e.platform(ctx, name.Repository, digest, s.raw)
+	end(fmt.Sprintf("index %q, manifest %s, config %s", candidate.Index, candidate.Manifest, candidate.Config), err)
+	if err != nil {
+		if needsMore(p.policy, name.Repository, digest) {
+			return e.refuse(s, err)
+		}
+		candidate = bind.Candidate{Index: digest}
+	}
+	s.candidates, s.raw = []bind.Candidate{candidate}, raw
+	return e.judge(ctx, p, s)
+}
+
+// needsMore says whether a verdict on a bare digest would rest on signatures.
+func needsMore(p *policy.Policy, repository, digest string) bool {
+	return judge.NeedsEvidence(p, judge.Request{Repository: repository, Index: digest})
+}
+
+// platform finds this node's manifest behind a digest, as containerd does: of an
+// index the manifest that its default platform matches best.
+func (e *Engine) platform(ctx context.Context, repository, digest string, known map[string][]byte) (bind.Candidate, map[string][]byte, error) {
+	raw := map[string][]byte{}
+	read := func(digest string) (*bind.Document, error) {
+		content, ok := known[digest]
+		if !ok {
+			m, err := e.Registry.Manifest(ctx, repository, digest)
+			if err != nil {
+				return nil, err
+			}
+			content = m.Raw
+		}
+		raw[digest] = content
+		return bind.ParseDocument(digest, content)
+	}
+	top, err := read(digest)
+	if err != nil {
+		return bind.Candidate{}, nil, err
+	}
+	if !top.IsIndex {
+		return bind.Candidate{Manifest: digest, Config: top.Config}, raw, nil
+	}
+	chosen, ok := best(top.Children)
+	if !ok {
+		return bind.Candidate{}, nil, code.Refuse(code.Malformed, digest+" has no manifest for "+platforms.DefaultString(), "an image for this node's platform", "build the image for it")
+	}
+	leaf, err := read(chosen)
+	if err == nil && leaf.IsIndex {
+		err = code.Refuse(code.Malformed, "index "+digest+" leads to another index", "a manifest", "build the image with a current tool")
+	}
+	if err != nil {
+		return bind.Candidate{}, nil, err
+	}
+	return bind.Candidate{Index: digest, Manifest: chosen, Config: leaf.Config}, raw, nil
+}
+
+func best(children []ocispec.Descriptor) (string, bool) {
+	matcher := platforms.Default()
+	var matching []ocispec.Descriptor
+	for _, c := range children {
+		if c.Platform == nil || matcher.Match(*c.Platform) {
+			matching = append(matching, c)
+		}
+	}
+	if len(matching) == 0 {
+		return "", false
+	}
+	slices.SortStableFunc(matching, func(a, b ocispec.Descriptor) int {
+		switch {
+		case a.Platform == nil && b.Platform == nil:
+			return 0
+		case a.Platform == nil:
+			return 1
+		case b.Platform == nil:
+			return -1
+		case matcher.Less(*a.Platform, *b.Platform):
+			return -1
+		case matcher.Less(*b.Platform, *a.Platform):
+			return 1
+		}
+		return 0
+	})
+	return matching[0].Digest.String(), true
+}
