@@ -7,14 +7,16 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
+@cache
 def terminal() -> Console:
-    """Return a rich console on stderr; it honours TTY, ``NO_COLOR`` and ``TERM=dumb``."""
+    """Return the one rich console on stderr; it honours TTY, ``NO_COLOR`` and ``TERM=dumb``."""
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -1,0 +1,3 @@
+module countersign/demo
+
+go 1.27.0

@@ -1,0 +1,3 @@
+module countersign/pause
+
+go 1.27.0

@@ -1,0 +1,119 @@
+"""One function a kind of recipe; each fills an empty folder or raises."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from console.config import ROOT
+from console.errors import InfrastructureError, MissingError
+from tools.images import write_layout
+from tools.recipes import Recipe
+from tools.toolchain import c_compiler, go_environment, go_flags
+
+
+class BuildFailed(InfrastructureError):
+    """A command of a build failed; its output is in ``log``."""
+
+    def __init__(self, command: Sequence[str | Path], status: int, log: Path) -> None:
+        super().__init__(f"{Path(command[0]).name} {command[1]} failed with {status}", where=str(log))
+        self.log = log
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What a build works with.
+
+    Attributes:
+        have: returns the path of another tool (``go``, ``zig``), building it first if need be.
+        cache: where compilers may keep what they can use again.
+        offline: the network must not be used.
+        log: takes the output of every command.
+    """
+
+    have: Callable[[str], Path]
+    cache: Path
+    offline: bool
+    log: Path
+
+    def run(self, command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str] | None = None) -> None:
+        """Run a command of a build.
+
+        Raises:
+            BuildFailed: it did not exit with 0.
+        """
+        with self.log.open("ab") as log:
+            log.write(f"$ {subprocess.list2cmdline([str(part) for part in command])}\n".encode())
+            log.flush()
+            status = subprocess.run(
+                command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+            ).returncode
+        if status:
+            raise BuildFailed(command, status, self.log)
+
+
+def build(recipe: Recipe, into: Path, shop: Workshop) -> None:
+    """Make a recipe's product in the empty folder ``into``.
+
+    Raises:
+        BuildFailed: a command failed.
+        MissingError: the network is needed and may not be used.
+    """
+    if recipe.wheel:
+        _unpack_wheel(recipe, into, shop)
+    elif recipe.module:
+        _install_module(recipe, into, shop)
+    elif recipe.platforms:
+        _build_image(recipe, into, shop)
+    else:
+        _build_folder(recipe, into, shop)
+
+
+def _unpack_wheel(recipe: Recipe, into: Path, shop: Workshop) -> None:
+    if shop.offline:
+        raise MissingError(
+            f"{recipe.title} is not in the cache, and the network may not be used",
+            do=f"run `./inv tools.install --name {recipe.tools[0].name}` without INVOKE_OFFLINE",
+        )
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as wanted:
+        hashes = " ".join(f"--hash=sha256:{value}" for value in recipe.hashes)
+        wanted.write(f"{recipe.wheel}=={recipe.version} {hashes}\n")
+        wanted.flush()
+        options = ["--no-deps", "--require-hashes", "--only-binary=:all:", "--no-compile", "--no-input"]
+        pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", *options]
+        shop.run([*pip, "--target", into, "-r", wanted.name], cwd=into)
+
+
+def _install_module(recipe: Recipe, into: Path, shop: Workshop) -> None:
+    environment = go_environment(shop.cache, shop.offline) | {"GOBIN": str(into)}
+    compiler = None
+    if recipe.cgo:
+        compiler = c_compiler(shop.have, shop.cache)
+        environment |= compiler.environment | {"CGO_ENABLED": "1"}
+    packages = [f"{recipe.module}/{package}".removesuffix("/.") + f"@v{recipe.version}" for package in recipe.packages]
+    command: list[str | Path] = [shop.have("go"), "install", *go_flags(recipe, compiler), *packages]
+    shop.run(command, cwd=into, environment=environment)
+
+
+def _build_folder(recipe: Recipe, into: Path, shop: Workshop, goarch: str = "") -> None:
+    environment = go_environment(shop.cache, shop.offline)
+    if goarch:
+        environment["GOARCH"] = goarch
+    command: list[str | Path] = [shop.have("go"), "build", *go_flags(recipe), "-o", f"{into}/", *recipe.packages]
+    shop.run(command, cwd=ROOT / recipe.folder, environment=environment)
+
+
+def _build_image(recipe: Recipe, into: Path, shop: Workshop) -> None:
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=into.parent) as scratch:
+        programs = {}
+        for platform in recipe.platforms:
+            architecture = platform.partition("/")[2]
+            folder = Path(scratch, architecture)
+            folder.mkdir()
+            _build_folder(recipe, folder, shop, architecture)
+            programs[platform] = folder / recipe.name
+        write_layout(into, recipe.name, programs)

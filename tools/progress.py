@@ -1,0 +1,52 @@
+"""Builds that take minutes, shown: a line each with the time on a TTY, else a line at start and end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from console import output
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+class Board:
+    """Where running builds are shown; its lines may be opened from several threads."""
+
+    def __init__(self, live: Progress | None) -> None:
+        self._live = live
+
+    @contextmanager
+    def line(self, text: str) -> Iterator[None]:
+        """Show ``text`` while the block runs, and how it ended."""
+        start = time.monotonic()
+        row = self._live.add_task(text, total=None) if self._live else None
+        if row is None:
+            output.say(f"  {text} …")
+        try:
+            yield
+        except BaseException:
+            output.failed(text, time.monotonic() - start)
+            raise
+        else:
+            output.done(text, time.monotonic() - start)
+        finally:
+            if self._live and row is not None:
+                self._live.remove_task(row)
+
+
+@contextmanager
+def board() -> Iterator[Board]:
+    """Open a board for some builds."""
+    console = output.terminal()
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield Board(None)
+        return
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as live:
+        yield Board(live)
