@@ -168,12 +168,14 @@ func newEngine(settings *config.Config, store *evidence.Store, binder *bind.Bind
 		DockerConfig: settings.Registry.DockerConfig,
 		Timeout:      time.Duration(settings.Timeouts.Registry),
 	})
+	collector := evidence.Collector{Store: store, Registry: client}
 	return engine.New(engine.Parts{
-		Binder:   binder,
-		Judge:    judge.New(evidence.Collector{Store: store, Registry: client}),
-		Evidence: store,
-		Registry: client,
-		Observer: observer,
-		Timeouts: engine.Timeouts{Verdict: time.Duration(settings.Timeouts.Verdict), Pull: time.Duration(settings.Timeouts.Pull)},
+		Binder:    binder,
+		Judge:     judge.New(collector),
+		Evidence:  store,
+		Collector: &collector,
+		Registry:  client,
+		Observer:  observer,
+		Timeouts:  engine.Timeouts{Verdict: time.Duration(settings.Timeouts.Verdict), Pull: time.Duration(settings.Timeouts.Pull)},
 	})
 }

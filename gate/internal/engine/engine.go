@@ -14,6 +14,7 @@ import (
 
 	"countersign/gate/internal/bind"
 	"countersign/gate/internal/code"
+	"countersign/gate/internal/evidence"
 	"countersign/gate/internal/judge"
 	"countersign/gate/internal/policy"
 	"countersign/gate/internal/registry"
@@ -37,6 +38,11 @@ type Evidence interface {
 	Hash(repository string, digests ...string) (string, error)
 }
 
+// Collector brings signatures into the node's store (package evidence).
+type Collector interface {
+	Collect(ctx context.Context, repository, digest string) (evidence.Set, evidence.Source, error)
+}
+
 // Registry resolves names (package registry).
 type Registry interface {
 	Manifest(ctx context.Context, repository, tagOrDigest string) (registry.Manifest, error)
@@ -57,12 +63,13 @@ type Timeouts struct {
 
 // Parts are what an Engine is put together from.
 type Parts struct {
-	Binder   Binder
-	Judge    Judge
-	Evidence Evidence
-	Registry Registry
-	Observer Observer
-	Timeouts Timeouts
+	Binder    Binder
+	Judge     Judge
+	Evidence  Evidence
+	Collector Collector
+	Registry  Registry
+	Observer  Observer
+	Timeouts  Timeouts
 }
 
 // Engine makes verdicts. It is safe for any number of goroutines.
@@ -268,7 +275,7 @@ func (e *Engine) guard(ctx context.Context, budget time.Duration, s subject, wor
 func (e *Engine) safely(s subject, work func() *verdict.Verdict) (v *verdict.Verdict) {
 	defer func() {
 		if p := recover(); p != nil {
-			slog.Error("panic while judging", "image", s.name, "panic", p, "stack", string(debug.Stack()))
+			slog.Error("PANIC while judging", "image", s.name, "panic", p, "stack", string(debug.Stack()))
 			v = e.refuse(s, code.Refuse(code.GateDown, "the gate failed inside", "a verdict", "look at the gate's log and report a bug"))
 		}
 	}()

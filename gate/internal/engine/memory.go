@@ -14,6 +14,7 @@ import (
 	"countersign/gate/internal/judge"
 	"countersign/gate/internal/lru"
 	"countersign/gate/internal/policy"
+	"countersign/gate/internal/verdict"
 )
 
 const (
@@ -22,6 +23,11 @@ const (
 	unsettled = time.Second
 	// settled bounds everything else, so that nothing is held for ever.
 	settled = time.Hour
+
+	// fromMemory is the Source of a remembered outcome.
+	fromMemory = "memory"
+	// unreadable stands for the hash of evidence that could not be read.
+	unreadable = "unreadable"
 )
 
 // memory remembers outcomes and joins equal requests in flight.
@@ -45,21 +51,23 @@ func key(p *policy.Policy, r judge.Request, evidenceHash string) string {
 	return strings.Join([]string{r.Repository, scope, rule.String(), r.Index, r.Manifest, r.Config, p.Hash, p.TrustHash, evidenceHash}, "|")
 }
 
-// outcome gives the judgement on one request: from memory, by joining an equal
-// request in flight, or by judging. budget bounds the work that is shared; ctx
-// bounds only how long this caller waits for it.
+// outcome gives the judgement on one request: by the policy alone, from memory, by
+// joining an equal request in flight, or by judging. budget bounds the work that
+// is shared; ctx bounds only how long this caller waits for it.
 func (e *Engine) outcome(ctx context.Context, p *policy.Policy, r judge.Request, budget time.Duration) judge.Outcome {
-	if !judge.NeedsEvidence(p, r) {
-		return e.Judge.Judge(ctx, p, r)
+	if o, ok := judge.ByPolicy(p, r); ok {
+		return o
 	}
 	hash, err := e.hash(r)
 	if err != nil {
-		return refused(code.Refuse(code.GateDown, "the evidence store can't be read: "+err.Error(), "a readable store", "look at evidence.dir in gate.json"))
+		// The registry may still have what is needed; nothing is remembered for long.
+		slog.Error("EVIDENCE STORE UNREADABLE", "error", err)
+		hash = unreadable
 	}
 	k := key(p, r, hash)
-	if known, ok := e.memory.outcomes.Get(k); ok && time.Now().Before(known.end) {
-		known.outcome.Source = "memory"
-		return known.outcome
+	if known, ok := e.memory.get(k); ok {
+		known.Source = fromMemory
+		return known
 	}
 	flight := e.memory.flights.DoChan(k, func() (any, error) { return e.fly(p, r, k, budget), nil })
 	select {
@@ -75,13 +83,13 @@ func (e *Engine) outcome(ctx context.Context, p *policy.Policy, r judge.Request,
 func (e *Engine) fly(p *policy.Policy, r judge.Request, k string, budget time.Duration) (outcome judge.Outcome) {
 	defer func() {
 		if p := recover(); p != nil {
-			slog.Error("panic while judging", "repository", r.Repository, "manifest", r.Manifest, "panic", p, "stack", string(debug.Stack()))
+			slog.Error("PANIC while judging", "repository", r.Repository, "manifest", r.Manifest, "panic", p, "stack", string(debug.Stack()))
 			outcome = refused(code.Refuse(code.GateDown, "the gate failed inside", "a judgement", "look at the gate's log and report a bug"))
 		}
 	}()
-	// A flight that landed between look-up and take-off may have left its outcome.
-	if known, ok := e.memory.outcomes.Get(k); ok && time.Now().Before(known.end) {
-		return known.outcome
+	// A flight that landed between look-up and take-off has left its outcome.
+	if known, ok := e.memory.get(k); ok {
+		return known
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), budget)
 	defer cancel()
@@ -89,21 +97,33 @@ func (e *Engine) fly(p *policy.Policy, r judge.Request, k string, budget time.Du
 	if outcome.Verified {
 		e.Observer.Verification()
 	}
-	now := time.Now()
-	end := now.Add(settled)
-	if !outcome.Settled {
-		end = now.Add(unsettled)
-	}
-	if !outcome.Expires.IsZero() && outcome.Expires.Before(end) {
-		end = outcome.Expires
+	if outcome.StoreError != nil {
+		slog.Error("EVIDENCE STORE: not read or not written", "repository", r.Repository, "manifest", r.Manifest, "error", outcome.StoreError)
 	}
 	if outcome.Settled {
 		// Judging may have brought evidence into the store: what comes next will
 		// ask under its hash.
 		k = key(p, r, outcome.EvidenceHash)
 	}
-	e.memory.outcomes.Put(k, remembered{outcome, end})
+	e.memory.put(k, outcome)
 	return outcome
+}
+
+func (m *memory) get(k string) (judge.Outcome, bool) {
+	known, ok := m.outcomes.Get(k)
+	return known.outcome, ok && time.Now().Before(known.end)
+}
+
+func (m *memory) put(k string, o judge.Outcome) {
+	end := time.Now().Add(unsettled)
+	if o.Settled {
+		end = time.Now().Add(settled)
+	}
+	if !o.Expires.IsZero() && o.Expires.Before(end) {
+		end = o.Expires
+	}
+	o.Steps = append([]verdict.Step{{Name: "remembered", Outcome: "since " + time.Now().UTC().Format(time.TimeOnly), OK: o.Allow}}, o.Steps...)
+	m.outcomes.Put(k, remembered{o, end})
 }
 
 func (e *Engine) hash(r judge.Request) (string, error) {

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -120,12 +121,30 @@ func (e *Engine) resolved(ctx context.Context, s subject, name reference.Name, d
 		candidate = bind.Candidate{Index: digest}
 	}
 	s.candidates, s.raw = []bind.Candidate{candidate}, raw
-	return e.judge(ctx, p, s)
+	v := e.judge(ctx, p, s)
+	if s.layer == verdict.Pull && v.Code == code.AcceptedByScope {
+		e.store(ctx, name.Repository, candidate)
+	}
+	return v
 }
 
 // needsMore says whether a verdict on a bare digest would rest on signatures.
 func needsMore(p *policy.Policy, repository, digest string) bool {
-	return judge.NeedsEvidence(p, judge.Request{Repository: repository, Index: digest})
+	_, decided := judge.ByPolicy(p, judge.Request{Repository: repository, Index: digest})
+	return !decided
+}
+
+// store keeps the signatures of an image that is pulled under a rule that asks for
+// none, so that a stricter rule later finds them on the node. Nothing depends on it.
+func (e *Engine) store(ctx context.Context, repository string, c bind.Candidate) {
+	for _, digest := range []string{c.Index, c.Manifest} {
+		if digest == "" {
+			continue
+		}
+		if _, _, err := e.Collector.Collect(ctx, repository, digest); err != nil {
+			slog.Info("signatures not stored", "repository", repository, "digest", digest, "error", err)
+		}
+	}
 }
 
 // platform finds this node's manifest behind a digest, as containerd does: of an
