@@ -161,7 +161,7 @@ class Registry:
             if answer.status == HTTPStatus.OK:
                 return answer
             if answer.status in {HTTPStatus.NOT_FOUND, *missing}:
-                failure = NotFound(f"{host.netloc} has no {tail.replace('/', ' ')}", where=name)
+                failure = _not_found(name, tail, host)
             else:
                 failure = _refused(answer, f"{name}/{tail}", HTTPStatus.OK)
         raise failure
@@ -236,6 +236,12 @@ def _expect(answer: Answer, where: str, *statuses: int) -> None:
 def _refused(answer: Answer, where: str, *statuses: int) -> RegistryError:
     text = answer.body[:200].decode(errors="replace")
     return RegistryError(f"{answer.status} {text}", where=where, expected=" or ".join(str(int(s)) for s in statuses))
+
+
+def _not_found(name: str, tail: str, host: Host) -> NotFound:
+    kind, _, reference = tail.partition("/")
+    what = {"manifests": "image", "blobs": "blob"}.get(kind, kind)
+    return NotFound(f"no such {what} at {host.netloc}", where=f"{name}{'@' if ':' in reference else ':'}{reference}")
 
 
 def _media_type(answer: Answer, document: Mapping[str, Any], where: str) -> str:

@@ -8,6 +8,7 @@ Implements the 401 flows of "Docker Registry v2 authentication via central servi
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import time
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ _DEADLINE = 120  # seconds for one answer's body
 _CHUNK = 64 << 10
 _MAX_REDIRECTS = 5
 _TOKEN_LIMIT = 1 << 20
+_CONNECTION_RE = re.compile(r"^HTTPS?Connection(?:Pool)?\(.*?\): ")  # how urllib3 begins its messages
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 Body = bytes | BinaryIO | None
@@ -237,8 +239,7 @@ def _read(response: urllib3.BaseHTTPResponse, limit: int, url: str) -> bytes:
 
 
 def _unreachable(err: HTTPError, host: Host, url: str) -> RegistryUnreachable:
-    cause = str(getattr(err, "reason", None) or err).rpartition("object at 0x")[2].partition(">: ")
-    text = cause[2] or str(err)
+    text = _CONNECTION_RE.sub("", str(getattr(err, "reason", None) or err))
     do = f"name its CA in hosts.toml of {host.registry}" if isinstance(err, SSLError) else ""
     return RegistryUnreachable(text, where=urlsplit(url).netloc, do=do)
 

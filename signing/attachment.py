@@ -69,6 +69,23 @@ def payload(repository: str, digest: str) -> bytes:
     return descriptor.encode(claim)
 
 
+def claim(content: bytes) -> tuple[str, str]:
+    """Return the repository and the digest that a payload names; the reverse of ``payload``.
+
+    Raises:
+        NotSigned: MALFORMED.
+    """
+    try:
+        critical = json.loads(content)["critical"]
+        named = (critical["identity"]["docker-reference"], critical["image"]["docker-manifest-digest"])
+        kind = critical["type"]
+    except (ValueError, KeyError, TypeError, RecursionError) as err:
+        raise NotSigned("MALFORMED", "the payload is no claim about an image") from err
+    if kind != _TYPE or not all(isinstance(text, str) for text in named):
+        raise NotSigned("MALFORMED", f"the payload is a {kind!r}", expected=_TYPE)
+    return named
+
+
 def sign(key: PrivateKey, content: bytes) -> Attachment:
     """Sign a payload; always with SHA-256, which is all that CRI-O's engine reads."""
     return Attachment(content, base64.b64encode(key.sign(content, sha256=True)).decode())
@@ -147,15 +164,8 @@ def listed(manifest: bytes, where: str) -> list[tuple[Descriptor, str]]:
 
 def _check_claim(content: bytes, repository: str, digest: str) -> None:
     """Raise unless a payload names this repository and digest."""
-    try:
-        critical = json.loads(content)["critical"]
-        named = (critical["identity"]["docker-reference"], critical["image"]["docker-manifest-digest"])
-        kind = critical["type"]
-    except (ValueError, KeyError, TypeError, RecursionError) as err:
-        raise NotSigned("MALFORMED", "the payload is no claim about an image") from err
-    if kind != _TYPE:
-        raise NotSigned("MALFORMED", f"the payload is a {kind!r}", expected=_TYPE)
-    if named[1] != digest:
-        raise NotSigned("OTHER_IMAGE", f"the payload names {named[1]}", expected=digest)
-    if named[0] != repository:
-        raise NotSigned("OTHER_IMAGE", f"the payload names the repository {named[0]}", expected=repository)
+    named_repository, named_digest = claim(content)
+    if named_digest != digest:
+        raise NotSigned("OTHER_IMAGE", f"the payload names {named_digest}", expected=digest)
+    if named_repository != repository:
+        raise NotSigned("OTHER_IMAGE", f"the payload names the repository {named_repository}", expected=repository)

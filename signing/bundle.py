@@ -31,7 +31,7 @@ _CREATED = "org.opencontainers.image.created"
 
 
 @dataclass(frozen=True)
-class _Envelope:
+class Envelope:
     """What a bundle holds: the key's name, the signed bytes, and the signature."""
 
     hint: str
@@ -109,7 +109,7 @@ def verify(content: bytes, keys: Sequence[PublicKey], digest: str) -> PublicKey:
         NotSigned: MALFORMED; BAD_SIGNATURE; TAMPERED if it names a given key and that key did not sign it; UNSIGNED
             if it states something else (an SBOM, say) than that an image is signed; OTHER_IMAGE.
     """
-    envelope = _parse(content)
+    envelope = parse(content)
     key = _signer(envelope, keys)
     _check_statement(envelope.payload, digest)
     return key
@@ -128,7 +128,12 @@ def layer(content: bytes, where: str) -> Descriptor:
     return layers[0]
 
 
-def _parse(content: bytes) -> _Envelope:
+def parse(content: bytes) -> Envelope:
+    """Read a bundle by a public key.
+
+    Raises:
+        NotSigned: MALFORMED, or BAD_SIGNATURE if it is by a certificate.
+    """
     try:
         document = json.loads(content)
         envelope = document["dsseEnvelope"]
@@ -144,10 +149,10 @@ def _parse(content: bytes) -> _Envelope:
         raise NotSigned("MALFORMED", f"a bundle {kind}", expected=f"{MEDIA_TYPE} with {_PAYLOAD_TYPE}")
     if hint is None:
         raise NotSigned("BAD_SIGNATURE", "a bundle that names a certificate", expected="one by a public key")
-    return _Envelope(hint, payload, signature)
+    return Envelope(hint, payload, signature)
 
 
-def _signer(envelope: _Envelope, keys: Sequence[PublicKey]) -> PublicKey:
+def _signer(envelope: Envelope, keys: Sequence[PublicKey]) -> PublicKey:
     """Return the key that signed an envelope."""
     for key in keys:
         if key.verifies(envelope.signature, _pae(envelope.payload)):
@@ -159,16 +164,26 @@ def _signer(envelope: _Envelope, keys: Sequence[PublicKey]) -> PublicKey:
     raise NotSigned("BAD_SIGNATURE", "a bundle that no given key has signed", expected=expected)
 
 
-def _check_statement(content: bytes, digest: str) -> None:
-    """Raise unless a statement says that this digest is signed."""
+def claim(content: bytes) -> tuple[str, list[str]]:
+    """Return the predicate type and the subjects' digests of a statement; the reverse of ``statement``.
+
+    Raises:
+        NotSigned: MALFORMED.
+    """
     try:
         document = json.loads(content)
         kind, predicate_type = document["_type"], document["predicateType"]
         named = [f"{name}:{value}" for subject in document["subject"] for name, value in subject["digest"].items()]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
         raise NotSigned("MALFORMED", "the envelope holds no in-toto statement") from err
-    if kind != _STATEMENT_TYPE:
+    if kind != _STATEMENT_TYPE or not isinstance(predicate_type, str):
         raise NotSigned("MALFORMED", f"a statement of type {kind!r}", expected=_STATEMENT_TYPE)
+    return predicate_type, named
+
+
+def _check_statement(content: bytes, digest: str) -> None:
+    """Raise unless a statement says that this digest is signed."""
+    predicate_type, named = claim(content)
     if predicate_type != PREDICATE_TYPE:
         raise NotSigned("UNSIGNED", f"the statement is a {predicate_type!r}", expected=PREDICATE_TYPE)
     if digest not in named:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from console.errors import VerdictError
 
 # How far a signature got before it failed; of several, the one that got furthest says why all failed.
@@ -17,11 +19,15 @@ class NotSigned(VerdictError):
         where: the image or the signature.
         expected: what was expected.
         do: what to do about it.
+        details: one line for each signature, where several were looked at.
     """
 
-    def __init__(self, code: str, found: str, *, where: str = "", expected: str = "", do: str = "") -> None:
+    def __init__(
+        self, code: str, found: str, *, where: str = "", expected: str = "", do: str = "", details: Sequence[str] = ()
+    ) -> None:
         super().__init__(found, where=where, expected=expected, do=do)
         self.code = code
+        self.details = list(details)
 
     def __str__(self) -> str:
         """Return ``where: CODE: found; expected …; do``, on one line."""

@@ -57,10 +57,10 @@ def verify(registry: Registry, ref: Reference, keys: Sequence[PublicKey]) -> tup
     where = str(ref.at(digest))
     failures = [one.failure for one in checks if one.failure]
     if not failures:
-        raise NotSigned("UNSIGNED", "no attachment and no bundle", where=where, do="sign it (signing.sign)")
+        raise NotSigned("UNSIGNED", "no attachment and no bundle", where=where, do="sign it: signing.sign")
     worst = furthest(failures)
-    others = f" (the furthest of {len(failures)} signatures)" if len(failures) > 1 else ""
-    raise NotSigned(worst.code, worst.found + others, where=where, expected=worst.expected, do=worst.do)
+    details = [f"{one.format}: {one.failure}" for one in checks]
+    raise NotSigned(worst.code, worst.found, where=where, expected=worst.expected, do=worst.do, details=details)
 
 
 def _check_one(registry: Registry, name: str, digest: str, keys: Sequence[PublicKey], found: Found) -> Check:

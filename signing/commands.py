@@ -1,0 +1,247 @@
+"""Tasks: make keys, sign images, verify them, and show what hangs on them."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invoke.context import Context
+
+from console.config import settings_from
+from console.errors import UsageError, VerdictError
+from console.output import done, emit_json, failed, say
+from console.task import task
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+    from oci.reference import Reference
+    from oci.registry import Registry
+    from signing.keys import PrivateKey, PublicKey
+    from signing.sign import Signed
+    from signing.stored import Format
+    from signing.tree import Node
+
+_PASSWORD = "COSIGN_PASSWORD"  # noqa: S105  the variable's name
+_IMAGE = "an image: NAME:TAG or NAME@DIGEST (may be given more than once)"
+
+
+@task(
+    help={
+        "out": "where to: PREFIX.key and PREFIX.pub (default: keys/cosign of the configuration)",
+        "force": "replace a key that is there",
+        "password_file": f"file with the password; else {_PASSWORD}, else you are asked",
+        "json": "one JSON document on stdout",
+    }
+)
+def keys(context: Context, out: str = "", force: bool = False, password_file: str = "", json: bool = False) -> None:
+    """Make a key pair in cosign's format.
+
+    Example: ./inv signing.keys
+    """
+    from signing import keyfiles, password
+    from signing.keys import generate
+
+    prefix = _path(out) or settings_from(context).keys / "cosign"
+    if not force:
+        keyfiles.check_free(prefix)
+    secret = password.choose(_path(password_file), os.environ.get(_PASSWORD), f"{prefix}.key", twice=True)
+    key = generate()
+    private, public = keyfiles.write(prefix, key, secret, force=force)
+    done(f"{private} and {public}: {key.public.kind} {key.public.fingerprint}")
+    if json:
+        files = {"privateKey": str(private), "publicKey": str(public)}
+        emit_json({"version": "countersign.keys/v1", **files, "fingerprint": key.public.fingerprint})
+
+
+@task(
+    iterable=["image"],
+    help={
+        "image": _IMAGE,
+        "key": "private key (default: keys/cosign.key of the configuration)",
+        "format": "attachment, bundle, or both with a comma between",
+        "password_file": f"file with the password; else {_PASSWORD}, else the file KEY.password, else you are asked",
+        "recursive": "sign every platform's manifest too (--no-recursive: only what the name resolves to)",
+        "json": "one JSON document on stdout",
+    },
+)
+def sign(
+    context: Context,
+    image: list[str],
+    key: str = "",
+    format: str = "attachment,bundle",  # noqa: A002  the option's name
+    password_file: str = "",
+    recursive: bool = True,
+    json: bool = False,
+) -> None:
+    """Sign images by digest; what they have stays, and signing twice adds nothing.
+
+    Example: ./inv signing.sign --image registry.example/app:v1 --image registry.example/db:v2
+    """
+    settings = settings_from(context)
+    refs = _references(image)
+    formats = _formats(format)
+    opening = _opening(_path(key) or settings.keys / "cosign.key", _path(password_file))
+    from oci.access import registry
+    from signing import sign as signing
+
+    client = registry(settings)
+    found = [(ref, signing.targets(client, ref, recursive=recursive)) for ref in refs]
+    private = opening.result()
+    document: list[dict[str, Any]] = []
+    for ref, targets in found:
+        say(f"{ref} is {targets[0].digest}")
+        results = [signing.sign(client, ref.name, target, private, formats) for target in targets]
+        for result in results:
+            done(_signed_line(result))
+        document.append({"image": str(ref), "digest": targets[0].digest, "signed": [_signed_json(r) for r in results]})
+    if json:
+        emit_json({"version": "countersign.signed/v1", "key": private.public.fingerprint, "images": document})
+
+
+@task(
+    iterable=["image", "key"],
+    help={
+        "image": _IMAGE,
+        "key": "public key; any of several may have signed (default: keys/cosign.pub of the configuration)",
+        "json": "one JSON document on stdout",
+    },
+)
+def verify(context: Context, image: list[str], key: list[str], json: bool = False) -> None:
+    """Verify images under public keys; exit code 1 if one has no signature that holds.
+
+    Example: ./inv signing.verify --image registry.example/app:v1 --key cosign.pub
+    """
+    from oci.access import registry
+    from signing.keys import load_public
+
+    settings = settings_from(context)
+    refs = _references(image)
+    paths = [Path(one).expanduser() for one in key] or [settings.keys / "cosign.pub"]
+    public = [load_public(path) for path in paths]
+    client = registry(settings)
+    document = [_verified(client, ref, public) for ref in refs]
+    if json:
+        emit_json({"version": "countersign.verified/v1", "images": document})
+    bad = [entry for entry in document if entry["code"] != "OK"]
+    if bad:
+        raise VerdictError(f"no signature holds on {len(bad)} of {len(document)} images")
+
+
+@task(iterable=["image"], help={"image": _IMAGE, "json": "one JSON document on stdout"})
+def tree(context: Context, image: list[str], json: bool = False) -> None:
+    """Show what hangs on images: platforms, signatures, other referrers. Nothing is verified.
+
+    Example: ./inv signing.tree --image registry.example/app:v1
+    """
+    from oci.access import registry
+    from signing.tree import tree as read
+
+    client = registry(settings_from(context))
+    nodes = [(ref, read(client, ref)) for ref in _references(image)]
+    if json:
+        images = [{"image": str(ref), **node.as_json()} for ref, node in nodes]
+        emit_json({"version": "countersign.tree/v1", "images": images})
+        return
+    from console.output import terminal
+
+    for ref, node in nodes:
+        terminal().print(_drawn(str(ref), node))
+
+
+def _opening(path: Path, password_file: Path | None) -> Future[PrivateKey]:
+    """Start to open a private key; its password's KDF takes 0.1 s of a core, while the registry is asked."""
+    from signing import password
+    from signing.keys import load_private, needs_password
+
+    secret = None
+    if needs_password(path):
+        beside = path.with_suffix(".password")
+        given = os.environ.get(_PASSWORD)
+        if password_file is None and given is None and beside.is_file():
+            password_file = beside
+        secret = password.choose(password_file, given, str(path))
+    return ThreadPoolExecutor(1).submit(load_private, path, secret)
+
+
+def _references(images: list[str]) -> list[Reference]:
+    from oci.reference import parse
+
+    if not images:
+        raise UsageError("no image", expected="--image NAME", do="see --help")
+    return [parse(image) for image in images]
+
+
+def _formats(text: str) -> list[Format]:
+    from signing.stored import FORMATS
+
+    asked = {part.strip() for part in text.split(",")}
+    if not asked <= set(FORMATS):
+        raise UsageError(f"got {text!r}", where="--format", expected=" or ".join(FORMATS))
+    return [one for one in FORMATS if one in asked]
+
+
+def _path(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None
+
+
+def _signed_line(result: Signed) -> str:
+    target = result.target
+    what = "index" if target.is_index else "manifest"
+    platform = "/".join(str(target.platform[key]) for key in ("os", "architecture") if key in target.platform)
+    outcome = [f"{one} added" for one in result.added] + [f"{one} was there" for one in result.present]
+    return " ".join(filter(None, (what, platform, f"{target.digest}:", ", ".join(outcome))))
+
+
+def _signed_json(result: Signed) -> dict[str, Any]:
+    return {
+        "digest": result.target.digest,
+        "mediaType": result.target.media_type,
+        "platform": dict(result.target.platform),
+        "added": result.added,
+        "present": result.present,
+    }
+
+
+def _verified(client: Registry, ref: Reference, keys: list[PublicKey]) -> dict[str, Any]:
+    """Verify one image, show the outcome, and return it as JSON values."""
+    from signing.verdicts import NotSigned
+    from signing.verify import verify as check
+
+    try:
+        digest, checks = check(client, ref, keys)
+    except NotSigned as err:
+        failed(str(err))
+        for detail in err.details:
+            say(f"  {detail}")
+        return {"image": str(ref), "code": err.code, "message": str(err), "details": err.details}
+    good = [(one.format, one.key.fingerprint) for one in checks if one.key]
+    bad = [(one.format, one.failure) for one in checks if one.failure]
+    done(f"{ref.at(digest)}: " + ", ".join(f"{kind} by {fingerprint}" for kind, fingerprint in good))
+    for kind, failure in bad:
+        say(f"  also there, and does not hold: {kind}: {failure}")
+    signatures = [{"format": kind, "code": "OK", "key": fingerprint} for kind, fingerprint in good]
+    signatures += [{"format": kind, "code": failure.code, "message": str(failure)} for kind, failure in bad]
+    return {"image": str(ref), "digest": digest, "code": "OK", "signatures": signatures}
+
+
+def _drawn(label: str, node: Node) -> Tree:
+    """Return the tree to print; texts from the registry are never read as markup."""
+    from rich.text import Text
+    from rich.tree import Tree
+
+    drawn = Tree(Text(label))
+    branch = drawn.add(Text(" ".join(filter(None, (node.kind, node.platform, node.digest)))))
+    _fill(branch, node)
+    return drawn
+
+
+def _fill(branch: Tree, node: Node) -> None:
+    from rich.text import Text
+
+    for leaf in node.leaves:
+        branch.add(Text(f"{leaf.kind} {leaf.digest} {leaf.about}"))
+    for child in node.children:
+        _fill(branch.add(Text(" ".join(filter(None, (child.kind, child.platform, child.digest))))), child)

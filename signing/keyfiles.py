@@ -1,0 +1,72 @@
+"""A key pair as files: ``PREFIX.key`` (sealed, 0600) and ``PREFIX.pub``, as cosign writes them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from console.errors import UsageError
+from signing.keys import PrivateKey
+
+
+def write(prefix: Path, key: PrivateKey, password: bytes, *, force: bool = False) -> tuple[Path, Path]:
+    """Write a key pair.
+
+    Args:
+        prefix: path without ending; its folder is made, for the owner alone, if it is missing.
+        key: the key.
+        password: what seals it.
+        force: replace files that are there.
+
+    Returns:
+        the private and the public file.
+
+    Raises:
+        UsageError: if one of them is there, or cannot be written.
+    """
+    private, public = files(prefix)
+    if not force:
+        check_free(prefix)
+    try:
+        private.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(private, key.sealed(password), 0o600, force=force)
+        _write(public, key.public.pem, 0o644, force=force)
+    except FileExistsError as err:  # made by someone else just now
+        raise _exists(Path(str(err.filename2 or err.filename))) from err
+    except OSError as err:
+        raise UsageError(f"cannot be written: {err.strerror}", where=str(prefix)) from err
+    return private, public
+
+
+def check_free(prefix: Path) -> None:
+    """Raise ``UsageError`` if one of the files is there: asked before a person types a password twice."""
+    for path in files(prefix):
+        if path.exists() or path.is_symlink():
+            raise _exists(path)
+
+
+def files(prefix: Path) -> tuple[Path, Path]:
+    """Return the private and the public file of a prefix."""
+    return prefix.with_name(prefix.name + ".key"), prefix.with_name(prefix.name + ".pub")
+
+
+def _write(path: Path, text: str, mode: int, *, force: bool) -> None:
+    """Put a whole file in place at once; without ``force`` only where there is none."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            os.fchmod(handle, mode)
+            file.write(text)
+            file.flush()
+            os.fsync(handle)
+        if force:
+            os.replace(name, path)  # noqa: PTH105  mkstemp gives a string
+        else:
+            os.link(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _exists(path: Path) -> UsageError:
+    return UsageError("there is a key already", where=str(path), do="choose another --out, or replace it with --force")
