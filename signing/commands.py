@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,16 +85,17 @@ def sign(
     settings = settings_from(context)
     refs = _references(image)
     formats = _formats(format)
-    opening = _opening(_path(key) or settings.keys / "cosign.key", _path(password_file))
+    opened = _opening(_path(key) or settings.keys / "cosign.key", _path(password_file))
     from oci.access import registry
     from signing import sign as signing
 
     client = registry(settings)
     found = [(ref, signing.targets(client, ref, recursive=recursive)) for ref in refs]
-    private = opening.result()
-    document: list[dict[str, Any]] = []
     for ref, targets in found:
         say(f"{ref} is {targets[0].digest}")
+    private = opened()
+    document: list[dict[str, Any]] = []
+    for ref, targets in found:
         results = [signing.sign(client, ref.name, target, private, formats) for target in targets]
         for result in results:
             done(_signed_line(result))
@@ -151,19 +154,30 @@ def tree(context: Context, image: list[str], json: bool = False) -> None:
         terminal().print(_drawn(str(ref), node))
 
 
-def _opening(path: Path, password_file: Path | None) -> Future[PrivateKey]:
-    """Start to open a private key; its password's KDF takes 0.1 s of a core, while the registry is asked."""
-    from signing import password
-    from signing.keys import load_private, needs_password
+def _opening(path: Path, password_file: Path | None) -> Callable[[], PrivateKey]:
+    """Start to open a private key; return what waits for it.
 
-    secret = None
-    if needs_password(path):
+    The password's KDF takes 0.15 s of a core, in which the other one can load modules and ask the registry.
+    """
+    from signing import password, sealed
+
+    content = sealed.read(path)
+    if sealed.is_sealed(content):
         beside = path.with_suffix(".password")
         given = os.environ.get(_PASSWORD)
         if password_file is None and given is None and beside.is_file():
             password_file = beside
         secret = password.choose(password_file, given, str(path))
-    return ThreadPoolExecutor(1).submit(load_private, path, secret)
+        opened = ThreadPoolExecutor(1).submit(sealed.unseal, content, secret, str(path)).result
+    else:
+        opened = functools.partial(bytes, content)
+
+    def wait() -> PrivateKey:
+        from signing.keys import parse_private
+
+        return parse_private(opened(), str(path))
+
+    return wait
 
 
 def _references(images: list[str]) -> list[Reference]:

@@ -12,9 +12,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
-from signing.sealed import BadKey, WrongPassword, armour, is_sealed, seal, unseal
+from signing.sealed import BadKey, WrongPassword, armour, is_sealed, read, seal, unseal
 
-_FILE_LIMIT = 64 << 10  # bytes of any key file
 _RSA_BITS = range(2048, 8192 + 1)  # the gate's bounds: below is weak, above takes long at every container start
 _KINDS = "ECDSA P-256, P-384 or P-521, RSA of 2048 to 8192 bits, or Ed25519"
 _CURVES: Mapping[str, tuple[str, hashes.HashAlgorithm]] = {
@@ -116,7 +115,7 @@ def load_public(path: Path) -> PublicKey:
     Raises:
         BadKey: if it cannot be read or is none of these.
     """
-    return parse_public(_read(path), str(path))
+    return parse_public(read(path), str(path))
 
 
 def parse_public(content: bytes, where: str) -> PublicKey:
@@ -141,25 +140,28 @@ def load_private(path: Path, password: bytes | None = None) -> PrivateKey:
         WrongPassword: if it needs another password, or one at all.
         BadKey: if it cannot be read or is no key that we sign with.
     """
-    content, where = _read(path), str(path)
+    content, where = read(path), str(path)
     if is_sealed(content):
         if password is None:
             raise WrongPassword("the key is sealed and there is no password", where=where)
-        der = unseal(content, password, where)
-        load, expected = serialization.load_der_private_key, "a PKCS #8 key inside"
-    else:
-        der = content
-        load, expected = serialization.load_pem_private_key, "cosign's private key format, or bare PKCS #8"
+        return parse_private(unseal(content, password, where), where)
+    return parse_private(content, where)
+
+
+def parse_private(content: bytes, where: str) -> PrivateKey:
+    """Read a private key from memory, in the clear: PKCS #8 in DER or PEM.
+
+    Raises:
+        BadKey: if it is no key that we sign with.
+    """
+    pem = content.lstrip().startswith(b"-----BEGIN ")
+    load = serialization.load_pem_private_key if pem else serialization.load_der_private_key
     try:
-        key = load(der, None)
+        key = load(content, None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as err:
+        expected = "cosign's private key format, or PKCS #8 in the clear"
         raise BadKey("no private key that can be read", where=where, expected=expected) from err
     return _private(key, where)
-
-
-def needs_password(path: Path) -> bool:
-    """Say whether the private key in this file is sealed."""
-    return is_sealed(_read(path))
 
 
 def _private(key: object, where: str) -> PrivateKey:
@@ -181,14 +183,3 @@ def _public(key: object, where: str) -> PublicKey:
 
 def _ecdsa(curve: ec.EllipticCurve, *, sha256: bool) -> ec.ECDSA:
     return ec.ECDSA(hashes.SHA256() if sha256 else _CURVES[curve.name][1])
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_FILE_LIMIT + 1)
-    except OSError as err:
-        raise BadKey(f"the key cannot be read: {err.strerror}", where=str(path)) from err
-    if len(content) > _FILE_LIMIT:
-        raise BadKey(f"over {_FILE_LIMIT >> 10} KiB", where=str(path), expected="a key")
-    return content
