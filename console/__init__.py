@@ -1,1 +1,3 @@
-"""The way in: configuration, errors, output, steps, and the task decorator."""
+"""The command line: configuration, output, tasks and steps; every other room stands on it."""
+
+__version__ = "0.1.0"
