@@ -11,6 +11,7 @@ from policy.document import Document
 from policy.problems import Key, PolicyInvalid
 
 _LATER_ROOTS = frozenset({"keyless", "pki", "notation"})
+_SHOWN = 80  # characters
 _ROOT = _SCOPE = 2  # parts of a root's or scope's own key: ("scopes", "registry.example")
 _EXPECTED = {
     "string_type": "a string",
@@ -105,7 +106,9 @@ def _problem(error: Any, value: Any) -> tuple[Key, str]:
         loc = (*loc[:_SCOPE], *loc[_SCOPE + 1 :])  # pydantic names the tag of the rule's form
         if kind in {"missing", "extra_forbidden", "literal_error"}:
             given = value["scopes"][loc[1]]
-            return loc[:_SCOPE], f"got {given!r}; expected {{anyOf: [ROOT…]}}, {{allOf: [ROOT…]}}, accept or reject"
+            return loc[
+                :_SCOPE
+            ], f"got {_shown(given)}; expected {{anyOf: [ROOT…]}}, {{allOf: [ROOT…]}}, accept or reject"
     if loc[:1] == ("roots",) and len(loc) == _ROOT + 1 and kind in {"missing", "extra_forbidden"}:
         kinds = ", ".join(value["roots"][loc[1]]) or "nothing"
         later = "not supported yet by this version" if _LATER_ROOTS & set(value["roots"][loc[1]]) else f"got {kinds}"
@@ -117,4 +120,12 @@ def _problem(error: Any, value: Any) -> tuple[Key, str]:
     if kind == "missing":
         return loc, "is missing"
     expected = error["ctx"]["expected"] if kind == "literal_error" else _EXPECTED.get(kind, error["msg"])
-    return loc, f"got {given!r}; expected {expected}"
+    return loc, f"got {_shown(given)}; expected {expected}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a message shows it: short, and in YAML's words where Python's differ."""
+    if value is None:
+        return "nothing"
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

@@ -1,0 +1,159 @@
+"""Tasks: check the policy, say which rule applies to an image, and show what nodes are given."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+
+from console.config import settings_from
+from console.errors import UsageError
+from console.output import done, emit_json, failed, say, table, warn
+from console.task import task
+
+if TYPE_CHECKING:
+    from policy.explain import Explanation
+    from policy.model import Policy
+    from policy.problems import PolicyInvalid
+
+_POLICY = "the policy (default: policy of the configuration)"
+_JSON = "one JSON document on stdout"
+
+
+@task(help={"policy": _POLICY, "json": _JSON})
+def check(context: Context, policy: str = "", json: bool = False) -> None:
+    """Check the policy; every problem is shown with file, line and key.
+
+    Example: ./inv policy.check
+    """
+    from policy.load import load
+    from policy.problems import PolicyInvalid, shown
+
+    path = _path(context, policy)
+    try:
+        found = load(path)
+    except PolicyInvalid as err:
+        if json:
+            _emit_problems(err)
+        if len(err.problems) == 1:
+            raise
+        for problem in err.problems:
+            failed(str(problem))
+        raise UsageError(
+            f"{len(err.problems)} problems", where=shown(path), do="correct them; nodes keep theirs"
+        ) from err
+    notes = _notes(found)
+    counts = {"root": found.roots, "scope": found.scopes, "pin": found.pinned}
+    done(f"{shown(path)}: " + ", ".join(_count(len(what), word) for word, what in counts.items()))
+    for note in notes:
+        warn(note)
+    if json:
+        emit_json({"version": "countersign.policy-check/v1", "valid": True, "problems": [], "notes": notes})
+
+
+@task(
+    iterable=["image"],
+    help={
+        "image": "an image as a pod would name it (may be given more than once)",
+        "policy": _POLICY,
+        "json": _JSON,
+    },
+)
+def explain(context: Context, image: list[str], policy: str = "", json: bool = False) -> None:
+    """Say which rule applies to an image, and why; from its name alone, no registry is asked.
+
+    Example: ./inv policy.explain --image registry.example/app:v1
+    """
+    from policy.explain import explain as explain_one
+    from policy.load import load
+
+    if not image:
+        raise UsageError("no image", expected="--image NAME", do="see --help")
+    found = load(_path(context, policy))
+    explanations = [explain_one(found, name) for name in image]
+    if json:
+        emit_json({"version": "countersign.explain/v1", "images": [one.as_json() for one in explanations]})
+        return
+    for one in explanations:
+        _show(one)
+
+
+@task(
+    help={
+        "engine": "whose policy: gate",
+        "out": "file to write, whole or not at all (default: stdout)",
+        "policy": _POLICY,
+    }
+)
+def render(context: Context, engine: str = "gate", out: str = "", policy: str = "") -> None:
+    """Show the policy in the form that a node's engine reads.
+
+    Example: ./inv policy.render --out policy.json
+    """
+    from policy import gate
+    from policy.load import load
+
+    renderers = {"gate": gate.render}
+    if engine not in renderers:
+        raise UsageError(f"got {engine!r}", where="--engine", expected=" or ".join(renderers))
+    content = renderers[engine](load(_path(context, policy)))
+    if not out:
+        sys.stdout.write(content.decode())
+        return
+    _write(Path(out).expanduser(), content)
+    done(f"{out}: {len(content)} bytes")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def _path(context: Context, policy: str) -> Path:
+    return Path(policy).expanduser() if policy else settings_from(context).policy
+
+
+def _emit_problems(err: PolicyInvalid) -> None:
+    from policy.problems import dotted
+
+    problems = [
+        {"file": str(one.path), "line": one.line, "key": dotted(one.key), "message": one.text} for one in err.problems
+    ]
+    emit_json({"version": "countersign.policy-check/v1", "valid": False, "problems": problems, "notes": []})
+
+
+def _notes(policy: Policy) -> list[str]:
+    """Return what is valid and hardly meant."""
+    named = {root for scope in policy.scopes.values() for root in scope.rule.roots}
+    notes = [f"roots.{name}: no scope names it" for name in policy.roots if name not in named]
+    for name, root in policy.roots.items():
+        if all(key.fingerprint in policy.revoked_keys for key in root.keys):
+            notes.append(f"roots.{name}: all its keys are revoked, so it allows nothing")
+    return notes
+
+
+def _show(one: Explanation) -> None:
+    say(f"{one.name} → {one.reference or 'an image ID'}")
+    rows = [
+        ("→" if found.applies else "", found.scope, str(found.rule or "-"), found.where) for found in one.candidates
+    ]
+    if rows:
+        table(("", "scope", "rule", "line"), rows)
+    say(f"rule: {one.rule} ({one.because})")
+    for key in one.keys:
+        say(f"  {key.root}: {key.kind} {key.fingerprint}{' REVOKED' if key.revoked else ''}")
+    for pin in one.pins:
+        say(f"pinned: {pin}{'' if one.digest else ' (this digest may run whatever the rule says)'}")
+    if one.revoked:
+        say(f"revoked: {one.digest}: refused whatever the rule says")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Put a whole file in place at once."""
+    beside = path.with_name(path.name + ".new")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError as err:
+        raise UsageError(f"cannot be written: {err.strerror}", where=str(path)) from err
