@@ -19,4 +19,4 @@ for name, module in ROOMS.items():
     if (Path(__file__).parent / f"{module.replace('.', '/')}.py").is_file():
         ns.add_collection(Collection.from_module(import_module(module), name=name))
 if (Path(__file__).parent / "tests" / "commands.py").is_file():
-    ns.add_task(import_module("tests.commands").test)
+    ns.add_task(import_module("tests.commands").run_tests)

@@ -88,6 +88,17 @@ def settings_from(context: Any, on: str | None = None) -> Settings:
     )
 
 
+def load_settings() -> Settings:
+    """Return the settings of this repository outside of a task (for pytest): invoke.yaml and ``INVOKE_*``."""
+    from invoke.config import Config
+    from invoke.context import Context
+
+    config = Config(project_location=ROOT)
+    config.load_project()
+    config.load_shell_env()
+    return settings_from(Context(config))
+
+
 def recorded_place(state: Path) -> str:
     """Return the place that set-up recorded in this state folder, or an empty text."""
     try:

@@ -1,0 +1,1 @@
+"""How this project is tested; ``./inv test`` runs it all."""

@@ -1,0 +1,114 @@
+"""The parts of ``./inv test``: what each runs, and what it needs of the machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from console import output
+from console.config import ROOT, Settings
+from console.errors import CountersignError, MissingError
+from tools.recipes import recipes
+from tools.resolver import tool
+from tools.toolchain import go_environment
+
+PYTHON_FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
+
+
+class CheckFailed(CountersignError):
+    """A check ran and found something."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the tests.
+
+    Attributes:
+        name: what ``--part`` calls it.
+        need: raises a ``CountersignError`` that says why the part cannot run here; brings what it can.
+        check: runs it and raises ``CheckFailed``; None where pytest runs it.
+        folder: what pytest runs, relative to the repository.
+    """
+
+    name: str
+    need: Callable[[Settings], object]
+    check: Callable[[Settings], None] | None = None
+    folder: str = ""
+
+
+def lint(_: Settings) -> None:
+    """Check the Python code's style and form."""
+    _quiet([sys.executable, "-m", "ruff", "check", "."])
+    _quiet([sys.executable, "-m", "ruff", "format", "--check", "."])
+
+
+def types(_: Settings) -> None:
+    """Check the Python code's types."""
+    _quiet([sys.executable, "-m", "mypy", "tasks.py", *PYTHON_FOLDERS])
+
+
+def go(settings: Settings) -> None:
+    """Check the form of the Go code, vet it, and run its tests."""
+    program = tool("go", settings)
+    environment = go_environment(settings.cache, settings.offline)
+    for recipe in recipes().values():
+        if not recipe.folder:
+            continue
+        folder = ROOT / recipe.folder
+        untidy = _quiet([program.parent / "gofmt", "-l", "."], folder)
+        if untidy:
+            raise CheckFailed(f"not in gofmt's form: {untidy}", where=recipe.folder, do="run gofmt -w")
+        for verb in ("vet", "test"):
+            _quiet([program, verb, f"-tags={recipe.tags}", "./..."], folder, environment)
+
+
+def pytest(folders: Sequence[str]) -> None:
+    """Run pytest once over all folders, in full view; its closing line is the last.
+
+    Raises:
+        CheckFailed: a test failed, or there was none.
+    """
+    status = subprocess.run([sys.executable, "-m", "pytest", *folders], cwd=ROOT, check=False).returncode
+    if status:
+        raise CheckFailed(f"pytest ended with {status}", do="repeat with .venv/bin/pytest " + " ".join(folders))
+
+
+def _nothing(_: Settings) -> None:
+    """Need nothing beyond the environment."""
+
+
+def _root(_: Settings) -> None:
+    if os.geteuid() != 0:
+        raise MissingError("it needs root", do="run as root")
+
+
+PARTS = (
+    Part("lint", _nothing, lint),
+    Part("types", _nothing, types),
+    Part("go", lambda settings: tool("go", settings), go),
+    Part("unit", _nothing, folder="tests/unit"),
+    Part("interop", lambda settings: tool("cosign", settings), folder="tests/interop"),
+    Part("e2e", _root, folder="tests/e2e"),
+)
+
+
+def _quiet(command: Sequence[str | Path], cwd: Path = ROOT, environment: dict[str, str] | None = None) -> str:
+    """Run a check and return what it wrote; that is shown only if it fails.
+
+    Raises:
+        CheckFailed: it did not exit with 0.
+    """
+    words = [str(part) for part in command]
+    ended = subprocess.run(
+        words, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if ended.returncode:
+        output.say(ended.stdout.rstrip())
+        raise CheckFailed(f"{' '.join(words[:4])} … failed with {ended.returncode}", where=str(cwd))
+    return ended.stdout.strip()

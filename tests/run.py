@@ -1,0 +1,74 @@
+"""Running the parts: which are chosen, which cannot run, which failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from console import output
+from console.config import ROOT, Settings
+from console.errors import CountersignError, MissingError, UsageError
+from tests.parts import PARTS, CheckFailed, Part, pytest
+
+
+def run_parts(chosen: Sequence[str], require: str, settings: Settings) -> None:
+    """Run the chosen parts (all if none is named), pytest's last and in one run.
+
+    Args:
+        chosen: names of parts.
+        require: names with commas between them, or ``all``: these may not be skipped.
+        settings: where tools come from.
+
+    Raises:
+        UsageError: an unknown name.
+        CheckFailed: a part failed; the others were run all the same.
+        MissingError: a required part cannot run here.
+    """
+    parts = _select(chosen)
+    required = {part.name for part in _select([] if require == "all" else require.split(","))} if require else set()
+    skipped = [part.name for part in parts if not _can_run(part, settings)]
+    able = [part for part in parts if part.name not in skipped]
+    failed = [part.name for part in able if part.check and not _passes(part, settings)]
+    folders = [part.folder for part in able if part.folder]
+    if folders:
+        try:
+            pytest(folders)
+        except CheckFailed as failure:
+            output.say(f"  {failure}")
+            failed.append("pytest")
+    if failed:
+        raise CheckFailed("failed: " + ", ".join(failed))
+    if required & set(skipped):
+        raise MissingError("required, but not run: " + ", ".join(sorted(required & set(skipped))))
+
+
+def _select(names: Sequence[str]) -> list[Part]:
+    known = {part.name: part for part in PARTS}
+    unknown = [name for name in names if name.strip() not in known]
+    if unknown:
+        raise UsageError("no such part", where=", ".join(unknown), expected="some of " + ", ".join(known))
+    return [part for part in PARTS if not names or part.name in {name.strip() for name in names}]
+
+
+def _can_run(part: Part, settings: Settings) -> bool:
+    """Return whether the part can run here; if not, say why."""
+    try:
+        if part.folder and not (ROOT / part.folder).is_dir():
+            raise MissingError("there is no such folder", where=part.folder)
+        part.need(settings)
+    except CountersignError as error:
+        output.skipped(f"{part.name} skipped: {error}")
+        return False
+    return True
+
+
+def _passes(part: Part, settings: Settings) -> bool:
+    """Return whether the part's own check passes; its findings are shown."""
+    if part.check is None:
+        return True
+    try:
+        with output.progress(part.name):
+            part.check(settings)
+    except CountersignError as failure:
+        output.say(f"  {failure}")
+        return False
+    return True
