@@ -37,6 +37,8 @@ type Decider interface {
 	Pull(ctx context.Context, request wire.PullRequest) *verdict.Verdict
 	Verify(ctx context.Context, name string) *verdict.Verdict
 	Explain(ctx context.Context, name string) *verdict.Verdict
+	// PolicyHash is the sha256 of the policy in force, "" before there is one.
+	PolicyHash() string
 }
 
 // Server answers requests on a unix socket.
@@ -124,7 +126,7 @@ func (s *Server) decide(ctx context.Context, op wire.Op, body []byte, err error)
 	case wire.Explain:
 		return decoded(body, func(r wire.NameRequest) *verdict.Verdict { return s.decider.Explain(ctx, r.Name) })
 	case wire.Ping:
-		return &verdict.Verdict{Version: verdict.Version, Time: time.Now().UTC(), Allow: true, Code: code.OK, Message: "countersign: the gate serves"}
+		return &verdict.Verdict{Version: verdict.Version, Time: time.Now().UTC(), Allow: true, Code: code.OK, Message: "countersign: the gate serves", Policy: s.decider.PolicyHash()}
 	}
 	return unreadable(wire.ErrUnknownOp)
 }
