@@ -1,0 +1,1 @@
+"""Enforcement on containerd: a private instance on this host, its set-up and its end."""

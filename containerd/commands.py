@@ -1,0 +1,128 @@
+"""Tasks: a private containerd on this host under countersign's enforcement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from console.task import task
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+    from console.config import Settings
+    from containerd.instance import Instance
+
+ON = "the place: host (kind, vagrant and ssh come later)"
+JSON = "one JSON document on stdout"
+PLAN = "list the steps and change nothing"
+
+
+@task(help={"on": ON, "keep": "keep what there is when a step fails", "plan": PLAN, "json": JSON})
+def setup(context: Context, on: str = "", keep: bool = False, plan: bool = False, json: bool = False) -> None:
+    """Start containerd with gate, hook, verifier and the demo's registries; prove that nothing runs unseen.
+
+    Example: ./inv containerd.setup
+    """
+    from console import output
+    from console.config import record_place
+    from console.steps import run_steps
+    from containerd import setup as actions
+    from containerd.lifecycle import removed_on_failure
+
+    settings, instance = _place(context, on)
+    actions.check(settings, instance)
+    prepared = actions.prepare(settings, instance)
+    with removed_on_failure(instance, keep=keep or plan):
+        results = run_steps(instance.node, actions.steps(prepared), plan=plan)
+        if not plan:
+            with output.progress("an image without a signature is refused at pull and at start"):
+                actions.prove(instance)
+            record_place(settings.state, instance.node.name)
+    if json:
+        steps = [{"name": each.name, "changed": each.changed, "seconds": round(each.seconds, 3)} for each in results]
+        changed = sum(each.changed for each in results)
+        output.emit_json({"version": "countersign.steps/v1", "plan": plan, "changed": changed, "steps": steps})
+
+
+@task(help={"on": ON, "json": JSON})
+def status(context: Context, on: str = "", json: bool = False) -> None:
+    """Show services, runtime and the policy in force; exit code 4 when anything is down.
+
+    Example: ./inv containerd.status --json
+    """
+    from console import output
+    from console.errors import InfrastructureError
+    from containerd.report import report
+
+    _, instance = _place(context, on)
+    found = report(instance)
+    if json:
+        output.emit_json(found)
+    else:
+        rows = [
+            (each["name"], each["state"], each["pid"] or "", each["restarts"], each["lastEnd"])
+            for each in found["services"]
+        ]
+        output.table(("service", "state", "pid", "restarts", "last end"), rows)
+        output.say(f"socket   {found['socket']}")
+        output.say(f"runtime  containerd {found['runtime']['version'] or found['runtime']['error']}")
+        output.say(f"policy   {found['gate']['policy'] or found['gate']['error']}")
+    if not found["ok"]:
+        raise InfrastructureError("not everything is up", where=found["node"], do="run ./inv containerd.setup")
+
+
+@task(
+    help={
+        "on": ON,
+        "name": "containerd, gate, registry, registry-fallback, or verdicts (the gate's verdict log)",
+        "lines": "how many lines from the end",
+    }
+)
+def logs(context: Context, on: str = "", name: str = "containerd", lines: int = 40) -> None:
+    """Print the end of a log on stdout.
+
+    Example: ./inv containerd.logs --name verdicts --lines 5
+    """
+    _, instance = _place(context, on)
+    for line in _tail(instance, name, lines):
+        print(line)  # noqa: T201 - the log is what was asked for
+
+
+@task(help={"on": ON, "plan": PLAN})
+def clean(context: Context, on: str = "", plan: bool = False) -> None:
+    """Take it all away again: processes, mounts, cgroups, files; keys stay.
+
+    Example: ./inv containerd.clean
+    """
+    from console.steps import run_steps
+    from containerd.clean import steps
+
+    _, instance = _place(context, on)
+    run_steps(instance.node, steps(instance), plan=plan)
+
+
+def _place(context: Context, on: str) -> tuple[Settings, Instance]:
+    """Return the settings and the instance that they mean; so far there is one kind of place."""
+    from console.config import settings_from
+    from console.errors import UsageError
+    from containerd.instance import instance
+
+    settings = settings_from(context, on or None)
+    if settings.node not in {"auto", "host"}:
+        raise UsageError(f"got {settings.node!r}", where="node", expected="host: other places are not supported yet")
+    return settings, instance(settings.state)
+
+
+def _tail(instance: Instance, name: str, lines: int) -> Iterator[str]:
+    from pathlib import Path
+
+    from console.errors import UsageError
+    from containerd.instance import SERVICES
+
+    if name not in {*SERVICES, "verdicts"}:
+        raise UsageError(f"got {name!r}", where="--name", expected=", ".join((*SERVICES, "verdicts")))
+    path = Path(instance.layout.verdicts if name == "verdicts" else f"{instance.layout.log}/{name}.log")
+    if not path.is_file():
+        raise UsageError("there is no such log yet", where=str(path), do="run ./inv containerd.setup")
+    yield from instance.node.get(str(path)).decode(errors="replace").splitlines()[-max(lines, 0) :]

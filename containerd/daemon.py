@@ -1,0 +1,92 @@
+"""The private containerd itself: its files, and the service that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from containerd.facts import Facts
+from containerd.instance import HANDLERS, Instance
+from enforcement import gate
+from nodes.service import Service
+from nodes.steps import File, Folder, Link, Running
+from nodes.template import render
+
+if TYPE_CHECKING:
+    from console.steps import Step
+    from nodes.node import Node
+
+HERE = Path(__file__).resolve().parent
+NETWORK = HERE / "cni" / "10-loopback.conflist"
+PROGRAMS = {
+    "containerd": "containerd",
+    "containerd-shim-runc-v2": "containerd-shim-runc-v2",
+    "ctr": "ctr",
+    "runc": "runc",
+    "cni-loopback": "cni/loopback",
+}
+"""Tool → its name below ``bin``; containerd finds its shim, and the shim finds runc, through PATH."""
+SCRATCH = "scratch"
+HOST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def files(instance: Instance, facts: Facts, sandbox_image: str) -> list[File]:
+    """Return containerd's own files; the base spec is the gate's."""
+    layout = instance.layout
+    config = render(
+        HERE / "config.toml.j2",
+        layout=layout,
+        root=f"{layout.lib}/containerd",
+        state=f"{layout.run}/containerd",
+        temp=f"{layout.lib}/{SCRATCH}",
+        socket=instance.socket,
+        cni_bin=f"{layout.bin}/cni",
+        cni_conf=f"{layout.etc}/cni",
+        sandbox_image=sandbox_image,
+        handlers=HANDLERS,
+        snapshotter=facts.snapshotter,
+        restrict_oom_score_adj=facts.restrict_oom_score_adj,
+        platform=facts.platform,
+    )
+    return [
+        File(instance.config, config, what="containerd's configuration"),
+        File(f"{layout.etc}/cni/{NETWORK.name}", NETWORK.read_bytes(), what="a network of loopback alone"),
+    ]
+
+
+def service(instance: Instance, own: list[File], base_spec: File, programs: Mapping[str, Path]) -> Service:
+    """Return containerd as a supervised service.
+
+    Two paths can't be configured, so it sees folders of the instance there: shim sockets and
+    runc's state (/run/containerd, kept short for the sockets' sake) and libcni's cache (/var/lib/cni).
+    """
+    layout = instance.layout
+    return Service(
+        name="containerd",
+        argv=(instance.program("containerd"), "--config", instance.config),
+        run=layout.run,
+        log=instance.log,
+        env={"PATH": f"{layout.bin}:{HOST_PATH}", "HOME": layout.lib, **gate.environment(layout)},
+        ready="notify",
+        cgroup=instance.cgroup,
+        shadows={"/run/containerd": f"{layout.run}/containerd", "/var/lib/cni": f"{layout.lib}/cni"},
+        inputs={
+            **{file.path: file.digest() for file in (*own, base_spec)},
+            **{tool: str(programs[tool]) for tool in PROGRAMS},
+        },
+    )
+
+
+def steps(instance: Instance, own: list[File], running: Service, programs: Mapping[str, Path]) -> list[Step[Node]]:
+    """Return the steps that make it run."""
+    layout = instance.layout
+    return [
+        Folder(f"{layout.bin}/cni"),
+        Folder(f"{layout.etc}/cni"),
+        *(Folder(f"{layout.lib}/{name}", 0o700) for name in ("containerd", "cni", SCRATCH)),
+        Folder(f"{layout.run}/containerd", 0o711),
+        *(Link(f"{layout.bin}/{name}", str(programs[tool])) for tool, name in PROGRAMS.items()),
+        *own,
+        Running(running),
+    ]

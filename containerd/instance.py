@@ -1,0 +1,134 @@
+"""One private containerd of this machine: its names, paths, and the ways to talk to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from enforcement import layout as layouts
+from enforcement.layout import Layout
+from nodes import service
+from nodes.host import HostNode
+from nodes.service import State
+
+if TYPE_CHECKING:
+    from cri.client import Client
+    from nodes.node import Result
+
+HANDLERS = ("runc", "runc-alt")
+"""The runtime handlers; there are two to show that each needs the hook."""
+NAMESPACE = "k8s.io"
+SERVICES = ("registry", "registry-fallback", "gate", "containerd")
+"""Everything supervised, in the order in which it starts."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What set-up makes below one state folder, and what the verbs after it use.
+
+    Attributes:
+        state: the state folder.
+        layout: where everything lies.
+        node: this machine.
+    """
+
+    state: Path
+    layout: Layout
+    node: HostNode
+
+    @property
+    def root(self) -> Path:
+        """The folder that is all ours."""
+        return self.state / "host"
+
+    @property
+    def run(self) -> Path:
+        """Where supervisors keep their files."""
+        return Path(self.layout.run)
+
+    @property
+    def cgroup(self) -> str:
+        """The cgroup of everything that belongs to the instance."""
+        return layouts.instance(self.state)
+
+    @property
+    def socket(self) -> str:
+        """Containerd's gRPC socket, CRI included."""
+        return f"{self.layout.run}/containerd.sock"
+
+    @property
+    def config(self) -> str:
+        """Containerd's configuration."""
+        return f"{self.layout.etc}/containerd.toml"
+
+    @property
+    def log(self) -> str:
+        """Containerd's log."""
+        return f"{self.layout.log}/containerd.log"
+
+    @property
+    def pins(self) -> Path:
+        """Digests that set-up pinned, beside those of the user's policy."""
+        return self.root / "pins.json"
+
+    @property
+    def registry_folder(self) -> Path:
+        """What the demo's registries keep."""
+        return self.root / "registry"
+
+    def program(self, name: str) -> str:
+        """Return the path of one of containerd's programs (``containerd``, ``ctr``, ``runc``)."""
+        return f"{self.layout.bin}/{name}"
+
+    def client(self, timeout: float = 60) -> Client:
+        """Return a CRI client; pods it makes belong to the instance's cgroup."""
+        from cri.client import Client
+
+        return Client(
+            self.node.forward(self.socket),
+            cgroup_parent=f"/{self.cgroup}/pods",
+            log_directory=f"{self.layout.log}/pods",
+            read=self.node.get,
+            timeout=timeout,
+        )
+
+    def ctr(self, arguments: Sequence[str], timeout: float = 60, check: bool = True) -> Result:
+        """Run ctr in CRI's namespace: past CRI, and past every check at pull.
+
+        Raises:
+            CommandError: it failed (with ``check``).
+        """
+        argv = [self.program("ctr"), "--address", self.socket, "--namespace", NAMESPACE, *arguments]
+        return self.node.run(argv, timeout=timeout, check=check)
+
+    @property
+    def snapshotter(self) -> str:
+        """The snapshotter that the configuration names."""
+        found = re.search(r'^  snapshotter = "(\w+)"', self.node.get(self.config).decode(), re.MULTILINE)
+        return found[1] if found else "overlayfs"
+
+    def fetch(self, reference: str) -> None:
+        """Bring an image of a mapped registry into the store without CRI, and so without the verifier."""
+        hosts = ["--hosts-dir", self.layout.certs, "--snapshotter", self.snapshotter]
+        self.ctr(["images", "pull", "--local", *hosts, reference])
+
+    def forget(self, *references: str) -> None:
+        """Remove names from the image store; one that is not there is no error."""
+        if references:
+            self.ctr(["images", "rm", "--sync", *references])
+
+    def states(self) -> list[State]:
+        """Return how each supervised service is."""
+        return [service.state(self.run, name) for name in SERVICES]
+
+
+def instance(state: Path) -> Instance:
+    """Return the instance of a state folder, whether it exists or not.
+
+    Raises:
+        UsageError: the folder's path is too long for sockets.
+    """
+    return Instance(state, layouts.host(state), HostNode())

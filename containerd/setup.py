@@ -1,0 +1,162 @@
+"""Set-up of the private containerd: everything is checked and made ready first, then the steps change the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from console.config import Settings
+from console.errors import MissingError
+from containerd import daemon, facts
+from containerd.instance import HANDLERS, Instance
+from enforcement import canary, doctor, gate, images, policy, registries
+from enforcement.keys import KeyPair
+from enforcement.policy import Policy
+from enforcement.registries import REFERRERS, Registries
+from nodes import service
+from nodes.service import Service
+from nodes.steps import File, Folder, Running
+
+if TYPE_CHECKING:
+    from console.steps import Step
+    from nodes.node import Node
+    from oci.registry import Registry
+
+TOOLS = (*daemon.PROGRAMS, "countersign-gate", "countersign-hook", "registry", "registry-fallback")
+PAUSE = f"{REFERRERS}/system/pause"
+PAUSE_TAG = "countersign"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that set-up needs to know, gathered without a change to the machine.
+
+    Attributes:
+        settings: the user's.
+        instance: what it is about.
+        programs: tool → its file.
+        pause: the pause image's OCI layout.
+        canary: the canary image's OCI layout.
+        registries: the demo's.
+        gate: the gate's parts.
+        own: containerd's own files.
+        services: name → what to keep running.
+    """
+
+    settings: Settings
+    instance: Instance
+    programs: Mapping[str, Path] = field(repr=False)
+    pause: Path
+    canary: Path
+    registries: Registries
+    gate: gate.Gate
+    own: list[File] = field(repr=False)
+    services: Mapping[str, Service] = field(repr=False)
+
+    @property
+    def sandbox_image(self) -> str:
+        """The pause image by digest, as CRI pulls it and the policy pins it."""
+        return f"{PAUSE}@{images.digest(self.pause)}"
+
+    def registry(self) -> Registry:
+        """Return a client that reaches the demo's registries."""
+        from oci.registry import Registry
+
+        layout = self.instance.layout
+        return Registry(Path(layout.certs), Path(layout.docker_config), allow_http=self.settings.registry.allow_http)
+
+    def registry_runs(self) -> bool:
+        """Return whether the registry that the images go to is up."""
+        return service.state(self.instance.run, registries.SERVICES[REFERRERS]).state == "running"
+
+
+def check(settings: Settings, instance: Instance) -> None:
+    """Refuse what can't work, before anything is built or changed.
+
+    Raises:
+        MissingError: we are not root.
+        UsageError: the policy is invalid.
+    """
+    if os.geteuid() != 0:
+        raise MissingError("containerd needs root", do="run it as root (sudo ./inv containerd.setup)")
+    if not KeyPair(settings.keys).needed(instance.node):
+        policy.render(settings.policy, ())
+
+
+def prepare(settings: Settings, instance: Instance) -> Plan:
+    """Get every tool and image, and work out every file.
+
+    Raises:
+        InfrastructureError: someone else has a port of ours, or a build failed.
+        MissingError: something that a build needs is not there.
+    """
+    from tools.images import demo_layout, pause_layout, variant
+    from tools.resolver import install
+
+    demo = registries.load_or_make(instance.registry_folder)
+    registries.check_ports(demo, instance.run)
+    programs = install(TOOLS, settings)
+    pause = pause_layout(settings)
+    marked = settings.cache / "canary" / images.digest(demo_layout(settings)).replace(":", "-")
+    if not (marked / "index.json").is_file():
+        variant(demo_layout(settings), "canary", marked)
+    layout, node = instance.layout, instance.node
+    sandbox_image = f"{PAUSE}@{images.digest(pause)}"
+    parts = gate.Gate(
+        layout=layout,
+        program=programs["countersign-gate"],
+        hook=programs["countersign-hook"],
+        docker_config=registries.docker_config(demo, settings.registry.docker_config),
+        runtime_socket=instance.socket,
+        default_spec=node.run([str(programs["ctr"]), "oci", "spec"]).stdout,
+    )
+    folder = next(each for each in (instance.root, *instance.root.parents) if each.is_dir())
+    own = daemon.files(instance, facts.gather(node, str(folder)), sandbox_image)
+    base_spec = next(file for file in gate.files(parts) if file.path == layout.base_spec)
+    services = {
+        **registries.services(demo, layout, instance.cgroup, programs),
+        "gate": gate.service(parts, instance.cgroup),
+        "containerd": daemon.service(instance, own, base_spec, programs),
+    }
+    return Plan(settings, instance, programs, pause, marked, demo, parts, own, services)
+
+
+def steps(plan: Plan) -> list[Step[Node]]:
+    """Return every step in order: keys, registries and their images, the gate, containerd."""
+    instance, settings = plan.instance, plan.settings
+    pins = (plan.sandbox_image,)
+    keys = KeyPair(settings.keys)
+    return [
+        keys,
+        Folder(str(instance.root)),
+        *gate.steps(plan.gate),
+        File(str(instance.pins), (json.dumps(pins, indent=2) + "\n").encode(), what="pins of this set-up"),
+        Policy(instance.layout, settings.policy, pins, keys_to_come=keys.needed(instance.node)),
+        *registries.steps(plan.registries, instance.layout, {k: plan.services[k] for k in registries.SERVICES}),
+        images.Pushed(plan.registry, PAUSE, PAUSE_TAG, plan.pause, plan.registry_runs),
+        images.Pushed(plan.registry, canary.REPOSITORY, canary.TAG, plan.canary, plan.registry_runs),
+        Running(plan.services["gate"]),
+        *daemon.steps(instance, plan.own, plan.services["containerd"], plan.programs),
+    ]
+
+
+def prove(instance: Instance) -> None:
+    """Refuse to call it done while anything could run unseen.
+
+    Raises:
+        NotEnforced: with everything found.
+    """
+    daemon_argv = [instance.program("containerd"), "--config", instance.config]
+    doctor.examine(instance.node, instance.layout, daemon_argv, _log(instance))
+    with instance.client() as client:
+        canary.prove(client, instance.fetch, instance.forget, HANDLERS)
+
+
+def _log(instance: Instance) -> str:
+    """Return what containerd wrote since its last start."""
+    content = instance.node.get(instance.log).decode(errors="replace")
+    return content[content.rfind("starting containerd") + 1 :]

@@ -1,0 +1,91 @@
+"""The gate on a node: programs, configuration, credentials, and the service that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from enforcement.base_spec import with_hook
+from enforcement.layout import Layout
+from nodes.service import Service
+from nodes.steps import File, Folder, Link
+from nodes.template import render
+
+if TYPE_CHECKING:
+    from console.steps import Step
+    from nodes.node import Node
+
+CONFIG = Path(__file__).with_name("gate.json.j2")
+WATCHDOG = 10.0
+"""Seconds of silence after which the gate is taken for hung; units/countersign-gate.service has the same."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What goes to a node.
+
+    Attributes:
+        layout: where it goes.
+        program: the gate's binary on this machine.
+        hook: the hook's binary on this machine.
+        docker_config: registry credentials.
+        runtime_socket: containerd's gRPC socket on the node.
+        default_spec: the runtime's own default OCI spec.
+    """
+
+    layout: Layout
+    program: Path
+    hook: Path
+    docker_config: bytes = field(repr=False)
+    runtime_socket: str
+    default_spec: bytes = field(repr=False)
+
+
+def files(gate: Gate) -> list[File]:
+    """Return the gate's files, programs first."""
+    layout = gate.layout
+    config = render(CONFIG, layout=layout, runtime_socket=gate.runtime_socket)
+    return [
+        File(layout.gate, gate.program, 0o755, what="gate"),
+        File(layout.hook, gate.hook, 0o755, what="hook"),
+        File(layout.gate_config, config, what="gate configuration"),
+        File(layout.docker_config, gate.docker_config, 0o600, what="registry credentials"),
+        File(layout.base_spec, with_hook(gate.default_spec, layout), what="container spec with the hook"),
+    ]
+
+
+def steps(gate: Gate) -> list[Step[Node]]:
+    """Return the steps that put it all on a node; none of them starts anything."""
+    layout = gate.layout
+    return [
+        *(Folder(path) for path in (layout.bin, layout.verifiers, layout.etc, layout.certs)),
+        *(Folder(path, 0o700) for path in (layout.lib, layout.evidence, layout.run, layout.log)),
+        *files(gate),
+        Link(layout.verifier, layout.gate),
+    ]
+
+
+def environment(layout: Layout) -> dict[str, str]:
+    """Return what the verifier needs in the environment of the runtime, which passes its own on."""
+    return {"COUNTERSIGN_CONFIG": layout.gate_config}
+
+
+def service(gate: Gate, cgroup: str) -> Service:
+    """Return the gate as a supervised service of this machine; it reloads its policy without a restart."""
+    layout = gate.layout
+    restarted_by: Mapping[str, str] = {
+        file.path: file.digest() for file in files(gate) if file.path in {layout.gate, layout.gate_config}
+    }
+    return Service(
+        name="gate",
+        argv=(layout.gate, "serve", "--config", layout.gate_config),
+        run=layout.run,
+        log=f"{layout.log}/gate.log",
+        env={"HOME": layout.lib},
+        ready="notify",
+        watchdog=WATCHDOG,
+        cgroup=cgroup,
+        inputs=restarted_by,
+    )

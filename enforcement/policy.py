@@ -1,0 +1,95 @@
+"""The policy on a node."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from console.errors import InfrastructureError
+from enforcement.ask import GateDown, ask
+from enforcement.layout import Layout
+
+if TYPE_CHECKING:
+    from nodes.node import Node
+
+IN_FORCE_WITHIN = 10.0
+
+
+def render(policy: Path, pins: Iterable[str]) -> bytes:
+    """Return the gate's policy from a policy.yaml, with the pins of a set-up added.
+
+    Raises:
+        UsageError: the policy is invalid; the message names file, line and key.
+    """
+    from policy.gate import render as render_for_gate
+    from policy.load import load
+
+    return render_for_gate(load(policy), tuple(pins))
+
+
+def read_pins(path: Path) -> list[str]:
+    """Return the pins that set-up wrote, or none."""
+    if not path.is_file():
+        return []
+    pins: list[str] = json.loads(path.read_text(encoding="utf-8"))
+    return pins
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A policy.yaml is on the node, in the gate's form.
+
+    Attributes:
+        layout: where it goes.
+        source: the policy.yaml.
+        pins: of the set-up.
+        keys_to_come: a step before this one makes the keys that the policy names.
+    """
+
+    layout: Layout
+    source: Path
+    pins: tuple[str, ...]
+    keys_to_come: bool = False
+
+    @property
+    def name(self) -> str:
+        """What users read."""
+        return f"policy {self.source}"
+
+    def needed(self, node: Node) -> bool:
+        """Return whether the node has another one."""
+        if self.keys_to_come or not node.exists(self.layout.policy):
+            return True
+        return node.get(self.layout.policy) != render(self.source, self.pins)
+
+    def apply(self, node: Node) -> None:
+        """Put it there; a gate that runs takes it up by itself."""
+        node.put(render(self.source, self.pins), self.layout.policy)
+
+
+def in_force(node: Node, layout: Layout, wanted: bytes, timeout: float = IN_FORCE_WITHIN) -> None:
+    """Wait until the gate decides by exactly this rendered policy.
+
+    Raises:
+        InfrastructureError: it does not after ``timeout`` seconds.
+    """
+    digest = hashlib.sha256(wanted).hexdigest()
+    deadline = time.monotonic() + timeout
+    while (found := _policy_of(node, layout)) != digest:
+        if time.monotonic() >= deadline:
+            raise InfrastructureError(
+                f"the gate decides by {found or 'no policy'}", where=layout.policy, expected=digest, do="read its log"
+            )
+        time.sleep(0.01)
+
+
+def _policy_of(node: Node, layout: Layout) -> str:
+    try:
+        return str(ask(node, layout, "ping").get("policy", ""))
+    except GateDown:
+        return ""

@@ -1,0 +1,225 @@
+"""The demo's two registries on this machine's loopback, under names of their own.
+
+``registry.countersign.test`` has the referrers API and speaks plain HTTP; ``fallback.countersign.test``
+has no such API, and wants TLS under a CA of its own and a password. Docker Hub is mapped to the
+first one as well: short names are tried without leaving this machine.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from console.errors import InfrastructureError, UsageError
+from enforcement import tls
+from enforcement.layout import Layout
+from nodes import service
+from nodes.service import Service
+from nodes.steps import File, Folder, Running
+from nodes.template import render
+
+if TYPE_CHECKING:
+    from console.steps import Step
+    from nodes.node import Node
+
+REFERRERS = "registry.countersign.test"
+FALLBACK = "fallback.countersign.test"
+CANARY = "canary.countersign.test"
+MAPPED = (REFERRERS, CANARY, "docker.io")
+"""The names under which the registry with the referrers API is known."""
+USER = "demo"
+HERE = Path(__file__).resolve().parent
+SERVICES = {REFERRERS: "registry", FALLBACK: "registry-fallback"}
+
+
+@dataclass(frozen=True)
+class Registries:
+    """Everything about both registries; made once, then read back from ``folder``.
+
+    Attributes:
+        folder: ``<state>/host/registry``.
+        ports: registry name → loopback port.
+        password: of the user ``demo`` of the registry with authentication.
+        htpasswd: its password file.
+        secret: its secret for upload tokens.
+        identity: its TLS files.
+    """
+
+    folder: Path
+    ports: Mapping[str, int]
+    password: str = field(repr=False)
+    htpasswd: bytes = field(repr=False)
+    secret: str = field(repr=False)
+    identity: tls.ServerIdentity = field(repr=False)
+
+    @property
+    def ca(self) -> str:
+        """The CA's certificate on disk."""
+        return str(self.folder / "ca.crt")
+
+    def url(self, name: str) -> str:
+        """Return where a registry really is."""
+        return f"{'https' if name == FALLBACK else 'http'}://127.0.0.1:{self.ports[name]}"
+
+
+def load_or_make(folder: Path) -> Registries:
+    """Return the registries of an earlier set-up, or new ones; writes nothing."""
+    state = folder / "registries.json"
+    if not state.is_file():
+        return _make(folder)
+    kept = json.loads(state.read_text(encoding="utf-8"))
+    return Registries(
+        folder,
+        kept["ports"],
+        kept["password"],
+        kept["htpasswd"].encode(),
+        kept["secret"],
+        tls.ServerIdentity(*(kept["tls"][name].encode() for name in ("ca", "certificate", "key"))),
+    )
+
+
+def _make(folder: Path) -> Registries:
+    import bcrypt
+
+    password = secrets.token_urlsafe(18)
+    hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(rounds=8, prefix=b"2a"))
+    return Registries(
+        folder=folder,
+        ports=dict(zip((REFERRERS, FALLBACK), _free_ports(2), strict=True)),
+        password=password,
+        htpasswd=f"{USER}:{hashed.decode()}\n".encode(),
+        secret=secrets.token_hex(16),
+        identity=tls.make([FALLBACK, "localhost", "127.0.0.1"]),
+    )
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def check_ports(registries: Registries, run: Path) -> None:
+    """Raise InfrastructureError when someone else listens on a port of a registry that does not run."""
+    for name, port in registries.ports.items():
+        if service.state(run, SERVICES[name]).child:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                raise InfrastructureError(
+                    f"port {port} of the registry {name} is taken ({error.strerror})",
+                    where=f"127.0.0.1:{port}",
+                    do="free it, or run containerd.clean and set up again with another one",
+                ) from None
+
+
+def files(registries: Registries, layout: Layout) -> list[File]:
+    """Return the files of both registries, and the hosts.toml files that lead to them."""
+    folder, identity = registries.folder, registries.identity
+    kept = {
+        "ports": dict(registries.ports),
+        "password": registries.password,
+        "htpasswd": registries.htpasswd.decode(),
+        "secret": registries.secret,
+        "tls": {"ca": identity.ca.decode(), "certificate": identity.certificate.decode(), "key": identity.key.decode()},
+    }
+    fallback = render(
+        HERE / "registry-fallback.yaml.j2",
+        data=str(folder / "fallback"),
+        address=f"127.0.0.1:{registries.ports[FALLBACK]}",
+        secret=registries.secret,
+        certificate=str(folder / "server.crt"),
+        key=str(folder / "server.key"),
+        htpasswd=str(folder / "htpasswd"),
+    )
+    return [
+        File(str(folder / "registries.json"), _json(kept), 0o600),
+        File(registries.ca, identity.ca),
+        File(str(folder / "server.crt"), identity.certificate),
+        File(str(folder / "server.key"), identity.key, 0o600),
+        File(str(folder / "htpasswd"), registries.htpasswd, 0o600),
+        File(str(folder / "fallback.yaml"), fallback, 0o600),
+        *(_hosts_file(layout, name, registries.url(REFERRERS)) for name in MAPPED),
+        _hosts_file(layout, FALLBACK, registries.url(FALLBACK), registries.ca),
+    ]
+
+
+def _hosts_file(layout: Layout, name: str, url: str, ca: str = "") -> File:
+    content = render(HERE / "hosts.toml.j2", url=url, ca=ca)
+    return File(f"{layout.certs}/{name}/hosts.toml", content, what="where a registry is")
+
+
+def services(registries: Registries, layout: Layout, cgroup: str, programs: Mapping[str, Path]) -> dict[str, Service]:
+    """Return registry name → the service that is this registry.
+
+    Args:
+        registries: what they are.
+        layout: where logs and run files go.
+        cgroup: the instance's.
+        programs: tool name (``registry``, ``registry-fallback``) → its file.
+    """
+    folder = registries.folder
+    address = f"127.0.0.1:{registries.ports[REFERRERS]}"
+    argv = {
+        REFERRERS: ("--address", address, "--dir", str(folder / "referrers")),
+        FALLBACK: ("serve", str(folder / "fallback.yaml")),
+    }
+    inputs = {file.path: file.digest() for file in files(registries, layout) if file.path.startswith(f"{folder}/")}
+    return {
+        host: Service(
+            name=name,
+            argv=(str(programs[name]), *argv[host]),
+            run=layout.run,
+            log=f"{layout.log}/{name}.log",
+            env={"HOME": str(folder), "OTEL_TRACES_EXPORTER": "none"},
+            ready=f"tcp:127.0.0.1:{registries.ports[host]}",
+            cgroup=cgroup,
+            inputs=inputs,
+        )
+        for host, name in SERVICES.items()
+    }
+
+
+def steps(registries: Registries, layout: Layout, running: Mapping[str, Service]) -> list[Step[Node]]:
+    """Return the steps that make both registries run and known under their names."""
+    folders = [str(registries.folder), *(str(registries.folder / name) for name in ("referrers", "fallback"))]
+    return [
+        *(Folder(path, 0o700) for path in folders),
+        *(Folder(f"{layout.certs}/{name}") for name in (*MAPPED, FALLBACK)),
+        *files(registries, layout),
+        *(Running(each) for each in running.values()),
+    ]
+
+
+def docker_config(registries: Registries, users: Path | None) -> bytes:
+    """Return a Docker config.json with the ``auths`` of the user's own and the demo's.
+
+    Raises:
+        UsageError: the user's file is no Docker config.
+    """
+    auths: dict[str, Any] = {}
+    if users:
+        try:
+            auths |= json.loads(users.read_text(encoding="utf-8")).get("auths", {})
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise UsageError(f"cannot be read as a Docker config ({error})", where=str(users)) from None
+    token = base64.b64encode(f"{USER}:{registries.password}".encode()).decode()
+    return _json({"auths": {**auths, FALLBACK: {"auth": token}}})
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()

@@ -1,0 +1,125 @@
+"""Steps that bring about a folder, a file, a link or a running service; see `console.steps.Step`."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nodes import service
+from nodes.node import Node
+from nodes.service import Service
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder with a mode; its parents are made as needed."""
+
+    path: str
+    mode: int = 0o755
+
+    @property
+    def name(self) -> str:
+        """What users read."""
+        return f"folder {self.path}"
+
+    def needed(self, node: Node) -> bool:
+        """Return whether it is missing or has another mode."""
+        return _stat(node, self.path) != f"directory {self.mode:o}"
+
+    def apply(self, node: Node) -> None:
+        """Make it."""
+        node.run(["install", "-d", "-m", f"{self.mode:o}", self.path])
+
+
+@dataclass(frozen=True)
+class File:
+    """A file with this content and mode; secrets are given the mode 0600.
+
+    Attributes:
+        path: where, on the node.
+        content: the bytes, or a local file that has them.
+        mode: permission bits.
+        what: a word for users; the path when empty.
+    """
+
+    path: str
+    content: bytes | Path = field(repr=False)
+    mode: int = 0o644
+    what: str = ""
+
+    @property
+    def name(self) -> str:
+        """What users read."""
+        return f"{self.what}: {self.path}" if self.what else self.path
+
+    def digest(self) -> str:
+        """Return the content's sha256 in hex."""
+        if isinstance(self.content, bytes):
+            return hashlib.sha256(self.content).hexdigest()
+        digest = hashlib.sha256()
+        with self.content.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def needed(self, node: Node) -> bool:
+        """Return whether the node's file is missing or differs."""
+        if _stat(node, self.path) != f"regular file {self.mode:o}":
+            return True
+        found = node.run(["sha256sum", "--", self.path])
+        return found.text.split()[0] != self.digest()
+
+    def apply(self, node: Node) -> None:
+        """Put it there."""
+        node.put(self.content, self.path, self.mode)
+
+
+@dataclass(frozen=True)
+class Link:
+    """A symbolic link."""
+
+    path: str
+    target: str
+
+    @property
+    def name(self) -> str:
+        """What users read."""
+        return f"{self.path} → {self.target}"
+
+    def needed(self, node: Node) -> bool:
+        """Return whether it is missing or leads elsewhere."""
+        return node.run(["readlink", "--", self.path], check=False).text != self.target
+
+    def apply(self, node: Node) -> None:
+        """Make it, over whatever is there."""
+        node.run(["ln", "-sfnT", "--", self.target, self.path])
+
+
+@dataclass(frozen=True)
+class Running:
+    """A supervised service of this machine that runs by this very specification."""
+
+    service: Service
+
+    @property
+    def name(self) -> str:
+        """What users read."""
+        return f"{self.service.name} runs"
+
+    def needed(self, node: Node) -> bool:  # noqa: ARG002 - supervision is this machine's
+        """Return whether it is down, not ready, or runs by another specification."""
+        found = service.state(Path(self.service.run), self.service.name)
+        return found.state != "running" or found.digest != self.service.digest()
+
+    def apply(self, node: Node) -> None:  # noqa: ARG002
+        """Start it, after stopping the one that runs."""
+        service.start(self.service)
+
+
+def _stat(node: Node, path: str) -> str:
+    """Return type and mode in octal, such as ``directory 755``, or an empty text."""
+    found = node.run(["stat", "-c", "%F %a", "--", path], check=False, env={"LC_ALL": "C"})
+    return found.text.replace("regular empty file", "regular file")
