@@ -62,11 +62,11 @@ class Place(Protocol):
     def tag(self, source: str, target: str) -> None:
         """Give an image another name in the runtime's store; an existing name is re-pointed."""
 
-    def forget(self, references: Sequence[str]) -> None:
-        """Remove images from the runtime's store, behind CRI's back where need be."""
+    def forget(self, reference: str) -> None:
+        """Remove one name from the runtime's store, behind CRI's back; none of that name is no error."""
 
-    def images(self, prefix: str) -> list[str]:
-        """Return the names in the runtime's store that begin with ``prefix``."""
+    def empty(self, prefixes: Sequence[str]) -> None:
+        """Remove all images with a name that begins with one of ``prefixes``, and all evidence."""
 
     def set_policy(self, policy: Path) -> None:
         """Render a policy.yaml, put it on the node, and return once the gate enforces it."""

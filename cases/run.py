@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cases.lab import SHORT
 from cases.ways import WAYS, Trial, attempt
 
 if TYPE_CHECKING:
@@ -130,7 +131,5 @@ def _prepared(place: Place, lab: Lab, cases: Sequence[Case]) -> Iterator[Case]:
 
 
 def _empty(place: Place) -> None:
-    for host in (*place.registries.values(), "docker.io"):
-        for prefix in ("cases/", "elsewhere/"):
-            place.forget(place.images(f"{host}/{prefix}"))
-    place.forget_evidence()
+    hosts = (*place.registries.values(), SHORT)
+    place.empty([f"{host}/{path}/" for host in hosts for path in ("cases", "elsewhere")])

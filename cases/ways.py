@@ -94,7 +94,7 @@ def retagged(place: Place, lab: Lab, case: Case) -> Trial:
     try:
         return _run(place, _id(place, trusted), trusted)
     finally:
-        place.forget([trusted])
+        place.forget(trusted)
 
 
 def repointed(place: Place, lab: Lab, case: Case) -> Trial:
@@ -116,7 +116,7 @@ def _repoint(place: Place, lab: Lab, case: Case, at_start: str) -> Trial:
         place.tag(at_start, name)
         return _start(place, container)
     finally:
-        place.forget([name])
+        place.forget(name)
 
 
 def record_removed(place: Place, lab: Lab, case: Case) -> Trial:
@@ -124,7 +124,7 @@ def record_removed(place: Place, lab: Lab, case: Case) -> Trial:
     name = f"{place.registries[case.registry]}/cases/vanishing:v1"
     place.tag(lab.tagged(case), name)
     container = place.create(_id(place, name), name)
-    place.forget([name])
+    place.forget(name)
     return _start(place, container)
 
 
