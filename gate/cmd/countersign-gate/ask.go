@@ -99,12 +99,16 @@ func writeJSON(w io.Writer, v *verdict.Verdict) error {
 // writeSteps prints each step with its outcome, then what was found.
 func writeSteps(w io.Writer, v *verdict.Verdict) error {
 	var b strings.Builder
+	width := 0
+	for _, step := range v.Steps {
+		width = max(width, len(step.Name))
+	}
 	for _, step := range v.Steps {
 		mark := "✓"
 		if !step.OK {
 			mark = "✗"
 		}
-		fmt.Fprintf(&b, "%s %-12s %8.2f ms  %s\n", mark, step.Name, step.Millis, step.Outcome)
+		fmt.Fprintf(&b, "%s %-*s %8.2f ms  %s\n", mark, width, step.Name, step.Millis, step.Outcome)
 	}
 	for _, field := range []struct{ name, value string }{
 		{"repository", v.Repository}, {"index", v.Index}, {"manifest", v.Manifest}, {"config", v.Config},

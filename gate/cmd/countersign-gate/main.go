@@ -149,7 +149,7 @@ func (c command) help(w io.Writer, flags *flag.FlagSet) {
 func usage(w io.Writer) {
 	fmt.Fprint(w, "countersign-gate COMMAND: decide what images may run on this node.\n\n")
 	for _, c := range commands {
-		fmt.Fprintf(w, "  %-30s %s\n", strings.TrimSpace(c.name+" "+c.argument), c.about)
+		fmt.Fprintf(w, "  %-40s %s\n", strings.TrimSpace(c.name+" "+c.argument), c.about)
 	}
 	fmt.Fprintf(w, "\nConfiguration: --config FILE, else $%s, else %s.\n", config.Env, config.DefaultPath)
 	fmt.Fprint(w, "Exit codes: 0 ok or allowed, 1 refused, 2 usage, 4 infrastructure.\n")

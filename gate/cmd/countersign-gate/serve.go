@@ -23,7 +23,7 @@ import (
 
 // The daemon's live data are a few MiB, so a tight heap costs next to nothing.
 const (
-	gcPercent   = 50
+	gcPercent   = 100
 	memoryLimit = 32 << 20
 )
 

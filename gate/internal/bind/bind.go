@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	containersapi "github.com/containerd/containerd/api/services/containers/v1"
@@ -80,6 +81,8 @@ type Binder struct {
 	// By digest: content never changes under it.
 	documents *lru.Cache[string, *Document]
 	chains    *lru.Cache[string, digest.Digest]
+
+	lastSnapshotter atomic.Pointer[string] // a guess at the next container's
 }
 
 const (
@@ -102,7 +105,7 @@ func New(config Config) (*Binder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("containerd at %s: %w", config.Address, err)
 	}
-	return &Binder{
+	b := &Binder{
 		config:     config,
 		conn:       conn,
 		containers: containersapi.NewContainersClient(conn),
@@ -111,7 +114,9 @@ func New(config Config) (*Binder, error) {
 		snapshots:  snapshotsapi.NewSnapshotsClient(conn),
 		documents:  lru.New[string, *Document](maxRemembered),
 		chains:     lru.New[string, digest.Digest](maxRemembered),
-	}, nil
+	}
+	b.lastSnapshotter.Store(&config.Snapshotters[0])
+	return b, nil
 }
 
 // Connect starts connecting, so that the first container need not wait for it.

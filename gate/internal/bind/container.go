@@ -19,18 +19,22 @@ import (
 func (b *Binder) Container(ctx context.Context, state *State, trace *verdict.Trace) (*Bound, error) {
 	ctx, cancel := b.within(ctx)
 	defer cancel()
+	s := b.session()
+	s.askAhead(ctx, state)
 	bound := &Bound{Container: state.ID, Pod: state.Pod(), Images: []Image{{Name: state.Image()}}}
 	container, meta, err := b.identify(ctx, state, trace)
 	if err != nil {
 		return bound, err
 	}
+	snapshotter := container.GetSnapshotter()
+	b.lastSnapshotter.Store(&snapshotter)
 	bound.Images = imagesOf(meta)
 	steps := make([]func() error, len(bound.Images))
 	for i := range bound.Images {
 		image := &bound.Images[i]
-		steps[i] = func() error { return b.bindVolume(ctx, container, meta.SandboxID, image, trace) }
+		steps[i] = func() error { return s.bindVolume(ctx, container, meta.SandboxID, image, trace) }
 	}
-	steps[0] = func() error { return b.bindRoot(ctx, container, meta, &bound.Images[0], trace) }
+	steps[0] = func() error { return s.bindRoot(ctx, container, meta, &bound.Images[0], trace) }
 	return bound, atOnce(steps...)
 }
 
@@ -113,7 +117,7 @@ func (i *criImage) name() string {
 }
 
 // bindRoot is steps 2 and 3 for the container's own image, both asked at once.
-func (b *Binder) bindRoot(ctx context.Context, container *containersapi.Container, meta *criMetadata, image *Image, trace *verdict.Trace) error {
+func (s *session) bindRoot(ctx context.Context, container *containersapi.Container, meta *criMetadata, image *Image, trace *verdict.Trace) error {
 	name, err := reference.Normalise(image.Name)
 	if err != nil {
 		return err
@@ -122,26 +126,26 @@ func (b *Binder) bindRoot(ctx context.Context, container *containersapi.Containe
 	return atOnce(
 		func() error {
 			end := trace.Begin("record")
-			err := b.findRecord(ctx, name, meta.ImageRef, image)
+			err := s.findRecord(ctx, name, meta.ImageRef, image)
 			end(outcome(image), err)
 			return err
 		},
 		func() error {
 			end := trace.Begin("snapshot")
-			err := b.checkSnapshot(ctx, container, meta.ImageRef)
+			err := s.checkSnapshot(ctx, container, meta.ImageRef)
 			end(container.GetSnapshotter()+" snapshot "+container.GetSnapshotKey()+" has the config's layers", err)
 			return err
 		})
 }
 
 // findRecord is step 2: from the name to manifests with the container's config.
-func (b *Binder) findRecord(ctx context.Context, name reference.Name, config string, image *Image) (err error) {
+func (s *session) findRecord(ctx context.Context, name reference.Name, config string, image *Image) (err error) {
 	use := func(_ context.Context, c string) (bool, error) { return c == config, nil }
 	if !name.IDForm {
-		image.Candidates, err = b.named(ctx, name, use)
+		image.Candidates, err = s.named(ctx, name, use)
 		return err
 	}
-	image.Candidates, err = b.unnamed(ctx, config, use)
+	image.Candidates, err = s.unnamed(ctx, config, use)
 	if err == nil && len(image.Candidates) == 0 {
 		image.Candidates = []Candidate{{Config: config}}
 	}
@@ -149,15 +153,15 @@ func (b *Binder) findRecord(ctx context.Context, name reference.Name, config str
 }
 
 // checkSnapshot is step 3: the container's snapshot has the layers of its config.
-func (b *Binder) checkSnapshot(ctx context.Context, container *containersapi.Container, config string) error {
-	if err := b.listed(container.GetSnapshotter()); err != nil {
+func (s *session) checkSnapshot(ctx context.Context, container *containersapi.Container, config string) error {
+	if err := s.listed(container.GetSnapshotter()); err != nil {
 		return err
 	}
-	stands, err := b.layersOf(ctx, container.GetSnapshotter(), container.GetSnapshotKey())
+	stands, err := s.layersOf(ctx, container.GetSnapshotter(), container.GetSnapshotKey())
 	if err != nil {
 		return err
 	}
-	chain, err := b.chainOf(ctx, config)
+	chain, err := s.chainOf(ctx, config)
 	if errors.Is(err, errAbsent) {
 		return code.Refuse(code.NotWhatRuns, "the content store has no config "+config, "the config that the container uses", "pull the image again")
 	}
@@ -180,14 +184,14 @@ var volumePath = regexp.MustCompile(`^(/.*/image-volumes/([^/]+)/[0-9a-f]{64})(?
 
 // bindVolume is step 4: the image whose layers are those of the snapshot that is
 // mounted, found from the volume's name.
-func (b *Binder) bindVolume(ctx context.Context, container *containersapi.Container, sandbox string, image *Image, trace *verdict.Trace) error {
+func (s *session) bindVolume(ctx context.Context, container *containersapi.Container, sandbox string, image *Image, trace *verdict.Trace) error {
 	end := trace.Begin("image volume " + image.Volume)
-	err := b.findVolume(ctx, container, sandbox, image)
+	err := s.findVolume(ctx, container, sandbox, image)
 	end(outcome(image), err)
 	return err
 }
 
-func (b *Binder) findVolume(ctx context.Context, container *containersapi.Container, sandbox string, image *Image) error {
+func (s *session) findVolume(ctx context.Context, container *containersapi.Container, sandbox string, image *Image) error {
 	name, err := reference.Normalise(image.Name)
 	if err != nil {
 		return err
@@ -198,21 +202,21 @@ func (b *Binder) findVolume(ctx context.Context, container *containersapi.Contai
 		return code.Refuse(code.UnsupportedRuntime, fmt.Sprintf("image volume %s is mounted from %.300q", image.Volume, image.mount.HostPath),
 			"the place where containerd's CRI plugin mounts image volumes", "use containerd 2.1 or later")
 	}
-	if err := b.listed(container.GetSnapshotter()); err != nil {
+	if err := s.listed(container.GetSnapshotter()); err != nil {
 		return err
 	}
-	stands, err := b.layersOf(ctx, container.GetSnapshotter(), match[1])
+	stands, err := s.layersOf(ctx, container.GetSnapshotter(), match[1])
 	if err != nil {
 		return err
 	}
 	use := func(ctx context.Context, config string) (bool, error) {
-		chain, err := b.chainOf(ctx, config)
+		chain, err := s.chainOf(ctx, config)
 		return err == nil && stands.standsOn(chain), err
 	}
 	if name.IDForm {
-		image.Candidates, err = b.unnamed(ctx, image.Name, use)
+		image.Candidates, err = s.unnamed(ctx, image.Name, use)
 	} else {
-		image.Candidates, err = b.named(ctx, name, use)
+		image.Candidates, err = s.named(ctx, name, use)
 	}
 	if err == nil && len(image.Candidates) == 0 {
 		err = otherLayers(stands.parent, "the layers of "+image.Name)

@@ -69,9 +69,9 @@ func (b *Binder) lookup(ctx context.Context, image *Image) error {
 	}
 	every := func(context.Context, string) (bool, error) { return true, nil }
 	if name.IDForm {
-		image.Candidates, err = b.unnamed(ctx, image.Name, every)
+		image.Candidates, err = b.session().unnamed(ctx, image.Name, every)
 	} else {
-		image.Candidates, err = b.named(ctx, name, every)
+		image.Candidates, err = b.session().named(ctx, name, every)
 	}
 	if err == nil && len(image.Candidates) == 0 {
 		err = code.Refuse(code.NoRecord, "no image record "+image.Name, "the record that a pull or an import leaves", "pull the image")

@@ -35,10 +35,10 @@ type record struct {
 // named finds the candidates of a name that has a repository. The record of that
 // very name comes first; if it moved, another record of the same repository may
 // lead there, and for repository@digest only one with that digest as target.
-func (b *Binder) named(ctx context.Context, name reference.Name, use uses) ([]Candidate, error) {
-	own, err := b.record(ctx, name.String())
+func (s *session) named(ctx context.Context, name reference.Name, use uses) ([]Candidate, error) {
+	own, err := s.record(ctx, name.String())
 	if err != nil && !isNotFound(err) {
-		return nil, b.unreachable("image "+name.String(), err)
+		return nil, s.unreachable("image "+name.String(), err)
 	}
 	var damage error
 	if own != nil {
@@ -46,21 +46,21 @@ func (b *Binder) named(ctx context.Context, name reference.Name, use uses) ([]Ca
 			return nil, code.Refuse(code.NotWhatRuns, fmt.Sprintf("the image record %s leads to %s", name, own.target),
 				"the digest in its name", "pull the image again")
 		}
-		if found, err := b.candidates(ctx, own.target, use); len(found) > 0 || isUnreachable(err) {
+		if found, err := s.candidates(ctx, own.target, use); len(found) > 0 || isUnreachable(err) {
 			return found, err
 		} else if err != nil {
 			damage = err
 		}
 	}
-	others, err := b.recordsOf(ctx, name.Repository)
+	others, err := s.recordsOf(ctx, name.Repository)
 	if err != nil {
-		return nil, b.unreachable("images of "+name.Repository, err)
+		return nil, s.unreachable("images of "+name.Repository, err)
 	}
 	for _, other := range others {
 		if name.Digest != "" && other.target != name.Digest {
 			continue
 		}
-		if found, err := b.candidates(ctx, other.target, use); len(found) > 0 || isUnreachable(err) {
+		if found, err := s.candidates(ctx, other.target, use); len(found) > 0 || isUnreachable(err) {
 			return found, err
 		} else if err != nil && damage == nil {
 			damage = err
@@ -79,30 +79,22 @@ func (b *Binder) named(ctx context.Context, name reference.Name, use uses) ([]Ca
 
 // unnamed finds the candidates of a name in ID form: those of the record that CRI
 // keeps under the image ID. There may be none.
-func (b *Binder) unnamed(ctx context.Context, id string, use uses) ([]Candidate, error) {
-	own, err := b.record(ctx, id)
+func (s *session) unnamed(ctx context.Context, id string, use uses) ([]Candidate, error) {
+	own, err := s.record(ctx, id)
 	if isNotFound(err) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, b.unreachable("image "+id, err)
+		return nil, s.unreachable("image "+id, err)
 	}
-	return b.candidates(ctx, own.target, use)
-}
-
-func (b *Binder) record(ctx context.Context, name string) (*record, error) {
-	response, err := b.images.Get(ctx, &imagesapi.GetImageRequest{Name: name})
-	if err != nil {
-		return nil, err
-	}
-	return &record{response.GetImage().GetName(), response.GetImage().GetTarget().GetDigest()}, nil
+	return s.candidates(ctx, own.target, use)
 }
 
 // recordsOf lists the image records of a repository, a record that contradicts
 // its own digest left out.
-func (b *Binder) recordsOf(ctx context.Context, repository string) ([]record, error) {
+func (s *session) recordsOf(ctx context.Context, repository string) ([]record, error) {
 	filter := "name~=" + strconv.Quote("^"+regexp.QuoteMeta(repository)+"[:@]")
-	response, err := b.images.List(ctx, &imagesapi.ListImagesRequest{Filters: []string{filter}})
+	response, err := s.images.List(ctx, &imagesapi.ListImagesRequest{Filters: []string{filter}})
 	if err != nil {
 		return nil, err
 	}
@@ -123,8 +115,8 @@ func (b *Binder) recordsOf(ctx context.Context, repository string) ([]record, er
 // candidates walks from a record's target to every manifest whose config is in
 // use. A sibling that is absent or damaged is no obstacle; if nothing is found,
 // damage is the reason.
-func (b *Binder) candidates(ctx context.Context, target string, use uses) ([]Candidate, error) {
-	w := walk{binder: b, use: use}
+func (s *session) candidates(ctx context.Context, target string, use uses) ([]Candidate, error) {
+	w := walk{binder: s.Binder, use: use}
 	w.visit(ctx, "", ocispec.Descriptor{Digest: digest.Digest(target)}, 0)
 	if w.fatal != nil {
 		return nil, w.fatal

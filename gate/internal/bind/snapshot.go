@@ -4,16 +4,12 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
-	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
 	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-
-	"countersign/gate/internal/code"
 )
 
 // Labels that hold the user namespace's mapping (containerd, core/snapshots).
@@ -42,8 +38,8 @@ type idMap struct {
 }
 
 // layersOf asks a snapshotter for the parent of a container's or volume's snapshot.
-func (b *Binder) layersOf(ctx context.Context, snapshotter, key string) (*layers, error) {
-	info, err := b.stat(ctx, snapshotter, key)
+func (s *session) layersOf(ctx context.Context, snapshotter, key string) (*layers, error) {
+	info, err := s.stat(ctx, snapshotter, key)
 	if err != nil {
 		return nil, err
 	}
@@ -52,24 +48,12 @@ func (b *Binder) layersOf(ctx context.Context, snapshotter, key string) (*layers
 	if !ok || l.parent == "" {
 		return l, nil
 	}
-	below, err := b.stat(ctx, snapshotter, l.parent)
+	below, err := s.stat(ctx, snapshotter, l.parent)
 	if err != nil {
 		return nil, err
 	}
 	l.remap = &remap{Parent: below.GetParent(), IDMap: mapping}
 	return l, nil
-}
-
-func (b *Binder) stat(ctx context.Context, snapshotter, key string) (*snapshotsapi.Info, error) {
-	response, err := b.snapshots.Stat(ctx, &snapshotsapi.StatSnapshotRequest{Snapshotter: snapshotter, Key: key})
-	if isNotFound(err) {
-		return nil, code.Refuse(code.NotWhatRuns, fmt.Sprintf("snapshotter %s has no snapshot %s", snapshotter, key),
-			"the snapshot that the container was made with", "create the container anew")
-	}
-	if err != nil {
-		return nil, b.unreachable("snapshot "+key, err)
-	}
-	return response.GetInfo(), nil
 }
 
 // standsOn says whether the snapshot's layers are those of a chain ID: its parent

@@ -122,7 +122,7 @@ func (m *memory) put(k string, o judge.Outcome) {
 	if !o.Expires.IsZero() && o.Expires.Before(end) {
 		end = o.Expires
 	}
-	o.Steps = append([]verdict.Step{{Name: "remembered", Outcome: "since " + time.Now().UTC().Format(time.TimeOnly), OK: o.Allow}}, o.Steps...)
+	o.Steps = append([]verdict.Step{{Name: "remembered", Outcome: "judged at " + time.Now().UTC().Format(time.TimeOnly) + "; what follows was seen then", OK: o.Allow}}, o.Steps...)
 	m.outcomes.Put(k, remembered{o, end})
 }
 

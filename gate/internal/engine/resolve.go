@@ -66,6 +66,10 @@ func (e *Engine) Verify(ctx context.Context, written string) *verdict.Verdict {
 			if s.candidates, _ = e.Binder.Lookup(ctx, written, s.trace); len(s.candidates) > 0 {
 				return e.judge(ctx, e.policy.Load(), s)
 			}
+			if p := e.policy.Load(); refusesName(p.policy, name.Repository) {
+				s.candidates = []bind.Candidate{{}}
+				return e.judge(ctx, p, s)
+			}
 			return e.refuse(s, err) // why the node has none is among the steps
 		}
 		s.raw = map[string][]byte{manifest.Digest: manifest.Raw}
@@ -132,6 +136,15 @@ func (e *Engine) resolved(ctx context.Context, s subject, name reference.Name, d
 func needsMore(p *policy.Policy, repository, digest string) bool {
 	_, decided := judge.ByPolicy(p, judge.Request{Repository: repository, Index: digest})
 	return !decided
+}
+
+// refusesName says whether the policy refuses a repository whatever the image.
+func refusesName(p *policy.Policy, repository string) bool {
+	if p == nil {
+		return true
+	}
+	o, decided := judge.ByPolicy(p, judge.Request{Repository: repository})
+	return decided && !o.Allow
 }
 
 // store keeps the signatures of an image that is pulled under a rule that asks for

@@ -1,0 +1,74 @@
+package bind
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	imagesapi "github.com/containerd/containerd/api/services/images/v1"
+	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
+
+	"countersign/gate/internal/code"
+	"countersign/gate/internal/reference"
+)
+
+// session is one binding. It asks containerd each question once at most, and can
+// ask ahead what it will most likely need: a question is known by all that it
+// asks, so a wrong guess costs an answer that nobody reads, and no more.
+type session struct {
+	*Binder
+	mu        sync.Mutex
+	records   map[string]func() (*record, error)
+	snapshots map[[2]string]func() (*snapshotsapi.Info, error)
+}
+
+func (b *Binder) session() *session {
+	return &session{Binder: b, records: map[string]func() (*record, error){}, snapshots: map[[2]string]func() (*snapshotsapi.Info, error){}}
+}
+
+// askAhead asks for the record of the annotated name, and for the snapshot that
+// CRI names after the container, while the container's own record is on its way.
+func (s *session) askAhead(ctx context.Context, state *State) {
+	go func() { _, _ = s.stat(ctx, *s.lastSnapshotter.Load(), state.ID) }() // whoever needs it asks again, and sees the error
+	if name, err := reference.Normalise(state.Image()); err == nil && !name.IDForm {
+		go func() { _, _ = s.record(ctx, name.String()) }()
+	}
+}
+
+// record asks for an image record. The error is that of the call.
+func (s *session) record(ctx context.Context, name string) (*record, error) {
+	return once(&s.mu, s.records, name, func() (*record, error) {
+		response, err := s.images.Get(ctx, &imagesapi.GetImageRequest{Name: name})
+		if err != nil {
+			return nil, err
+		}
+		return &record{response.GetImage().GetName(), response.GetImage().GetTarget().GetDigest()}, nil
+	})
+}
+
+// stat asks a snapshotter for a snapshot. The error is a *code.Refusal.
+func (s *session) stat(ctx context.Context, snapshotter, key string) (*snapshotsapi.Info, error) {
+	return once(&s.mu, s.snapshots, [2]string{snapshotter, key}, func() (*snapshotsapi.Info, error) {
+		response, err := s.Binder.snapshots.Stat(ctx, &snapshotsapi.StatSnapshotRequest{Snapshotter: snapshotter, Key: key})
+		if isNotFound(err) {
+			return nil, code.Refuse(code.NotWhatRuns, fmt.Sprintf("snapshotter %s has no snapshot %s", snapshotter, key),
+				"the snapshot that the container was made with", "create the container anew")
+		}
+		if err != nil {
+			return nil, s.unreachable("snapshot "+key, err)
+		}
+		return response.GetInfo(), nil
+	})
+}
+
+// once runs ask for the first caller with a key; the others wait for its answer.
+func once[K comparable, V any](mu *sync.Mutex, asked map[K]func() (V, error), key K, ask func() (V, error)) (V, error) {
+	mu.Lock()
+	answer, ok := asked[key]
+	if !ok {
+		answer = sync.OnceValues(ask)
+		asked[key] = answer
+	}
+	mu.Unlock()
+	return answer()
+}
