@@ -55,16 +55,6 @@ func (c *Cache[K, V]) Put(key K, value V) {
 	}
 }
 
-// Remove forgets key.
-func (c *Cache[K, V]) Remove(key K) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if element, ok := c.entries[key]; ok {
-		c.order.Remove(element)
-		delete(c.entries, key)
-	}
-}
-
 // Len returns the number of entries.
 func (c *Cache[K, V]) Len() int {
 	c.mu.Lock()
