@@ -10,7 +10,7 @@ from containerd.facts import Facts
 from containerd.instance import HANDLERS, Instance
 from enforcement import gate
 from nodes.service import Service
-from nodes.steps import File, Folder, Link, Running
+from nodes.steps import File, Folder, Group, Link, Running
 from nodes.template import render
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def files(instance: Instance, facts: Facts, sandbox_image: str) -> list[File]:
         platform=facts.platform,
     )
     return [
-        File(instance.config, config, what="containerd's configuration"),
-        File(f"{layout.etc}/cni/{NETWORK.name}", NETWORK.read_bytes(), what="a network of loopback alone"),
+        File(instance.config, config),
+        File(f"{layout.etc}/cni/{NETWORK.name}", NETWORK.read_bytes()),
     ]
 
 
@@ -81,12 +81,15 @@ def service(instance: Instance, own: list[File], base_spec: File, programs: Mapp
 def steps(instance: Instance, own: list[File], running: Service, programs: Mapping[str, Path]) -> list[Step[Node]]:
     """Return the steps that make it run."""
     layout = instance.layout
-    return [
+    folders = [
         Folder(f"{layout.bin}/cni"),
         Folder(f"{layout.etc}/cni"),
         *(Folder(f"{layout.lib}/{name}", 0o700) for name in ("containerd", "cni", SCRATCH)),
         Folder(f"{layout.run}/containerd", 0o711),
-        *(Link(f"{layout.bin}/{name}", str(programs[tool])) for tool, name in PROGRAMS.items()),
-        *own,
+    ]
+    links = [Link(f"{layout.bin}/{name}", str(programs[tool])) for tool, name in PROGRAMS.items()]
+    return [
+        Group(f"programs of containerd ({layout.bin})", [*folders, *links]),
+        Group(f"configuration of containerd ({instance.config})", own),
         Running(running),
     ]

@@ -19,7 +19,7 @@ from enforcement.policy import Policy
 from enforcement.registries import REFERRERS, Registries
 from nodes import service
 from nodes.service import Service
-from nodes.steps import File, Folder, Running
+from nodes.steps import File, Running
 
 if TYPE_CHECKING:
     from console.steps import Step
@@ -132,9 +132,8 @@ def steps(plan: Plan) -> list[Step[Node]]:
     keys = KeyPair(settings.keys)
     return [
         keys,
-        Folder(str(instance.root)),
         *gate.steps(plan.gate),
-        File(str(instance.pins), (json.dumps(pins, indent=2) + "\n").encode(), what="pins of this set-up"),
+        File(str(instance.pins), (json.dumps(pins, indent=2) + "\n").encode()),
         Policy(instance.layout, settings.policy, pins, keys_to_come=keys.needed(instance.node)),
         *registries.steps(plan.registries, instance.layout, {k: plan.services[k] for k in registries.SERVICES}),
         images.Pushed(plan.registry, PAUSE, PAUSE_TAG, plan.pause, plan.registry_runs),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from enforcement.base_spec import with_hook
 from enforcement.layout import Layout
 from nodes.service import Service
-from nodes.steps import File, Folder, Link
+from nodes.steps import File, Folder, Group, Link
 from nodes.template import render
 
 if TYPE_CHECKING:
@@ -48,22 +48,25 @@ def files(gate: Gate) -> list[File]:
     layout = gate.layout
     config = render(CONFIG, layout=layout, runtime_socket=gate.runtime_socket)
     return [
-        File(layout.gate, gate.program, 0o755, what="gate"),
-        File(layout.hook, gate.hook, 0o755, what="hook"),
-        File(layout.gate_config, config, what="gate configuration"),
-        File(layout.docker_config, gate.docker_config, 0o600, what="registry credentials"),
-        File(layout.base_spec, with_hook(gate.default_spec, layout), what="container spec with the hook"),
+        File(layout.gate, gate.program, 0o755),
+        File(layout.hook, gate.hook, 0o755),
+        File(layout.gate_config, config),
+        File(layout.docker_config, gate.docker_config, 0o600),
+        File(layout.base_spec, with_hook(gate.default_spec, layout)),
     ]
 
 
 def steps(gate: Gate) -> list[Step[Node]]:
     """Return the steps that put it all on a node; none of them starts anything."""
     layout = gate.layout
-    return [
+    folders = [
         *(Folder(path) for path in (layout.bin, layout.verifiers, layout.etc, layout.certs)),
         *(Folder(path, 0o700) for path in (layout.lib, layout.evidence, layout.run, layout.log)),
-        *files(gate),
-        Link(layout.verifier, layout.gate),
+    ]
+    return [
+        Group(f"folders of gate and hook ({layout.etc}, …)", folders),
+        Group(f"gate, hook and their configuration ({layout.gate_config})", files(gate)),
+        Group(f"pull-time verifier ({layout.verifier})", [Link(layout.verifier, layout.gate)]),
     ]
 
 

@@ -78,7 +78,7 @@ def in_force(node: Node, layout: Layout, wanted: bytes, timeout: float = IN_FORC
     Raises:
         InfrastructureError: it does not after ``timeout`` seconds.
     """
-    digest = hashlib.sha256(wanted).hexdigest()
+    digest = f"sha256:{hashlib.sha256(wanted).hexdigest()}"
     deadline = time.monotonic() + timeout
     while (found := _policy_of(node, layout)) != digest:
         if time.monotonic() >= deadline:

@@ -21,7 +21,7 @@ from enforcement import tls
 from enforcement.layout import Layout
 from nodes import service
 from nodes.service import Service
-from nodes.steps import File, Folder, Running
+from nodes.steps import File, Folder, Group, Running
 from nodes.template import render
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def files(registries: Registries, layout: Layout) -> list[File]:
 
 def _hosts_file(layout: Layout, name: str, url: str, ca: str = "") -> File:
     content = render(HERE / "hosts.toml.j2", url=url, ca=ca)
-    return File(f"{layout.certs}/{name}/hosts.toml", content, what="where a registry is")
+    return File(f"{layout.certs}/{name}/hosts.toml", content)
 
 
 def services(registries: Registries, layout: Layout, cgroup: str, programs: Mapping[str, Path]) -> dict[str, Service]:
@@ -196,11 +196,12 @@ def services(registries: Registries, layout: Layout, cgroup: str, programs: Mapp
 
 def steps(registries: Registries, layout: Layout, running: Mapping[str, Service]) -> list[Step[Node]]:
     """Return the steps that make both registries run and known under their names."""
-    folders = [str(registries.folder), *(str(registries.folder / name) for name in ("referrers", "fallback"))]
-    return [
-        *(Folder(path, 0o700) for path in folders),
+    folders = [
+        *(Folder(str(folder), 0o700) for folder in (registries.folder, registries.folder / "fallback")),
         *(Folder(f"{layout.certs}/{name}") for name in (*MAPPED, FALLBACK)),
-        *files(registries, layout),
+    ]
+    return [
+        Group(f"configuration of the demo's registries ({registries.folder})", [*folders, *files(registries, layout)]),
         *(Running(each) for each in running.values()),
     ]
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nodes import service
 from nodes.node import Node
 from nodes.service import Service
+
+if TYPE_CHECKING:
+    from console.steps import Step
 
 CHUNK = 1 << 20
 
@@ -42,21 +47,19 @@ class File:
         path: where, on the node.
         content: the bytes, or a local file that has them.
         mode: permission bits.
-        what: a word for users; the path when empty.
     """
 
     path: str
     content: bytes | Path = field(repr=False)
     mode: int = 0o644
-    what: str = ""
 
     @property
     def name(self) -> str:
         """What users read."""
-        return f"{self.what}: {self.path}" if self.what else self.path
+        return self.path
 
     def digest(self) -> str:
-        """Return the content's sha256 in hex."""
+        """Return the sha256 of the content, in hex."""
         if isinstance(self.content, bytes):
             return hashlib.sha256(self.content).hexdigest()
         digest = hashlib.sha256()
@@ -96,6 +99,24 @@ class Link:
     def apply(self, node: Node) -> None:
         """Make it, over whatever is there."""
         node.run(["ln", "-sfnT", "--", self.target, self.path])
+
+
+@dataclass(frozen=True)
+class Group:
+    """Several steps that users read as one; those of its parts that are needed are applied, in order."""
+
+    name: str
+    parts: Sequence[Step[Node]]
+
+    def needed(self, node: Node) -> bool:
+        """Return whether any part is."""
+        return any(part.needed(node) for part in self.parts)
+
+    def apply(self, node: Node) -> None:
+        """Apply the parts that are needed."""
+        for part in self.parts:
+            if part.needed(node):
+                part.apply(node)
 
 
 @dataclass(frozen=True)

@@ -79,10 +79,10 @@ class Supervisor:
 
     def _listen(self) -> None:
         """Be woken by signals, and by the program's own messages where it sends any."""
-        woken, wake = socket.socketpair()
-        for end in (woken, wake):
+        woken, self.wake = socket.socketpair()
+        for end in (woken, self.wake):
             end.setblocking(False)
-        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self.wake.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told_to_stop)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
