@@ -82,7 +82,7 @@ def _from_api(registry: Registry, name: str, digest: str) -> list[Descriptor] | 
         following = _NEXT_RE.search(answer.headers.get("Link", ""))
         if following is None:
             return found
-        answer = registry.get_url(name, answer, following[1], MANIFEST_LIMIT)
+        answer = registry.get_next(name, answer, following[1], MANIFEST_LIMIT)
         found += _entries(answer.body, f"{name}@{digest}: referrers")
     raise Malformed(f"more than {_MAX_PAGES} pages of referrers", where=f"{name}@{digest}")
 

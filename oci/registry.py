@@ -19,10 +19,9 @@ from oci.hosts import Host
 from oci.reference import Reference
 
 if TYPE_CHECKING:
-    from oci.transport import Answer, Body, Transport
+    from oci.transport import Answer, Transport
 
 _ACCEPT = ", ".join(sorted(descriptor.MANIFEST_TYPES | descriptor.INDEX_TYPES))
-_ERROR_LIMIT = 1 << 20  # bytes of an answer that should have no body
 
 
 class Registry:
@@ -79,8 +78,12 @@ class Registry:
 
     def put_manifest(self, name: str, reference: str, content: bytes, media_type: str) -> Descriptor:
         """Store a manifest or index under a tag or its digest; return its descriptor."""
-        answer = self._write(name, "PUT", f"manifests/{reference}", content, {"Content-Type": media_type})
-        _expect(answer, f"{name}:{reference}", 200, 201, 202)
+        host = self._pusher(name)
+        headers = {"Content-Type": media_type}
+        answer = self._send(
+            host, name, "PUT", _url(host, name, f"manifests/{reference}"), headers=headers, body=content
+        )
+        _expect(answer, f"{name}:{reference}", HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
         return descriptor.of(content, media_type)
 
     def blob(self, name: str, digest: str, limit: int) -> bytes:
@@ -104,16 +107,16 @@ class Registry:
 
     def put_stream(self, name: str, what: Descriptor, content: bytes | BinaryIO) -> None:
         """Store a blob from memory or from a file unless it is there ("Pushing a blob monolithically")."""
-        host = self._host(name, "push")
-        path = name.partition("/")[2]
-        if self._send(host, "HEAD", path, f"blobs/{what.digest}").status == HTTPStatus.OK:
+        host = self._pusher(name)
+        if self._send(host, name, "HEAD", _url(host, name, f"blobs/{what.digest}")).status == HTTPStatus.OK:
             return
-        started = self._send(host, "POST", path, "blobs/uploads/")
-        _expect(started, name, 202)
+        started = self._send(host, name, "POST", _url(host, name, "blobs/uploads/"))
+        _expect(started, name, HTTPStatus.ACCEPTED)
         url = urljoin(started.url, started.headers.get("Location", ""))
         url += ("&" if urlsplit(url).query else "?") + f"digest={what.digest}"
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(what.size)}
-        _expect(self._send_url(host, "PUT", url, path, content, headers), f"{name}@{what.digest}", 201, 204)
+        answer = self._send(host, name, "PUT", url, headers=headers, body=content)
+        _expect(answer, f"{name}@{what.digest}", HTTPStatus.CREATED, HTTPStatus.NO_CONTENT)
 
     def referrers(self, name: str, digest: str) -> list[Descriptor]:
         """Return what refers to a digest, each with its manifest's own artifact type; see ``oci.referrers``."""
@@ -148,13 +151,12 @@ class Registry:
         Raises:
             NotFound: if the last server, the registry itself, has none.
         """
-        registry, _, path = name.partition("/")
-        failure: Exception = BadConfig("no server may be asked to pull", where=registry, do="see its hosts.toml")
-        for host in self._hosts_of(registry):
+        failure: Exception = BadConfig("no server may be asked to pull", where=name, do="see hosts.toml")
+        for host in self._hosts_of(name):
             if not host.capabilities & {"pull", "resolve"}:
                 continue
             try:
-                answer = self._send(host, "GET", path, tail, limit=limit, headers=headers)
+                answer = self._send(host, name, "GET", _url(host, name, tail), headers=headers or {}, limit=limit)
             except RegistryError as err:
                 failure = err
                 continue
@@ -166,65 +168,42 @@ class Registry:
                 failure = _refused(answer, f"{name}/{tail}", HTTPStatus.OK)
         raise failure
 
-    def get_url(self, name: str, base: Answer, target: str, limit: int) -> Answer:
+    def get_next(self, name: str, page: Answer, target: str, limit: int) -> Answer:
         """GET a further page that an answer names, on the server that gave it."""
-        registry, _, path = name.partition("/")
-        url = urljoin(base.url, target)
-        for host in self._hosts_of(registry):
-            if url.startswith(host.url + "/"):
-                answer = self._send_url(host, "GET", url, path, None, {}, limit)
-                _expect(answer, name, 200)
+        url = urljoin(page.url, target)
+        for host in self._hosts_of(name):
+            if url.startswith(f"{host.url}/"):
+                answer = self._send(host, name, "GET", url, limit=limit)
+                _expect(answer, name, HTTPStatus.OK)
                 return answer
         raise RegistryError(f"names {url} as its next page", where=name, expected="a page on the same server")
 
-    def _write(self, name: str, method: str, tail: str, body: Body, headers: Mapping[str, str]) -> Answer:
-        host = self._host(name, "push")
-        return self._send(host, method, name.partition("/")[2], tail, body=body, headers=headers)
-
-    def _host(self, name: str, capability: str) -> Host:
-        registry = name.partition("/")[0]
-        for host in self._hosts_of(registry):
-            if capability in host.capabilities:
+    def _pusher(self, name: str) -> Host:
+        """Return the server that content is pushed to."""
+        for host in self._hosts_of(name):
+            if "push" in host.capabilities:
                 return host
-        raise BadConfig(f"no server may be asked to {capability}", where=registry, do="see its hosts.toml")
+        raise BadConfig("no server may be asked to push", where=name, do="see hosts.toml")
 
-    def _hosts_of(self, registry: str) -> list[Host]:
+    def _hosts_of(self, name: str) -> list[Host]:
+        registry = name.partition("/")[0]
         if registry not in self._hosts:
             self._hosts[registry] = hosts.hosts_of(registry, self._hosts_dir, allow_http=self._allow_http)
         return self._hosts[registry]
 
-    def _send(
-        self,
-        host: Host,
-        method: str,
-        path: str,
-        tail: str,
-        *,
-        body: Body = None,
-        headers: Mapping[str, str] | None = None,
-        limit: int = _ERROR_LIMIT,
-    ) -> Answer:
-        """Send a request below a repository; a server that is not the registry itself is told which it stands for."""
-        url = f"{host.url}/{path}/{tail}"
-        if host.netloc != host.registry and method in {"GET", "HEAD"}:
-            url += f"?ns={host.registry}"
-        return self._send_url(host, method, url, path, body, headers or {}, limit)
+    def _send(self, host: Host, name: str, method: str, url: str, **more: Any) -> Answer:
+        """Send a request; ``more`` are further fields of ``transport.Request``."""
+        from oci.transport import Request, Transport
 
-    def _send_url(
-        self,
-        host: Host,
-        method: str,
-        url: str,
-        path: str,
-        body: Body,
-        headers: Mapping[str, str],
-        limit: int = _ERROR_LIMIT,
-    ) -> Answer:
         if self._transport is None:
-            from oci.transport import Transport
-
             self._transport = Transport(credentials.load(self._docker_config), allow_http=self._allow_http)
-        return self._transport.send(host, method, url, repository=path, limit=limit, headers=headers, body=body)
+        return self._transport.send(host, name.partition("/")[2], Request(method, url, **more))
+
+
+def _url(host: Host, name: str, tail: str) -> str:
+    """Return a URL below a repository; a server that is not the registry itself is told which it stands for."""
+    registry, _, path = name.partition("/")
+    return f"{host.url}/{path}/{tail}" + (f"?ns={registry}" if host.netloc != registry else "")
 
 
 def _expect(answer: Answer, where: str, *statuses: int) -> None:

@@ -12,7 +12,7 @@ import re
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
@@ -30,11 +30,31 @@ _TIMEOUT = urllib3.Timeout(connect=5, read=30)  # seconds
 _DEADLINE = 120  # seconds for one answer's body
 _CHUNK = 64 << 10
 _MAX_REDIRECTS = 5
-_TOKEN_LIMIT = 1 << 20
 _CONNECTION_RE = re.compile(r"^HTTPS?Connection(?:Pool)?\(.*?\): ")  # how urllib3 begins its messages
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
+_SMALL = 1 << 20  # bytes of an answer that brings no content
+
 Body = bytes | BinaryIO | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request.
+
+    Attributes:
+        method: the HTTP method.
+        url: an absolute URL.
+        headers: header fields.
+        body: bytes or a seekable file.
+        limit: the most bytes to accept as the answer's body, if it brings content.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Body = None
+    limit: int = _SMALL
 
 
 @dataclass(frozen=True)
@@ -68,80 +88,54 @@ class Transport:
         self._pools: dict[tuple[str, tuple[Path, ...]], urllib3.PoolManager] = {}
         self._authorization: dict[tuple[str, str], str] = {}
 
-    def send(
-        self,
-        host: Host,
-        method: str,
-        url: str,
-        *,
-        repository: str,
-        limit: int,
-        headers: Mapping[str, str] | None = None,
-        body: Body = None,
-    ) -> Answer:
+    def send(self, host: Host, repository: str, request: Request) -> Answer:
         """Send one request; answer a challenge once.
 
         Args:
             host: the server that is configured for the registry.
-            method: the HTTP method.
-            url: an absolute URL on it, or where it sent us (an upload's Location).
             repository: what is accessed: tokens are kept for it.
-            limit: the most bytes to accept as the answer's body.
-            headers: more header fields.
-            body: bytes or a seekable file.
+            request: to this server, or to where it sent us (an upload's Location).
 
         Raises:
             RegistryUnreachable: no answer in time, or none at all.
             RegistryAuth: 401 or 403 in the end.
-            Malformed: a body over ``limit``.
+            Malformed: a body over its bound.
             RegistryError: redirects without end or to where we must not go.
         """
         key = (host.netloc, repository)
-        answer = self._follow(host, method, url, self._authorization.get(key), headers or {}, body, limit)
-        if answer.status == HTTPStatus.UNAUTHORIZED:
+        answer = self._follow(host, request, self._authorization.get(key))
+        if answer.status == HTTPStatus.UNAUTHORIZED and _same_origin(answer.url, host):
             self._authorization[key] = self._answer_challenge(host, answer, repository)
-            answer = self._follow(host, method, url, self._authorization[key], headers or {}, body, limit)
+            answer = self._follow(host, request, self._authorization[key])
         if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise RegistryAuth(
-                f"{answer.status} for {method} {urlsplit(url).path}{_reason(answer)}",
-                where=host.netloc,
+                f"{answer.status} for {request.method} {urlsplit(answer.url).path}{_reason(answer)}",
+                where=urlsplit(answer.url).netloc,
                 expected=f"credentials that may do so in {self._credentials.where}",
             )
         return answer
 
-    def _follow(
-        self,
-        host: Host,
-        method: str,
-        url: str,
-        authorization: str | None,
-        headers: Mapping[str, str],
-        body: Body,
-        limit: int,
-    ) -> Answer:
+    def _follow(self, host: Host, request: Request, authorization: str | None) -> Answer:
         """Send, following redirects of GET and HEAD; other hosts get no Authorization."""
         for _ in range(_MAX_REDIRECTS + 1):
-            sent = dict(headers)
-            if authorization and _same_origin(url, host):
-                sent["Authorization"] = authorization
-            answer = self._once(host, method, url, sent, body, limit)
-            if answer.status not in _REDIRECTS or method not in {"GET", "HEAD"}:
+            self._check_scheme(request.url, host)
+            login = {"Authorization": authorization} if authorization and _same_origin(request.url, host) else {}
+            answer = self._once(host, replace(request, headers={**request.headers, **login}))
+            if answer.status not in _REDIRECTS or request.method not in {"GET", "HEAD"}:
                 return answer
-            url = urljoin(url, answer.headers.get("Location", ""))
-            self._check_scheme(url, host)
+            request = replace(request, url=urljoin(request.url, answer.headers.get("Location", "")))
         raise RegistryError(f"more than {_MAX_REDIRECTS} redirects", where=host.netloc)
 
-    def _once(self, host: Host, method: str, url: str, headers: Mapping[str, str], body: Body, limit: int) -> Answer:
+    def _once(self, host: Host, request: Request) -> Answer:
         """Send one request and read its answer within the bounds."""
-        if body is not None and not isinstance(body, bytes):
-            body.seek(0)
-        pool = self._pool(url, host)
+        if request.body is not None and not isinstance(request.body, bytes):
+            request.body.seek(0)
         try:
-            response = pool.request(
-                method,
-                url,
-                headers=headers,
-                body=body,
+            response = self._pool(request.url, host).request(
+                request.method,
+                request.url,
+                headers=request.headers,
+                body=request.body,
                 timeout=_TIMEOUT,
                 retries=False,
                 redirect=False,
@@ -149,14 +143,14 @@ class Transport:
                 decode_content=False,
             )
             try:
-                content = _read(response, limit, url)
+                content = _read(response, request)
             except BaseException:
                 response.close()  # what is left unread must not be taken for the next answer
                 raise
             response.release_conn()
         except HTTPError as err:
-            raise _unreachable(err, host, url) from err
-        return Answer(response.status, response.headers, content, url)
+            raise _unreachable(err, host, request.url) from err
+        return Answer(response.status, response.headers, content, request.url)
 
     def _pool(self, url: str, host: Host) -> urllib3.PoolManager:
         """Return the connections for a URL's scheme, with the host's CAs."""
@@ -193,7 +187,7 @@ class Transport:
         query = {"service": fields.get("service"), "scope": fields.get("scope") or f"repository:{repository}:pull"}
         url = realm + ("&" if urlsplit(realm).query else "?") + urlencode({k: v for k, v in query.items() if v})
         headers = {"Authorization": f"Basic {basic}"} if basic else {}
-        answer = self._once(host, "GET", url, headers, None, _TOKEN_LIMIT)
+        answer = self._once(host, Request("GET", url, headers))
         if answer.status != HTTPStatus.OK:
             raise RegistryAuth(f"{answer.status} from the token server{_reason(answer)}", where=realm)
         try:
@@ -225,16 +219,17 @@ def _same_origin(url: str, host: Host) -> bool:
     return (split.scheme, split.netloc) == (host.scheme, host.netloc)
 
 
-def _read(response: urllib3.BaseHTTPResponse, limit: int, url: str) -> bytes:
-    """Read a body of at most ``limit`` bytes before the deadline."""
+def _read(response: urllib3.BaseHTTPResponse, request: Request) -> bytes:
+    """Read a body within its bound and before the deadline."""
+    limit = request.limit if response.status == HTTPStatus.OK else _SMALL
     end = time.monotonic() + _DEADLINE
     content = bytearray()
     for chunk in response.stream(_CHUNK, decode_content=False):
         content += chunk
         if len(content) > limit:
-            raise Malformed(f"an answer of more than {limit} bytes", where=url)
+            raise Malformed(f"an answer of more than {limit} bytes", where=request.url)
         if time.monotonic() > end:
-            raise RegistryUnreachable(f"no whole answer in {_DEADLINE} s", where=url)
+            raise RegistryUnreachable(f"no whole answer in {_DEADLINE} s", where=request.url)
     return bytes(content)
 
 

@@ -1,0 +1,31 @@
+"""Small images for tests: valid manifests without content."""
+
+from __future__ import annotations
+
+import json
+
+from oci import descriptor
+from oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
+from oci.registry import Registry
+
+
+def push_image(registry: Registry, name: str, tag: str = "", marker: str = "") -> Descriptor:
+    """Push an image without layers, under its digest and ``tag``."""
+    config = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}
+    config |= {"config": {"Labels": {"marker": marker}}}
+    stored = registry.put_blob(name, json.dumps(config).encode(), OCI_CONFIG)
+    content = descriptor.encode(
+        {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": stored.as_json(), "layers": []}
+    )
+    what = descriptor.of(content, OCI_MANIFEST)
+    return registry.put_manifest(name, tag or what.digest, content, OCI_MANIFEST)
+
+
+def push_index(registry: Registry, name: str, tag: str, platforms: dict[str, Descriptor]) -> Descriptor:
+    """Push an index of manifests that are there, by platform ("linux/amd64")."""
+    entries = []
+    for platform, what in platforms.items():
+        os, architecture = platform.split("/")
+        entries.append(what.as_json() | {"platform": {"os": os, "architecture": architecture}})
+    content = descriptor.encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
+    return registry.put_manifest(name, tag, content, OCI_INDEX)
