@@ -140,7 +140,7 @@ def _write_policies(folder: Path, hosts: Mapping[RegistryKind, str], built: Mapp
 
     load = Environment(loader=FileSystemLoader(HERE), undefined=StrictUndefined, autoescape=False, trim_blocks=True)  # noqa: S701  YAML
     values = {
-        "hosts": [*hosts.values(), SHORT],
+        "hosts": list(hosts.values()),
         "pinned": sorted(f"{row[0]}@{row[1]}" for key, row in built.items() if key.endswith("/pinned")),
         "revoked_digests": sorted({row[1] for key, row in built.items() if key.endswith("/revoked_digest")}),
     }

@@ -45,6 +45,36 @@ def setup(context: Context, on: str = "", keep: bool = False, plan: bool = False
         output.emit_json({"version": "countersign.steps/v1", "plan": plan, "changed": changed, "steps": steps})
 
 
+@task(help={"on": ON, "key": "private key (default: keys/cosign.key of the configuration)"})
+def sign(context: Context, on: str = "", key: str = "") -> None:
+    """Push the demo image to both registries and sign it in both formats; a second time adds nothing.
+
+    Example: ./inv containerd.sign
+    """
+    from containerd.trial import push_demo
+    from signing import commands as signing
+
+    settings, instance = _place(context, on)
+    instance.require_up()
+    signing.sign(context, image=[str(image) for image in push_demo(settings)], key=key)
+
+
+@task(
+    iterable=["only"],
+    help={"on": ON, "only": "rows whose name begins so (may be given more than once)", "json": JSON},
+)
+def test(context: Context, only: list[str], on: str = "", json: bool = False) -> None:  # noqa: PT028 - a task
+    """Run the matrix: every image by every way in; exit code 1 if a verdict is not the expected one.
+
+    Example: ./inv containerd.test --only unsigned/import --only bundle
+    """
+    from containerd import trial
+
+    settings, instance = _place(context, on)
+    instance.require_up()
+    trial.run_and_show(settings, instance, trial.chosen(only), json=json)
+
+
 @task(help={"on": ON, "json": JSON})
 def status(context: Context, on: str = "", json: bool = False) -> None:
     """Show services, runtime and the policy in force; exit code 4 when anything is down.

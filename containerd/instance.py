@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from console.errors import InfrastructureError
 from enforcement import layout as layouts
 from enforcement.layout import Layout
 from nodes import service
@@ -123,6 +124,14 @@ class Instance:
     def states(self) -> list[State]:
         """Return how each supervised service is."""
         return [service.state(self.run, name) for name in SERVICES]
+
+    def require_up(self) -> None:
+        """Raise InfrastructureError unless every service runs."""
+        for found in self.states():
+            if found.state != "running":
+                raise InfrastructureError(
+                    f"{found.name} is {found.state}", where=str(self.root), do="run ./inv containerd.setup"
+                )
 
 
 def instance(state: Path) -> Instance:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from console.errors import InfrastructureError
-from containerd.facts import gather
 from containerd.instance import Instance
 from cri.model import Auth, Container, Mount
 from enforcement import policy, registries
@@ -50,7 +49,6 @@ class ContainerdPlace:
         self._pods: dict[str, Pod] = {}
         self._stack = ExitStack()
         self._client: Client = self._stack.enter_context(instance.client())
-        self._snapshotter = gather(instance.node, instance.layout.lib).snapshotter
         self._log = Path(instance.layout.verdicts)
         self._read = self._log.stat().st_size if self._log.exists() else 0
 
@@ -102,7 +100,7 @@ class ContainerdPlace:
 
     def import_images(self, archive: Path) -> None:
         """Load an OCI archive with ctr, which asks no verifier."""
-        self._instance.ctr(["images", "import", "--snapshotter", self._snapshotter, str(archive)], timeout=300)
+        self._instance.ctr(["images", "import", "--snapshotter", self._instance.snapshotter, str(archive)], timeout=300)
 
     def tag(self, source: str, target: str) -> None:
         """Give an image another name; an existing one is re-pointed."""
@@ -110,7 +108,7 @@ class ContainerdPlace:
 
     def forget(self, reference: str) -> None:
         """Remove one name."""
-        self._instance.ctr(["images", "remove", "--sync", reference])
+        self._instance.forget(reference)
 
     def empty(self, prefixes: Sequence[str]) -> None:
         """Remove the images of these names, IDs included, and all evidence."""

@@ -121,7 +121,9 @@ func (f *fetch) referrersAPI(ctx context.Context) ([]ocispec.Descriptor, error) 
 		missing: []int{http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented},
 	}
 	if !slices.ContainsFunc(f.hosts, func(h docker.RegistryHost) bool { return h.Capabilities.Has(q.needs) }) {
-		return nil, nil
+		// A hosts.toml that lists capabilities and was written before containerd
+		// knew this one means no host to be without it.
+		q.needs = docker.HostCapabilityPull
 	}
 	var all []ocispec.Descriptor
 	for range maxPages {

@@ -1,0 +1,171 @@
+"""The main job on a set-up instance: sign the demo, start it, and run the matrix."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from console.errors import InfrastructureError, UsageError, VerdictError
+from containerd.instance import SERVICES, Instance
+from containerd.place import ContainerdPlace
+from enforcement.registries import FALLBACK, REFERRERS
+
+if TYPE_CHECKING:
+    from cases.model import Case
+    from cases.run import Outcome
+    from console.config import Settings
+    from oci.reference import Reference
+    from oci.registry import Registry
+
+DEMO = "demo/app"
+TAG = "v1"
+GREETING = "countersign demo"
+KEPT_LOGS = ("verdicts.jsonl", *(f"{name}.log" for name in SERVICES))
+
+
+@dataclass(frozen=True)
+class Started:
+    """A demo container that ran: its image, and what it answered."""
+
+    image: str
+    answer: str
+
+
+def registry(settings: Settings) -> Registry:
+    """Return a client of the demo's registries, as the node reaches them."""
+    from oci.access import registry as reach
+
+    return reach(settings)
+
+
+def demo_images() -> list[Reference]:
+    """Return the demo's references, one in each registry."""
+    from oci.reference import parse
+
+    return [parse(f"{host}/{DEMO}:{TAG}") for host in (REFERRERS, FALLBACK)]
+
+
+def push_demo(settings: Settings) -> list[Reference]:
+    """Push the demo image to both registries, and return its references."""
+    from tools.images import demo_layout
+
+    client = registry(settings)
+    for image in demo_images():
+        client.push_layout(image.name, demo_layout(settings), TAG)
+    return demo_images()
+
+
+def start_demo(settings: Settings, instance: Instance) -> list[Started]:
+    """Pull and start the signed demo from both registries, and ask it over HTTP.
+
+    Raises:
+        CriError: the runtime refused it.
+        InfrastructureError: it answered something else.
+    """
+    started = []
+    with ContainerdPlace(instance, settings.policy) as place:
+        for image in demo_images():
+            reference = str(image)
+            place.pull(reference)
+            container = place.create(place.image_id(reference), reference, command=("/demo",))
+            place.start(container)
+            answer = place.get(container, "http://127.0.0.1:8080/").strip()
+            place.remove(container)
+            if answer != GREETING:
+                raise InfrastructureError(f"answered {answer!r}", where=reference, expected=repr(GREETING))
+            started.append(Started(reference, answer))
+    return started
+
+
+def chosen(only: Sequence[str]) -> list[Case]:
+    """Return the rows of the matrix, or those whose id begins with one of ``only``.
+
+    Raises:
+        UsageError: one of ``only`` names no row.
+    """
+    from cases.model import load
+
+    cases = load()
+    for name in only:
+        if not any(case.id.startswith(name) for case in cases):
+            raise UsageError(f"no row begins with {name!r}", where="--only", do="see cases/matrix.yaml")
+    return [case for case in cases if not only or any(case.id.startswith(name) for name in only)]
+
+
+def run_matrix(
+    settings: Settings, instance: Instance, cases: Sequence[Case], each: Callable[[Outcome], None]
+) -> tuple[list[Outcome], Path]:
+    """Run rows of the matrix, and return the outcomes and the JSON document's path."""
+    from cases.lab import build
+    from cases.run import run
+    from cases.show import document
+    from tools.images import demo_layout, variant
+
+    def new_layout(mark: str, folder: Path) -> Path:
+        return variant(demo_layout(settings), mark, folder)
+
+    lab = build(settings.state / "cases", ContainerdPlace.registries, registry(settings), new_layout, cases)
+    with ContainerdPlace(instance, settings.policy) as place:
+        outcomes = run(place, lab, cases, each)
+    path = settings.state / "report" / f"{ContainerdPlace.runtime}-{ContainerdPlace.node}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document(ContainerdPlace.runtime, ContainerdPlace.node, outcomes), indent=2) + "\n")
+    return outcomes, path
+
+
+def run_and_show(settings: Settings, instance: Instance, cases: Sequence[Case], *, json: bool = False) -> None:
+    """Run rows of the matrix and show them.
+
+    Raises:
+        VerdictError: a row came out otherwise than it says; logs and configuration were kept.
+    """
+    from cases import show
+    from console import output
+
+    outcomes, path = run_matrix(settings, instance, cases, _progress(len(cases)))
+    wrong = [outcome for outcome in outcomes if outcome.differences]
+    output.table(show.COLUMNS, show.rows(outcomes), title=f"{ContainerdPlace.runtime} on {ContainerdPlace.node}")
+    output.say(f"verdict log {instance.layout.verdicts}")
+    output.say(f"JSON        {path}")
+    if json:
+        output.emit_json(show.document(ContainerdPlace.runtime, ContainerdPlace.node, outcomes))
+    if wrong:
+        kept = collect(instance, settings.state / "artifacts" / time.strftime("%Y%m%dT%H%M%S"))
+        again = " ".join(f"--only {outcome.case.id}" for outcome in wrong[:3])
+        output.say(f"artifacts   {kept}")
+        raise VerdictError(
+            f"{len(wrong)} of {len(outcomes)} rows came out otherwise", do=f"repeat with ./inv containerd.test {again}"
+        )
+    output.done(f"{len(outcomes)} rows came out as they must")
+
+
+def _progress(total: int) -> Callable[[Outcome], None]:
+    """Return what says so as soon as a row goes wrong, and every 20 rows that it goes on."""
+    from console import output
+
+    count = iter(range(1, total + 1))
+
+    def each(outcome: Outcome) -> None:
+        number = next(count)
+        if outcome.differences:
+            output.failed(f"{outcome.case.id}: {'; '.join(outcome.differences)}")
+        elif number % 20 == 0:
+            output.say(f"{number} of {total} rows")
+
+    return each
+
+
+def collect(instance: Instance, folder: Path) -> Path:
+    """Copy logs and configuration of the instance to ``folder``, without secrets, and return it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    layout = instance.layout
+    kept = [*(f"{layout.log}/{name}" for name in KEPT_LOGS), instance.config, layout.gate_config, layout.policy]
+    for path in map(Path, kept):
+        if path.is_file():
+            shutil.copyfile(path, folder / path.name)
+    return folder
