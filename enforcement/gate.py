@@ -86,6 +86,7 @@ def service(gate: Gate, cgroup: str) -> Service:
         argv=(layout.gate, "serve", "--config", layout.gate_config),
         run=layout.run,
         log=f"{layout.log}/gate.log",
+        logs=(layout.verdicts,),
         env={"HOME": layout.lib},
         ready="notify",
         watchdog=WATCHDOG,

@@ -34,7 +34,8 @@ class Service:
         name: unique in ``run``.
         argv: the program, by its full path, and its arguments.
         run: existing folder for what the supervisor keeps: specification, status, lock, socket.
-        log: file that the program's stdout and stderr go to; the last 16 MiB are kept.
+        log: file that the program's stdout and stderr go to.
+        logs: other files that it appends to. Of each log the last 8 to 16 MiB are kept.
         env: the program's whole environment.
         ready: when it counts as up: ``notify`` (sd_notify(3): it says so itself),
             ``tcp:HOST:PORT`` (something listens there), or empty (at once).
@@ -50,6 +51,7 @@ class Service:
     run: str
     log: str
     env: Mapping[str, str]
+    logs: tuple[str, ...] = ()
     ready: str = ""
     watchdog: float = 0
     cgroup: str = ""
@@ -68,7 +70,7 @@ class Service:
     def from_json(cls, text: str) -> Service:
         """Read what `to_json` wrote."""
         document: dict[str, Any] = json.loads(text)
-        return cls(**{**document, "argv": tuple(document["argv"])})
+        return cls(**{**document, "argv": tuple(document["argv"]), "logs": tuple(document["logs"])})
 
     def file(self, kind: str) -> Path:
         """Return one of the supervisor's files: ``json``, ``status``, ``lock`` or ``notify``."""
@@ -129,6 +131,7 @@ def start(service: Service, timeout: float = 30) -> None:
         InfrastructureError: with the end of its log.
     """
     stop(Path(service.run), service.name)
+    service.file("status").unlink(missing_ok=True)  # that of an earlier supervisor must not be taken for this one's
     spec = service.file("json")
     spec.write_text(service.to_json(), encoding="utf-8")
     started = subprocess.run(

@@ -152,7 +152,8 @@ class Supervisor:
                 if not self.ready and self.service.ready.startswith("tcp:") and _listens(self.service.ready):
                     self._is_ready()
                 self._turn(TICK if self.ready else PROBE)
-                _keep_bounded(Path(self.service.log))
+                for log in (self.service.log, *self.service.logs):
+                    _keep_bounded(Path(log))
             return _ended(child.returncode)
         finally:
             self.selector.unregister(handle)

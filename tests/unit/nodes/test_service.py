@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from console.errors import InfrastructureError
+from nodes import service, supervisor
+from nodes.service import Service, State
+
+NOTIFIES = """
+import os, socket, sys, time
+manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+manager.connect(os.environ["NOTIFY_SOCKET"])
+manager.send(b"READY=1")
+for _ in range(int(sys.argv[1])):
+    time.sleep(0.2)
+    manager.send(b"WATCHDOG=1")
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    def build(*argv: str, **options) -> Service:
+        env = {"PATH": os.environ["PATH"]}
+        return Service("it", argv, str(tmp_path), str(tmp_path / "log"), env, **options)
+
+    yield build
+    service.stop(tmp_path, "it")
+
+
+def until(run: Path, wanted: Callable[[State], bool]) -> State:
+    deadline = time.monotonic() + 10
+    while not wanted(found := service.state(run, "it")):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.01)
+    return found
+
+
+def test_a_service_runs_until_it_is_stopped(make, tmp_path):
+    spec = make("sh", "-c", "echo $PPID hello; exec sleep 60")
+    assert service.state(tmp_path, "it").state == "stopped"
+    service.start(spec)
+    found = service.state(tmp_path, "it")
+    assert (found.state, found.restarts, found.digest) == ("running", 0, spec.digest())
+    until(tmp_path, lambda _: "hello" in service.tail(spec.log))
+    assert service.stop(tmp_path, "it")
+    assert not found.child.alive()
+    assert not found.supervisor.alive()
+    assert service.state(tmp_path, "it").state == "stopped"
+    assert not service.stop(tmp_path, "it")
+
+
+def test_a_service_that_ends_is_started_again(make, tmp_path):
+    spec = make("sleep", "60")
+    service.start(spec)
+    first = service.state(tmp_path, "it").child
+    service.signal_child(tmp_path, "it", signal.SIGKILL)
+    found = until(tmp_path, lambda now: now.state == "running" and now.restarts == 1)
+    assert found.child not in {None, first}
+    assert found.reason == "ended by signal 9"
+    assert "supervisor of it: ended by signal 9; starting again" in service.tail(spec.log)
+
+
+def test_a_service_does_not_outlive_its_supervisor(make, tmp_path):
+    service.start(make("sleep", "60"))
+    found = service.state(tmp_path, "it")
+    found.supervisor.send(signal.SIGKILL)
+    assert found.child.wait(5)
+    assert service.state(tmp_path, "it").state == "crashed"
+    service.start(make("sleep", "61"))
+    assert service.state(tmp_path, "it").state == "running"
+
+
+def test_a_service_is_ready_when_it_says_so(make, tmp_path):
+    service.start(make(sys.executable, "-c", NOTIFIES, "0", ready="notify"))
+    assert service.state(tmp_path, "it").state == "running"
+
+
+def test_silence_means_that_it_hangs(make, tmp_path):
+    service.start(make(sys.executable, "-c", NOTIFIES, "2", ready="notify", watchdog=0.6))
+    found = until(tmp_path, lambda now: now.restarts == 1)
+    assert found.reason == "watchdog: silent for 0.6 s"
+
+
+def test_a_frozen_service_is_replaced(make, tmp_path):
+    service.start(make(sys.executable, "-c", NOTIFIES, "100", ready="notify", watchdog=0.6))
+    frozen = service.state(tmp_path, "it").child
+    service.signal_child(tmp_path, "it", signal.SIGSTOP)
+    found = until(tmp_path, lambda now: now.state == "running" and now.restarts == 1)
+    assert not frozen.alive()
+    assert found.child.alive()
+
+
+def test_a_service_that_talks_is_left_alone(make, tmp_path):
+    service.start(make(sys.executable, "-c", NOTIFIES, "100", ready="notify", watchdog=0.8))
+    time.sleep(1.5)
+    assert service.state(tmp_path, "it").restarts == 0
+
+
+def test_a_listener_is_ready_when_it_listens(make, tmp_path):
+    code = "import socket, time; time.sleep(0.3); s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); time.sleep(60)"
+    with pytest.raises(InfrastructureError, match=r"it: not ready after 0\.5 s"):
+        service.start(make(sys.executable, "-c", code, ready="tcp:127.0.0.1:1"), timeout=0.5)
+    assert service.state(tmp_path, "it").state == "stopped", "what does not become ready is stopped"
+
+
+def test_a_service_that_does_not_stay_up_is_given_up_with_its_last_words(make, tmp_path):
+    with pytest.raises(InfrastructureError, match="does not stay up .ended with exit code 3.*no such flag"):
+        service.start(make("sh", "-c", "echo no such flag; exit 3", ready="notify"))
+    assert service.state(tmp_path, "it").supervisor is None
+
+
+def test_a_program_that_is_not_there_is_said_to_be_so(make):
+    with pytest.raises(InfrastructureError, match=r"cannot be executed.*/nowhere"):
+        service.start(make("/nowhere", ready="notify"))
+
+
+def test_there_is_one_supervisor_a_service(make, tmp_path):
+    service.start(make("sleep", "60"))
+    status = tmp_path / "it.status"
+    hidden = status.read_bytes()
+    status.unlink()
+    with pytest.raises(InfrastructureError, match="another supervisor has"):
+        service.start(make("sleep", "60"))
+    status.write_bytes(hidden)
+
+
+def test_a_waiting_supervisor_costs_nothing(make, tmp_path):
+    service.start(make("sleep", "60"))
+    pid = service.state(tmp_path, "it").supervisor.pid
+
+    def ticks() -> int:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    before = ticks()
+    time.sleep(0.6)
+    assert ticks() - before <= 3
+
+
+def test_what_changes_a_service_changes_its_digest(make):
+    plain = make("sleep", "60")
+    assert plain.digest() == make("sleep", "60").digest()
+    assert plain.digest() != make("sleep", "61").digest()
+    assert plain.digest() != make("sleep", "60", inputs={"config": "1"}).digest()
+    assert Service.from_json(plain.to_json()) == plain
+
+
+def test_a_log_that_grew_too_long_is_moved_aside(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "LOG_LIMIT", 10)
+    log = tmp_path / "log"
+    with log.open("ab") as writer:
+        writer.write(b"0123456789")
+        writer.flush()
+        supervisor._keep_bounded(log)
+        assert log.read_bytes() == b"0123456789"
+        writer.write(b"+")
+        writer.flush()
+        supervisor._keep_bounded(log)
+        writer.write(b"after")
+    assert (log.read_bytes(), (tmp_path / "log.1").read_bytes()) == (b"after", b"0123456789+")

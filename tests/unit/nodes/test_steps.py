@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from nodes.host import HostNode
+from nodes.steps import File, Folder, Group, Link
+
+
+@pytest.fixture
+def node() -> HostNode:
+    return HostNode()
+
+
+def steps(folder: Path) -> list:
+    source = folder / "source"
+    source.write_bytes(b"from a file")
+    return [
+        Folder(str(folder / "a" / "b"), 0o700),
+        File(str(folder / "bytes"), b"content", 0o600),
+        File(str(folder / "empty"), b""),
+        File(str(folder / "copied"), source, 0o755),
+        Link(str(folder / "link"), str(folder / "copied")),
+        Group("both", [File(str(folder / "one"), b"1"), File(str(folder / "two"), b"2")]),
+    ]
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_a_step_is_needed_once(node, tmp_path, index):
+    step = steps(tmp_path)[index]
+    before = sorted(os.listdir(tmp_path))
+    assert step.needed(node)
+    assert sorted(os.listdir(tmp_path)) == before, "asking changes nothing"
+    step.apply(node)
+    assert not step.needed(node)
+
+
+def test_a_file_is_needed_again_when_content_or_mode_differ(node, tmp_path):
+    step = File(str(tmp_path / "file"), b"content", 0o600)
+    step.apply(node)
+    (tmp_path / "file").write_bytes(b"CONTENT")
+    assert step.needed(node)
+    step.apply(node)
+    (tmp_path / "file").chmod(0o644)
+    assert step.needed(node)
+
+
+def test_a_link_that_leads_elsewhere_is_turned(node, tmp_path):
+    path = tmp_path / "link"
+    path.symlink_to("elsewhere")
+    step = Link(str(path), "here")
+    assert step.needed(node)
+    step.apply(node)
+    assert path.readlink() == Path("here")
+
+
+def test_a_group_applies_only_what_is_needed(node, tmp_path):
+    kept = tmp_path / "one"
+    group = steps(tmp_path)[5]
+    kept.write_bytes(b"1")
+    kept.chmod(0o644)
+    inode = kept.stat().st_ino
+    group.apply(node)
+    assert kept.stat().st_ino == inode
+    assert (tmp_path / "two").read_bytes() == b"2"
