@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -105,14 +106,21 @@ def test_a_service_that_talks_is_left_alone(make, tmp_path):
 
 
 def test_a_listener_is_ready_when_it_listens(make, tmp_path):
-    code = "import socket, time; time.sleep(0.3); s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); time.sleep(60)"
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        service.start(make("sleep", "60", ready=f"tcp:127.0.0.1:{listener.getsockname()[1]}"))
+    assert service.state(tmp_path, "it").state == "running"
+
+
+def test_what_does_not_become_ready_is_stopped(make, tmp_path):
     with pytest.raises(InfrastructureError, match=r"it: not ready after 0\.5 s"):
-        service.start(make(sys.executable, "-c", code, ready="tcp:127.0.0.1:1"), timeout=0.5)
-    assert service.state(tmp_path, "it").state == "stopped", "what does not become ready is stopped"
+        service.start(make("sleep", "60", ready="tcp:127.0.0.1:1"), timeout=0.5)
+    assert service.state(tmp_path, "it").state == "stopped"
 
 
 def test_a_service_that_does_not_stay_up_is_given_up_with_its_last_words(make, tmp_path):
-    with pytest.raises(InfrastructureError, match="does not stay up .ended with exit code 3.*no such flag"):
+    with pytest.raises(InfrastructureError, match=r"does not stay up \(ended with exit code 3.*no such flag"):
         service.start(make("sh", "-c", "echo no such flag; exit 3", ready="notify"))
     assert service.state(tmp_path, "it").supervisor is None
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -30,9 +29,9 @@ def steps(folder: Path) -> list:
 @pytest.mark.parametrize("index", range(6))
 def test_a_step_is_needed_once(node, tmp_path, index):
     step = steps(tmp_path)[index]
-    before = sorted(os.listdir(tmp_path))
+    before = sorted(tmp_path.iterdir())
     assert step.needed(node)
-    assert sorted(os.listdir(tmp_path)) == before, "asking changes nothing"
+    assert sorted(tmp_path.iterdir()) == before, "asking changes nothing"
     step.apply(node)
     assert not step.needed(node)
 
