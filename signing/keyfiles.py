@@ -32,8 +32,6 @@ def write(prefix: Path, key: PrivateKey, password: bytes, *, force: bool = False
         private.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(private, key.sealed(password), 0o600, force=force)
         _write(public, key.public.pem, 0o644, force=force)
-    except FileExistsError as err:  # made by someone else just now
-        raise _exists(Path(str(err.filename2 or err.filename))) from err
     except OSError as err:
         raise UsageError(f"cannot be written: {err.strerror}", where=str(prefix)) from err
     return private, public
@@ -63,9 +61,17 @@ def _write(path: Path, text: str, mode: int, *, force: bool) -> None:
         if force:
             os.replace(name, path)  # noqa: PTH105  mkstemp gives a string
         else:
-            os.link(name, path)
+            _link(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def _link(name: str, path: Path) -> None:
+    """Give a file its name, unless someone else took it just now."""
+    try:
+        os.link(name, path)
+    except FileExistsError as err:
+        raise _exists(path) from err
 
 
 def _exists(path: Path) -> UsageError:

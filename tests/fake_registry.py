@@ -88,7 +88,8 @@ class FakeRegistry:
         match = re.fullmatch(r"/v2/(.+)/(manifests|blobs|referrers)/(.+|uploads/)", request.path)
         if match is None:
             return Reply(404, _error("NAME_UNKNOWN", "no such path"))
-        return getattr(self, f"_{match[2]}")(request, match[1], match[3])
+        rooms = {"manifests": self._manifests, "blobs": self._blobs, "referrers": self._referrers}
+        return rooms[match[2]](request, match[1], match[3])
 
     def _authorized(self, request: Request) -> bool:
         wanted = {"basic": "Basic " + base64.b64encode(b"me:secret").decode(), "bearer": "Bearer token-of-me"}
@@ -150,6 +151,7 @@ def serving(tls: tuple[Path, Path] | None = None) -> Iterator[FakeRegistry]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = 10
+        disable_nagle_algorithm = True
 
         def _serve(self) -> None:
             split = urlsplit(self.path)
