@@ -131,3 +131,35 @@ func BenchmarkEvidenceHash(b *testing.B) {
 		}
 	}
 }
+
+func writeHosts(t testing.TB, dir, text string) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "hosts.toml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever a registry serves, judging ends in a typed refusal.
+func FuzzJudge(f *testing.F) {
+	set := cosignSet(f)
+	f.Add(set.Attachments[0].Payload, set.Attachments[0].Annotations[testsign.SignatureAnnotation], set.Bundles[0].JSON)
+	f.Add(readFile(f, "cosign-legacy-key/payload.json"), "", readFile(f, "cosign-bundle-byo-pki/bundle.json"))
+	p := testsign.PolicyDoc{
+		Roots:  map[string][]testsign.Key{"k": {testsign.NewKey(f)}}, // which has signed nothing
+		Scopes: map[string]any{cosignRepository: map[string]any{"anyOf": []string{"k"}}},
+	}.Parse(f)
+	f.Fuzz(func(t *testing.T, payload []byte, signature string, bundle []byte) {
+		registry := &fakeRegistry{sets: map[string]evidence.Set{cosignDigest: {
+			Manifest: set.Manifest, Bundles: []evidence.Bundle{{JSON: bundle}},
+			Attachments: []evidence.Attachment{{MediaType: testsign.SimpleSigning, Payload: payload,
+				Annotations: map[string]string{testsign.SignatureAnnotation: signature}}},
+		}}}
+		o := judge.New(evidence.Collector{Registry: registry}).Judge(t.Context(), p, judge.Request{Repository: cosignRepository, Manifest: cosignDigest})
+		if o.Allow || o.Code == "" || o.Code.Allows() || o.Refusal == nil {
+			t.Errorf("got %+v", o)
+		}
+	})
+}

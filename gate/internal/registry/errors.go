@@ -50,7 +50,7 @@ func unreachable(err error) bool {
 	var dns *net.DNSError
 	var timeout interface{ Timeout() bool }
 	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return true
 	case errors.As(err, &dns):
 		return true
@@ -59,7 +59,7 @@ func unreachable(err error) bool {
 	case errors.As(err, &timeout):
 		return timeout.Timeout()
 	}
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	return false
 }
 
 // reason shortens an error to what a user can act on.

@@ -16,7 +16,9 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	hostsconfig "github.com/containerd/containerd/v2/core/remotes/docker/config"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
 	"github.com/pelletier/go-toml/v2"
+	"github.com/sirupsen/logrus"
 )
 
 const (
@@ -24,6 +26,10 @@ const (
 	maxHeaderBytes = 64 << 10
 	maxBody        = maxManifest + 1 // of any response: nothing larger is ever read
 )
+
+// errorsOnly keeps containerd's hints about hosts.toml, given anew at each
+// look-up, out of the gate's log.
+var errorsOnly = logrus.NewEntry(&logrus.Logger{Out: os.Stderr, Formatter: new(logrus.TextFormatter), Level: logrus.ErrorLevel})
 
 // hosts gives the places where registry may be asked, in order, as containerd
 // would: mirrors, then the registry itself.
@@ -45,7 +51,7 @@ func (c *Client) hosts(ctx context.Context, registry string) ([]docker.RegistryH
 			return nil, err
 		}
 	}
-	hosts, err := hostsconfig.ConfigureHosts(ctx, options)(registry)
+	hosts, err := hostsconfig.ConfigureHosts(log.WithLogger(ctx, errorsOnly), options)(registry)
 	if err != nil {
 		return nil, code.Refuse(code.RegistryError, fmt.Sprintf("the settings for %s cannot be used: %v", registry, err),
 			"a good hosts.toml in "+c.config.CertsDir, "correct it")

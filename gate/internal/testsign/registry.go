@@ -75,6 +75,12 @@ func (p Pusher) Manifest(t testing.TB, raw []byte, mediaType, tag string) string
 	return digest
 }
 
+// Delete removes a manifest.
+func (p Pusher) Delete(t testing.TB, digest string) {
+	t.Helper()
+	p.do(t, http.MethodDelete, fmt.Sprintf("/v2/%s/manifests/%s", p.Path, digest), "", nil)
+}
+
 // Image pushes the image of that marker, tagged latest, and gives its digest.
 func (p Pusher) Image(t testing.TB, marker string) string {
 	t.Helper()
