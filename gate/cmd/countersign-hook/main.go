@@ -19,9 +19,12 @@ const (
 	// deadline bounds the whole run; the hook's own "timeout: 10" in the base
 	// spec is the runtime's, and comes after it.
 	deadline = 5 * time.Second
-	// maxState bounds the OCI state, maxAnswer the gate's answer.
-	maxState  = 1 << 20
+	// maxState bounds the OCI state, maxAnswer the gate's answer. With the line
+	// before the state a request stays within the gate's own bound.
+	maxState  = maxAnswer - len(request)
 	maxAnswer = 1 << 20
+	// request is the first line of the request.
+	request = "create\n"
 )
 
 // failure is a refusal that the hook pronounces by itself.
@@ -104,7 +107,7 @@ func ask(socket string, state []byte) ([]byte, *failure) {
 	}
 	// A gate that refuses early may stop reading: its answer still counts, so a
 	// failed write is no error of its own.
-	writeErr := writeAll(fd, append([]byte("create\n"), state...))
+	writeErr := writeAll(fd, append([]byte(request), state...))
 	if writeErr == nil {
 		writeErr = syscall.Shutdown(fd, syscall.SHUT_WR)
 	}

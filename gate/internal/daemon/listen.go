@@ -26,16 +26,17 @@ func Listen(path string) (listener *net.UnixListener, release func(), err error)
 		return nil, nil, err
 	}
 	release = func() { _ = lock.Close() } // closing is what unlocks
-	defer func() {
-		if err != nil {
-			release()
-		}
-	}()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", path, ErrInUse)
+	err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err != nil {
+		err = fmt.Errorf("%s: %w (%w)", path, ErrInUse, err)
+	} else {
+		listener, err = listenPrivate(path)
 	}
-	listener, err = listenPrivate(path)
-	return listener, release, err
+	if err != nil {
+		release()
+		return nil, nil, err
+	}
+	return listener, release, nil
 }
 
 // listenPrivate replaces a stale socket at path. Anything else there is left alone.

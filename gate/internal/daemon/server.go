@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -27,6 +28,8 @@ const (
 	maxConnections = 128
 	// transfer bounds reading a request and writing a response.
 	transfer = 5 * time.Second
+	// maxDrained bounds what is read, and thrown away, of a request over the bound.
+	maxDrained = 16 << 20
 	// grace is how long requests in hand may take once the daemon is told to stop.
 	grace = 6 * time.Second
 )
@@ -82,7 +85,7 @@ func (s *Server) Serve() error {
 // Shutdown stops accepting and waits for the requests in hand, for grace at most.
 func (s *Server) Shutdown() {
 	s.closing.Store(true)
-	if err := s.listener.Close(); err != nil {
+	if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		slog.Warn("close socket", "error", err)
 	}
 	done := make(chan struct{})
@@ -107,8 +110,13 @@ func (s *Server) answer(conn *net.UnixConn) {
 	// for others may wait for the same, and the log wants the verdict.
 	v := s.decide(context.Background(), op, body, err)
 	_ = conn.SetWriteDeadline(time.Now().Add(transfer))
-	if err := wire.WriteResponse(conn, v); err != nil && !errors.Is(err, unix.EPIPE) {
-		slog.Warn("response not delivered", "op", op, "code", v.Code, "error", err)
+	if writeErr := wire.WriteResponse(conn, v); writeErr != nil && !errors.Is(writeErr, unix.EPIPE) {
+		slog.Warn("response not delivered", "op", op, "code", v.Code, "error", writeErr)
+	}
+	// To close with a request unread would take the answer back from the client.
+	if errors.Is(err, wire.ErrTooLarge) {
+		_ = conn.CloseWrite()
+		_, _ = io.Copy(io.Discard, io.LimitReader(conn, maxDrained)) // within the read deadline
 	}
 }
 
