@@ -1,0 +1,74 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+from invoke.config import Config
+from invoke.context import MockContext
+
+from console.config import ROOT, RegistrySettings, Settings, load_settings, record_place, recorded_place, settings_from
+from console.errors import UsageError
+
+
+def context(**given: object) -> MockContext:
+    return MockContext(Config(overrides=given))
+
+
+def test_an_empty_configuration_gives_the_defaults(tmp_path: Path) -> None:
+    assert settings_from(context(state=tmp_path)) == dataclasses.replace(Settings(), state=tmp_path)
+
+
+def test_invoke_yaml_states_the_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("INVOKE_STATE", str(tmp_path))
+    monkeypatch.delenv("INVOKE_CACHE", raising=False)
+    assert load_settings() == dataclasses.replace(Settings(), state=tmp_path)
+
+
+def test_variables_win_over_invoke_yaml(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("INVOKE_STATE", str(tmp_path))
+    monkeypatch.setenv("INVOKE_NODE", "kind")
+    monkeypatch.setenv("INVOKE_REGISTRY_ALLOW_HTTP", "false")
+    monkeypatch.setenv("INVOKE_OFFLINE", "1")
+    settings = load_settings()
+    assert (settings.node, settings.registry.allow_http, settings.offline) == ("kind", False, True)
+
+
+@pytest.mark.parametrize(("value", "path"), [("sub", ROOT / "sub"), ("/abs", Path("/abs")), ("~/x", Path.home() / "x")])
+def test_paths_count_from_the_repository(
+    value: str, path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert settings_from(context(keys=value)).keys == path
+
+
+def test_the_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert settings_from(context()).cache == tmp_path / "countersign"
+
+
+@pytest.mark.parametrize("value", [True, "1", "yes", "True", " on "])
+def test_a_switch_is_on(value: object) -> None:
+    assert settings_from(context(registry={"allow_http": value})).registry == RegistrySettings(allow_http=True)
+
+
+@pytest.mark.parametrize("value", [None, False, "", "0", "no", "False", "off"])
+def test_a_switch_is_off(value: object) -> None:
+    assert settings_from(context(registry={"allow_http": value})).registry == RegistrySettings(allow_http=False)
+
+
+def test_a_switch_that_is_neither_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^offline: got 'maybe'; expected yes or no$"):
+        settings_from(context(offline="maybe"))
+
+
+def test_the_place_is_what_the_task_says_then_the_configuration_then_the_last_set_up(tmp_path: Path) -> None:
+    record_place(tmp_path, "kind")
+    assert settings_from(context(state=tmp_path, node="vagrant"), on="host").node == "host"
+    assert settings_from(context(state=tmp_path, node="vagrant")).node == "vagrant"
+    assert settings_from(context(state=tmp_path, node="auto")).node == "kind"
+    record_place(tmp_path, "")
+    assert settings_from(context(state=tmp_path, node="auto")).node == "auto"
+
+
+def test_forgetting_an_unknown_place_is_no_error(tmp_path: Path) -> None:
+    record_place(tmp_path / "state", "")
+    assert recorded_place(tmp_path / "state") == ""

@@ -1,0 +1,81 @@
+"""A toolchain of stand-ins: recipes of our own, and a ``go`` that writes files and notes its calls."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from console.config import Settings
+from tools.recipes import read_recipes
+
+RECIPES = Path(__file__).parent / "recipes.toml"
+GO = """#!/bin/sh
+case "$1" in
+version) echo "go version go1.27.3 linux/amd64"; exit ;;
+esac
+echo "$* | GOPROXY=${GOPROXY:-} GOARCH=${GOARCH:-} CGO_ENABLED=$CGO_ENABLED CC=${CC:-}" >>"$CALLS"
+for line in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18; do echo "compiling $line" >&2; done
+sleep "${SLOW:-0}"
+out=$GOBIN
+before=
+for word; do
+    [ "$before" != -o ] || out=$word
+    before=$word
+    case "$word" in
+    *@* | ./*) package=${word%@*} && echo "${GOARCH:-native}" >"$out/${package##*/}" ;;
+    esac
+done
+[ -z "${BROKEN:-}" ] || { echo "undefined: it all" >&2; exit 2; }
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """The stand-ins' folder, and settings whose cache lies in it."""
+
+    folder: Path
+    settings: Settings
+
+    def calls(self) -> list[str]:
+        """Return what ``go`` was told to build, call by call."""
+        path = self.folder / "calls"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def program(self, name: str, text: str) -> Path:
+        """Put a program on PATH."""
+        path = self.folder / "bin" / name
+        path.write_text(text)
+        path.chmod(0o755)
+        return path
+
+    def left(self) -> list[str]:
+        """Return what the cache holds beside locks, logs and what compilers keep."""
+        shelves = ("thing", "demo", "wheel")
+        return sorted(
+            str(path.relative_to(self.settings.cache))
+            for shelf in shelves
+            for path in (self.settings.cache / shelf).glob("*")
+            if path.name != ".lock"
+        )
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """Stand-ins alone on PATH, recipes of their own, and an empty cache."""
+    (tmp_path / "bin").mkdir()
+    for name in ("sh", "sleep", "ls"):
+        (tmp_path / "bin" / name).symlink_to(shutil.which(name) or name)
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "main.go").write_text("package main")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    monkeypatch.setattr("tools.recipes.ROOT", tmp_path)
+    monkeypatch.setattr("tools.build.ROOT", tmp_path)
+    known = read_recipes(RECIPES)
+    monkeypatch.setattr("tools.recipes.recipes", lambda: known)
+    bench = Bench(tmp_path, dataclasses.replace(Settings(), state=tmp_path / "state", cache=tmp_path / "cache"))
+    bench.program("go", GO)
+    return bench
