@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -13,7 +14,8 @@ import (
 )
 
 const (
-	// settle is how long a folder must be quiet before the policy is read.
+	// settle is how long after a change the policy is read. Later changes don't put
+	// it off, or a busy folder would put it off for ever.
 	settle = 30 * time.Millisecond
 	// poll catches what no notification told, as when the folder itself was replaced.
 	poll = 5 * time.Second
@@ -91,25 +93,35 @@ func (w *Watcher) Watch(ctx context.Context, reload <-chan struct{}) error {
 	if err := events.Add(folder); err != nil {
 		slog.Warn("policy folder can't be watched; looking every few seconds", "folder", folder, "every", poll, "error", err)
 	}
+	w.Load() // what changed before the watch
 	ticker := time.NewTicker(poll)
 	defer ticker.Stop()
-	quiet := time.NewTimer(0)
+	var due <-chan time.Time // nil: nothing to do
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-events.Events:
-			quiet.Reset(settle)
+		case event := <-events.Events:
+			if due == nil && w.concerns(event.Name) {
+				due = time.After(settle)
+			}
 		case err := <-events.Errors:
 			slog.Warn("policy watch", "error", err)
-			quiet.Reset(settle)
 		case <-reload:
-			quiet.Reset(0)
+			w.Load()
 		case <-ticker.C:
 			_ = events.Add(folder) // a folder that was replaced needs a new watch; told above if it fails
 			w.Load()
-		case <-quiet.C:
+		case <-due:
+			due = nil
 			w.Load()
 		}
 	}
+}
+
+// concerns says whether a change in the folder may be one of the policy: of the
+// file itself, or of the "..data" link through which Kubernetes puts files in place.
+func (w *Watcher) concerns(changed string) bool {
+	name := filepath.Base(changed)
+	return name == filepath.Base(w.path) || strings.HasPrefix(name, "..")
 }

@@ -205,3 +205,58 @@ func TestUnchangedPolicyIsNotSetAgain(t *testing.T) {
 		t.Errorf("set %d times", w.set)
 	}
 }
+
+func TestBusyFolderDoesNotPutReloadOff(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "policy.json")
+	w := watch(t, path, accepting(t, "a.example"))
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			case <-time.After(settle / 10):
+				_ = os.WriteFile(path+".log", []byte{byte(i)}, 0o600)
+			}
+		}
+	}()
+	next := accepting(t, "b.example")
+	write(t, path, next)
+	start := time.Now()
+	eventually(t, "in force", w.inForce(t, next))
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("took %s", took)
+	}
+}
+
+func TestPolicyBehindALinkIsReloaded(t *testing.T) {
+	dir := t.TempDir()
+	first, second := accepting(t, "a.example"), accepting(t, "b.example")
+	for name, content := range map[string][]byte{"..1": first, "..2": second} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(dir, name, "policy.json"), content)
+	}
+	link := func(to, name string) {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link("..1", "..data")
+	link("..data/policy.json", "policy.json")
+	w := watch(t, filepath.Join(dir, "policy.json"), nil)
+	if !w.inForce(t, first)() {
+		t.Fatal("the first is not in force")
+	}
+	link("..2", "..data_tmp")
+	if err := os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	eventually(t, "the second", w.inForce(t, second))
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("took %s", took)
+	}
+}
