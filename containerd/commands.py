@@ -64,15 +64,20 @@ def sign(context: Context, on: str = "", key: str = "") -> None:
     help={"on": ON, "only": "rows whose name begins so (may be given more than once)", "json": JSON},
 )
 def test(context: Context, only: list[str], on: str = "", json: bool = False) -> None:  # noqa: PT028 - a task
-    """Run the matrix: every image by every way in; exit code 1 if a verdict is not the expected one.
+    """Start the signed demo, then run the matrix; exit code 1 if a verdict is not the expected one.
 
     Example: ./inv containerd.test --only unsigned/import --only bundle
     """
+    from console import output
     from containerd import trial
 
     settings, instance = _place(context, on)
     instance.require_up()
-    trial.run_and_show(settings, instance, trial.chosen(only), json=json)
+    cases = trial.chosen(only)
+    if not only:
+        for reference in trial.start_demo(settings, instance):
+            output.done(f"{reference} pulled, started, and answers")
+    trial.run_and_show(settings, instance, cases, json=json)
 
 
 @task(help={"on": ON, "json": JSON})

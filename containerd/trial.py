@@ -6,13 +6,13 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console.errors import InfrastructureError, UsageError, VerdictError
 from containerd.instance import SERVICES, Instance
 from containerd.place import ContainerdPlace
+from cri.errors import CriError
 from enforcement.registries import FALLBACK, REFERRERS
 
 if TYPE_CHECKING:
@@ -25,15 +25,8 @@ if TYPE_CHECKING:
 DEMO = "demo/app"
 TAG = "v1"
 GREETING = "countersign demo"
+URL = "http://127.0.0.1:8080/"
 KEPT_LOGS = ("verdicts.jsonl", *(f"{name}.log" for name in SERVICES))
-
-
-@dataclass(frozen=True)
-class Started:
-    """A demo container that ran: its image, and what it answered."""
-
-    image: str
-    answer: str
 
 
 def registry(settings: Settings) -> Registry:
@@ -60,26 +53,33 @@ def push_demo(settings: Settings) -> list[Reference]:
     return demo_images()
 
 
-def start_demo(settings: Settings, instance: Instance) -> list[Started]:
-    """Pull and start the signed demo from both registries, and ask it over HTTP.
+def start_demo(settings: Settings, instance: Instance) -> list[str]:
+    """Pull and start the signed demo from both registries under the user's policy, and ask it over HTTP.
+
+    Returns the references that ran and answered.
 
     Raises:
-        CriError: the runtime refused it.
+        VerdictError: the runtime refused it.
         InfrastructureError: it answered something else.
     """
-    started = []
     with ContainerdPlace(instance, settings.policy) as place:
-        for image in demo_images():
-            reference = str(image)
-            place.pull(reference)
-            container = place.create(place.image_id(reference), reference, command=("/demo",))
-            place.start(container)
-            answer = place.get(container, "http://127.0.0.1:8080/").strip()
-            place.remove(container)
-            if answer != GREETING:
-                raise InfrastructureError(f"answered {answer!r}", where=reference, expected=repr(GREETING))
-            started.append(Started(reference, answer))
-    return started
+        return [_start_one(place, str(image)) for image in demo_images()]
+
+
+def _start_one(place: ContainerdPlace, reference: str) -> str:
+    try:
+        place.pull(reference)
+        container = place.create(place.image_id(reference), reference, command=("/demo",))
+        place.start(container)
+    except CriError as error:
+        raise VerdictError(error.message, where=reference, do="sign it: ./inv containerd.sign") from error
+    try:
+        answer = place.get(container, URL).strip()
+    finally:
+        place.remove(container)
+    if answer != GREETING:
+        raise InfrastructureError(f"answered {answer!r}", where=reference, expected=repr(GREETING))
+    return reference
 
 
 def chosen(only: Sequence[str]) -> list[Case]:
