@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -138,9 +139,9 @@ func (s *Store) writeFile(path string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = temp.Write(data)
-	if err == nil {
-		err = temp.Sync()
+	if len(data) > 0 {
+		_, err = temp.Write(data)
+		err = cmp.Or(err, temp.Sync())
 	}
 	if closeErr := temp.Close(); err == nil {
 		err = closeErr
