@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from containerd import daemon
+from containerd.facts import Facts
+from containerd.instance import HANDLERS, Instance, instance
+from enforcement import doctor
+from nodes.steps import File
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SANDBOX = "registry.example/pause@sha256:" + "0" * 64
+PLAIN = Facts("overlayfs", restrict_oom_score_adj=False, platform="linux/amd64")
+POOR = Facts("native", restrict_oom_score_adj=True, platform="linux/arm64")
+PROGRAMS = {tool: Path(f"/cache/{tool}") for tool in daemon.PROGRAMS}
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Instance:
+    return instance(tmp_path)
+
+
+def config(ours: Instance, facts: Facts = PLAIN) -> dict[str, Any]:
+    found = next(file for file in daemon.files(ours, facts, SANDBOX) if file.path == ours.config)
+    assert isinstance(found.content, bytes)
+    return tomllib.loads(found.content.decode())
+
+
+@pytest.mark.parametrize("facts", [PLAIN, POOR])
+def test_the_doctor_has_nothing_to_say_about_our_configuration(ours, facts):
+    assert [str(problem) for problem in doctor.pull_problems(config(ours, facts), ours.layout)] == []
+
+
+def test_every_handler_has_the_hook(ours):
+    handlers = config(ours)["plugins"][doctor.RUNTIME]["containerd"]["runtimes"]
+    assert set(handlers) == set(HANDLERS)
+    assert {handler["base_runtime_spec"] for handler in handlers.values()} == {ours.layout.base_spec}
+
+
+def test_every_path_is_below_the_instance(ours):
+    def paths(value: Any) -> list[str]:
+        if isinstance(value, dict):
+            return [path for each in value.values() for path in paths(each)]
+        if isinstance(value, list):
+            return [path for each in value for path in paths(each)]
+        return [value] if isinstance(value, str) and value.startswith("/") else []
+
+    found = paths(config(ours))
+    assert len(found) >= 10
+    assert [path for path in found if not path.startswith(f"{ours.root}/")] == []
+
+
+def test_a_poor_machine_gets_what_works_there(ours):
+    plugins = config(ours, POOR)["plugins"]
+    assert plugins[doctor.IMAGES]["snapshotter"] == "native"
+    assert plugins[doctor.RUNTIME]["restrict_oom_score_adj"] is True
+    assert plugins["io.containerd.transfer.v1.local"]["unpack_config"] == [
+        {"platform": "linux/arm64", "snapshotter": "native", "differ": "walking"}
+    ]
+    assert "io.containerd.transfer.v1.local" not in config(ours, PLAIN)["plugins"]
+
+
+def test_what_no_setting_moves_is_shadowed(ours):
+    base = File(ours.layout.base_spec, b"{}")
+    made = daemon.service(ours, daemon.files(ours, PLAIN, SANDBOX), base, PROGRAMS)
+    assert set(made.shadows) == {"/run/containerd", "/var/lib/cni"}
+    assert all(target.startswith(f"{ours.root}/") for target in made.shadows.values())
+    assert made.env["COUNTERSIGN_CONFIG"] == ours.layout.gate_config
+
+
+def test_containerd_restarts_when_anything_it_read_changes(ours):
+    def digest(facts: Facts = PLAIN, spec: bytes = b"{}", shim: str = "shim") -> str:
+        programs = {**PROGRAMS, "containerd-shim-runc-v2": Path(shim)}
+        own = daemon.files(ours, facts, SANDBOX)
+        return daemon.service(ours, own, File(ours.layout.base_spec, spec), programs).digest()
+
+    assert digest() == digest()
+    assert len({digest(), digest(facts=POOR), digest(spec=b"[]"), digest(shim="other")}) == 4

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from console.errors import InfrastructureError
+from enforcement import layout, policy
+from enforcement.ask import GateDown, ask
+from enforcement.keys import KeyPair
+from enforcement.policy import Policy
+from nodes.host import HostNode
+
+PINNED = "registry.example/pause@sha256:" + "0" * 64
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> layout.Layout:
+    made = layout.host(tmp_path)
+    for folder in (made.etc, made.run):
+        Path(folder).mkdir(parents=True)
+    return made
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    KeyPair(tmp_path / "keys").apply(HostNode())
+    path = tmp_path / "policy.yaml"
+    path.write_text(
+        "apiVersion: countersign/v1\ndefault: reject\nroots: {k: {publicKey: {files: [keys/cosign.pub]}}}\n"
+        "scopes: {registry.example/app: {anyOf: [k]}}\n"
+    )
+    return path
+
+
+def gate(path: str, *answers: bytes) -> threading.Thread:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+
+    def serve() -> None:
+        with listener:
+            for answer in answers:
+                connection, _ = listener.accept()
+                with connection:
+                    while connection.recv(4096):
+                        pass
+                    connection.sendall(answer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return thread
+
+
+def ping(digest: str) -> bytes:
+    return b"allow OK\nthe gate serves\n" + json.dumps({"policy": digest}).encode() + b"\n"
+
+
+def test_a_key_pair_is_made_once_with_a_password_beside_it(tmp_path):
+    from signing.keys import load_private, load_public
+
+    pair = KeyPair(tmp_path / "keys")
+    assert pair.needed(HostNode())
+    pair.apply(HostNode())
+    assert not pair.needed(HostNode())
+    password = (tmp_path / "keys" / "cosign.password").read_bytes().strip()
+    private = load_private(tmp_path / "keys" / "cosign.key", password)
+    assert private.public == load_public(tmp_path / "keys" / "cosign.pub")
+    assert (tmp_path / "keys" / "cosign.password").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_policy_on_the_node_has_the_pins_of_set_up(where, source):
+    step = Policy(where, source, (PINNED,))
+    assert step.needed(HostNode())
+    step.apply(HostNode())
+    assert not step.needed(HostNode())
+    assert json.loads(Path(where.policy).read_text())["pinned"] == [PINNED]
+    assert Policy(where, source, ()).needed(HostNode())
+
+
+def test_a_policy_whose_keys_are_yet_to_come_is_needed(where, tmp_path):
+    assert Policy(where, tmp_path / "none.yaml", (), keys_to_come=True).needed(HostNode())
+
+
+def test_pins_are_read_back(tmp_path):
+    assert policy.read_pins(tmp_path / "pins.json") == []
+    (tmp_path / "pins.json").write_text(json.dumps([PINNED]))
+    assert policy.read_pins(tmp_path / "pins.json") == [PINNED]
+
+
+def test_a_policy_is_in_force_when_the_gate_says_so(where):
+    wanted = b"{}"
+    digest = "sha256:" + hashlib.sha256(wanted).hexdigest()
+    thread = gate(where.gate_socket, ping("sha256:another"), ping(digest))
+    policy.in_force(HostNode(), where, wanted, timeout=5)
+    thread.join(5)
+    assert not thread.is_alive(), "both answers were taken"
+
+
+def test_a_policy_that_does_not_come_into_force_is_told(where):
+    with pytest.raises(InfrastructureError, match="the gate decides by no policy; expected sha256:"):
+        policy.in_force(HostNode(), where, b"{}", timeout=0.05)
+
+
+@pytest.mark.parametrize("answer", [b"", b"allow OK\n", b"allow OK\nsentence\nno json\n"])
+def test_an_answer_that_cannot_be_read_is_none(where, answer):
+    thread = gate(where.gate_socket, answer)
+    with pytest.raises(GateDown, match="the gate does not answer"):
+        ask(HostNode(), where, "ping", timeout=5)
+    thread.join(5)

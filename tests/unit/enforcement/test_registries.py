@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import base64
+import json
+import socket
+from pathlib import Path
+
+import bcrypt
+import pytest
+from cryptography import x509
+
+from console.errors import InfrastructureError, UsageError
+from enforcement import layout, registries
+from enforcement.registries import FALLBACK, MAPPED, REFERRERS
+from nodes.host import HostNode
+from oci.hosts import hosts_of
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> layout.Layout:
+    return layout.host(tmp_path)
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> registries.Registries:
+    return registries.load_or_make(tmp_path / "host" / "registry")
+
+
+def write(demo, where) -> None:
+    for file in registries.files(demo, where):
+        Path(file.path).parent.mkdir(parents=True, exist_ok=True)
+        file.apply(HostNode())
+
+
+def test_registries_are_made_once_and_then_read_back(demo, where):
+    assert not demo.folder.exists(), "making them writes nothing"
+    write(demo, where)
+    again = registries.load_or_make(demo.folder)
+    assert again == demo
+    assert [file for file in registries.files(again, where) if file.needed(HostNode())] == []
+
+
+def test_secrets_are_for_root_alone(demo, where):
+    write(demo, where)
+    texts = {path: path.read_text() for path in demo.folder.iterdir()}
+    secret = {path.name for path, text in texts.items() if demo.password in text or "PRIVATE" in text or "$2a$" in text}
+    assert secret == {"registries.json", "server.key", "htpasswd"}
+    assert all((demo.folder / name).stat().st_mode & 0o777 == 0o600 for name in secret)
+    assert demo.password not in repr(demo)
+
+
+def test_the_password_file_takes_the_password(demo):
+    user, _, hashed = demo.htpasswd.decode().strip().partition(":")
+    assert user == registries.USER
+    assert bcrypt.checkpw(demo.password.encode(), hashed.encode())
+
+
+def test_the_certificate_is_for_the_name_and_for_loopback(demo):
+    ca, own = (x509.load_pem_x509_certificate(pem) for pem in (demo.identity.ca, demo.identity.certificate))
+    own.verify_directly_issued_by(ca)
+    names = own.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert FALLBACK in names.get_values_for_type(x509.DNSName)
+    assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
+
+
+def test_every_name_leads_to_its_registry(demo, where):
+    write(demo, where)
+    for name in MAPPED:
+        assert {host.netloc for host in hosts_of(name, Path(where.certs), allow_http=False)} == {
+            f"127.0.0.1:{demo.ports[REFERRERS]}"
+        }
+    secured = hosts_of(FALLBACK, Path(where.certs), allow_http=False)[0]
+    assert (secured.scheme, secured.ca) == ("https", (Path(demo.ca),))
+
+
+def test_a_port_that_is_taken_is_told_before_anything_changes(demo, where, tmp_path):
+    registries.check_ports(demo, tmp_path)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", demo.ports[REFERRERS]))
+        other.listen()
+        with pytest.raises(
+            InfrastructureError, match=f"port {demo.ports[REFERRERS]} of the registry {REFERRERS} is taken"
+        ):
+            registries.check_ports(demo, tmp_path)
+
+
+def test_the_users_credentials_are_kept(demo, tmp_path):
+    users = tmp_path / "config.json"
+    users.write_text(json.dumps({"auths": {"registry.example": {"auth": "eDp5"}}, "credsStore": "desktop"}))
+    auths = json.loads(registries.docker_config(demo, users))["auths"]
+    assert auths["registry.example"] == {"auth": "eDp5"}
+    assert base64.b64decode(auths[FALLBACK]["auth"]).decode() == f"{registries.USER}:{demo.password}"
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"auths": 1}'])
+def test_what_is_no_docker_config_is_refused(demo, tmp_path, content):
+    users = tmp_path / "config.json"
+    users.write_text(content)
+    with pytest.raises(UsageError, match="cannot be read as a Docker config"):
+        registries.docker_config(demo, users)
+
+
+def test_a_service_restarts_when_its_files_change(demo, where):
+    programs = {name: Path(f"/bin/{name}") for name in registries.SERVICES.values()}
+    first = registries.services(demo, where, "group", programs)
+    assert first == registries.services(demo, where, "group", programs)
+    another = registries.Registries(**{**vars(demo), "secret": "other"})
+    second = registries.services(another, where, "group", programs)
+    assert first[FALLBACK].digest() != second[FALLBACK].digest()
