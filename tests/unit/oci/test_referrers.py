@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -30,11 +31,8 @@ def manifest(subject: Descriptor, kind: str = KIND, **more: object) -> bytes:
     return descriptor.encode(document | more)
 
 
-def index_of(fake: FakeRegistry, subject: Descriptor) -> dict[str, list[dict[str, object]]]:
-    document: dict[str, list[dict[str, object]]] = json.loads(
-        fake.manifests["demo/app", digests.tag(subject.digest)][0]
-    )
-    return document
+def index_of(fake: FakeRegistry, subject: Descriptor) -> Any:
+    return json.loads(fake.manifests["demo/app", digests.tag(subject.digest)][0])
 
 
 @both

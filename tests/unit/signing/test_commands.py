@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from invoke import Config, Exit, MockContext
+from invoke.config import Config
+from invoke.context import MockContext
+from invoke.exceptions import Exit
 
 from oci.registry import Registry
 from signing import commands, keys
