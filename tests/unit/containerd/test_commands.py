@@ -8,7 +8,7 @@ from invoke.config import Config
 from invoke.context import MockContext
 from invoke.exceptions import Exit
 
-from containerd import commands, setup
+from containerd import commands
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_nothing_set_up_is_all_down(context, capsys):
 
 
 def test_set_up_needs_root_and_says_so_before_it_does_anything(context, monkeypatch, tmp_path):
-    monkeypatch.setattr(setup.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr("containerd.setup.os.geteuid", lambda: 1000)
     with pytest.raises(Exit, match="containerd needs root; run it as root") as caught:
         commands.setup(context)
     assert caught.value.code == 3

@@ -34,12 +34,12 @@ class Machine:
         (Machine("0000000000000000", 0, "riscv64"), Facts("overlayfs", True, "linux/riscv64")),
     ],
 )
-def test_facts_are_asked_of_the_machine(machine, facts):
+def test_facts_are_asked_of_the_machine(machine: Any, facts):
     assert gather(machine, "/state") == facts
 
 
 def test_the_trial_ends_with_its_own_mounts_and_leaves_no_folder():
-    machine = Machine("000001ffffffffff", 1, "x86_64")
+    machine: Any = Machine("000001ffffffffff", 1, "x86_64")
     gather(machine, "/state")
     assert next(argv for argv in machine.argvs if "mount" in argv)[:2] == ["unshare", "--mount"]
     assert ["rm", "-rf", "--", "/state/overlay.x"] in machine.argvs

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
@@ -24,7 +25,7 @@ class Runtime(grpc.GenericRpcHandler):
         self.answers: dict[str, Any] = {}
         self.authority = ""
 
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
         service, _, method = details.method.removeprefix("/runtime.v1.").partition("/")
 
         def answer(content: bytes, context: grpc.ServicerContext) -> bytes:
@@ -34,7 +35,9 @@ class Runtime(grpc.GenericRpcHandler):
             given = given(request) if callable(given) else given
             if isinstance(given, grpc.StatusCode):
                 context.abort(given, "the runtime's own words")
-            return given.SerializeToString()
+            content = given.SerializeToString()
+            assert isinstance(content, bytes)
+            return content
 
         return grpc.unary_unary_rpc_method_handler(answer)
 
@@ -117,9 +120,11 @@ def test_a_runtime_that_is_not_there_is_unavailable(tmp_path):
 
 
 def test_a_slow_runtime_meets_the_deadline(client, runtime):
-    import time
+    def slow(_: Any) -> Any:
+        time.sleep(0.5)
+        return api.VersionResponse()
 
-    runtime.answers["Version"] = lambda _: time.sleep(0.5) or api.VersionResponse()
+    runtime.answers["Version"] = slow
     client._timeout = 0.1
     with pytest.raises(CriError) as caught:
         client.version()

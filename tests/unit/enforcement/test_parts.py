@@ -10,6 +10,7 @@ from console.errors import InfrastructureError, UsageError
 from enforcement import gate, layout
 from enforcement.base_spec import hook, with_hook
 from enforcement.layout import SYSTEM
+from nodes.template import render
 
 UNIT = Path(gate.__file__).parent / "units" / "countersign-gate.service"
 
@@ -64,7 +65,7 @@ def test_each_state_folder_has_a_name_of_its_own():
 
 
 def test_the_gates_configuration_names_the_layout():
-    text = gate.render(gate.CONFIG, layout=SYSTEM, runtime_socket="/run/containerd/containerd.sock")
+    text = render(gate.CONFIG, layout=SYSTEM, runtime_socket="/run/containerd/containerd.sock")
     config = json.loads(text)
     assert config["policy"] == "/etc/countersign/policy.json"
     assert config["containerd"]["address"] == "/run/containerd/containerd.sock"

@@ -17,7 +17,7 @@ NO_V2 = "".join(V1.splitlines(keepends=True)[1:])
 
 
 @pytest.fixture
-def mounted(tmp_path, monkeypatch):
+def mounted(tmp_path: Path, monkeypatch):
     def mount(table: str) -> Path:
         for name in ("unified", "memory", "pids", "again", "proc"):
             (tmp_path / name).mkdir(exist_ok=True)

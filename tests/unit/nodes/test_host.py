@@ -93,7 +93,7 @@ def test_a_file_is_put_from_a_file(node, tmp_path):
 
 
 def test_a_secret_is_never_readable_by_others_on_its_way(node, tmp_path, monkeypatch):
-    seen = []
+    seen: list[int] = []
 
     def watched(descriptor: int, mode: int) -> None:
         seen.extend(path.stat().st_mode & 0o777 for path in tmp_path.iterdir())

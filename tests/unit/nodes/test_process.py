@@ -31,6 +31,7 @@ def test_a_process_is_itself_until_it_ends(child):
 @pytest.mark.parametrize("change", [{"start": 1}, {"boot": "another"}])
 def test_a_recycled_number_is_never_signalled(child, change):
     found = process.of(child.pid)
+    assert found is not None
     other = dataclasses.replace(found, **change)
     assert not other.alive()
     assert not other.send(signal.SIGKILL)
@@ -43,5 +44,7 @@ def test_a_name_with_brackets_and_blanks_is_no_trouble(tmp_path):
     with subprocess.Popen([str(program), "60"]) as started:
         found = process.of(started.pid)
         started.kill()
+    me = process.of(os.getpid())
     assert found is not None
-    assert found.start >= process.of(os.getpid()).start
+    assert me is not None
+    assert found.start >= me.start

@@ -12,6 +12,7 @@ import pytest
 
 from console.errors import InfrastructureError
 from nodes import service, supervisor
+from nodes.process import Process
 from nodes.service import Service, State
 
 NOTIFIES = """
@@ -36,6 +37,12 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     service.stop(tmp_path, "it")
 
 
+def of(found: State) -> tuple[Process, Process]:
+    assert found.supervisor is not None
+    assert found.child is not None
+    return found.supervisor, found.child
+
+
 def until(run: Path, wanted: Callable[[State], bool]) -> State:
     deadline = time.monotonic() + 10
     while not wanted(found := service.state(run, "it")):
@@ -52,8 +59,7 @@ def test_a_service_runs_until_it_is_stopped(make, tmp_path):
     assert (found.state, found.restarts, found.digest) == ("running", 0, spec.digest())
     until(tmp_path, lambda _: "hello" in service.tail(spec.log))
     assert service.stop(tmp_path, "it")
-    assert not found.child.alive()
-    assert not found.supervisor.alive()
+    assert not any(each.alive() for each in of(found))
     assert service.state(tmp_path, "it").state == "stopped"
     assert not service.stop(tmp_path, "it")
 
@@ -71,9 +77,9 @@ def test_a_service_that_ends_is_started_again(make, tmp_path):
 
 def test_a_service_does_not_outlive_its_supervisor(make, tmp_path):
     service.start(make("sleep", "60"))
-    found = service.state(tmp_path, "it")
-    found.supervisor.send(signal.SIGKILL)
-    assert found.child.wait(5)
+    supervised_by, child = of(service.state(tmp_path, "it"))
+    supervised_by.send(signal.SIGKILL)
+    assert child.wait(5)
     assert service.state(tmp_path, "it").state == "crashed"
     service.start(make("sleep", "61"))
     assert service.state(tmp_path, "it").state == "running"
@@ -92,11 +98,11 @@ def test_silence_means_that_it_hangs(make, tmp_path):
 
 def test_a_frozen_service_is_replaced(make, tmp_path):
     service.start(make(sys.executable, "-c", NOTIFIES, "100", ready="notify", watchdog=0.6))
-    frozen = service.state(tmp_path, "it").child
+    _, frozen = of(service.state(tmp_path, "it"))
     service.signal_child(tmp_path, "it", signal.SIGSTOP)
     found = until(tmp_path, lambda now: now.state == "running" and now.restarts == 1)
     assert not frozen.alive()
-    assert found.child.alive()
+    assert of(found)[1].alive()
 
 
 def test_a_service_that_talks_is_left_alone(make, tmp_path):
@@ -142,7 +148,7 @@ def test_there_is_one_supervisor_a_service(make, tmp_path):
 
 def test_a_waiting_supervisor_costs_nothing(make, tmp_path):
     service.start(make("sleep", "60"))
-    pid = service.state(tmp_path, "it").supervisor.pid
+    pid = of(service.state(tmp_path, "it"))[0].pid
 
     def ticks() -> int:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ def node() -> HostNode:
     return HostNode()
 
 
-def steps(folder: Path) -> list:
+def steps(folder: Path) -> list[Any]:
     source = folder / "source"
     source.write_bytes(b"from a file")
     return [
