@@ -26,7 +26,8 @@ const (
 
 	// fromMemory is the Source of a remembered outcome.
 	fromMemory = "memory"
-	// unreadable stands for the hash of evidence that could not be read.
+	// unreadable stands for the hash of evidence that could not be read; no settled
+	// outcome is ever kept under it.
 	unreadable = "unreadable"
 )
 
@@ -45,10 +46,10 @@ func newMemory() *memory {
 	return &memory{outcomes: lru.New[string, remembered](maxRemembered)}
 }
 
-// key identifies an outcome by all that it rests on.
-func key(p *policy.Policy, r judge.Request, evidenceHash string) string {
+// question identifies a judgement by all that it rests on, but for the evidence.
+func question(p *policy.Policy, r judge.Request) string {
 	scope, rule, _ := p.Match(r.Repository)
-	return strings.Join([]string{r.Repository, scope, rule.String(), r.Index, r.Manifest, r.Config, p.Hash, p.TrustHash, evidenceHash}, "|")
+	return strings.Join([]string{r.Repository, scope, rule.String(), r.Index, r.Manifest, r.Config, p.Hash, p.TrustHash}, "|")
 }
 
 // outcome gives the judgement on one request: by the policy alone, from memory, by
@@ -58,18 +59,11 @@ func (e *Engine) outcome(ctx context.Context, p *policy.Policy, r judge.Request,
 	if o, ok := judge.ByPolicy(p, r); ok {
 		return o
 	}
-	hash, err := e.hash(r)
-	if err != nil {
-		// The registry may still have what is needed; nothing is remembered for long.
-		slog.Error("EVIDENCE STORE UNREADABLE", "error", err)
-		hash = unreadable
-	}
-	k := key(p, r, hash)
-	if known, ok := e.memory.get(k); ok {
-		known.Source = fromMemory
+	q := question(p, r)
+	if known, ok := e.memory.get(q, e.hash(r)); ok {
 		return known
 	}
-	flight := e.memory.flights.DoChan(k, func() (any, error) { return e.fly(p, r, k, budget), nil })
+	flight := e.memory.flights.DoChan(q, func() (any, error) { return e.fly(p, r, q, budget), nil })
 	select {
 	case result := <-flight:
 		return result.Val.(judge.Outcome)
@@ -80,15 +74,17 @@ func (e *Engine) outcome(ctx context.Context, p *policy.Policy, r judge.Request,
 
 // fly judges on behalf of everybody who waits, and remembers the outcome. It
 // inherits no caller's cancellation.
-func (e *Engine) fly(p *policy.Policy, r judge.Request, k string, budget time.Duration) (outcome judge.Outcome) {
+func (e *Engine) fly(p *policy.Policy, r judge.Request, q string, budget time.Duration) (outcome judge.Outcome) {
 	defer func() {
 		if p := recover(); p != nil {
 			slog.Error("PANIC while judging", "repository", r.Repository, "manifest", r.Manifest, "panic", p, "stack", string(debug.Stack()))
 			outcome = refused(code.Refuse(code.GateDown, "the gate failed inside", "a judgement", "look at the gate's log and report a bug"))
 		}
 	}()
-	// A flight that landed between look-up and take-off has left its outcome.
-	if known, ok := e.memory.get(k); ok {
+	// A flight that landed between look-up and take-off has left its outcome, and
+	// perhaps evidence: look again.
+	hash := e.hash(r)
+	if known, ok := e.memory.get(q, hash); ok {
 		return known
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), budget)
@@ -101,20 +97,19 @@ func (e *Engine) fly(p *policy.Policy, r judge.Request, k string, budget time.Du
 		slog.Error("EVIDENCE STORE: not read or not written", "repository", r.Repository, "manifest", r.Manifest, "error", outcome.StoreError)
 	}
 	if outcome.Settled {
-		// Judging may have brought evidence into the store: what comes next will
-		// ask under its hash.
-		k = key(p, r, outcome.EvidenceHash)
+		hash = outcome.EvidenceHash // of what it rests on, which judging may have brought
 	}
-	e.memory.put(k, outcome)
+	e.memory.put(q, hash, outcome)
 	return outcome
 }
 
-func (m *memory) get(k string) (judge.Outcome, bool) {
-	known, ok := m.outcomes.Get(k)
+func (m *memory) get(question, evidenceHash string) (judge.Outcome, bool) {
+	known, ok := m.outcomes.Get(question + "|" + evidenceHash)
+	known.outcome.Source = fromMemory
 	return known.outcome, ok && time.Now().Before(known.end)
 }
 
-func (m *memory) put(k string, o judge.Outcome) {
+func (m *memory) put(question, evidenceHash string, o judge.Outcome) {
 	end := time.Now().Add(unsettled)
 	if o.Settled {
 		end = time.Now().Add(settled)
@@ -123,17 +118,18 @@ func (m *memory) put(k string, o judge.Outcome) {
 		end = o.Expires
 	}
 	o.Steps = append([]verdict.Step{{Name: "remembered", Outcome: "judged at " + time.Now().UTC().Format(time.TimeOnly) + "; what follows was seen then", OK: o.Allow}}, o.Steps...)
-	m.outcomes.Put(k, remembered{o, end})
+	m.outcomes.Put(question+"|"+evidenceHash, remembered{o, end})
 }
 
-func (e *Engine) hash(r judge.Request) (string, error) {
-	var digests []string
-	for _, d := range []string{r.Index, r.Manifest} {
-		if d != "" {
-			digests = append(digests, d)
-		}
+// hash identifies the evidence that the node's store has for a request. If it
+// can't be read the registry may still have what is needed.
+func (e *Engine) hash(r judge.Request) string {
+	hash, err := e.Evidence.Hash(r.Repository, r.Index, r.Manifest)
+	if err != nil {
+		slog.Error("EVIDENCE STORE UNREADABLE", "error", err)
+		return unreadable
 	}
-	return e.Evidence.Hash(r.Repository, digests...)
+	return hash
 }
 
 func refused(refusal *code.Refusal) judge.Outcome {
