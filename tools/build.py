@@ -19,8 +19,9 @@ from tools.toolchain import c_compiler, go_environment, go_flags
 class BuildFailed(InfrastructureError):
     """A command of a build failed; its output is in ``log``."""
 
-    def __init__(self, command: Sequence[str | Path], status: int, log: Path) -> None:
-        super().__init__(f"{Path(command[0]).name} {command[1]} failed with {status}", where=str(log))
+    def __init__(self, command: Sequence[str | Path], status: int, log: Path, offline: bool) -> None:
+        do = "the network may not be used: repeat without INVOKE_OFFLINE" if offline else "repeating goes on from here"
+        super().__init__(f"{Path(command[0]).name} {command[1]} failed with {status}", where=str(log), do=do)
         self.log = log
 
 
@@ -53,7 +54,7 @@ class Workshop:
                 command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
             ).returncode
         if status:
-            raise BuildFailed(command, status, self.log)
+            raise BuildFailed(command, status, self.log, self.offline)
 
 
 def build(recipe: Recipe, into: Path, shop: Workshop) -> None:

@@ -71,7 +71,7 @@ def test_a_failed_build_leaves_nothing_and_shows_the_end_of_its_log(
         tool("thing", bench.settings)
     assert failure.value.exit_code == 4
     log = bench.settings.cache / "log" / "thing.log"
-    assert str(failure.value) == f"{log}: go install failed with 2"
+    assert str(failure.value) == f"{log}: go install failed with 2; repeating goes on from here"
     shown = capsys.readouterr().err
     assert "  | undefined: it all\n" in shown
     assert "compiling 18" in shown
@@ -145,6 +145,12 @@ def test_an_image_is_a_layout_with_a_program_for_each_platform(bench: "Bench") -
 def test_offline_forbids_go_the_network(bench: "Bench") -> None:
     tool("thing", dataclasses.replace(bench.settings, offline=True))
     assert "GOPROXY=off" in bench.calls()[0]
+
+
+def test_a_build_that_fails_offline_says_so(bench: "Bench", monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROKEN", "1")
+    with pytest.raises(BuildFailed, match="the network may not be used"):
+        tool("thing", dataclasses.replace(bench.settings, offline=True))
 
 
 def test_online_leaves_go_the_users_proxy(bench: "Bench", monkeypatch: pytest.MonkeyPatch) -> None:
