@@ -65,11 +65,12 @@ class PublicKey:
         Args:
             signature: ASN.1 for ECDSA, PKCS #1 v1.5 for RSA, pure Ed25519.
             data: the signed bytes.
-            sha256: hash with SHA-256 whatever the curve, as attachments do.
+            sha256: hash with SHA-256 whatever the curve, as the gate's engine does for attachments.
         """
         try:
             if isinstance(self._key, ec.EllipticCurvePublicKey):
-                self._key.verify(signature, data, _ecdsa(self._key.curve, sha256=sha256))
+                used = hashes.SHA256() if sha256 else _CURVES[self._key.curve.name][1]
+                self._key.verify(signature, data, ec.ECDSA(used))
             elif isinstance(self._key, rsa.RSAPublicKey):
                 self._key.verify(signature, data, padding.PKCS1v15(), hashes.SHA256())
             else:
@@ -81,7 +82,10 @@ class PublicKey:
 
 @dataclass(frozen=True)
 class PrivateKey:
-    """A key that signs: ECDSA on P-256, P-384 or P-521, or RSA of 2048 to 8192 bits.
+    """A key that signs: ECDSA P-256 or RSA, where every engine hashes with SHA-256.
+
+    On the larger curves cosign signs with the curve's own hash and verifies bundles with SHA-256, and CRI-O's engine
+    knows SHA-256 alone: no signature would hold everywhere.
 
     Attributes:
         public: its public half.
@@ -90,11 +94,11 @@ class PrivateKey:
     public: PublicKey
     _key: _Private = field(repr=False, compare=False)
 
-    def sign(self, data: bytes, *, sha256: bool = False) -> bytes:
-        """Sign ``data``; see ``PublicKey.verifies``."""
+    def sign(self, data: bytes) -> bytes:
+        """Sign ``data`` with SHA-256: ASN.1 for ECDSA, PKCS #1 v1.5 for RSA."""
         if isinstance(self._key, rsa.RSAPrivateKey):
             return self._key.sign(data, padding.PKCS1v15(), hashes.SHA256())
-        return self._key.sign(data, _ecdsa(self._key.curve, sha256=sha256))
+        return self._key.sign(data, ec.ECDSA(hashes.SHA256()))
 
     def sealed(self, password: bytes) -> str:
         """Return the text of the private key's file, in cosign's format."""
@@ -166,7 +170,9 @@ def parse_private(content: bytes, where: str) -> PrivateKey:
 
 def _private(key: object, where: str) -> PrivateKey:
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-        raise BadKey(f"{type(key).__name__} does not sign here", where=where, expected="an ECDSA or RSA key")
+        raise BadKey(f"{type(key).__name__} does not sign here", where=where, expected="ECDSA P-256 or RSA")
+    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name != ec.SECP256R1.name:
+        raise BadKey(f"ECDSA on {key.curve.name} does not sign here", where=where, expected="ECDSA P-256 or RSA")
     return PrivateKey(_public(key.public_key(), where), key)
 
 
@@ -179,7 +185,3 @@ def _public(key: object, where: str) -> PublicKey:
         raise BadKey(f"an RSA key of {key.key_size} bits", where=where, expected=_KINDS)
     der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return PublicKey(der, key)
-
-
-def _ecdsa(curve: ec.EllipticCurve, *, sha256: bool) -> ec.ECDSA:
-    return ec.ECDSA(hashes.SHA256() if sha256 else _CURVES[curve.name][1])
