@@ -64,6 +64,7 @@ func run(ctx context.Context, settings *config.Config) error {
 	if err != nil {
 		return err
 	}
+	defer store.Flush()
 	binder, err := newBinder(settings)
 	if err != nil {
 		return err

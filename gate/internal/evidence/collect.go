@@ -32,7 +32,7 @@ type Collector struct {
 // registry has, which it puts into the store. It verifies nothing. Pulls under a
 // rule that asks for no signature use it, so that a stricter policy later finds
 // evidence on the node. The error tells that the store or the registry could not
-// be read or written; the set has what was found all the same.
+// be read; the set has what was found all the same.
 func (c *Collector) Collect(ctx context.Context, repository, digest string) (Set, Source, error) {
 	set, err := c.Stored(repository, digest)
 	if !set.Empty() || c.Registry == nil {
@@ -41,7 +41,7 @@ func (c *Collector) Collect(ctx context.Context, repository, digest string) (Set
 	fetched, fetchErr := c.Registry.Fetch(ctx, repository, digest, set.Manifest)
 	set = set.Merge(fetched)
 	if !set.Empty() {
-		err = errors.Join(err, c.Keep(set, false))
+		c.Keep(set, false)
 	}
 	return set, FromRegistry, errors.Join(err, fetchErr)
 }
@@ -54,10 +54,9 @@ func (c *Collector) Stored(repository, digest string) (Set, error) {
 	return c.Store.Get(repository, digest)
 }
 
-// Keep puts set into the store; see Store.Put.
-func (c *Collector) Keep(set Set, proven bool) error {
-	if c.Store == nil {
-		return nil
+// Keep puts set into the store; see Store.PutLater.
+func (c *Collector) Keep(set Set, proven bool) {
+	if c.Store != nil {
+		c.Store.PutLater(set, proven)
 	}
-	return c.Store.Put(set, proven)
 }

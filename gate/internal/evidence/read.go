@@ -37,11 +37,17 @@ const useEvery = time.Hour
 // an empty set; what is there and cannot be used is among its problems. The
 // error tells that the store itself cannot be read.
 func (s *Store) Get(repository, digest string) (Set, error) {
-	set := Set{Repository: repository, Digest: digest}
 	name, err := entryName(repository, digest)
 	if err != nil {
-		return set, err
+		return Set{Repository: repository, Digest: digest}, err
 	}
+	set, err := s.read(name, repository, digest)
+	return s.pending.merge(name, set), err
+}
+
+// read is Get without what is still to be written.
+func (s *Store) read(name, repository, digest string) (Set, error) {
+	set := Set{Repository: repository, Digest: digest}
 	r := reader{dir: filepath.Join(s.config.Dir, name), set: &set}
 	names, err := listDir(r.dir)
 	if err != nil {

@@ -56,6 +56,8 @@ type Store struct {
 
 	mu    sync.Mutex
 	index index
+
+	pending pending
 }
 
 // ErrFull says that the store is full of what is in use.

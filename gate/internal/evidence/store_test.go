@@ -33,6 +33,7 @@ func open(t testing.TB, config Config) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(s.Flush)
 	return s
 }
 
@@ -208,6 +209,49 @@ func TestWhatLiesThereIsChecked(t *testing.T) {
 				t.Errorf("not mended by another Put: %+v", again)
 			}
 		})
+	}
+}
+
+func TestWhatIsPutLaterIsSeenAtOnce(t *testing.T) {
+	s := open(t, Config{})
+	unlock, err := s.lock() // so that nothing can be written yet
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.PutLater(full(), true)
+	if got := get(t, s, digest); HashOf(got) != HashOf(full()) || got.Manifest == nil || got.dir != "" {
+		t.Errorf("before it is written: %+v", got)
+	}
+	unlock()
+	s.Flush()
+	if got := get(t, s, digest); HashOf(got) != HashOf(full()) || got.dir == "" || !got.proven {
+		t.Errorf("after it was written: %+v", got)
+	}
+	if len(s.pending.sets) != 0 || s.pending.count != 0 {
+		t.Errorf("still pending: %v", s.pending.sets)
+	}
+}
+
+func TestManyPutLater(t *testing.T) {
+	s := open(t, Config{})
+	for i := range 3 * maxPending {
+		s.PutLater(small(i), false)
+		if get(t, s, digestOf(i)).Empty() {
+			t.Errorf("%d is not there", i)
+		}
+	}
+	s.Flush()
+	if _, entries := s.Usage(); entries != 3*maxPending {
+		t.Errorf("%d entries", entries)
+	}
+}
+
+func TestWhatCannotBeWrittenIsGone(t *testing.T) {
+	s := open(t, Config{MaxBytes: 10})
+	s.PutLater(full(), true)
+	s.Flush()
+	if got := get(t, s, digest); !got.Empty() {
+		t.Errorf("got %+v", got)
 	}
 }
 
@@ -468,7 +512,8 @@ func TestCollect(t *testing.T) {
 			if source != test.source || set.Empty() != test.empty || !errors.Is(err, test.err) {
 				t.Errorf("got %+v from %s, %v", set, source, err)
 			}
-			if got := get(t, c.Store, digest); got.Empty() != test.empty {
+			c.Store.Flush()
+			if got := get(t, open(t, Config{Dir: c.Store.config.Dir}), digest); got.Empty() != test.empty {
 				t.Errorf("the store has %+v", got)
 			}
 		})

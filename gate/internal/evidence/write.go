@@ -25,7 +25,7 @@ func (s *Store) Put(set Set, proven bool) error {
 		return fmt.Errorf("evidence store: %w", err)
 	}
 	defer unlock()
-	have, err := s.Get(set.Repository, set.Digest)
+	have, err := s.read(name, set.Repository, set.Digest)
 	if err != nil {
 		return err
 	}

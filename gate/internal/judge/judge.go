@@ -71,7 +71,7 @@ type Outcome struct {
 	Expires      time.Time // zero: no end
 	Verified     bool      // signatures were really verified, and not only looked for
 	Settled      bool      // false: rests on what was not there; remember it for a second at most
-	StoreError   error     // evidence could not be read from, or written to, the store
+	StoreError   error     // the store could not be read; what cannot be written, it logs itself
 }
 
 // FromPolicy is the Source of an outcome that needed no evidence.

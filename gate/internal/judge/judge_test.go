@@ -2,8 +2,10 @@ package judge_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"countersign/gate/internal/code"
@@ -18,11 +20,11 @@ const repository = "registry.example/app"
 type fakeRegistry struct {
 	sets  map[string]evidence.Set // by digest
 	err   error
-	asked int
+	asked atomic.Int32
 }
 
 func (f *fakeRegistry) Fetch(_ context.Context, repository, digest string, known []byte) (evidence.Set, error) {
-	f.asked++
+	f.asked.Add(1)
 	set := f.sets[digest]
 	set.Repository, set.Digest = repository, digest
 	if known != nil {
@@ -55,6 +57,7 @@ func newScene(t testing.TB) *scene {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(store.Flush)
 	s.store = store
 	s.registry = &fakeRegistry{sets: map[string]evidence.Set{}}
 	return s
@@ -158,7 +161,7 @@ func TestPolicyAloneDecides(t *testing.T) {
 			} else {
 				refused(t, o, test.want, "")
 			}
-			if o.Source != judge.FromPolicy || !o.Settled || o.Verified || o.EvidenceHash != "" || s.registry.asked > 0 {
+			if o.Source != judge.FromPolicy || !o.Settled || o.Verified || o.EvidenceHash != "" || s.registry.asked.Load() > 0 {
 				t.Errorf("more than the policy was asked: %+v", o)
 			}
 			if alone, ok := judge.ByPolicy(s.doc.Parse(t), s.request); !ok || alone.Code != o.Code {
@@ -209,7 +212,7 @@ func TestSignatureInTheStoreIsEnough(t *testing.T) {
 			test.put(t, s)
 			o := s.judge(t)
 			allowed(t, o, code.OK)
-			if o.Format != test.format || o.Root != "team-key" || o.Source != "store" || !o.Verified || s.registry.asked > 0 {
+			if o.Format != test.format || o.Root != "team-key" || o.Source != "store" || !o.Verified || s.registry.asked.Load() > 0 {
 				t.Errorf("got %+v", o)
 			}
 			if hash, err := s.store.Hash(repository, s.request.Manifest, s.request.Index); err != nil || hash != o.EvidenceHash {
@@ -358,7 +361,7 @@ func TestSignatureThatDoesNotSatisfy(t *testing.T) {
 			if o.Settled {
 				t.Error("a refusal for want of a signature must not be remembered for long")
 			}
-			if s.registry.asked == 0 {
+			if s.registry.asked.Load() == 0 {
 				t.Error("the registry was not asked before refusing")
 			}
 		})
@@ -423,8 +426,8 @@ func TestRegistryIsAskedWhereTheStoreIsNotEnough(t *testing.T) {
 	s.registry.sets[s.digest()] = setOf(s.manifest, testsign.Attachment(t, s.key, repository, s.digest()))
 	o := s.judge(t)
 	allowed(t, o, code.OK)
-	if o.Source != "registry" || s.registry.asked != 2 {
-		t.Errorf("source %s, asked %d", o.Source, s.registry.asked)
+	if o.Source != "registry" || s.registry.asked.Load() != 2 {
+		t.Errorf("source %s, asked %d", o.Source, s.registry.asked.Load())
 	}
 	hash, err := s.store.Hash(repository, s.request.Manifest, s.request.Index)
 	if err != nil || hash != o.EvidenceHash {
@@ -434,6 +437,19 @@ func TestRegistryIsAskedWhereTheStoreIsNotEnough(t *testing.T) {
 	if o = s.judge(t); !o.Allow || o.Source != "store" {
 		t.Errorf("offline: %s from %s", o.Code, o.Source)
 	}
+}
+
+func TestANewSignatureFindsRoomInAnEntryFullOfJunk(t *testing.T) {
+	s := newScene(t)
+	var junk []any
+	for i := range 64 {
+		junk = append(junk, testsign.AttachmentOf(t, s.other, fmt.Append(nil, i)))
+	}
+	s.put(t, junk...)
+	s.registry.sets[s.digest()] = setOf(s.manifest, testsign.Attachment(t, s.key, repository, s.digest()))
+	allowed(t, s.judge(t), code.OK)
+	s.registry = nil
+	allowed(t, s.judge(t), code.OK)
 }
 
 func TestFailedLookUps(t *testing.T) {

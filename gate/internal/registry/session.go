@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/reference"
@@ -38,6 +39,10 @@ type session struct {
 	registry string // as in the image name
 	path     string // of the repository in it
 	hosts    []docker.RegistryHost
+
+	// auth is held while an authorizer is used: containerd's (2.4.2) reads a
+	// token's expiry while another request that fetches the token writes it.
+	auth sync.Mutex
 }
 
 // response is a whole answer of status 200.
@@ -134,14 +139,14 @@ func (s *session) getFrom(ctx context.Context, host docker.RegistryHost, q ask) 
 	ctx = docker.WithScope(ctx, "repository:"+s.path+":pull")
 	var asked []*http.Response
 	for range maxAttempts {
-		resp, err := send(ctx, host, target, q.accept)
+		resp, err := s.send(ctx, host, target, q.accept)
 		if err != nil {
 			return response{}, false, classify(host.Host, err)
 		}
 		if resp.StatusCode == http.StatusUnauthorized {
 			resp.Body.Close()
 			asked = append(asked, resp)
-			if err := host.Authorizer.AddResponses(ctx, asked); err != nil {
+			if err := s.challenged(ctx, host, asked); err != nil {
 				return response{}, false, unauthorised(host.Host, err.Error())
 			}
 			continue
@@ -164,7 +169,7 @@ func (s *session) url(host docker.RegistryHost, q ask) *url.URL {
 	return &url.URL{Scheme: host.Scheme, Host: host.Host, Path: host.Path + "/" + s.path + "/" + q.path, RawQuery: query.Encode()}
 }
 
-func send(ctx context.Context, host docker.RegistryHost, target *url.URL, accept string) (*http.Response, error) {
+func (s *session) send(ctx context.Context, host docker.RegistryHost, target *url.URL, accept string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
 	if err != nil {
 		return nil, err
@@ -174,10 +179,23 @@ func send(ctx context.Context, host docker.RegistryHost, target *url.URL, accept
 	}
 	req.Header.Set("Accept", accept)
 	req.Header.Set("User-Agent", "countersign-gate")
-	if err := host.Authorizer.Authorize(ctx, req); err != nil {
+	if err := s.authorize(ctx, host, req); err != nil {
 		return nil, &authError{err}
 	}
 	return host.Client.Do(req)
+}
+
+func (s *session) authorize(ctx context.Context, host docker.RegistryHost, req *http.Request) error {
+	s.auth.Lock()
+	defer s.auth.Unlock()
+	return host.Authorizer.Authorize(ctx, req)
+}
+
+// challenged tells the authorizer what the host wants.
+func (s *session) challenged(ctx context.Context, host docker.RegistryHost, asked []*http.Response) error {
+	s.auth.Lock()
+	defer s.auth.Unlock()
+	return host.Authorizer.AddResponses(ctx, asked)
 }
 
 func read(resp *http.Response, host string, q ask) (response, bool, error) {
