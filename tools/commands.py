@@ -31,7 +31,7 @@ def list_(context: Context, json: bool = False) -> None:
 
 @task(
     iterable=["name"],
-    help={"name": "a tool of `tools.list`; repeatable (default: all but cosign, which only tests and bench use)"},
+    help={"name": "a tool of `tools.list`; repeatable (default: all that set-up needs)"},
 )
 def install(context: Context, name: list[str] | None = None) -> None:
     """Get the outside tools: from PATH, the cache, or built here.

@@ -8,8 +8,6 @@ from console.config import Settings
 from tools.recipes import OnPath, Recipe, Version, recipes
 from tools.resolver import Found, find
 
-_NOT_USUAL = {"cosign", "zig"}  # for tests and bench only; built on demand where there is no C compiler
-
 
 @dataclass(frozen=True)
 class Row:
@@ -48,7 +46,7 @@ def inventory(settings: Settings) -> list[Row]:
 
 def usual_tools() -> list[str]:
     """Return the names of the tools that set-up needs."""
-    return [tool.name for recipe in recipes().values() for tool in recipe.tools if tool.name not in _NOT_USUAL]
+    return [tool.name for recipe in recipes().values() for tool in recipe.tools if not recipe.on_demand]
 
 
 def _wanted(recipe: Recipe, path: OnPath | None) -> str:

@@ -46,7 +46,7 @@ class Tool:
 
     name: str
     file: str
-    path: OnPath | None = field(repr=False)  # no part of a recipe's hash: it changes nothing that is built
+    path: OnPath | None = field(repr=False)  # not shown, and so not hashed: it changes nothing that is built
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class Recipe:
         cgo: needs a C compiler.
         tags: Go build tags.
         platforms: makes an OCI image layout with one image a platform (``linux/amd64``).
+        on_demand: set-up does without it.
         tools: what comes out.
     """
 
@@ -76,6 +77,7 @@ class Recipe:
     cgo: bool = False
     tags: str = ""
     platforms: tuple[str, ...] = ()
+    on_demand: bool = field(default=False, repr=False)
 
     @property
     def title(self) -> str:

@@ -48,3 +48,10 @@ def test_the_list_for_people_goes_to_stderr(context: MockContext, capsys: pytest
 def test_named_tools_alone_are_installed(bench: "Bench", context: MockContext) -> None:
     install(context, name=["ours"])
     assert [row.name for row in inventory(bench.settings) if row.found] == ["go", "ours"]
+
+
+def test_without_names_all_that_set_up_needs_is_installed(bench: "Bench", context: MockContext) -> None:
+    bench.program("gcc", "#!/bin/sh\n")
+    install(context)
+    missing = {row.name for row in inventory(bench.settings) if not row.found}
+    assert missing == {"zig", "wheel"}
