@@ -1,8 +1,9 @@
-"""What happens around set-up: a failed one leaves nothing behind."""
+"""What happens around set-up: a failed one leaves nothing behind but what tells why."""
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 
 from console import output
@@ -13,7 +14,7 @@ from containerd.instance import Instance
 
 @contextlib.contextmanager
 def removed_on_failure(instance: Instance, *, keep: bool) -> Iterator[None]:
-    """Take the instance away when the block fails or is interrupted.
+    """Take the instance away when the block fails or is interrupted, once its logs have been copied.
 
     One that was there before the block stays, and so does everything with ``keep``.
     """
@@ -23,6 +24,10 @@ def removed_on_failure(instance: Instance, *, keep: bool) -> Iterator[None]:
     except BaseException:
         if keep:
             output.warn(f"kept as it is: {instance.root}; ./inv containerd.clean takes it away")
-        else:
+        elif instance.node.exists(str(instance.root)):
+            from containerd.trial import collect
+
+            kept = collect(instance, instance.state / "artifacts" / time.strftime("setup-%Y%m%dT%H%M%S"))
             run_steps(instance.node, steps(instance))
+            output.say(f"artifacts   {kept}")
         raise

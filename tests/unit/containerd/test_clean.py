@@ -14,6 +14,7 @@ from nodes import cgroup
 
 def fail(folder: Path, error: type[BaseException]) -> None:
     (folder / "etc").mkdir(parents=True, exist_ok=True)
+    (folder / "etc" / "containerd.toml").write_text("")
     raise error
 
 
@@ -61,6 +62,8 @@ def test_a_failed_set_up_leaves_nothing(ours):
     with pytest.raises(KeyboardInterrupt), removed_on_failure(ours, keep=False):
         fail(ours.root, KeyboardInterrupt)
     assert not ours.root.exists()
+    kept = [path.name for path in (ours.state / "artifacts").glob("setup-*/*")]
+    assert kept == [Path(ours.config).name]
 
 
 @pytest.mark.parametrize("keep", [True, False])
