@@ -39,6 +39,15 @@ class Envelope:
     signature: bytes
 
 
+@dataclass(frozen=True)
+class Claim:
+    """What a statement says: its type, what it states, and the digests that it is about."""
+
+    kind: str
+    predicate_type: str
+    digests: tuple[str, ...]
+
+
 def statement(digest: str, predicate_type: str = PREDICATE_TYPE, predicate: Mapping[str, Any] | None = None) -> bytes:
     """Return the in-toto statement that a bundle signs: that ``digest`` is signed.
 
@@ -164,8 +173,8 @@ def _signer(envelope: Envelope, keys: Sequence[PublicKey]) -> PublicKey:
     raise NotSigned("BAD_SIGNATURE", "a bundle that no given key has signed", expected=expected)
 
 
-def claim(content: bytes) -> tuple[str, list[str]]:
-    """Return the predicate type and the subjects' digests of a statement; the reverse of ``statement``.
+def claim(content: bytes) -> Claim:
+    """Read a statement; the reverse of ``statement``.
 
     Raises:
         NotSigned: MALFORMED.
@@ -176,18 +185,18 @@ def claim(content: bytes) -> tuple[str, list[str]]:
         named = [f"{name}:{value}" for subject in document["subject"] for name, value in subject["digest"].items()]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
         raise NotSigned("MALFORMED", "the envelope holds no in-toto statement") from err
-    if kind != _STATEMENT_TYPE or not isinstance(predicate_type, str):
-        raise NotSigned("MALFORMED", f"a statement of type {kind!r}", expected=_STATEMENT_TYPE)
-    return predicate_type, named
+    return Claim(str(kind), str(predicate_type), tuple(named))
 
 
 def _check_statement(content: bytes, digest: str) -> None:
     """Raise unless a statement says that this digest is signed."""
-    predicate_type, named = claim(content)
-    if predicate_type != PREDICATE_TYPE:
-        raise NotSigned("UNSIGNED", f"the statement is a {predicate_type!r}", expected=PREDICATE_TYPE)
-    if digest not in named:
-        raise NotSigned("OTHER_IMAGE", f"the statement names {', '.join(named) or 'nothing'}", expected=digest)
+    said = claim(content)
+    if said.predicate_type != PREDICATE_TYPE:
+        raise NotSigned("UNSIGNED", f"the statement is a {said.predicate_type!r}", expected=PREDICATE_TYPE)
+    if said.kind != _STATEMENT_TYPE:
+        raise NotSigned("MALFORMED", f"a statement of type {said.kind!r}", expected=_STATEMENT_TYPE)
+    if digest not in said.digests:
+        raise NotSigned("OTHER_IMAGE", f"the statement names {', '.join(said.digests) or 'nothing'}", expected=digest)
 
 
 def _pae(content: bytes) -> bytes:

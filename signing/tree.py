@@ -100,8 +100,8 @@ def _about(registry: Registry, name: str, digest: str, found: Found) -> str:
         if found.format == "attachment":
             repository, named = attachment.claim(content)
             return f"names {repository}" if named == digest else f"names {repository} and another digest, {named}"
-        predicate_type, subjects = bundle.claim(bundle.parse(content).payload)
+        said = bundle.claim(bundle.parse(content).payload)
     except (Malformed, NotFound, Tampered, NotSigned) as err:
         return f"unreadable: {err}"
-    what = "signature" if predicate_type == bundle.PREDICATE_TYPE else predicate_type
-    return what if digest in subjects else f"{what} of another digest, {', '.join(subjects)}"
+    what = "signature" if said.predicate_type == bundle.PREDICATE_TYPE else said.predicate_type
+    return what if digest in said.digests else f"{what} of another digest, {', '.join(said.digests)}"

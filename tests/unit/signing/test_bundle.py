@@ -132,7 +132,13 @@ def test_what_is_no_bundle(content: bytes) -> None:
 
 
 def test_claim_is_the_reverse_of_statement() -> None:
-    assert bundle.claim(bundle.statement(DIGEST)) == (bundle.PREDICATE_TYPE, [DIGEST])
+    said = bundle.claim(bundle.statement(DIGEST))
+    assert (said.predicate_type, said.digests) == (bundle.PREDICATE_TYPE, (DIGEST,))
+
+
+def test_an_sbom_in_the_older_statement_that_cosign_attest_writes_is_no_signature() -> None:
+    older = bundle.statement(DIGEST, "https://spdx.dev/Document").replace(b"Statement/v1", b"Statement/v0.1")
+    assert code_of(bundle.sign(KEY, older)) == "UNSIGNED"
 
 
 def test_one_of_several_subjects_is_enough() -> None:
