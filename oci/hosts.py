@@ -17,11 +17,6 @@ from urllib.parse import urlsplit
 
 from oci.errors import BadConfig
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 _CAPABILITIES = frozenset({"pull", "resolve", "push", "referrers"})
 _HOST_KEYS = frozenset({"capabilities", "ca", "override_path", "dial_timeout", "skip_verify"})
 _FILE_LIMIT = 1 << 20  # bytes
@@ -122,6 +117,10 @@ def _read(registry: str, path: Path) -> list[Host]:
 
 
 def _load(path: Path) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
     try:
         with path.open("rb") as file:
             content = file.read(_FILE_LIMIT + 1)

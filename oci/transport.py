@@ -17,7 +17,6 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlencode, urljoin, urlsplit
-from urllib.request import parse_http_list, parse_keqv_list
 
 import urllib3
 from urllib3.exceptions import HTTPError, SSLError
@@ -241,6 +240,8 @@ def _unreachable(err: HTTPError, host: Host, url: str) -> RegistryUnreachable:
 
 def _challenge(answer: Answer, host: Host) -> tuple[str, dict[str, str]]:
     """Return the scheme, in lower case, and the fields of WWW-Authenticate."""
+    from urllib.request import parse_http_list, parse_keqv_list
+
     scheme, _, rest = answer.headers.get("WWW-Authenticate", "").partition(" ")
     try:
         fields = parse_keqv_list(parse_http_list(rest))

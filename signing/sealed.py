@@ -13,6 +13,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from nacl.bindings import crypto_pwhash_scryptsalsa208sha256_ll as scrypt
+from nacl.bindings import crypto_secretbox, crypto_secretbox_open
+from nacl.exceptions import CryptoError
+
 from console.errors import UsageError
 
 _FILE_LIMIT = 64 << 10  # bytes
@@ -34,8 +38,6 @@ class WrongPassword(BadKey):
 
 def seal(der: bytes, password: bytes) -> str:
     """Return the text of a key file that holds ``der``, as ``cosign generate-key-pair`` would write it."""
-    from nacl.bindings import crypto_secretbox
-
     salt, nonce = os.urandom(_SALT), os.urandom(_NONCE)
     box = {
         "kdf": {"name": "scrypt", "params": {"N": _N, "r": 8, "p": 1}, "salt": _b64(salt)},
@@ -62,9 +64,6 @@ def unseal(content: bytes, password: bytes, where: str) -> bytes:
         WrongPassword: if the password does not open it.
         BadKey: if the file is damaged, or sealed in another way than cosign's.
     """
-    from nacl.bindings import crypto_secretbox_open
-    from nacl.exceptions import CryptoError
-
     salt, nonce, ciphertext, n = _parse(_unarmour(content, where), where)
     try:
         return bytes(crypto_secretbox_open(ciphertext, nonce, _derive(password, salt, n)))
@@ -125,8 +124,6 @@ def _parse(content: bytes, where: str) -> tuple[bytes, bytes, bytes, int]:
 
 def _derive(password: bytes, salt: bytes, n: int) -> bytes:
     """Run scrypt; libsodium's takes three quarters of OpenSSL's time."""
-    from nacl.bindings import crypto_pwhash_scryptsalsa208sha256_ll as scrypt
-
     return bytes(scrypt(password, salt, n, 8, 1, dklen=_KEY, maxmem=_MEMORY))
 
 
