@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from console.config import record_place, recorded_place
-from console.errors import InfrastructureError
+from console.errors import InfrastructureError, MissingError
 from containerd.instance import SERVICES, Instance
 from nodes import cgroup, service
 from nodes.host import HostNode
@@ -90,6 +91,14 @@ class PlaceForgotten:
     def apply(self, node: HostNode) -> None:  # noqa: ARG002
         """Forget it."""
         record_place(self.instance.state, "")
+
+
+def check(instance: Instance) -> None:
+    """Refuse before the first change. Raises MissingError when there is something to clean and we are not root."""
+    if os.geteuid() != 0 and (instance.root.exists() or cgroup.exists(instance.cgroup)):
+        raise MissingError(
+            "this needs root", where=str(instance.root), do="run it as root (sudo ./inv containerd.clean)"
+        )
 
 
 def steps(instance: Instance) -> list[ServicesStopped | ProcessesGone | FilesGone | PlaceForgotten]:

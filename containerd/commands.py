@@ -131,9 +131,10 @@ def clean(context: Context, on: str = "", plan: bool = False) -> None:
     Example: ./inv containerd.clean
     """
     from console.steps import run_steps
-    from containerd.clean import steps
+    from containerd.clean import check, steps
 
     _, instance = _place(context, on)
+    check(instance)
     run_steps(instance.node, steps(instance), plan=plan)
 
 

@@ -46,6 +46,11 @@ class Instance:
         return self.state / "host"
 
     @property
+    def data(self) -> str:
+        """What containerd itself keeps. Others may pass through: with user namespaces, containers have to."""
+        return f"{self.root}/containerd"
+
+    @property
     def run(self) -> Path:
         """Where supervisors keep their files."""
         return Path(self.layout.run)
@@ -137,7 +142,10 @@ class Instance:
 def instance(state: Path) -> Instance:
     """Return the instance of a state folder, whether it exists or not.
 
+    However the folder is spelled, it is the same instance.
+
     Raises:
         UsageError: the folder's path is too long for sockets.
     """
+    state = state.resolve()
     return Instance(state, layouts.host(state), HostNode())

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from console.errors import InfrastructureError, MissingError
@@ -18,10 +19,11 @@ FILE_LIMIT = 64 << 20
 CHUNK = 1 << 20
 
 
+@dataclass(frozen=True)
 class HostNode:
     """This machine, as the user we are; see `nodes.node.Node`."""
 
-    name = "host"
+    name: str = "host"
 
     def run(
         self,

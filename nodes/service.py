@@ -22,6 +22,7 @@ from nodes.process import Process
 
 ROOT = Path(__file__).resolve().parent.parent
 TAIL = 1200
+DETACHED_WITHIN = 30.0
 GIVE_UP = 3
 """A service that ended this often before it was ready will not become so."""
 
@@ -134,18 +135,21 @@ def start(service: Service, timeout: float = 30) -> None:
     service.file("status").unlink(missing_ok=True)  # that of an earlier supervisor must not be taken for this one's
     spec = service.file("json")
     spec.write_text(service.to_json(), encoding="utf-8")
-    started = subprocess.run(
-        [sys.executable, "-m", "nodes.supervisor", str(spec)],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        start_new_session=True,
-        timeout=timeout,
-        check=False,
-    )
-    if started.returncode != 0:
-        raise InfrastructureError(f"cannot be supervised: {started.stderr[-TAIL:]}", where=service.name)
+    try:
+        subprocess.run(
+            [sys.executable, "-m", "nodes.supervisor", str(spec)],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            start_new_session=True,
+            timeout=DETACHED_WITHIN,
+            check=True,
+        )
+    except subprocess.TimeoutExpired:
+        raise InfrastructureError(f"its supervisor did not start within {DETACHED_WITHIN:g} s", where=service.name) from None
+    except subprocess.CalledProcessError as error:
+        why = error.stderr.decode(errors="replace")[-TAIL:]
+        raise InfrastructureError(f"cannot be supervised: {why}", where=service.name) from None
     try:
         wait_ready(service, timeout)
     except BaseException:

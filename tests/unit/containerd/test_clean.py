@@ -36,6 +36,11 @@ def test_clean_takes_the_folder_and_the_place_and_nothing_else(ours):
     assert [each.changed for each in run_steps(ours.node, clean.steps(ours))] == [False] * 4
 
 
+def test_a_state_folder_is_one_instance_however_it_is_spelled(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "state")
+    assert instance(tmp_path / "link") == instance(tmp_path / "x" / ".." / "state")
+
+
 def test_another_place_is_not_forgotten(ours):
     record_place(ours.state, "kind")
     run_steps(ours.node, clean.steps(ours))

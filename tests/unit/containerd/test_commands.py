@@ -66,6 +66,15 @@ def test_the_end_of_a_log_is_printed(context, capsys, tmp_path):
     assert capsys.readouterr().out == "2\n3\n"
 
 
+def test_clean_of_something_needs_root(context, monkeypatch, tmp_path):
+    monkeypatch.setattr("containerd.clean.os.geteuid", lambda: 1000)
+    (tmp_path / "s" / "host").mkdir(parents=True)
+    with pytest.raises(Exit, match="this needs root") as caught:
+        commands.clean(context)
+    assert caught.value.code == 3
+    assert (tmp_path / "s" / "host").exists()
+
+
 def test_clean_of_nothing_is_no_error(context, capsys):
     commands.clean(context)
     assert "0 changed" in capsys.readouterr().err
