@@ -146,7 +146,8 @@ def start(service: Service, timeout: float = 30) -> None:
             check=True,
         )
     except subprocess.TimeoutExpired:
-        raise InfrastructureError(f"its supervisor did not start within {DETACHED_WITHIN:g} s", where=service.name) from None
+        late = f"its supervisor did not start within {DETACHED_WITHIN:g} s"
+        raise InfrastructureError(late, where=service.name) from None
     except subprocess.CalledProcessError as error:
         why = error.stderr.decode(errors="replace")[-TAIL:]
         raise InfrastructureError(f"cannot be supervised: {why}", where=service.name) from None
