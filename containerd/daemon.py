@@ -27,24 +27,31 @@ PROGRAMS = {
     "cni-loopback": "cni/loopback",
 }
 """Tool → its name below ``bin``; containerd finds its shim, and the shim finds runc, through PATH."""
-SCRATCH = "scratch"
 HOST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def files(instance: Instance, facts: Facts, sandbox_image: str) -> list[File]:
-    """Return containerd's own files; the base spec is the gate's."""
+def files(
+    instance: Instance, facts: Facts, sandbox_image: str, more_handlers: Mapping[str, str] | None = None
+) -> list[File]:
+    """Return containerd's own files; the base spec is the gate's.
+
+    ``more_handlers`` are runtime handlers with base specs of their own: name → path. The bench
+    compares with them; doctor refuses each that lacks the hook.
+    """
     layout = instance.layout
     config = render(
         HERE / "config.toml.j2",
         layout=layout,
-        root=f"{layout.lib}/containerd",
-        state=f"{layout.run}/containerd",
-        temp=f"{layout.lib}/{SCRATCH}",
+        root=f"{instance.data}/root",
+        state=f"{instance.data}/state",
+        temp=f"{instance.data}/scratch",
+        opt=f"{instance.data}/opt",
         socket=instance.socket,
         cni_bin=f"{layout.bin}/cni",
         cni_conf=f"{layout.etc}/cni",
         sandbox_image=sandbox_image,
-        handlers=HANDLERS,
+        default_handler=HANDLERS[0],
+        handlers={**dict.fromkeys(HANDLERS, layout.base_spec), **(more_handlers or {})},
         snapshotter=facts.snapshotter,
         restrict_oom_score_adj=facts.restrict_oom_score_adj,
         platform=facts.platform,
@@ -67,10 +74,10 @@ def service(instance: Instance, own: list[File], base_spec: File, programs: Mapp
         argv=(instance.program("containerd"), "--config", instance.config),
         run=layout.run,
         log=instance.log,
-        env={"PATH": f"{layout.bin}:{HOST_PATH}", "HOME": layout.lib, **gate.environment(layout)},
+        env={"PATH": f"{layout.bin}:{HOST_PATH}", "HOME": instance.data, **gate.environment(layout)},
         ready="notify",
         cgroup=instance.cgroup,
-        shadows={"/run/containerd": f"{layout.run}/containerd", "/var/lib/cni": f"{layout.lib}/cni"},
+        shadows={"/run/containerd": f"{instance.data}/state", "/var/lib/cni": f"{instance.data}/cni"},
         inputs={
             **{file.path: file.digest() for file in (*own, base_spec)},
             **{tool: str(programs[tool]) for tool in PROGRAMS},
@@ -84,8 +91,8 @@ def steps(instance: Instance, own: list[File], running: Service, programs: Mappi
     folders = [
         Folder(f"{layout.bin}/cni"),
         Folder(f"{layout.etc}/cni"),
-        *(Folder(f"{layout.lib}/{name}", 0o700) for name in ("containerd", "cni", SCRATCH)),
-        Folder(f"{layout.run}/containerd", 0o711),
+        *(Folder(path, 0o711) for path in (instance.data, f"{instance.data}/state")),
+        *(Folder(f"{instance.data}/{name}", 0o700) for name in ("root", "cni", "scratch")),
     ]
     links = [Link(f"{layout.bin}/{name}", str(programs[tool])) for tool, name in PROGRAMS.items()]
     return [

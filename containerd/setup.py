@@ -87,8 +87,8 @@ def check(settings: Settings, instance: Instance) -> None:
         policy.render(settings.policy, ())
 
 
-def prepare(settings: Settings, instance: Instance) -> Plan:
-    """Get every tool and image, and work out every file.
+def prepare(settings: Settings, instance: Instance, more_handlers: Mapping[str, str] | None = None) -> Plan:
+    """Get every tool and image, and work out every file; ``more_handlers`` as in `daemon.files`.
 
     Raises:
         InfrastructureError: someone else has a port of ours, or a build failed.
@@ -115,7 +115,7 @@ def prepare(settings: Settings, instance: Instance) -> Plan:
         default_spec=node.run([str(programs["ctr"]), "oci", "spec"]).stdout,
     )
     folder = next(each for each in (instance.root, *instance.root.parents) if each.is_dir())
-    own = daemon.files(instance, facts.gather(node, str(folder)), sandbox_image)
+    own = daemon.files(instance, facts.gather(node, str(folder)), sandbox_image, more_handlers)
     base_spec = next(file for file in gate.files(parts) if file.path == layout.base_spec)
     services = {
         **registries.services(demo, layout, instance.cgroup, programs),

@@ -10,6 +10,7 @@ from containerd import daemon
 from containerd.facts import Facts
 from containerd.instance import HANDLERS, Instance, instance
 from enforcement import doctor
+from enforcement.base_spec import with_hook
 from nodes.steps import File
 
 if sys.version_info >= (3, 11):
@@ -43,6 +44,18 @@ def test_every_handler_has_the_hook(ours):
     handlers = config(ours)["plugins"][doctor.RUNTIME]["containerd"]["runtimes"]
     assert set(handlers) == set(HANDLERS)
     assert {handler["base_runtime_spec"] for handler in handlers.values()} == {ours.layout.base_spec}
+
+
+def test_a_handler_with_a_base_spec_of_its_own_is_beside_ours_and_the_doctor_refuses_it(ours):
+    files = daemon.files(ours, PLAIN, SANDBOX, {"bench": "/bench.json"})
+    found = tomllib.loads(next(file for file in files if file.path == ours.config).content.decode())
+    runtime = found["plugins"][doctor.RUNTIME]["containerd"]
+    assert runtime["default_runtime_name"] == HANDLERS[0]
+    assert set(runtime["runtimes"]) == {*HANDLERS, "bench"}
+    assert runtime["runtimes"]["bench"]["base_runtime_spec"] == "/bench.json"
+    specs = {ours.layout.base_spec: with_hook(b'{"process": {}}', ours.layout), "/bench.json": b"{}"}
+    problems = doctor.handler_problems(found, ours.layout, (2, 4), specs.get)
+    assert [problem.where for problem in problems] == ["handler bench: /bench.json"]
 
 
 def test_every_path_is_below_the_instance(ours):
