@@ -1,0 +1,1 @@
+"""Measurements: what a verdict costs a container start, and what signing costs."""

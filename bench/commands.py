@@ -1,0 +1,49 @@
+"""Tasks: measure. They report, beside the goals, and fail only when something does not work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from console.task import task
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+JSON = "one JSON document on stdout"
+
+
+@task(
+    help={
+        "rounds": "how often each variant is started",
+        "at_once": "how many containers of one image are then started at the same moment",
+        "json": JSON,
+    }
+)
+def start(context: Context, rounds: int = 60, at_once: int = 50, json: bool = False) -> None:
+    """Measure container starts over CRI: without a hook, with countersign's warm and cold, with cosign in a hook.
+
+    Example: ./inv bench.start --rounds 60
+    """
+    from bench import show
+    from bench.run import measure_starts
+    from console import output
+    from console.config import settings_from
+
+    _at_least_one("--rounds", rounds)
+    _at_least_one("--at-once", at_once)
+    settings = settings_from(context)
+    document = measure_starts(settings, rounds, at_once)
+    rows = show.start_rows(document)
+    path = show.save(settings.state / "report", "bench-start", document, show.START_COLUMNS, rows)
+    output.table(show.START_COLUMNS, rows)
+    output.table(show.GOAL_COLUMNS, show.goal_rows(document["goals"]))
+    output.say(f"JSON {path}, Markdown {path.with_suffix('.md')}")
+    if json:
+        output.emit_json(document)
+
+
+def _at_least_one(option: str, value: int) -> None:
+    from console.errors import UsageError
+
+    if value < 1:
+        raise UsageError(f"got {value}", where=option, expected="1 or more")

@@ -1,0 +1,108 @@
+"""The images that are started: one, or another one each time, as the variants need them."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.model import Kind
+from console.errors import InfrastructureError
+from enforcement.registries import REFERRERS
+from oci.reference import parse
+from signing import sign
+from signing.keys import load_private
+from tools.images import demo_layout, variant
+
+if TYPE_CHECKING:
+    from bench.stand import Stand
+    from cri.client import Client
+    from oci.registry import Registry
+    from signing.keys import PrivateKey
+
+REPOSITORY = f"{REFERRERS}/bench/app"
+KNOWN_WITHIN = 5.0
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image on the node: the name that users write, and its ID."""
+
+    reference: str
+    id: str
+
+
+@dataclass(frozen=True)
+class Images:
+    """What the run starts.
+
+    Attributes:
+        same: the one image of the warm variants.
+        others: for each round, the image of a cold variant.
+        burst: what is started many times at once; nothing is known of it.
+        unsigned: what must be refused.
+    """
+
+    same: Image
+    others: dict[Kind, list[Image]]
+    burst: Image
+    unsigned: Image
+
+    def of(self, kind: Kind, turn: int) -> Image:
+        """Return what a variant starts in a round."""
+        return self.same if kind == "same" else self.others[kind][turn]
+
+
+def prepare(stand: Stand, rounds: int) -> Images:
+    """Push and sign every image, and bring it to the node as its variant needs it.
+
+    What is pulled over CRI leaves its evidence on the node, for the pull-time verifier looks at
+    it; what comes by ctr leaves nothing.
+    """
+    password = (stand.settings.keys / "cosign.password").read_bytes().strip()
+    key = load_private(stand.settings.keys / "cosign.key", password)
+    registry, layout = stand.plan.registry(), demo_layout(stand.settings)
+    with stand.instance.client() as client:
+
+        def make(mark: str, bring: Callable[[str], object], *, signed: bool = True) -> Image:
+            _push(registry, layout, mark, key if signed else None)
+            reference = f"{REPOSITORY}:{mark}"
+            bring(reference)
+            return Image(reference, _known(client, reference))
+
+        return Images(
+            same=make("same", client.pull),
+            others={
+                "stored": [make(f"stored-{turn}", client.pull) for turn in range(rounds)],
+                "remote": [make(f"remote-{turn}", stand.instance.fetch) for turn in range(rounds)],
+            },
+            burst=make("burst", stand.instance.fetch),
+            unsigned=make("unsigned", stand.instance.fetch, signed=False),
+        )
+
+
+def push_marked(registry: Registry, name: str, layout: Path, mark: str) -> None:
+    """Push the image of a layout under ``mark`` as its tag, and under digests of its own."""
+    with tempfile.TemporaryDirectory(prefix="countersign-bench-") as folder:
+        registry.push_layout(name, variant(layout, mark, Path(folder)), mark)
+
+
+def _push(registry: Registry, layout: Path, mark: str, key: PrivateKey | None) -> None:
+    """Push an image, and sign it as ``signing.sign`` does: index and every manifest, in both formats."""
+    push_marked(registry, REPOSITORY, layout, mark)
+    if key:
+        for target in sign.targets(registry, parse(f"{REPOSITORY}:{mark}")):
+            sign.sign(registry, REPOSITORY, target, key)
+
+
+def _known(client: Client, reference: str) -> str:
+    """Return the image's ID; the CRI plugin learns by an event of what came in past it."""
+    deadline = time.monotonic() + KNOWN_WITHIN
+    while not (found := client.image_status(reference)):
+        if time.monotonic() >= deadline:
+            raise InfrastructureError(f"did not become known within {KNOWN_WITHIN:g} s", where=reference)
+        time.sleep(0.01)
+    return found.id

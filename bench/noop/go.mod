@@ -1,0 +1,3 @@
+module countersign/noop
+
+go 1.27.0

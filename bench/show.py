@@ -1,0 +1,114 @@
+"""Figures as a JSON document, as table rows, and as Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench import stats
+from bench.goals import Goal, gate_times, start_times
+from bench.model import NO_OP, VARIANTS, Burst, Sample, Sizes, Variant
+from nodes.template import render
+
+HERE = Path(__file__).resolve().parent
+START_COLUMNS = (
+    "start over CRI",
+    "n",
+    "start ms: median",
+    "p95",
+    "p99",
+    "create+start ms: median",
+    "p95",
+    "p99",
+    "over no-op ms (95 %)",
+    "gate ms: median",
+    "p99",
+    "verifications",
+)
+GOAL_COLUMNS = ("goal", "found", "limit", "")
+
+
+def start_document(
+    samples: Sequence[Sample], burst: Burst, sizes: Sizes, goals: Sequence[Goal], machine: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the document of bench.start: summaries, goals, and every single sample."""
+    return {
+        "version": "countersign.bench-start/v1",
+        "machine": dict(machine),
+        "rounds": max(sample.turn for sample in samples) + 1,
+        "variants": [_variant(variant, samples) for variant in VARIANTS],
+        "burst": {**asdict(burst), "gate": asdict(stats.summary(burst.gate))},
+        "gateRssBytes": sizes.gate_rss,
+        "hookBytes": sizes.hook,
+        "goals": goal_values(goals),
+        "samples": [asdict(sample) for sample in samples],
+    }
+
+
+def _variant(variant: Variant, samples: Sequence[Sample]) -> dict[str, Any]:
+    own = [sample for sample in samples if sample.variant == variant.key]
+    starts, gate = start_times(samples, variant.key), gate_times(samples, variant.key)
+    return {
+        "key": variant.key,
+        "title": variant.title,
+        "start": asdict(stats.summary(starts)),
+        "createAndStart": asdict(stats.summary([sample.both for sample in own])),
+        "overNoOp": asdict(stats.paired(starts, start_times(samples, NO_OP.key))),
+        "gate": asdict(stats.summary(gate)) if gate else None,
+        "sources": dict(Counter(sample.source for sample in own if sample.source)),
+        "verifications": sum(sample.verifications for sample in own),
+    }
+
+
+def goal_values(goals: Sequence[Goal]) -> list[dict[str, Any]]:
+    """Return goals as JSON values."""
+    return [{**asdict(goal), "met": goal.met} for goal in goals]
+
+
+def start_rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the table of a document of bench.start."""
+    return [_start_row(variant) for variant in document["variants"]]
+
+
+def _start_row(variant: Mapping[str, Any]) -> tuple[str, ...]:
+    start, both, gate, over = (variant[key] for key in ("start", "createAndStart", "gate", "overNoOp"))
+    compared = f"{over['median']:+.1f} ({over['low']:+.1f} … {over['high']:+.1f})"
+    return (
+        variant["title"],
+        str(start["n"]),
+        *(f"{times[key]:.1f}" for times in (start, both) for key in ("median", "p95", "p99")),
+        "" if variant["key"] == NO_OP.key else compared,
+        *(f"{gate[key]:.2f}" if gate else "" for key in ("median", "p99")),
+        str(variant["verifications"]) if gate else "",
+    )
+
+
+def goal_rows(goals: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
+    """Return the table of goals in a document."""
+    return [
+        (
+            goal["name"],
+            f"{goal['found']:.4g} {goal['unit']}".strip(),
+            f"≤ {goal['limit']:g} {goal['unit']}".strip(),
+            "✓" if goal["met"] else "✗",
+        )
+        for goal in goals
+    ]
+
+
+def save(folder: Path, name: str, document: Mapping[str, Any], columns: Sequence[str], rows: Sequence[Any]) -> Path:
+    """Write ``NAME.json`` and ``NAME.md`` and return the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    markdown = render(
+        HERE / "report.md.j2",
+        machine=document["machine"],
+        tables=[(columns, rows), (GOAL_COLUMNS, goal_rows(document["goals"]))],
+    )
+    path.with_suffix(".md").write_bytes(markdown)
+    return path
