@@ -3,8 +3,6 @@ package bind
 import (
 	"context"
 	"errors"
-	"net"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +12,6 @@ import (
 
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/fakecontainerd"
-	"countersign/gate/internal/verdict"
 )
 
 const (
@@ -48,11 +45,6 @@ func wantCode(t *testing.T, err error, want code.Code) {
 	if !errors.As(err, &refusal) || refusal.Code != want {
 		t.Fatalf("got %v, expected %s", err, want)
 	}
-}
-
-func volume(n *fakecontainerd.Node, target string) string {
-	_, hex, _ := strings.Cut(target, ":")
-	return "/run/containerd/io.containerd.grpc.v1.cri/image-volumes/" + fakecontainerd.SandboxID + "/" + hex
 }
 
 // A case changes one thing of a container that binds; an empty code says that it
@@ -227,197 +219,9 @@ func TestNameInIDFormHasNoRepository(t *testing.T) {
 	}
 }
 
-func TestSnapshot(t *testing.T) {
-	const uids, gids = "0:100000:65536", "0:200000:65536"
-	remapped := func(parent string) string {
-		m, _ := mappingOf(map[string]string{labelUIDMapping: uids, labelGIDMapping: gids})
-		return remap{Parent: parent, IDMap: m}.name()
-	}
-	labels := map[string]string{labelUIDMapping: uids, labelGIDMapping: gids}
-	for _, test := range []struct {
-		name   string
-		change func(n *fakecontainerd.Node, chain, other string)
-		want   code.Code
-	}{
-		{"stands on the chain ID", func(n *fakecontainerd.Node, chain, _ string) { n.Snapshot("overlayfs", id, chain, nil) }, ""},
-		{"is missing", func(n *fakecontainerd.Node, _, _ string) { delete(n.Snapshots, "overlayfs/"+id) }, code.NotWhatRuns},
-		{"stands on another chain ID", func(n *fakecontainerd.Node, _, other string) { n.Snapshot("overlayfs", id, other, nil) }, code.NotWhatRuns},
-		{"stands on nothing", func(n *fakecontainerd.Node, _, _ string) { n.Snapshot("overlayfs", id, "", nil) }, code.NotWhatRuns},
-		{"is mapped by the snapshotter", func(n *fakecontainerd.Node, chain, _ string) {
-			n.Snapshot("overlayfs", chain, "below", nil)
-			n.Snapshot("overlayfs", id, chain, labels)
-		}, ""},
-		{"stands on a remapped snapshot", func(n *fakecontainerd.Node, chain, _ string) {
-			n.Snapshot("overlayfs", remapped(chain), chain, nil)
-			n.Snapshot("overlayfs", id, remapped(chain), labels)
-		}, ""},
-		{"stands on a remapped snapshot of other layers", func(n *fakecontainerd.Node, _, other string) {
-			n.Snapshot("overlayfs", remapped(other), other, nil)
-			n.Snapshot("overlayfs", id, remapped(other), labels)
-		}, code.NotWhatRuns},
-		{"stands on a snapshot that only has the remapped one's name", func(n *fakecontainerd.Node, chain, other string) {
-			n.Snapshot("overlayfs", remapped(chain), other, nil)
-			n.Snapshot("overlayfs", id, remapped(chain), labels)
-		}, code.NotWhatRuns},
-		{"stands on some snapshot over the chain ID", func(n *fakecontainerd.Node, chain, _ string) {
-			n.Snapshot("overlayfs", "handmade", chain, nil)
-			n.Snapshot("overlayfs", id, "handmade", labels)
-		}, code.NotWhatRuns},
-		{"stands on a remapped snapshot, without a mapping of its own", func(n *fakecontainerd.Node, chain, _ string) {
-			n.Snapshot("overlayfs", remapped(chain), chain, nil)
-			n.Snapshot("overlayfs", id, remapped(chain), nil)
-		}, code.NotWhatRuns},
-		{"is another snapshotter's", func(n *fakecontainerd.Node, chain, _ string) {
-			delete(n.Snapshots, "overlayfs/"+id)
-			n.Snapshot("native", id, chain, nil)
-		}, code.NotWhatRuns},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			n := fakecontainerd.Start(t)
-			image := n.Image(t, "layer", "app")
-			other := n.Image(t, "other", "other")
-			n.Images[tagged] = image.Target()
-			n.Create(t, fakecontainerd.Container{ID: id, Name: tagged, Image: image})
-			test.change(n, image.Chain, other.Chain)
-			_, err := bindIt(t, n, tagged)
-			if test.want != "" {
-				wantCode(t, err, test.want)
-			} else if err != nil {
-				t.Fatal(err)
-			}
-		})
-	}
-}
-
-func TestRemapNameIsContainerds(t *testing.T) {
-	// Written down from containerd 2.4's own remappedSnapshot.ID.
-	const document = `{"Parent":"sha256:aa","IDMap":{"UidMap":[{"containerID":0,"hostID":1000,"size":10}],"GidMap":[{"containerID":0,"hostID":2000,"size":10},{"containerID":10,"hostID":9,"size":1}]}}`
-	m, ok := mappingOf(map[string]string{labelUIDMapping: "0:1000:10", labelGIDMapping: "10:9:1,0:2000:10"})
-	if got := (remap{Parent: "sha256:aa", IDMap: m}).name(); !ok || got != digest.FromString(document).String() {
-		t.Errorf("got %s (%v)", got, ok)
-	}
-	for _, bad := range []string{"0:1", "0:1:2:3", "a:b:c", "-1:0:1", "0:0:4294967296"} {
-		if _, ok := mappingOf(map[string]string{labelUIDMapping: bad}); ok {
-			t.Errorf("%q was taken for a mapping", bad)
-		}
-	}
-}
-
-func TestImageVolume(t *testing.T) {
-	const name = "registry.example/data:v1"
-	for _, test := range []struct {
-		name   string
-		change func(t *testing.T, n *fakecontainerd.Node, m *fakecontainerd.Mount, data fakecontainerd.Image)
-		want   code.Code
-	}{
-		{"mounted whole", func(*testing.T, *fakecontainerd.Node, *fakecontainerd.Mount, fakecontainerd.Image) {}, ""},
-		{"a sub-path of it", func(_ *testing.T, _ *fakecontainerd.Node, m *fakecontainerd.Mount, _ fakecontainerd.Image) {
-			m.HostPath += "/sub/path"
-		}, ""},
-		{"by image ID, as the kubelet asks", func(_ *testing.T, n *fakecontainerd.Node, m *fakecontainerd.Mount, data fakecontainerd.Image) {
-			n.Images[data.Config] = data.Target()
-			m.Image, m.Written = data.Config, name
-		}, ""},
-		{"no record of its name", func(_ *testing.T, n *fakecontainerd.Node, _ *fakecontainerd.Mount, _ fakecontainerd.Image) {
-			delete(n.Images, name)
-		}, code.NoRecord},
-		{"the record leads to other layers", func(t *testing.T, n *fakecontainerd.Node, _ *fakecontainerd.Mount, _ fakecontainerd.Image) {
-			n.Images[name] = n.Image(t, "signed data", "data").Target()
-		}, code.NotWhatRuns},
-		{"the mounted snapshot has other layers", func(t *testing.T, n *fakecontainerd.Node, m *fakecontainerd.Mount, _ fakecontainerd.Image) {
-			n.Snapshot("overlayfs", m.HostPath, n.Image(t, "evil", "evil").Chain, nil)
-		}, code.NotWhatRuns},
-		{"no snapshot behind the mount", func(_ *testing.T, n *fakecontainerd.Node, m *fakecontainerd.Mount, _ fakecontainerd.Image) {
-			delete(n.Snapshots, "overlayfs/"+m.HostPath)
-		}, code.NotWhatRuns},
-		{"mounted from somewhere else", func(_ *testing.T, _ *fakecontainerd.Node, m *fakecontainerd.Mount, _ fakecontainerd.Image) {
-			m.HostPath = "/etc"
-		}, code.UnsupportedRuntime},
-		{"mounted from another sandbox", func(_ *testing.T, n *fakecontainerd.Node, m *fakecontainerd.Mount, data fakecontainerd.Image) {
-			m.HostPath = strings.Replace(m.HostPath, fakecontainerd.SandboxID, "other", 1)
-			n.Snapshot("overlayfs", m.HostPath, data.Chain, nil)
-		}, code.UnsupportedRuntime},
-		{"a malformed name", func(_ *testing.T, _ *fakecontainerd.Node, m *fakecontainerd.Mount, _ fakecontainerd.Image) {
-			m.Image = "Data"
-		}, code.BadReference},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			n := fakecontainerd.Start(t)
-			image, data := n.Image(t, "layer", "app"), n.InIndex(t, n.Image(t, "data", "data"))
-			n.Images[tagged], n.Images[name] = image.Target(), data.Target()
-			mount := fakecontainerd.Mount{Path: "/data", HostPath: volume(n, data.Target()), Image: name}
-			n.Snapshot("overlayfs", mount.HostPath, data.Chain, nil)
-			test.change(t, n, &mount, data)
-			plain := fakecontainerd.Mount{Path: "/etc/hosts", HostPath: "/var/lib/kubelet/hosts"}
-			n.Create(t, fakecontainerd.Container{ID: id, Name: tagged, Image: image, Mounts: []fakecontainerd.Mount{plain, mount}})
-			bound, err := bindIt(t, n, tagged)
-			if test.want != "" {
-				wantCode(t, err, test.want)
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := Candidate{data.Index, data.Manifest, data.Config}
-			if len(bound.Images) != 2 || bound.Images[1].Repository != "registry.example/data" || bound.Images[1].Candidates[0] != want {
-				t.Errorf("got %+v, expected %+v", bound.Images, want)
-			}
-		})
-	}
-}
-
-func TestTwoVolumesAtOnePathAreBothBound(t *testing.T) {
-	n := fakecontainerd.Start(t)
-	image, good, evil := n.Image(t, "layer", "app"), n.Image(t, "data", "data"), n.Image(t, "evil", "evil")
-	n.Images[tagged], n.Images["registry.example/data:v1"] = image.Target(), good.Target()
-	first := fakecontainerd.Mount{Path: "/data", HostPath: volume(n, good.Target()), Image: "registry.example/data:v1"}
-	second := fakecontainerd.Mount{Path: "/data", HostPath: volume(n, evil.Target()), Image: "registry.example/data:v1"}
-	n.Snapshot("overlayfs", first.HostPath, good.Chain, nil)
-	n.Snapshot("overlayfs", second.HostPath, evil.Chain, nil)
-	n.Create(t, fakecontainerd.Container{ID: id, Name: tagged, Image: image, Mounts: []fakecontainerd.Mount{first, second}})
-	_, err := bindIt(t, n, tagged)
-	wantCode(t, err, code.NotWhatRuns)
-}
-
 func TestUnknownContainerIsRefused(t *testing.T) {
 	_, err := bindIt(t, fakecontainerd.Start(t), tagged)
 	wantCode(t, err, code.UnsupportedRuntime)
-}
-
-func TestContainerThatCRIDidNotMakeIsRefused(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		change func(n *fakecontainerd.Node)
-	}{
-		{"no label", func(n *fakecontainerd.Node) { n.Containers[id].Labels = nil }},
-		{"a sandbox", func(n *fakecontainerd.Node) { n.Containers[id].Labels["io.cri-containerd.kind"] = "sandbox" }},
-		{"no metadata", func(n *fakecontainerd.Node) { n.Containers[id].Extensions = nil }},
-		{"metadata of another version", func(n *fakecontainerd.Node) {
-			n.Containers[id].Extensions[metadataExtension].Value = []byte(`{"Version":"v2"}`)
-		}},
-		{"metadata that is no JSON", func(n *fakecontainerd.Node) { n.Containers[id].Extensions[metadataExtension].Value = []byte(`<`) }},
-		{"metadata of another container", func(n *fakecontainerd.Node) {
-			v := n.Containers[id].Extensions[metadataExtension]
-			v.Value = []byte(strings.ReplaceAll(string(v.Value), id, "other"))
-		}},
-		{"no config digest", func(n *fakecontainerd.Node) {
-			v := n.Containers[id].Extensions[metadataExtension]
-			v.Value = []byte(strings.ReplaceAll(string(v.Value), `"ImageRef":"sha256:`, `"ImageRef":"`))
-		}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			n := fakecontainerd.Start(t)
-			image := n.Image(t, "layer", "app")
-			n.Images[tagged] = image.Target()
-			n.Create(t, fakecontainerd.Container{ID: id, Name: tagged, Image: image})
-			if _, err := bindIt(t, n, tagged); err != nil {
-				t.Fatal(err)
-			}
-			test.change(n)
-			_, err := bindIt(t, n, tagged)
-			wantCode(t, err, code.UnsupportedRuntime)
-		})
-	}
 }
 
 func TestContentIsReadOnce(t *testing.T) {
@@ -436,80 +240,5 @@ func TestContentIsReadOnce(t *testing.T) {
 	}
 	if got := n.Calls("Images/Get"); got != 3 { // records move: asked each time
 		t.Errorf("%d image look-ups, expected 3", got)
-	}
-}
-
-func TestUnreachable(t *testing.T) {
-	t.Run("nothing listens", func(t *testing.T) {
-		b := newBinder(t, filepath.Join(t.TempDir(), "none.sock"))
-		_, err := b.Container(context.Background(), stateOf(tagged), nil)
-		wantCode(t, err, code.RuntimeUnreachable)
-	})
-	t.Run("it hangs", func(t *testing.T) {
-		n := fakecontainerd.Start(t)
-		n.Delay = time.Minute
-		start := time.Now()
-		_, err := bindIt(t, n, tagged)
-		wantCode(t, err, code.RuntimeUnreachable)
-		if took := time.Since(start); took > 3*time.Second {
-			t.Errorf("took %s", took)
-		}
-	})
-	t.Run("it accepts and says nothing", func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "mute.sock")
-		listener, err := net.Listen("unix", path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer listener.Close()
-		_, err = newBinder(t, path).Container(context.Background(), stateOf(tagged), nil)
-		wantCode(t, err, code.RuntimeUnreachable)
-	})
-}
-
-func TestParseState(t *testing.T) {
-	for _, test := range []struct {
-		name, state string
-		want        code.Code
-	}{
-		{"a container", `{"id":"abc","annotations":{"io.kubernetes.cri.container-type":"container"}}`, ""},
-		{"a sandbox", `{"id":"abc","annotations":{"io.kubernetes.cri.container-type":"sandbox"}}`, code.UnsupportedRuntime},
-		{"no annotations", `{"id":"abc"}`, code.UnsupportedRuntime},
-		{"no id", `{"annotations":{"io.kubernetes.cri.container-type":"container"}}`, code.Malformed},
-		{"an id with a path", `{"id":"../abc"}`, code.Malformed},
-		{"no JSON", `<state>`, code.Malformed},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			_, err := ParseState([]byte(test.state))
-			if test.want != "" {
-				wantCode(t, err, test.want)
-			} else if err != nil {
-				t.Fatal(err)
-			}
-		})
-	}
-}
-
-func TestLiveFindsByPrefix(t *testing.T) {
-	n := fakecontainerd.Start(t)
-	image := n.Image(t, "layer", "app")
-	n.Images[tagged] = image.Target()
-	n.Create(t, fakecontainerd.Container{ID: "abc123", Name: tagged, Image: image})
-	n.Create(t, fakecontainerd.Container{ID: "abd456", Name: tagged, Image: image})
-	b := newBinder(t, n.Address)
-	state, err := b.Live(context.Background(), "abc")
-	if err != nil || state.ID != "abc123" || state.Image() != tagged {
-		t.Fatalf("got %+v, %v", state, err)
-	}
-	trace := &verdict.Trace{}
-	if _, err := b.Container(context.Background(), state, trace); err != nil {
-		t.Fatal(err)
-	}
-	if len(trace.Steps()) != 3 {
-		t.Errorf("got steps %+v", trace.Steps())
-	}
-	for _, ambiguous := range []string{"ab", "fff", "a.*"} {
-		_, err := b.Live(context.Background(), ambiguous)
-		wantCode(t, err, code.BadReference)
 	}
 }
