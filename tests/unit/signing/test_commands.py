@@ -19,6 +19,9 @@ from tests.images import push_image, push_index
 
 Run = Callable[..., Any]
 
+KEY = keys.generate()
+SEALED = KEY.sealed(b"pw")  # once, because a password's KDF takes its time
+
 
 @pytest.fixture
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MockContext:
@@ -30,9 +33,12 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MockContext:
 
 @pytest.fixture
 def pair(context: MockContext, tmp_path: Path) -> keys.PublicKey:
-    """The default key pair, made by the task."""
-    commands.keys(context)
-    return keys.load_public(tmp_path / "keys" / "cosign.pub")
+    """The default key pair, where the tasks look for it."""
+    assert context
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "cosign.key").write_text(SEALED)
+    (tmp_path / "keys" / "cosign.pub").write_text(KEY.public.pem)
+    return KEY.public
 
 
 def refused(capsys: pytest.CaptureFixture[str], code: int, run: Run, *args: Any, **options: Any) -> str:

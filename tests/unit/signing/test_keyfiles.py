@@ -42,7 +42,8 @@ def test_a_dangling_link_is_not_replaced(tmp_path: Path) -> None:
 
 
 def test_force_replaces_both(tmp_path: Path) -> None:
-    keyfiles.write(tmp_path / "team", keys.generate(), b"pw")
+    for name in ("team.key", "team.pub"):
+        (tmp_path / name).write_text("older")
     private, public = keyfiles.write(tmp_path / "team", KEY, b"pw", force=True)
     assert keys.load_private(private, b"pw").public == keys.load_public(public) == KEY.public
     assert private.stat().st_mode & 0o777 == 0o600
