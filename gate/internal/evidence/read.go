@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"countersign/gate/internal/code"
@@ -167,7 +168,8 @@ func (r *reader) file(name string, limit int64) ([]byte, bool) {
 }
 
 func readFile(path string, limit int64) ([]byte, error) {
-	file, err := os.Open(path)
+	// O_NONBLOCK: to open a named pipe must not hang.
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ const (
 // attachments gets the signatures under cosign's tag for the digest (cosign's
 // SIGNATURE_SPEC): each layer is a payload, with the signature in its annotations.
 func (f *fetch) attachments(ctx context.Context) ([]evidence.Attachment, error) {
-	manifest, found, err := f.manifest(ctx, f.tag(".sig"))
+	manifest, found, err := f.manifest(ctx, f.tag(".sig"), maxManifest)
 	if err != nil || !found {
 		return nil, err
 	}
@@ -34,9 +34,8 @@ func (f *fetch) attachments(ctx context.Context) ([]evidence.Attachment, error) 
 			layers = append(layers, layer)
 		}
 	}
-	layers = cut(f, "signatures under its tag", layers)
-	return each(f, len(layers), func(i int) (evidence.Attachment, error) {
-		return f.attachment(ctx, layers[i])
+	return each(f, f.fit("signatures under its tag", layers), func(layer ocispec.Descriptor) (evidence.Attachment, error) {
+		return f.attachment(ctx, layer)
 	}), nil
 }
 
@@ -50,7 +49,7 @@ func (f *fetch) attachment(ctx context.Context, layer ocispec.Descriptor) (evide
 			fmt.Sprintf("signature %s has %d annotations of %d bytes", layer.Digest, len(layer.Annotations), size),
 			fmt.Sprintf("at most %d of %d bytes", maxAnnotations, maxAnnotationBytes))
 	}
-	payload, err := f.blob(ctx, layer.Digest.String())
+	payload, err := f.blob(ctx, layer.Digest.String(), layer.Size)
 	if err != nil {
 		return evidence.Attachment{}, err
 	}

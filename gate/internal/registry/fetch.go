@@ -1,21 +1,30 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/evidence"
 	"countersign/gate/internal/reference"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
+// What is beyond these bounds is MALFORMED. A node's memory hangs on them.
 const (
-	maxSignatures = 64 // read per digest and format; what is beyond is MALFORMED
-	parallel      = 8  // requests of one look-up at a time, so that slow content hides no other
+	maxSignatures = 64      // read per digest and format
+	maxContent    = 4 << 20 // bytes of signatures, per digest and format
 )
+
+// parallel is the number of requests of one look-up at a time, so that slow
+// content hides no other.
+const parallel = 8
 
 // Fetch gets the evidence of (repository, digest): the manifest, unless it is
 // known, signatures under cosign's tag, and bundles among the referrers.
@@ -37,7 +46,7 @@ func (c *Client) Fetch(ctx context.Context, repository, digest string, known []b
 	var failures [3]error
 	var wait sync.WaitGroup
 	if known == nil {
-		wait.Go(func() { manifest, _, failures[0] = s.manifest(ctx, digest) })
+		wait.Go(func() { manifest, _, failures[0] = s.manifest(ctx, digest, maxManifest) })
 	}
 	wait.Go(func() { set.Attachments, failures[1] = f.attachments(ctx) })
 	wait.Go(func() { set.Bundles, failures[2] = f.bundles(ctx) })
@@ -93,17 +102,17 @@ func (f *fetch) tag(suffix string) string {
 	return strings.Replace(f.digest, ":", "-", 1) + suffix
 }
 
-// each calls get for i in [0, n), several at a time, and gives the results that
+// each calls get for every layer, several at a time, and gives the results that
 // came, in order. What fails is a problem of that one alone.
-func each[T any](f *fetch, n int, get func(i int) (T, error)) []T {
-	results := make([]T, n)
-	ok := make([]bool, n)
+func each[T any](f *fetch, layers []ocispec.Descriptor, get func(ocispec.Descriptor) (T, error)) []T {
+	results := make([]T, len(layers))
+	ok := make([]bool, len(layers))
 	var wait sync.WaitGroup
-	for i := range n {
+	for i, layer := range layers {
 		wait.Go(func() {
 			f.slots <- struct{}{}
 			defer func() { <-f.slots }()
-			result, err := get(i)
+			result, err := get(layer)
 			if err != nil {
 				f.found(err)
 				return
@@ -119,6 +128,26 @@ func each[T any](f *fetch, n int, get func(i int) (T, error)) []T {
 		}
 	}
 	return out
+}
+
+// fit keeps those layers whose content is within the bounds. The first of them
+// count, since signers append; of these the smallest are read first, for
+// signatures are small, and nobody is to push them out with something large.
+func (f *fetch) fit(what string, layers []ocispec.Descriptor) []ocispec.Descriptor {
+	layers = cut(f, what, layers)
+	slices.SortStableFunc(layers, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Size, b.Size) })
+	left := int64(maxContent)
+	var within []ocispec.Descriptor
+	for _, layer := range layers {
+		if layer.Size < 0 || layer.Size > min(maxBlob, left) {
+			f.found(malformed(fmt.Sprintf("%s: blob %s has %d bytes", f.digest, layer.Digest, layer.Size),
+				fmt.Sprintf("at most %d, and at most %d of all %s", maxBlob, maxContent, what)))
+			continue
+		}
+		left -= layer.Size
+		within = append(within, layer)
+	}
+	return within
 }
 
 // cut keeps the first maxSignatures of items, and notes where there are more.

@@ -19,8 +19,8 @@ import (
 const bundleType = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 const (
-	maxPages     = 8    // of a list of referrers
-	maxReferrers = 4096 // listed; of these, maxSignatures are read
+	maxPages  = 8    // of a list of referrers
+	maxListed = 4096 // referrers; of these, maxSignatures are read
 )
 
 // bundles gets the Sigstore bundles that refer to the digest.
@@ -29,21 +29,24 @@ func (f *fetch) bundles(ctx context.Context) ([]evidence.Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	listed = cut(f, "referrers", listed)
-	nested := each(f, len(listed), func(i int) ([]evidence.Bundle, error) {
-		return f.bundlesOf(ctx, listed[i])
+	layers := each(f, cut(f, "referrers", listed), func(referrer ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+		return f.bundleLayer(ctx, referrer)
 	})
-	return slices.Concat(nested...), nil
+	return each(f, f.fit("bundles", slices.Concat(layers...)), func(layer ocispec.Descriptor) (evidence.Bundle, error) {
+		content, err := f.blob(ctx, layer.Digest.String(), layer.Size)
+		return evidence.Bundle{JSON: content}, err
+	}), nil
 }
 
-// bundlesOf reads one referrer, which counts by its own artifact type: lists are
-// known to be wrong about it (cosign writes the type of the empty config there).
-func (f *fetch) bundlesOf(ctx context.Context, referrer ocispec.Descriptor) ([]evidence.Bundle, error) {
+// bundleLayer reads one referrer, and gives its layer if it is a bundle. It counts
+// by its own artifact type: lists are known to be wrong about it (cosign writes
+// the type of the empty config there).
+func (f *fetch) bundleLayer(ctx context.Context, referrer ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	digest := referrer.Digest.String()
 	if err := reference.CheckDigest(digest); err != nil {
 		return nil, malformed("referrer: "+err.Error(), "a sha256 digest")
 	}
-	manifest, found, err := f.manifest(ctx, digest)
+	manifest, found, err := f.manifest(ctx, digest, maxReferrer)
 	if err != nil || !found {
 		return nil, err // a list may name what was deleted since
 	}
@@ -57,19 +60,10 @@ func (f *fetch) bundlesOf(ctx context.Context, referrer ocispec.Descriptor) ([]e
 	if image.Subject == nil || image.Subject.Digest.String() != f.digest {
 		return nil, malformed("referrer "+digest+" has another subject", f.digest)
 	}
-	var bundles []evidence.Bundle
-	for _, layer := range image.Layers {
-		if layer.MediaType != bundleType || len(bundles) == maxSignatures {
-			continue
-		}
-		bundle, err := f.blob(ctx, layer.Digest.String())
-		if err != nil {
-			f.found(err)
-			continue
-		}
-		bundles = append(bundles, evidence.Bundle{JSON: bundle})
+	if len(image.Layers) != 1 || image.Layers[0].MediaType != bundleType {
+		return nil, malformed(fmt.Sprintf("referrer %s has %d layers", digest, len(image.Layers)), "one, of type "+bundleType)
 	}
-	return bundles, nil
+	return image.Layers, nil
 }
 
 // referrers lists what refers to the digest (OCI distribution spec, "Listing
@@ -107,7 +101,7 @@ func rank(d ocispec.Descriptor) int {
 }
 
 func (f *fetch) referrersTag(ctx context.Context) ([]ocispec.Descriptor, error) {
-	manifest, found, err := f.manifest(ctx, f.tag(""))
+	manifest, found, err := f.manifest(ctx, f.tag(""), maxManifest)
 	if err != nil || !found {
 		return nil, err
 	}
@@ -137,7 +131,7 @@ func (f *fetch) referrersAPI(ctx context.Context) ([]ocispec.Descriptor, error) 
 		}
 		all = append(all, page...)
 		next := nextPage(r.header.Get("Link"))
-		if next == nil || len(all) > maxReferrers {
+		if next == nil || len(all) > maxListed {
 			return all, nil
 		}
 		q.query = next

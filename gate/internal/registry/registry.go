@@ -54,7 +54,7 @@ func (c *Client) Manifest(ctx context.Context, repository, tagOrDigest string) (
 		return Manifest{}, err
 	}
 	defer s.close()
-	manifest, found, err := s.manifest(ctx, tagOrDigest)
+	manifest, found, err := s.manifest(ctx, tagOrDigest, maxManifest)
 	if err == nil && !found {
 		err = code.Refuse(code.RegistryError, fmt.Sprintf("%s has no %s", repository, tagOrDigest),
 			"an image", "check the reference, or push the image")

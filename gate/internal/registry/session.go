@@ -19,9 +19,10 @@ import (
 )
 
 const (
-	maxManifest = 4 << 20 // bytes, of a manifest or index
-	maxBlob     = 1 << 20 // bytes, of a payload or bundle
-	maxAttempts = 3       // of one request, for authentication
+	maxManifest = 4 << 20   // bytes, of a manifest or index
+	maxReferrer = 256 << 10 // bytes, of the manifest of a referrer
+	maxBlob     = 1 << 20   // bytes, of a payload or bundle
+	maxAttempts = 3         // of one request, for authentication
 )
 
 // manifestTypes are what a manifest request accepts.
@@ -69,10 +70,10 @@ func (s *session) close() {
 	}
 }
 
-// manifest gets a manifest or index by tag or digest. One that is not there is
-// no error.
-func (s *session) manifest(ctx context.Context, tagOrDigest string) (Manifest, bool, error) {
-	q := ask{path: "manifests/" + tagOrDigest, accept: manifestTypes, limit: maxManifest, needs: docker.HostCapabilityPull}
+// manifest gets a manifest or index of at most limit bytes by tag or digest. One
+// that is not there is no error.
+func (s *session) manifest(ctx context.Context, tagOrDigest string, limit int64) (Manifest, bool, error) {
+	q := ask{path: "manifests/" + tagOrDigest, accept: manifestTypes, limit: limit, needs: docker.HostCapabilityPull}
 	want := tagOrDigest
 	if reference.CheckDigest(tagOrDigest) != nil {
 		want = ""
@@ -92,12 +93,12 @@ func (s *session) manifest(ctx context.Context, tagOrDigest string) (Manifest, b
 	return m, true, nil
 }
 
-// blob gets a blob of at most maxBlob bytes by its digest.
-func (s *session) blob(ctx context.Context, digest string) ([]byte, error) {
+// blob gets a blob of at most size bytes by its digest.
+func (s *session) blob(ctx context.Context, digest string, size int64) ([]byte, error) {
 	if err := reference.CheckDigest(digest); err != nil {
 		return nil, malformed("blob: "+err.Error(), "a sha256 digest")
 	}
-	r, found, err := s.get(ctx, ask{path: "blobs/" + digest, accept: "*/*", limit: maxBlob, needs: docker.HostCapabilityPull})
+	r, found, err := s.get(ctx, ask{path: "blobs/" + digest, accept: "*/*", limit: size, needs: docker.HostCapabilityPull})
 	switch {
 	case err != nil:
 		return nil, err
