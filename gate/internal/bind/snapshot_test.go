@@ -3,8 +3,6 @@ package bind
 import (
 	"testing"
 
-	"github.com/opencontainers/go-digest"
-
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/fakecontainerd"
 )
@@ -72,11 +70,19 @@ func TestSnapshot(t *testing.T) {
 }
 
 func TestRemapNameIsContainerds(t *testing.T) {
-	// Written down from containerd 2.4's own remappedSnapshot.ID.
-	const document = `{"Parent":"sha256:aa","IDMap":{"UidMap":[{"containerID":0,"hostID":1000,"size":10}],"GidMap":[{"containerID":0,"hostID":2000,"size":10},{"containerID":10,"hostID":9,"size":1}]}}`
-	m, ok := mappingOf(map[string]string{labelUIDMapping: "0:1000:10", labelGIDMapping: "10:9:1,0:2000:10"})
-	if got := (remap{Parent: "sha256:aa", IDMap: m}).name(); !ok || got != digest.FromString(document).String() {
-		t.Errorf("got %s (%v)", got, ok)
+	// Made by containerd 2.4.2's client and native snapshotter, with WithRemapperLabels(0, 100000, 0, 200000, 65536).
+	const parent, name = "sha256:40da8d237383340b08da94badd6b5773258601f90d3e811985d79f682f69fdec", "sha256:91af7ab412d7b7c1b2f6c3b489fc6d13a93101d90145e5cff8544a75b423d17a"
+	m, ok := mappingOf(map[string]string{labelUIDMapping: "0:100000:65536", labelGIDMapping: "0:200000:65536"})
+	if got := (remap{Parent: parent, IDMap: m}).name(); !ok || got != name {
+		t.Errorf("got %s (%v), expected %s", got, ok, name)
+	}
+}
+
+func TestRemapNameDoesNotDependOnOrder(t *testing.T) {
+	one, _ := mappingOf(map[string]string{labelUIDMapping: "0:1000:10", labelGIDMapping: "10:9:1,0:2000:10"})
+	other, _ := mappingOf(map[string]string{labelUIDMapping: "0:1000:10", labelGIDMapping: "0:2000:10,10:9:1"})
+	if a, b := (remap{IDMap: one}).name(), (remap{IDMap: other}).name(); a != b {
+		t.Errorf("%s and %s", a, b)
 	}
 	for _, bad := range []string{"0:1", "0:1:2:3", "a:b:c", "-1:0:1", "0:0:4294967296"} {
 		if _, ok := mappingOf(map[string]string{labelUIDMapping: bad}); ok {
