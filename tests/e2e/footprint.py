@@ -30,12 +30,16 @@ class Footprint:
 NOTHING: dict[str, set[str]] = {"files": set(), "mounts": set(), "cgroups": set(), "interfaces": set()}
 
 
-def take() -> Footprint:
-    """Return the machine's footprint now."""
+def take(cgroup: str) -> Footprint:
+    """Return the machine's footprint now, without the cgroups of instances other than ``cgroup``."""
     return Footprint(
         files=frozenset(path for place in PLACES for path in _below(place)),
         mounts=frozenset(line.split(" ", 4)[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
-        cgroups=frozenset(path for path in _below("/sys/fs/cgroup", folders_only=True)),
+        cgroups=frozenset(
+            path
+            for path in _below("/sys/fs/cgroup", folders_only=True)
+            if cgroup in path or "/countersign-" not in path
+        ),
         interfaces=frozenset(path.name for path in Path("/sys/class/net").iterdir()),
     )
 

@@ -85,17 +85,17 @@ def test_a_plan_changes_nothing(state):
 
 def test_everything_is_in_the_state_folder_and_clean_takes_it_away(state):
     ours = instance(state)
-    before = footprint.take()
+    before = footprint.take(instance(state).cgroup)
     set_up(state)
     with ours.client() as client:
         client.run_pod()
-        during = footprint.take()
+        during = footprint.take(instance(state).cgroup)
         assert during.beside(before, str(state), ours.cgroup) == footprint.NOTHING
         assert not any(str(state) in mount for mount in during.mounts), "mounts are the daemon's own"
         assert len(footprint.processes(state)) >= 8
         assert cgroup.members(ours.cgroup)
         assert inv(state, "containerd.clean").returncode == 0
-        after = footprint.take()
+        after = footprint.take(instance(state).cgroup)
     assert after.beside(before) == footprint.NOTHING
     assert before.beside(after) == footprint.NOTHING
     assert footprint.processes(state) == []
@@ -150,7 +150,7 @@ def test_two_instances_stand_side_by_side(shared, state):
 
 
 def test_clean_after_everything_was_killed(state):
-    before = footprint.take()
+    before = footprint.take(instance(state).cgroup)
     set_up(state)
     ours = instance(state)
     with ours.client() as client:
@@ -159,12 +159,12 @@ def test_clean_after_everything_was_killed(state):
         member.send(signal.SIGKILL)
     assert inv(state, "containerd.status").returncode == 4
     assert inv(state, "containerd.clean").returncode == 0
-    assert footprint.take().beside(before) == footprint.NOTHING
+    assert footprint.take(instance(state).cgroup).beside(before) == footprint.NOTHING
     assert not (state / "host").exists()
 
 
 def test_clean_after_a_set_up_that_was_killed_half_way(state):
-    before = footprint.take()
+    before = footprint.take(instance(state).cgroup)
     ours = instance(state)
     with subprocess.Popen(
         [str(ROOT / "inv"), "containerd.setup"],
@@ -175,7 +175,7 @@ def test_clean_after_a_set_up_that_was_killed_half_way(state):
         await_(lambda: service.state(ours.run, "gate").state == "running")
         os.killpg(half.pid, signal.SIGKILL)
     assert inv(state, "containerd.clean").returncode == 0
-    assert footprint.take().beside(before) == footprint.NOTHING
+    assert footprint.take(instance(state).cgroup).beside(before) == footprint.NOTHING
     assert footprint.processes(state) == []
 
 
