@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ class Machine:
             "PATH": str(self.folder / "bin"),
             "CALLS": str(self.folder / "calls"),
             "MACHINE": str(self.folder),
-            "REAL_PYTHON": shutil.which("python3") or "",
+            "REAL_PYTHON": sys.executable,
             "SSL_CERT_FILE": str(self.folder / "certificates"),
         }
 

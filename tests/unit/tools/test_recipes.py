@@ -104,7 +104,7 @@ def test_what_names_a_version_names_the_pinned_one() -> None:
     files = [path for suffix in ("py", "md", "yml", "yaml", "j2") for path in ROOT.glob(f"[!.]*/**/*.{suffix}")]
     wrong = [
         (str(path), found.group())
-        for path in [*files, ROOT / "README.md"]
+        for path in [*files, *ROOT.glob("*.md")]
         if "adr" not in path.parts and "tests" not in path.parts
         for found in named.finditer(path.read_text())
         if pins[found[1]] != found[2]
