@@ -179,9 +179,9 @@ func (e *Engine) container(ctx context.Context, s subject, state *bind.State) *v
 	return verdicts[0]
 }
 
-// judge decides on the candidates of a subject under one policy. A revoked
-// candidate refuses; otherwise one that is allowed is enough, because all of them
-// are the very same content.
+// judge decides on the candidates of a subject under one policy. A candidate whose
+// digest is revoked refuses; otherwise one that is allowed is enough, because all
+// of them are the very same content.
 func (e *Engine) judge(ctx context.Context, p *loaded, s subject) *verdict.Verdict {
 	if p.policy == nil {
 		return e.refuse(s, p.refusal)
@@ -196,7 +196,7 @@ func (e *Engine) judge(ctx context.Context, p *loaded, s subject) *verdict.Verdi
 			Config:     candidate.Config,
 			Raw:        s.raw,
 		}, e.budget(s.layer))
-		if best == nil || outcome.Code == code.Revoked || (outcome.Allow && best.Code != code.Revoked) {
+		if best == nil || revokedDigest(&outcome) || (outcome.Allow && !revokedDigest(best)) {
 			best, chosen = &outcome, candidate
 		}
 	}
@@ -217,6 +217,12 @@ func (e *Engine) judge(ctx context.Context, p *loaded, s subject) *verdict.Verdi
 		v.Message = fmt.Sprintf("countersign: refused %s: %s", full(s.name, chosen), sentence(best))
 	}
 	return e.finish(v, s)
+}
+
+// revokedDigest tells a revoked digest from a signature by a revoked key, which
+// hides no good one.
+func revokedDigest(o *judge.Outcome) bool {
+	return o.Code == code.Revoked && o.Source == judge.FromPolicy
 }
 
 func (e *Engine) budget(layer verdict.Layer) time.Duration {

@@ -193,6 +193,16 @@ func TestOneOfSeveralManifestsOfTheSameContent(t *testing.T) {
 	if v.Manifest != second {
 		t.Errorf("got manifest %s, expected %s", v.Manifest, second)
 	}
+	w.judgement = func(_ context.Context, r judge.Request) judge.Outcome {
+		if r.Manifest == second {
+			return allowed()
+		}
+		o := unsigned()
+		o.Code, o.Refusal = code.Revoked, code.Refuse(code.Revoked, "signed with a revoked key", "another", "sign it")
+		return o
+	}
+	w.memory = newMemory()
+	wantVerdict(t, w.create(t, tagged), code.OK)
 	w.doc.Digests = []string{first}
 	w.SetPolicy(w.doc.Parse(t))
 	wantVerdict(t, w.create(t, tagged), code.Revoked)

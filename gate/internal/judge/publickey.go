@@ -167,7 +167,8 @@ func (v *publicKey) diagnoseHint(hint string) finding {
 	}
 	switch {
 	case v.policy.RevokedKey(fingerprint):
-		return finding{code.Revoked, "it names the revoked key " + fingerprint}
+		// Not REVOKED: nothing proves that this key has signed it.
+		return finding{code.BadSignature, "it names the revoked key " + fingerprint}
 	case err == nil && len(raw) == 32:
 		return finding{code.BadSignature, "it names the key " + fingerprint + ", which the root does not trust"}
 	}

@@ -110,7 +110,7 @@ func TestSignatureThatDoesNotSatisfy(t *testing.T) {
 		{"a bundle that names a revoked key of no root", func(t *testing.T, s *scene) {
 			s.doc.Keys = []string{s.other.Fingerprint}
 			s.put(t, testsign.Bundle(t, s.other, s.digest()))
-		}, code.Revoked, "names the revoked key"},
+		}, code.BadSignature, "names the revoked key"},
 		{"a key that was rotated out", func(t *testing.T, s *scene) {
 			s.doc.Roots["team-key"] = []testsign.Key{s.other}
 			s.put(t, testsign.Attachment(t, s.key, repository, s.digest()))
