@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from oci.errors import BadConfig
 
@@ -51,11 +51,9 @@ class Host:
 
 def is_loopback(netloc: str) -> bool:
     """Say whether ``host[:port]`` is this machine: localhost or a loopback address."""
-    name = urlsplit(f"//{netloc}").hostname or ""
-    if name == "localhost":
-        return True
     try:
-        return ipaddress.ip_address(name).is_loopback
+        name = urlsplit(f"//{netloc}").hostname or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
 
@@ -101,7 +99,7 @@ def _default(registry: str) -> Host:
     """Return the registry as its own server, as containerd has it without a file."""
     if registry == "docker.io":
         return Host(registry, "https", _DOCKER_HUB)
-    port = urlsplit(f"//{registry}").port
+    port = _split(f"https://{registry}", registry).port
     plain = is_loopback(registry) and port not in {None, 443}
     return Host(registry, "http" if plain else "https", registry)
 
@@ -143,13 +141,23 @@ def _host(registry: str, url: object, table: object, path: Path) -> Host:
         name = unknown[0] if unknown else "skip_verify"
         expected = ", ".join(sorted(_HOST_KEYS - {"skip_verify"}))
         raise BadConfig(f"{name} is not supported", where=where, expected=expected)
-    split = urlsplit(url if "://" in url else f"https://{url}")
-    if split.scheme not in {"http", "https"} or not split.netloc or "@" in split.netloc:
-        raise BadConfig("is no http or https URL", where=where)
+    split = _split(url if "://" in url else f"https://{url}", where)
     root = split.path.rstrip("/")
     if not table.get("override_path") and not root.endswith("/v2"):
         root += "/v2"
     return Host(registry, split.scheme, split.netloc, root, _capabilities(table, where), _ca(table, path.parent, where))
+
+
+def _split(url: str, where: str) -> SplitResult:
+    """Split a server's URL."""
+    try:
+        split = urlsplit(url)
+        host, _ = split.hostname, split.port  # checked only when they are asked for
+    except ValueError as err:
+        raise BadConfig(f"is no URL: {err}", where=where) from err
+    if split.scheme not in {"http", "https"} or not host or "@" in split.netloc or split.query:
+        raise BadConfig("is no http or https URL", where=where)
+    return split
 
 
 def _capabilities(table: Mapping[str, Any], where: str) -> frozenset[str]:

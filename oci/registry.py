@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from oci import credentials, descriptor, hosts, layout, referrers
 from oci import digest as digests
@@ -112,7 +112,7 @@ class Registry:
             return
         started = self._send(host, name, "POST", _url(host, name, "blobs/uploads/"))
         _expect(started, name, HTTPStatus.ACCEPTED)
-        url = urljoin(started.url, started.headers.get("Location", ""))
+        url = started.absolute(started.headers.get("Location", ""))
         url += ("&" if urlsplit(url).query else "?") + f"digest={what.digest}"
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(what.size)}
         answer = self._send(host, name, "PUT", url, headers=headers, body=content)
@@ -170,7 +170,7 @@ class Registry:
 
     def get_next(self, name: str, page: Answer, target: str, limit: int) -> Answer:
         """GET a further page that an answer names, on the server that gave it."""
-        url = urljoin(page.url, target)
+        url = page.absolute(target)
         for host in self._hosts_of(name):
             if url.startswith(f"{host.url}/"):
                 answer = self._send(host, name, "GET", url, limit=limit)

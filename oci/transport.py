@@ -72,6 +72,19 @@ class Answer:
     body: bytes
     url: str
 
+    def absolute(self, target: str) -> str:
+        """Return the absolute URL of what the answer names.
+
+        Raises:
+            RegistryError: if it is no URL.
+        """
+        try:
+            url = urljoin(self.url, target)
+            _ = urlsplit(url).port  # checked only when it is asked for
+        except ValueError as err:
+            raise RegistryError(f"names {target!r}, which is no URL", where=self.url) from err
+        return url
+
 
 class Transport:
     """Sends requests; keeps connections and tokens for as long as it lives.
@@ -122,7 +135,7 @@ class Transport:
             answer = self._once(host, replace(request, headers={**request.headers, **login}))
             if answer.status not in _REDIRECTS or request.method not in {"GET", "HEAD"}:
                 return answer
-            request = replace(request, url=urljoin(request.url, answer.headers.get("Location", "")))
+            request = replace(request, url=answer.absolute(answer.headers.get("Location", "")))
         raise RegistryError(f"more than {_MAX_REDIRECTS} redirects", where=host.netloc)
 
     def _once(self, host: Host, request: Request) -> Answer:
@@ -168,9 +181,9 @@ class Transport:
     def _answer_challenge(self, host: Host, answer: Answer, repository: str) -> str:
         """Return the Authorization value that a 401 asks for."""
         scheme, fields = _challenge(answer, host)
-        basic = self._credentials.basic(host.netloc, host.registry)
         if scheme == "bearer":
-            return "Bearer " + self._token(host, fields, repository, basic)
+            return "Bearer " + self._token(host, answer, fields, repository)
+        basic = self._credentials.basic(host.netloc, host.registry)
         if basic is None:
             raise RegistryAuth(
                 f"the registry wants a login and there is none for {host.registry}",
@@ -179,12 +192,13 @@ class Transport:
             )
         return "Basic " + basic
 
-    def _token(self, host: Host, fields: Mapping[str, str], repository: str, basic: str | None) -> str:
+    def _token(self, host: Host, answer: Answer, fields: Mapping[str, str], repository: str) -> str:
         """Fetch a bearer token from the realm that the challenge names."""
-        realm = fields.get("realm", "")
+        realm = answer.absolute(fields.get("realm", ""))
         self._check_scheme(realm, host)
         query = {"service": fields.get("service"), "scope": fields.get("scope") or f"repository:{repository}:pull"}
         url = realm + ("&" if urlsplit(realm).query else "?") + urlencode({k: v for k, v in query.items() if v})
+        basic = self._credentials.basic(host.netloc, host.registry)
         headers = {"Authorization": f"Basic {basic}"} if basic else {}
         answer = self._once(host, Request("GET", url, headers))
         if answer.status != HTTPStatus.OK:

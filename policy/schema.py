@@ -13,6 +13,7 @@ from policy.problems import Key, PolicyInvalid
 _LATER_ROOTS = frozenset({"keyless", "pki", "notation"})
 _SHOWN = 80  # characters
 _ROOT = _SCOPE = 2  # parts of a root's or scope's own key: ("scopes", "registry.example")
+_RULE = "{anyOf: [ROOT…]}, {allOf: [ROOT…]}, accept or reject"
 _EXPECTED = {
     "string_type": "a string",
     "list_type": "a list",
@@ -105,10 +106,7 @@ def _problem(error: Any, value: Any) -> tuple[Key, str]:
     if loc[:1] == ("scopes",) and len(loc) > _SCOPE:
         loc = (*loc[:_SCOPE], *loc[_SCOPE + 1 :])  # pydantic names the tag of the rule's form
         if kind in {"missing", "extra_forbidden", "literal_error"}:
-            given = value["scopes"][loc[1]]
-            return loc[
-                :_SCOPE
-            ], f"got {_shown(given)}; expected {{anyOf: [ROOT…]}}, {{allOf: [ROOT…]}}, accept or reject"
+            return loc[:_SCOPE], f"got {_shown(value['scopes'][loc[1]])}; expected {_RULE}"
     if loc[:1] == ("roots",) and len(loc) == _ROOT + 1 and kind in {"missing", "extra_forbidden"}:
         kinds = ", ".join(value["roots"][loc[1]]) or "nothing"
         later = "not supported yet by this version" if _LATER_ROOTS & set(value["roots"][loc[1]]) else f"got {kinds}"

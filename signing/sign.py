@@ -83,7 +83,7 @@ def _collect(
     registry: Registry, name: str, content: bytes, what: Descriptor, found: list[Descriptor], depth: int
 ) -> None:
     """Append to ``found`` what an index names, and what the indexes in it name."""
-    for child in children(content, what, f"{name}@{what.digest}"):
+    for child in _children(content, what, f"{name}@{what.digest}"):
         if any(child.digest == other.digest for other in found):
             continue
         found.append(child)
@@ -93,7 +93,7 @@ def _collect(
             _collect(registry, name, registry.manifest(name, child.digest)[0], child, found, depth + 1)
 
 
-def children(content: bytes, what: Descriptor, where: str) -> list[Descriptor]:
+def _children(content: bytes, what: Descriptor, where: str) -> list[Descriptor]:
     """Return the images and indexes that an index names; a manifest names none.
 
     Left out are BuildKit's attestations (platform "unknown"): they never run, and to sign them as images would

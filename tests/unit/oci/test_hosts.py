@@ -35,6 +35,11 @@ def test_without_a_file_a_registry_is_its_own_server(registry: str, url: str) ->
     assert host.url == url
 
 
+def test_a_registry_with_an_impossible_port_is_refused() -> None:
+    with pytest.raises(BadConfig, match="Port out of range"):
+        hosts_of("registry.example:99999", None, allow_http=False)
+
+
 def test_hosts_come_in_the_files_order_and_the_server_last(tmp_path: Path) -> None:
     text = """
 server = "https://origin.example"
@@ -98,6 +103,10 @@ def test_the_apis_root(tmp_path: Path, url: str, override: str, path: str) -> No
         ('[host."https://a.example"]\nca = 1\n', "ca = 1"),
         ('[host."ftp://a.example"]\n', "no http or https URL"),
         ('[host."https://user:pw@a.example"]\n', "no http or https URL"),
+        ('[host."https://a.example:99999"]\n', "is no URL: Port out of range"),
+        ('[host."https://a.example:x"]\n', "is no URL"),
+        ('[host."https://[::1"]\n', "is no URL"),
+        ('[host."https://"]\n', "no http or https URL"),
         ("server = 1\n", "is no URL"),
         ('host = "x"\n', "host is no table"),
         ("server = \n", "no TOML"),
@@ -140,6 +149,7 @@ def test_plain_http_to_another_machine_can_be_allowed(tmp_path: Path) -> None:
         ("127.0.0.1.example", False),
         ("10.0.0.1", False),
         ("[::2]", False),
+        ("[::1", False),
         ("", False),
     ],
 )

@@ -133,6 +133,13 @@ def test_a_redirect_to_where_we_must_not_go(fake: FakeRegistry, target: str) -> 
         Registry().blob(fake.name(), "sha256:" + "a" * 64, 10)
 
 
+@pytest.mark.parametrize("target", ["http://[::1", "http://127.0.0.1:99999/"])
+def test_a_redirect_to_what_is_no_url(fake: FakeRegistry, target: str) -> None:
+    fake.faults.append(lambda _: redirect(target))
+    with pytest.raises(RegistryError, match="which is no URL"):
+        Registry().blob(fake.name(), "sha256:" + "a" * 64, 10)
+
+
 def test_an_upload_is_not_sent_to_plain_http_elsewhere(fake: FakeRegistry) -> None:
     elsewhere = Reply(202, headers={"Location": "http://other.example/upload"})
     fake.faults.append(lambda request: elsewhere if request.method == "POST" else None)
