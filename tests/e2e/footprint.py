@@ -6,7 +6,18 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-PLACES = ("/etc", "/opt", "/run", "/usr/local", "/var/lib", "/var/log", "/var/run", "/var/tmp")
+PLACES = (
+    "/etc",
+    "/opt/cni",
+    "/opt/containerd",
+    "/opt/nri",
+    "/run",
+    "/usr/local",
+    "/var/lib",
+    "/var/log",
+    "/var/run",
+    "/var/tmp",
+)
 """Where container runtimes, CNI and service managers write; the rest of a machine is not quiet enough to compare."""
 
 
