@@ -19,7 +19,7 @@ from typing import BinaryIO
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError, SSLError
+from urllib3.exceptions import HTTPError
 
 from oci.credentials import Credentials
 from oci.errors import BadConfig, Malformed, RegistryAuth, RegistryError, RegistryUnreachable
@@ -248,7 +248,7 @@ def _read(response: urllib3.BaseHTTPResponse, request: Request) -> bytes:
 
 def _unreachable(err: HTTPError, host: Host, url: str) -> RegistryUnreachable:
     text = _CONNECTION_RE.sub("", str(getattr(err, "reason", None) or err))
-    do = f"name its CA in hosts.toml of {host.registry}" if isinstance(err, SSLError) else ""
+    do = f"name its CA in hosts.toml of {host.registry}" if "certificate verify failed" in text else ""
     return RegistryUnreachable(text, where=urlsplit(url).netloc, do=do)
 
 
