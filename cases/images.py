@@ -18,9 +18,9 @@ from oci.registry import Registry
 from signing import attachment as simple
 from signing import bundle as bundles
 from signing import stored
+from signing.formats import FORMATS, Format
 from signing.keys import PrivateKey
 from signing.sign import sign, targets
-from signing.stored import FORMATS, Format
 
 TAG = "v1"
 SPDX = "https://spdx.dev/Document"

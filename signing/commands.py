@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from oci.reference import Reference
     from oci.registry import Registry
+    from signing.formats import Format
     from signing.keys import PrivateKey, PublicKey
     from signing.sign import Signed
-    from signing.stored import Format
     from signing.tree import Node
 
 _PASSWORD = "COSIGN_PASSWORD"  # noqa: S105  the variable's name
@@ -189,7 +189,7 @@ def _references(images: list[str]) -> list[Reference]:
 
 
 def _formats(text: str) -> list[Format]:
-    from signing.stored import FORMATS
+    from signing.formats import FORMATS
 
     asked = {part.strip() for part in text.split(",")}
     if not asked <= set(FORMATS):

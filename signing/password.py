@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from pathlib import Path
 
@@ -46,6 +45,8 @@ def choose(file: Path | None, given: str | None, prompt: str, *, twice: bool = F
         return given.encode()
     if not sys.stdin.isatty():
         raise UsageError(f"no password for {prompt}, and no terminal to ask at", do=_SOURCES)
+    import getpass
+
     first = getpass.getpass(f"Password for {prompt}: ")
     if twice and getpass.getpass("Again: ") != first:
         raise UsageError("the two passwords differ", do="try again")

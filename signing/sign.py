@@ -11,8 +11,8 @@ from oci.errors import Malformed
 from oci.reference import Reference
 from oci.registry import Registry
 from signing import attachment, bundle, stored
+from signing.formats import FORMATS, Format
 from signing.keys import PrivateKey
-from signing.stored import FORMATS, Format
 from signing.verify import check
 
 _MAX_DEPTH = 4  # indexes in indexes

@@ -9,16 +9,13 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass
-from typing import Literal
 
 from oci.descriptor import EMPTY_JSON, OCI_EMPTY, OCI_MANIFEST, Descriptor
 from oci.errors import Malformed, RegistryError
 from oci.registry import Registry
 from signing import attachment, bundle
 from signing.attachment import Attachment
-
-Format = Literal["attachment", "bundle"]
-FORMATS: tuple[Format, ...] = ("attachment", "bundle")
+from signing.formats import Format
 
 _MAX_SIGNATURES = 64  # of one format on one digest
 _ATTEMPTS = 6

@@ -14,8 +14,9 @@ from oci.reference import Reference
 from oci.registry import Registry
 from signing import attachment, bundle, stored
 from signing.attachment import Attachment
+from signing.formats import FORMATS, Format
 from signing.keys import PublicKey
-from signing.stored import FORMATS, Format, Found
+from signing.stored import Found
 from signing.verdicts import NotSigned, furthest
 
 

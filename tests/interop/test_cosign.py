@@ -12,7 +12,7 @@ from oci.descriptor import Descriptor
 from oci.reference import Reference, parse
 from oci.registry import Registry
 from signing import keys, sign, stored
-from signing.stored import FORMATS, Format
+from signing.formats import FORMATS, Format
 from signing.verdicts import NotSigned
 from signing.verify import check, verify
 from tests.images import push_image, push_index

@@ -12,6 +12,7 @@ from oci.errors import Malformed, NotFound, RegistryError
 from oci.reference import Reference, parse
 from oci.registry import Registry
 from signing import attachment, bundle, keys, sign, stored, verify
+from signing.formats import FORMATS, Format
 from tests.fake_registry import FakeRegistry, Reply, Request
 from tests.images import push_image, push_index
 
@@ -24,7 +25,7 @@ def reference(fake: FakeRegistry, tag: str = "v1") -> Reference:
 
 
 def count(registry: Registry, fake: FakeRegistry, digest: str) -> dict[str, int]:
-    return {chosen: len(stored.listed(registry, fake.name(), digest, chosen)) for chosen in stored.FORMATS}
+    return {chosen: len(stored.listed(registry, fake.name(), digest, chosen)) for chosen in FORMATS}
 
 
 @both
@@ -52,12 +53,12 @@ def test_another_key_adds_its_own_beside_ours(fake: FakeRegistry, api: bool) -> 
         assert verify.verify(registry, reference(fake), [key.public])
 
 
-@pytest.mark.parametrize("chosen", stored.FORMATS)
-def test_only_the_format_that_is_asked_for(fake: FakeRegistry, chosen: stored.Format) -> None:
+@pytest.mark.parametrize("chosen", FORMATS)
+def test_only_the_format_that_is_asked_for(fake: FakeRegistry, chosen: Format) -> None:
     registry = Registry()
     target = push_image(registry, fake.name(), "v1")
     assert sign.sign(registry, fake.name(), target, KEY, [chosen]).added == [chosen]
-    expected = {one: int(one == chosen) for one in stored.FORMATS}
+    expected = {one: int(one == chosen) for one in FORMATS}
     assert count(registry, fake, target.digest) == expected
 
 

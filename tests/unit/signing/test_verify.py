@@ -9,6 +9,7 @@ from oci.reference import Reference, parse
 from oci.registry import Registry
 from signing import attachment, bundle, keys, sign, stored
 from signing.attachment import Attachment
+from signing.formats import FORMATS, Format
 from signing.verdicts import NotSigned, furthest
 from signing.verify import verify
 from tests.fake_registry import FakeRegistry
@@ -57,20 +58,20 @@ def test_nothing_there(image: Image) -> None:
     assert image.code() == "UNSIGNED"
 
 
-@pytest.mark.parametrize("chosen", stored.FORMATS)
-def test_one_good_signature_is_enough(image: Image, chosen: stored.Format) -> None:
+@pytest.mark.parametrize("chosen", FORMATS)
+def test_one_good_signature_is_enough(image: Image, chosen: Format) -> None:
     sign.sign(image.registry, image.name, image.target, KEY, [chosen])
     assert image.holds() == [chosen]
 
 
-@pytest.mark.parametrize("chosen", stored.FORMATS)
-def test_by_an_unknown_key(image: Image, chosen: stored.Format) -> None:
+@pytest.mark.parametrize("chosen", FORMATS)
+def test_by_an_unknown_key(image: Image, chosen: Format) -> None:
     sign.sign(image.registry, image.name, image.target, OTHER_KEY, [chosen])
     assert image.code() == "BAD_SIGNATURE"
 
 
-@pytest.mark.parametrize("chosen", stored.FORMATS)
-def test_a_bad_signature_hides_no_good_one(image: Image, chosen: stored.Format) -> None:
+@pytest.mark.parametrize("chosen", FORMATS)
+def test_a_bad_signature_hides_no_good_one(image: Image, chosen: Format) -> None:
     sign.sign(image.registry, image.name, image.target, OTHER_KEY)
     sign.sign(image.registry, image.name, image.target, KEY, [chosen])
     assert image.holds() == [chosen]

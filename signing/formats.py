@@ -1,0 +1,8 @@
+"""The signature formats that are written here."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Format = Literal["attachment", "bundle"]
+FORMATS: tuple[Format, ...] = ("attachment", "bundle")
