@@ -73,7 +73,7 @@ def emit_json(doc: Mapping[str, Any]) -> None:
     """
     if not str(doc.get("version", "")).startswith("countersign."):
         raise ValueError("a JSON document without its version")
-    sys.stdout.write(json.dumps(doc, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(doc, indent=2) + "\n")
     sys.stdout.flush()
 
 

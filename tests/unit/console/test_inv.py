@@ -34,7 +34,7 @@ class Machine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.repository = folder / "repository"
+        self.repository = folder / "a repository"
         self.repository.mkdir()
         shutil.copy(ROOT / "inv", self.repository)
         (self.repository / "requirements.lock").write_text("one==1\n")
@@ -141,7 +141,7 @@ def test_root_gets_what_the_system_lacks_and_is_told_first(machine: Machine) -> 
     assert said.index("this machine lacks python3.11-venv; running: apt-get update") < said.index("making .venv")
     assert machine.calls("apt-get") == [
         "apt-get update",
-        "apt-get install -y --no-install-recommends python3.11-venv",
+        "apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends python3.11-venv",
     ]
 
 
@@ -152,7 +152,7 @@ def test_others_get_the_command_and_code_3(machine: Machine) -> None:
     assert code == 3
     assert said == (
         "error: this machine lacks python3.11-venv; run as root: "
-        "apt-get update && apt-get install -y --no-install-recommends python3.11-venv\n"
+        "apt-get update && apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends python3.11-venv\n"
     )
     assert machine.calls("apt-get") == []
 
