@@ -20,10 +20,12 @@ from tools.images import demo_layout, variant
 if TYPE_CHECKING:
     from bench.stand import Stand
     from cri.client import Client
+    from oci.descriptor import Descriptor
     from oci.registry import Registry
     from signing.keys import PrivateKey
 
-REPOSITORY = f"{REFERRERS}/bench/app"
+NAMESPACE = f"{REFERRERS}/bench"
+TAG = "v1"
 KNOWN_WITHIN = 5.0
 
 
@@ -68,8 +70,7 @@ def prepare(stand: Stand, rounds: int) -> Images:
     with stand.instance.client() as client:
 
         def make(mark: str, bring: Callable[[str], object], *, signed: bool = True) -> Image:
-            _push(registry, layout, mark, key if signed else None)
-            reference = f"{REPOSITORY}:{mark}"
+            reference = _push(registry, layout, mark, key if signed else None)
             bring(reference)
             return Image(reference, _known(client, reference))
 
@@ -84,18 +85,23 @@ def prepare(stand: Stand, rounds: int) -> Images:
         )
 
 
-def push_marked(registry: Registry, name: str, layout: Path, mark: str) -> None:
-    """Push the image of a layout under ``mark`` as its tag, and under digests of its own."""
+def push_marked(registry: Registry, name: str, layout: Path, mark: str) -> Descriptor:
+    """Push the image of a layout as ``name``:``TAG``, under digests that are its own by the mark."""
     with tempfile.TemporaryDirectory(prefix="countersign-bench-") as folder:
-        registry.push_layout(name, variant(layout, mark, Path(folder)), mark)
+        return registry.push_layout(name, variant(layout, mark, Path(folder)), TAG)
 
 
-def _push(registry: Registry, layout: Path, mark: str, key: PrivateKey | None) -> None:
-    """Push an image, and sign it as ``signing.sign`` does: index and every manifest, in both formats."""
-    push_marked(registry, REPOSITORY, layout, mark)
+def _push(registry: Registry, layout: Path, mark: str, key: PrivateKey | None) -> str:
+    """Push an image, sign it as ``signing.sign`` does (index and every manifest, in both formats), return its name.
+
+    Each has a repository of its own: the demo's registry looks through a whole repository for referrers.
+    """
+    name = f"{NAMESPACE}/{mark}"
+    push_marked(registry, name, layout, mark)
     if key:
-        for target in sign.targets(registry, parse(f"{REPOSITORY}:{mark}")):
-            sign.sign(registry, REPOSITORY, target, key)
+        for target in sign.targets(registry, parse(f"{name}:{TAG}")):
+            sign.sign(registry, name, target, key)
+    return f"{name}:{TAG}"
 
 
 def _known(client: Client, reference: str) -> str:
