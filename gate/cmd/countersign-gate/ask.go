@@ -63,6 +63,7 @@ func here(ctx context.Context, settings *config.Config, op wire.Op, name string)
 	if err != nil {
 		return nil, err
 	}
+	defer store.Flush()
 	binder, err := newBinder(settings)
 	if err != nil {
 		return nil, err

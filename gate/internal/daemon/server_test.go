@@ -2,10 +2,8 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -49,12 +47,16 @@ func (d *decider) PolicyHash() string { return "sha256:policy" }
 // serve serves a decider on a new socket until the test ends.
 func serve(t *testing.T, d Decider) (socket string, server *Server) {
 	t.Helper()
-	socket = filepath.Join(t.TempDir(), "run", "gate.sock")
+	return serveAt(t, filepath.Join(t.TempDir(), "run", "gate.sock"), d)
+}
+
+func serveAt(t *testing.T, socket string, d Decider) (string, *Server) {
+	t.Helper()
 	listener, release, err := Listen(socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server = NewServer(d, listener)
+	server := NewServer(d, listener)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve() }()
 	t.Cleanup(func() {
@@ -211,62 +213,4 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 	if _, err := net.Dial("unix", socket); err == nil {
 		t.Error("it still accepts")
 	}
-}
-
-func TestSocketIsPrivate(t *testing.T) {
-	socket, _ := serve(t, &decider{})
-	for path, want := range map[string]os.FileMode{socket: 0o600, filepath.Dir(socket): 0o700} {
-		info, err := os.Stat(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if info.Mode().Perm() != want {
-			t.Errorf("%s has mode %o, expected %o", path, info.Mode().Perm(), want)
-		}
-	}
-}
-
-func TestOnlyTheGatesUserMayAsk(t *testing.T) {
-	if err := allowedPeer(uint32(os.Geteuid())); err != nil {
-		t.Error(err)
-	}
-	if err := allowedPeer(uint32(os.Geteuid()) + 1); err == nil {
-		t.Error("another user may ask")
-	}
-}
-
-func TestListen(t *testing.T) {
-	t.Run("in use", func(t *testing.T) {
-		socket, _ := serve(t, &decider{})
-		if _, _, err := Listen(socket); !errors.Is(err, ErrInUse) {
-			t.Errorf("got %v, expected %v", err, ErrInUse)
-		}
-	})
-	t.Run("stale", func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "gate.sock")
-		old, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		old.SetUnlinkOnClose(false)
-		old.Close()
-		listener, release, err := Listen(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		listener.Close()
-		release()
-	})
-	t.Run("a file in its place", func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "gate.sock")
-		if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, _, err := Listen(path); err == nil {
-			t.Error("it listens")
-		}
-		if content, _ := os.ReadFile(path); string(content) != "mine" {
-			t.Error("the file is gone")
-		}
-	})
 }

@@ -42,6 +42,10 @@ func TestOutcomeIsRememberedForNothingElse(t *testing.T) {
 			w.named(t, "registry.example/other:v1")
 			return "registry.example/other:v1"
 		}},
+		{"another repository of the same scope", func(t *testing.T, w *world) string {
+			w.named(t, repository+"/sub:v1")
+			return repository + "/sub:v1"
+		}},
 		{"another digest", func(t *testing.T, w *world) string {
 			w.image = w.node.Image(t, "layer", "other config")
 			w.named(t, tagged)
