@@ -52,6 +52,7 @@ class Supervisor:
         self.stopping = False
         self.child: subprocess.Popen[bytes] | None = None
         self.selector = selectors.DefaultSelector()
+        self.wake = socket.socketpair()  # kept: an end that is collected is closed
 
     def run(self) -> None:
         """Start the program and keep it running until we are told to stop."""
@@ -60,10 +61,12 @@ class Supervisor:
         while True:
             started = time.monotonic()
             try:
-                self.reason = self._watch(self._spawn(), started)
+                self.child = self._spawn()
             except OSError as error:
                 self.reason = f"cannot be executed: {error}"
-            self.child = None
+            else:
+                self.reason = self._watch(self.child, started)
+                self.child = None
             if self.stopping:
                 break
             if time.monotonic() - started > STEADY:
@@ -79,10 +82,10 @@ class Supervisor:
 
     def _listen(self) -> None:
         """Be woken by signals, and by the program's own messages where it sends any."""
-        woken, self.wake = socket.socketpair()
-        for end in (woken, self.wake):
+        woken, wake = self.wake
+        for end in self.wake:
             end.setblocking(False)
-        signal.set_wakeup_fd(self.wake.fileno(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told_to_stop)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -115,14 +118,13 @@ class Supervisor:
             self._record("running")
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        self.ready = False
         env = dict(self.service.env)
         if self.service.ready == "notify":
             env["NOTIFY_SOCKET"] = str(self.service.file("notify"))
         if self.service.watchdog:
             env["WATCHDOG_USEC"] = str(int(self.service.watchdog * 1e6))
         with Path(self.service.log).open("ab") as log:
-            child = subprocess.Popen(
+            return subprocess.Popen(
                 self.service.argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -131,14 +133,13 @@ class Supervisor:
                 start_new_session=True,
                 preexec_fn=lambda: linux.die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - we have no threads
             )
-        self.child = child
-        self._record("starting")
-        if not self.service.ready:
-            self._is_ready()
-        return child
 
     def _watch(self, child: subprocess.Popen[bytes], started: float) -> str:
         """Look after a running program until it has ended, and return why it did."""
+        self.ready = False
+        self._record("starting")
+        if not self.service.ready:
+            self._is_ready()
         handle = os.pidfd_open(child.pid)
         self.selector.register(handle, selectors.EVENT_READ, lambda: None)
         try:
@@ -204,6 +205,7 @@ class Supervisor:
 def _end(child: subprocess.Popen[bytes], number: signal.Signals, patience: float) -> str:
     """Ask a program to end, kill it when it does not, and return how it ended."""
     child.send_signal(number)
+    child.send_signal(signal.SIGCONT)  # a frozen one can obey too
     try:
         child.wait(patience)
     except subprocess.TimeoutExpired:
