@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -78,14 +79,14 @@ func TestConnectionOfAnotherUserGetsNoAnswer(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to be another user")
 	}
-	asked := false
+	var asked atomic.Bool
 	dir, err := os.MkdirTemp("/tmp", "gate") // t.TempDir is closed to others
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	socket, _ := serveAt(t, filepath.Join(dir, "gate.sock"), &decider{create: func(context.Context, []byte) *verdict.Verdict {
-		asked = true
+		asked.Store(true)
 		return allow()
 	}})
 	// The modes alone would keep others out: open them, to see the second line.
@@ -103,8 +104,8 @@ func TestConnectionOfAnotherUserGetsNoAnswer(t *testing.T) {
 		_, err := rawAsk(socket, "create\nx")
 		done <- err
 	}()
-	if err := <-done; err == nil || !strings.Contains(err.Error(), "no answer") || asked {
-		t.Errorf("got %v, asked %v", err, asked)
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "no answer") || asked.Load() {
+		t.Errorf("got %v, asked %v", err, asked.Load())
 	}
 	if answer, err := rawAsk(socket, "create\nx"); err != nil || !strings.HasPrefix(answer, "allow OK\n") {
 		t.Errorf("the gate's own user: got %q, %v", answer, err)
