@@ -182,7 +182,7 @@ def claim(content: bytes) -> Claim:
     try:
         document = json.loads(content)
         kind, predicate_type = document["_type"], document["predicateType"]
-        named = [f"{name}:{value}" for subject in document["subject"] for name, value in subject["digest"].items()]
+        named = [f"sha256:{subject['digest'].get('sha256', '')}" for subject in document["subject"]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
         raise NotSigned("MALFORMED", "the envelope holds no in-toto statement") from err
     return Claim(str(kind), str(predicate_type), tuple(named))
@@ -195,8 +195,9 @@ def _check_statement(content: bytes, digest: str) -> None:
         raise NotSigned("UNSIGNED", f"the statement is a {said.predicate_type!r}", expected=PREDICATE_TYPE)
     if said.kind != _STATEMENT_TYPE:
         raise NotSigned("MALFORMED", f"a statement of type {said.kind!r}", expected=_STATEMENT_TYPE)
-    if digest not in said.digests:
-        raise NotSigned("OTHER_IMAGE", f"the statement names {', '.join(said.digests) or 'nothing'}", expected=digest)
+    if said.digests != (digest,):
+        named = ", ".join(said.digests) or "nothing"
+        raise NotSigned("OTHER_IMAGE", f"the statement names {named}", expected=f"{digest} alone")
 
 
 def _pae(content: bytes) -> bytes:

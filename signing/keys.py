@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -60,24 +61,22 @@ class PublicKey:
         return f"RSA {self._key.key_size}" if isinstance(self._key, rsa.RSAPublicKey) else "Ed25519"
 
     def verifies(self, signature: bytes, data: bytes, *, sha256: bool = False) -> bool:
-        """Say whether ``signature`` over ``data`` is by this key.
+        """Say whether ``signature`` over ``data`` is by this key, hashed as the gate's engines hash.
 
         Args:
             signature: ASN.1 for ECDSA, PKCS #1 v1.5 for RSA, pure Ed25519.
             data: the signed bytes.
-            sha256: hash with SHA-256 whatever the curve, as the gate's engine does for attachments.
+            sha256: SHA-256 alone, as in attachments; else a larger curve's own hash is good too.
         """
-        try:
-            if isinstance(self._key, ec.EllipticCurvePublicKey):
-                used = hashes.SHA256() if sha256 else _CURVES[self._key.curve.name][1]
-                self._key.verify(signature, data, ec.ECDSA(used))
-            elif isinstance(self._key, rsa.RSAPublicKey):
-                self._key.verify(signature, data, padding.PKCS1v15(), hashes.SHA256())
-            else:
-                self._key.verify(signature, data)
-        except InvalidSignature:
-            return False
-        return True
+        if isinstance(self._key, ec.EllipticCurvePublicKey):
+            known: dict[str, hashes.HashAlgorithm] = {"sha256": hashes.SHA256()}
+            if not sha256:
+                own = _CURVES[self._key.curve.name][1]
+                known[own.name] = own
+            return any(_holds(self._key, signature, data, ec.ECDSA(one)) for one in known.values())
+        if isinstance(self._key, rsa.RSAPublicKey):
+            return _holds(self._key, signature, data, padding.PKCS1v15(), hashes.SHA256())
+        return _holds(self._key, signature, data)
 
 
 @dataclass(frozen=True)
@@ -185,3 +184,11 @@ def _public(key: object, where: str) -> PublicKey:
         raise BadKey(f"an RSA key of {key.key_size} bits", where=where, expected=_KINDS)
     der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return PublicKey(der, key)
+
+
+def _holds(key: Any, signature: bytes, data: bytes, *how: object) -> bool:
+    try:
+        key.verify(signature, data, *how)
+    except InvalidSignature:
+        return False
+    return True

@@ -141,10 +141,16 @@ def test_an_sbom_in_the_older_statement_that_cosign_attest_writes_is_no_signatur
     assert code_of(bundle.sign(KEY, older)) == "UNSIGNED"
 
 
-def test_one_of_several_subjects_is_enough() -> None:
-    document = json.loads(bundle.statement(OTHER))
-    document["subject"] += json.loads(bundle.statement(DIGEST))["subject"]
-    assert bundle.verify(bundle.sign(KEY, descriptor.encode(document)), [KEY.public], DIGEST) == KEY.public
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_statement_is_about_one_subject_alone(others: int) -> None:
+    document = json.loads(bundle.statement(DIGEST))
+    document["subject"] += json.loads(bundle.statement(OTHER))["subject"] * others
+    document["subject"][0]["digest"]["sha512"] = "b" * 128
+    content = bundle.sign(KEY, descriptor.encode(document))
+    if others:
+        assert code_of(content) == "OTHER_IMAGE"
+    else:
+        assert bundle.verify(content, [KEY.public], DIGEST) == KEY.public
 
 
 def test_the_bundle_is_the_manifests_one_layer() -> None:
