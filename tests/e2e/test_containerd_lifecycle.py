@@ -165,14 +165,7 @@ def test_clean_after_everything_was_killed(state):
 
 def test_clean_after_a_set_up_that_was_killed_half_way(state):
     before = footprint.take(instance(state).cgroup)
-    ours = instance(state)
-    with subprocess.Popen(
-        [str(ROOT / "inv"), "containerd.setup"],
-        env={**os.environ, "INVOKE_STATE": str(state)},
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as half:
-        await_(lambda: service.state(ours.run, "gate").state == "running")
+    with half_way(state) as half:
         os.killpg(half.pid, signal.SIGKILL)
     assert inv(state, "containerd.clean").returncode == 0
     assert footprint.take(instance(state).cgroup).beside(before) == footprint.NOTHING
@@ -181,13 +174,7 @@ def test_clean_after_a_set_up_that_was_killed_half_way(state):
 
 def test_an_interrupted_set_up_cleans_up_behind_itself(state):
     ours = instance(state)
-    with subprocess.Popen(
-        [str(ROOT / "inv"), "containerd.setup"],
-        env={**os.environ, "INVOKE_STATE": str(state)},
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as half:
-        await_(lambda: service.state(ours.run, "gate").state == "running")
+    with half_way(state) as half:
         half.send_signal(signal.SIGINT)
         assert half.wait(60) == 130
     assert not ours.root.exists()
@@ -209,6 +196,19 @@ def test_a_port_that_is_taken_is_told(state):
     assert (
         f"port {ports['registry.countersign.test']} of the registry registry.countersign.test is taken" in done.stderr
     )
+
+
+@contextmanager
+def half_way(state: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a set-up that has started the gate, and not yet containerd."""
+    with subprocess.Popen(
+        [str(ROOT / "inv"), "containerd.setup"],
+        env={**os.environ, "INVOKE_STATE": str(state)},
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as started:
+        await_(lambda: service.state(instance(state).run, "gate").state == "running")
+        yield started
 
 
 SWITCHES = {
