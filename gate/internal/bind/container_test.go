@@ -3,6 +3,7 @@ package bind
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -222,6 +223,26 @@ func TestNameInIDFormHasNoRepository(t *testing.T) {
 func TestUnknownContainerIsRefused(t *testing.T) {
 	_, err := bindIt(t, fakecontainerd.Start(t), tagged)
 	wantCode(t, err, code.UnsupportedRuntime)
+}
+
+// Nodes hold one platform of the many in an index. To ask for the others one after
+// another would take longer than a binding may.
+func TestManifestsOfAnIndexAreAskedForAtOnce(t *testing.T) {
+	n := fakecontainerd.Start(t)
+	var absent []ocispec.Descriptor
+	for i := range 24 {
+		absent = append(absent, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString(strconv.Itoa(i))})
+	}
+	image := n.InIndex(t, n.Image(t, "layer", "app"), absent...)
+	n.Images[tagged] = image.Target()
+	n.Create(t, fakecontainerd.Container{ID: id, Name: tagged, Image: image})
+	n.Delay = 60 * time.Millisecond // a binding has 1 s
+	if _, err := bindIt(t, n, tagged); err != nil {
+		t.Fatal(err)
+	}
+	if got := n.Calls("Content/Read"); got != 27 { // index, manifest, config, and each that is absent
+		t.Errorf("%d reads, expected 27", got)
+	}
 }
 
 func TestContentIsReadOnce(t *testing.T) {

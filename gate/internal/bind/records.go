@@ -116,7 +116,7 @@ func (s *session) recordsOf(ctx context.Context, repository string) ([]record, e
 // use. A sibling that is absent or damaged is no obstacle; if nothing is found,
 // damage is the reason.
 func (s *session) candidates(ctx context.Context, target string, use uses) ([]Candidate, error) {
-	w := walk{binder: s.Binder, use: use}
+	w := walk{session: s, use: use}
 	w.visit(ctx, "", ocispec.Descriptor{Digest: digest.Digest(target)}, 0)
 	if w.fatal != nil {
 		return nil, w.fatal
@@ -150,7 +150,7 @@ func rank(matcher platforms.Matcher, f found) int {
 }
 
 type walk struct {
-	binder  *Binder
+	session *session
 	use     uses
 	visited int
 	found   []found
@@ -167,7 +167,7 @@ func (w *walk) visit(ctx context.Context, index string, at ocispec.Descriptor, d
 	if w.fatal != nil {
 		return
 	}
-	document, err := w.binder.document(ctx, at.Digest.String())
+	document, err := w.session.document(ctx, at.Digest.String())
 	if err != nil {
 		w.fail(err)
 		return

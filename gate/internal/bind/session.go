@@ -7,6 +7,7 @@ import (
 
 	imagesapi "github.com/containerd/containerd/api/services/images/v1"
 	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
+	"github.com/opencontainers/go-digest"
 
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/reference"
@@ -20,19 +21,66 @@ type session struct {
 	mu        sync.Mutex
 	records   map[string]func() (*record, error)
 	snapshots map[[2]string]func() (*snapshotsapi.Info, error)
+	documents map[string]func() (*Document, error)
+	chains    map[string]func() (digest.Digest, error)
 }
+
+// maxAhead bounds how many manifests of one index are asked for ahead: an image for
+// many platforms has an attestation beside each.
+const maxAhead = 32
 
 func (b *Binder) session() *session {
-	return &session{Binder: b, records: map[string]func() (*record, error){}, snapshots: map[[2]string]func() (*snapshotsapi.Info, error){}}
+	return &session{
+		Binder:    b,
+		records:   map[string]func() (*record, error){},
+		snapshots: map[[2]string]func() (*snapshotsapi.Info, error){},
+		documents: map[string]func() (*Document, error){},
+		chains:    map[string]func() (digest.Digest, error){},
+	}
 }
 
-// askAhead asks for the record of the annotated name, and for the snapshot that
-// CRI names after the container, while the container's own record is on its way.
+// askAhead asks for the record of the annotated name with all that it leads to,
+// and for the snapshot that CRI names after the container, while the container's
+// own record is on its way. Whoever needs an answer asks again, and sees the error.
 func (s *session) askAhead(ctx context.Context, state *State) {
-	go func() { _, _ = s.stat(ctx, *s.lastSnapshotter.Load(), state.ID) }() // whoever needs it asks again, and sees the error
+	go func() { _, _ = s.stat(ctx, *s.lastSnapshotter.Load(), state.ID) }()
 	if name, err := reference.Normalise(state.Image()); err == nil && !name.IDForm {
-		go func() { _, _ = s.record(ctx, name.String()) }()
+		go func() {
+			if own, err := s.record(ctx, name.String()); err == nil {
+				s.readAhead(ctx, own.target)
+			}
+		}()
 	}
+}
+
+// readAhead reads an index with its manifests, or a manifest, and their configs.
+func (s *session) readAhead(ctx context.Context, target string) {
+	top, err := s.document(ctx, target)
+	if err != nil {
+		return
+	}
+	if !top.IsIndex {
+		_, _ = s.chainOf(ctx, top.Config)
+		return
+	}
+	for _, child := range top.Children[:min(len(top.Children), maxAhead)] {
+		go func() {
+			if d, err := s.document(ctx, child.Digest.String()); err == nil && !d.IsIndex {
+				_, _ = s.chainOf(ctx, d.Config)
+			}
+		}()
+	}
+}
+
+// document reads an index or a manifest. What is absent is so for one session only:
+// a later pull may bring it.
+func (s *session) document(ctx context.Context, dgst string) (*Document, error) {
+	return once(&s.mu, s.documents, dgst, func() (*Document, error) { return s.Binder.document(ctx, dgst) })
+}
+
+// chainOf reads a config and gives the chain ID of its layers.
+func (s *session) chainOf(ctx context.Context, config string) (digest.Digest, error) {
+	return once(&s.mu, s.chains, config, func() (digest.Digest, error) { return s.Binder.chainOf(ctx, config) })
 }
 
 // record asks for an image record. The error is that of the call.

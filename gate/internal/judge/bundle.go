@@ -54,10 +54,10 @@ func acceptBundle(b *bundle.Bundle, digest string, key policy.Key) error {
 	if err != nil {
 		return err
 	}
-	signed, err := statementOf(result.Statement)
+	signed := statementOf(result.Statement)
 	switch {
-	case err != nil:
-		return err
+	case signed.kind != statementType:
+		return fmt.Errorf("its statement is of type %.80q, not %s", signed.kind, statementType)
 	case signed.predicateType != signPredicate:
 		return fmt.Errorf("predicate type %q is no signature of an image", signed.predicateType)
 	case signed.subject != digest:
@@ -122,6 +122,7 @@ func dsseVerifiers(key crypto.PublicKey) ([]sigstore.Verifier, error) {
 
 // statement is what an in-toto statement says that it is about.
 type statement struct {
+	kind          string
 	predicateType string
 	subject       string // sha256:<hex>; "" unless there is exactly one, with a sha256 digest
 }
@@ -136,19 +137,16 @@ func readStatement(b *bundle.Bundle) (statement, error) {
 	if err != nil {
 		return statement{}, fmt.Errorf("its payload is no in-toto statement: %w", err)
 	}
-	return statementOf(content)
+	return statementOf(content), nil
 }
 
-func statementOf(content *intoto.Statement) (statement, error) {
-	if content.GetType() != statementType {
-		return statement{}, fmt.Errorf("its statement is of type %.80q, not %s", content.GetType(), statementType)
-	}
-	s := statement{predicateType: content.GetPredicateType()}
+func statementOf(content *intoto.Statement) statement {
+	s := statement{kind: content.GetType(), predicateType: content.GetPredicateType()}
 	if len(content.GetSubject()) == 1 {
 		subject := "sha256:" + content.GetSubject()[0].GetDigest()["sha256"]
 		if reference.CheckDigest(subject) == nil {
 			s.subject = subject
 		}
 	}
-	return s, nil
+	return s
 }

@@ -139,6 +139,9 @@ func (v *publicKey) diagnoseBundle(b evidence.Bundle, digest string) finding {
 	if statement.predicateType != signPredicate {
 		return finding{code.Unsigned, "an attestation of type " + statement.predicateType + " is no signature of the image"}
 	}
+	if statement.kind != statementType {
+		return finding{code.Malformed, fmt.Sprintf("its statement is of type %.80q, not %s", statement.kind, statementType)}
+	}
 	if parsed.GetVerificationMaterial().GetPublicKey() == nil {
 		return finding{code.BadSignature, "signed with a certificate, but the root asks for a key"}
 	}

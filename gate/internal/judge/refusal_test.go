@@ -67,6 +67,14 @@ func TestSignatureThatDoesNotSatisfy(t *testing.T) {
 		{"an SBOM attestation by the right key", func(t *testing.T, s *scene) {
 			s.put(t, testsign.BundleOf(t, s.key, testsign.Statement(s.digest(), "https://spdx.dev/Document")))
 		}, code.Unsigned, "https://spdx.dev/Document"},
+		{"an SBOM attestation in the older statement that cosign attest writes", func(t *testing.T, s *scene) {
+			older := strings.Replace(string(testsign.Statement(s.digest(), "https://spdx.dev/Document")), "Statement/v1", "Statement/v0.1", 1)
+			s.put(t, testsign.BundleOf(t, s.key, []byte(older)))
+		}, code.Unsigned, "https://spdx.dev/Document"},
+		{"a signature in an older statement", func(t *testing.T, s *scene) {
+			older := strings.Replace(string(testsign.Statement(s.digest(), "https://sigstore.dev/cosign/sign/v1")), "Statement/v1", "Statement/v0.1", 1)
+			s.put(t, testsign.BundleOf(t, s.key, []byte(older)))
+		}, code.Malformed, "Statement/v0.1"},
 		{"a bundle with two subjects", func(t *testing.T, s *scene) {
 			one := `{"digest":{"sha256":"` + s.digest()[7:] + `"}}`
 			s.put(t, testsign.BundleOf(t, s.key, []byte(`{"_type":"https://in-toto.io/Statement/v1","predicateType":"`+testsign.SignPredicate+
