@@ -59,6 +59,10 @@ type Bound struct {
 	Container string
 	Pod       string // namespace/name, for people
 	Images    []Image
+
+	// Raw has the indexes and manifests of the candidates by digest, as far as they
+	// were read just now and not remembered from before.
+	Raw map[string][]byte
 }
 
 // Config says where containerd is, and what is acceptable there.

@@ -35,7 +35,9 @@ func (b *Binder) Container(ctx context.Context, state *State, trace *verdict.Tra
 		steps[i] = func() error { return s.bindVolume(ctx, container, meta.SandboxID, image, trace) }
 	}
 	steps[0] = func() error { return s.bindRoot(ctx, container, meta, &bound.Images[0], trace) }
-	return bound, atOnce(steps...)
+	err = atOnce(steps...)
+	bound.Raw = s.rawOf(bound.Images)
+	return bound, err
 }
 
 // atOnce runs steps side by side. Of several errors the first in order counts, so

@@ -31,22 +31,6 @@ type Document struct {
 // errAbsent says that the content store doesn't have something.
 var errAbsent = errors.New("not in the content store")
 
-// document returns an index or a manifest, from memory or from the content store.
-func (b *Binder) document(ctx context.Context, dgst string) (*Document, error) {
-	if d, ok := b.documents.Get(dgst); ok {
-		return d, nil
-	}
-	content, err := b.read(ctx, dgst)
-	if err != nil {
-		return nil, err
-	}
-	d, err := ParseDocument(dgst, content)
-	if err == nil {
-		b.documents.Put(dgst, d)
-	}
-	return d, err
-}
-
 // chainOf returns the chain ID of a config's layers (image-spec, "Layer ChainID"),
 // from memory or from the content store.
 func (b *Binder) chainOf(ctx context.Context, config string) (digest.Digest, error) {

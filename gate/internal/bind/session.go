@@ -23,6 +23,7 @@ type session struct {
 	snapshots map[[2]string]func() (*snapshotsapi.Info, error)
 	documents map[string]func() (*Document, error)
 	chains    map[string]func() (digest.Digest, error)
+	raw       map[string][]byte // documents that were read and not remembered, by digest
 }
 
 // maxAhead bounds how many manifests of one index are asked for ahead: an image for
@@ -36,6 +37,7 @@ func (b *Binder) session() *session {
 		snapshots: map[[2]string]func() (*snapshotsapi.Info, error){},
 		documents: map[string]func() (*Document, error){},
 		chains:    map[string]func() (digest.Digest, error){},
+		raw:       map[string][]byte{},
 	}
 }
 
@@ -72,10 +74,43 @@ func (s *session) readAhead(ctx context.Context, target string) {
 	}
 }
 
-// document reads an index or a manifest. What is absent is so for one session only:
-// a later pull may bring it.
+// document gives an index or a manifest, from memory or from the content store.
+// What is absent is so for one session only: a later pull may bring it.
 func (s *session) document(ctx context.Context, dgst string) (*Document, error) {
-	return once(&s.mu, s.documents, dgst, func() (*Document, error) { return s.Binder.document(ctx, dgst) })
+	return once(&s.mu, s.documents, dgst, func() (*Document, error) {
+		if d, ok := s.Binder.documents.Get(dgst); ok {
+			return d, nil
+		}
+		content, err := s.read(ctx, dgst)
+		if err != nil {
+			return nil, err
+		}
+		d, err := ParseDocument(dgst, content)
+		if err == nil {
+			s.Binder.documents.Put(dgst, d)
+			s.mu.Lock()
+			s.raw[dgst] = content
+			s.mu.Unlock()
+		}
+		return d, err
+	})
+}
+
+// rawOf gives what this session has read of the candidates' indexes and manifests.
+func (s *session) rawOf(images []Image) map[string][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	raw := map[string][]byte{}
+	for _, image := range images {
+		for _, c := range image.Candidates {
+			for _, dgst := range []string{c.Index, c.Manifest} {
+				if content, ok := s.raw[dgst]; ok {
+					raw[dgst] = content
+				}
+			}
+		}
+	}
+	return raw
 }
 
 // chainOf reads a config and gives the chain ID of its layers.

@@ -158,6 +158,7 @@ func (e *Engine) container(ctx context.Context, s subject, state *bind.State) *v
 	if err != nil {
 		return e.refuse(s, err)
 	}
+	s.raw = bound.Raw
 	verdicts := make([]*verdict.Verdict, len(bound.Images))
 	var group sync.WaitGroup
 	for i, image := range bound.Images {

@@ -36,6 +36,20 @@ func TestCreateJudgesWhatIsBound(t *testing.T) {
 	}
 }
 
+// Registries count requests for manifests, and the node has these.
+func TestJudgingIsGivenTheManifestsThatBindingRead(t *testing.T) {
+	w := newWorld(t)
+	w.create(t, tagged)
+	if len(w.judged) != 1 {
+		t.Fatalf("judged %d times, expected once", len(w.judged))
+	}
+	for _, dgst := range []string{w.image.Index, w.image.Manifest} {
+		if got := digest.FromBytes(w.judged[0].Raw[dgst]).String(); got != dgst {
+			t.Errorf("the bytes for %s have digest %s", dgst, got)
+		}
+	}
+}
+
 func TestBindingComesBeforeEveryRule(t *testing.T) {
 	for name, change := range map[string]func(w *world){
 		"accept": func(w *world) { w.doc.Scopes[repository] = map[string]any{"accept": true} },
