@@ -42,6 +42,29 @@ def start(context: Context, rounds: int = 60, at_once: int = 50, json: bool = Fa
         output.emit_json(document)
 
 
+@task(help={"rounds": "how many images each way signs", "json": JSON})
+def sign(context: Context, rounds: int = 10, json: bool = False) -> None:
+    """Measure signing one image in both formats, beside cosign.
+
+    Example: ./inv bench.sign --rounds 10
+    """
+    from bench import show
+    from bench.sign import measure_signing
+    from console import output
+    from console.config import settings_from
+
+    _at_least_one("--rounds", rounds)
+    settings = settings_from(context)
+    document = measure_signing(settings, rounds)
+    rows = show.sign_rows(document)
+    path = show.save(settings.state / "report", "bench-sign", document, show.SIGN_COLUMNS, rows)
+    output.table(show.SIGN_COLUMNS, rows)
+    output.table(show.GOAL_COLUMNS, show.goal_rows(document["goals"]))
+    output.say(f"JSON {path}, Markdown {path.with_suffix('.md')}")
+    if json:
+        output.emit_json(document)
+
+
 def _at_least_one(option: str, value: int) -> None:
     from console.errors import UsageError
 

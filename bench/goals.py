@@ -48,6 +48,11 @@ def of_starts(samples: Sequence[Sample], burst: Burst, sizes: Sizes) -> list[Goa
     ]
 
 
+def of_signing(seconds: Sequence[float]) -> list[Goal]:
+    """Return the goals of bench.sign; ``seconds`` are those of a whole ``./inv signing.sign``."""
+    return [Goal("both formats, process start included, median", stats.summary(seconds).median, 0.3, "s")]
+
+
 def start_times(samples: Sequence[Sample], key: str) -> list[float]:
     """Return a variant's StartContainer times, ms, round by round."""
     return [sample.start for sample in samples if sample.variant == key]

@@ -18,17 +18,14 @@ HERE = Path(__file__).resolve().parent
 START_COLUMNS = (
     "start over CRI",
     "n",
-    "start ms: median",
-    "p95",
-    "p99",
-    "create+start ms: median",
-    "p95",
-    "p99",
-    "over no-op ms (95 %)",
-    "gate ms: median",
-    "p99",
+    "start, ms",
+    "create + start, ms",
+    "start over no-op hook, ms",
+    "in the gate, ms",
     "verifications",
 )
+"""Times are median / p95 / p99; a difference is its median, and between what it lies with 95 % confidence."""
+SIGN_COLUMNS = ("signing one image", "n", "s")
 GOAL_COLUMNS = ("goal", "found", "limit", "")
 
 
@@ -75,16 +72,39 @@ def start_rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _start_row(variant: Mapping[str, Any]) -> tuple[str, ...]:
-    start, both, gate, over = (variant[key] for key in ("start", "createAndStart", "gate", "overNoOp"))
+    gate, over = variant["gate"], variant["overNoOp"]
     compared = f"{over['median']:+.1f} ({over['low']:+.1f} … {over['high']:+.1f})"
     return (
         variant["title"],
-        str(start["n"]),
-        *(f"{times[key]:.1f}" for times in (start, both) for key in ("median", "p95", "p99")),
+        str(variant["start"]["n"]),
+        _times(variant["start"], 1),
+        _times(variant["createAndStart"], 1),
         "" if variant["key"] == NO_OP.key else compared,
-        *(f"{gate[key]:.2f}" if gate else "" for key in ("median", "p99")),
+        _times(gate, 2) if gate else "",
         str(variant["verifications"]) if gate else "",
     )
+
+
+def _times(summary: Mapping[str, float], digits: int) -> str:
+    return " / ".join(f"{summary[key]:.{digits}f}" for key in ("median", "p95", "p99"))
+
+
+def sign_document(
+    ways: Mapping[str, Sequence[float]], goals: Sequence[Goal], machine: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the document of bench.sign; ``ways`` has the seconds of each way, round by round."""
+    return {
+        "version": "countersign.bench-sign/v1",
+        "machine": dict(machine),
+        "ways": [{"title": title, **asdict(stats.summary(seconds))} for title, seconds in ways.items()],
+        "goals": goal_values(goals),
+        "samples": {title: list(seconds) for title, seconds in ways.items()},
+    }
+
+
+def sign_rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the table of a document of bench.sign."""
+    return [(way["title"], str(way["n"]), _times(way, 3)) for way in document["ways"]]
 
 
 def goal_rows(goals: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
