@@ -150,6 +150,12 @@ var cases = []struct {
 	{name: "a document that is both index and manifest", want: code.Malformed, change: func(t *testing.T, n *fakecontainerd.Node, c *fakecontainerd.Container) {
 		n.Images[tagged] = n.Blob(t, map[string]any{"manifests": []any{}, "config": map[string]any{"digest": c.Image.Config}, "layers": []any{}})
 	}},
+	{name: "an index of too many manifests", want: code.Malformed, change: func(t *testing.T, n *fakecontainerd.Node, _ *fakecontainerd.Container) {
+		n.Images[tagged] = n.Blob(t, map[string]any{"manifests": make([]struct{}, maxManifests+1)})
+	}},
+	{name: "a manifest whose config has no digest", want: code.Malformed, change: func(t *testing.T, n *fakecontainerd.Node, _ *fakecontainerd.Container) {
+		n.Images[tagged] = n.Blob(t, map[string]any{"config": map[string]any{"digest": "latest"}, "layers": []any{}})
+	}},
 	{name: "a document over the bound", want: code.Malformed, change: func(t *testing.T, n *fakecontainerd.Node, c *fakecontainerd.Container) {
 		n.Images[tagged] = n.Blob(t, map[string]any{"manifests": []any{}, "x": strings.Repeat("x", maxDocument)})
 	}},

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/reference"
 )
@@ -80,30 +81,47 @@ func (b *Binder) read(ctx context.Context, dgst string) ([]byte, error) {
 	}
 }
 
+// child is what is read of a descriptor.
+type child struct {
+	MediaType string            `json:"mediaType"`
+	Digest    digest.Digest     `json:"digest"`
+	Platform  *ocispec.Platform `json:"platform"`
+}
+
 // ParseDocument reads an index or a manifest, whose bytes were checked against
 // dgst before, by what it holds and not by what a descriptor calls it: a document
 // that could be taken for both is neither. It returns a *code.Refusal.
 func ParseDocument(dgst string, content []byte) (*Document, error) {
 	var d struct {
-		Config    *ocispec.Descriptor  `json:"config"`
-		Layers    json.RawMessage      `json:"layers"`
-		FSLayers  json.RawMessage      `json:"fsLayers"`
-		Manifests []ocispec.Descriptor `json:"manifests"`
+		Config    *child          `json:"config"`
+		Layers    json.RawMessage `json:"layers"`
+		FSLayers  json.RawMessage `json:"fsLayers"`
+		Manifests json.RawMessage `json:"manifests"`
 	}
 	if err := json.Unmarshal(content, &d); err != nil {
 		return nil, malformed(dgst, err.Error())
 	}
 	isManifest := d.Config != nil || d.Layers != nil
 	switch {
-	case d.FSLayers != nil || isManifest == (d.Manifests != nil):
+	case d.FSLayers != nil || isManifest == bounded.Present(d.Manifests):
 		return nil, malformed(dgst, "it is not clearly an index or a manifest")
 	case isManifest && d.Config == nil:
 		return nil, malformed(dgst, "the manifest has no config")
 	case isManifest:
+		if err := reference.CheckDigest(d.Config.Digest.String()); err != nil {
+			return nil, malformed(dgst, "config: "+err.Error())
+		}
 		return &Document{Config: d.Config.Digest.String()}, nil
 	}
+	children, more, err := bounded.List[child](d.Manifests, maxManifests)
+	if err != nil {
+		return nil, malformed(dgst, err.Error())
+	}
+	if more {
+		return nil, malformed(dgst, fmt.Sprintf("it lists more than %d manifests", maxManifests))
+	}
 	index := &Document{IsIndex: true}
-	for _, m := range d.Manifests {
+	for _, m := range children {
 		if strings.Contains(m.MediaType, "manifest") || strings.Contains(m.MediaType, "index") {
 			index.Children = append(index.Children, ocispec.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Platform: m.Platform})
 		}

@@ -38,6 +38,9 @@ func FuzzParseDocument(f *testing.F) {
 		if err == nil && document.IsIndex && document.Config != "" {
 			t.Errorf("both index and manifest: %+v", document)
 		}
+		if err == nil && len(document.Children) > maxManifests {
+			t.Errorf("%d children", len(document.Children))
+		}
 	})
 }
 

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"countersign/gate/internal/evidence"
@@ -24,8 +23,8 @@ func (f *fetch) attachments(ctx context.Context) ([]evidence.Attachment, error) 
 	if err != nil || !found {
 		return nil, err
 	}
-	var image ocispec.Manifest
-	if err := json.Unmarshal(manifest.Raw, &image); err != nil {
+	image, err := f.parsed(manifest.Raw)
+	if err != nil {
 		return nil, malformed(fmt.Sprintf("tag %s: %v", f.tag(".sig"), err), "an image manifest whose layers are signatures")
 	}
 	var layers []ocispec.Descriptor

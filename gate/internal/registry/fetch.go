@@ -3,12 +3,14 @@ package registry
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 
+	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/evidence"
 	"countersign/gate/internal/reference"
@@ -128,6 +130,28 @@ func each[T any](f *fetch, layers []ocispec.Descriptor, get func(ocispec.Descrip
 		}
 	}
 	return out
+}
+
+// parsed reads an image manifest.
+func (f *fetch) parsed(raw []byte) (ocispec.Manifest, error) {
+	var image struct {
+		ocispec.Manifest
+		Layers json.RawMessage `json:"layers"`
+	}
+	err := json.Unmarshal(raw, &image)
+	if err == nil {
+		image.Manifest.Layers, err = f.list("layers", image.Layers)
+	}
+	return image.Manifest, err
+}
+
+// list reads an array of descriptors, the first maxListed of it.
+func (f *fetch) list(what string, raw json.RawMessage) ([]ocispec.Descriptor, error) {
+	listed, more, err := bounded.List[ocispec.Descriptor](raw, maxListed)
+	if more {
+		f.found(malformed(fmt.Sprintf("%s has more than %d %s", f.digest, maxListed, what), "a shorter list"))
+	}
+	return listed, err
 }
 
 // fit keeps those layers whose content is within the bounds. The first of them

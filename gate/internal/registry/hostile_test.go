@@ -135,6 +135,29 @@ func TestAnnotationsAreBounded(t *testing.T) {
 	problem(t, set, code.Malformed, "annotations")
 }
 
+func TestListsAreBounded(t *testing.T) {
+	bomb := strings.Repeat(",{}", 1<<20) + "]}"
+	w := newWorld(t, false, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			_, tag, _ := strings.Cut(r.URL.Path, "/manifests/sha256-")
+			switch {
+			case tag == "":
+				next.ServeHTTP(rw, r)
+			case strings.HasSuffix(tag, ".sig"):
+				answer(rw, 200, `{"layers":[{}`+bomb)
+			default:
+				answer(rw, 200, `{"manifests":[{}`+bomb)
+			}
+		})
+	})
+	set, err := w.fetch(t)
+	if err != nil || !set.Empty() {
+		t.Errorf("%d attachments, %d bundles, %v", len(set.Attachments), len(set.Bundles), err)
+	}
+	problem(t, set, code.Malformed, "more than 4096 layers")
+	problem(t, set, code.Malformed, "more than 4096 referrers")
+}
+
 func TestContentIsBoundedInAll(t *testing.T) {
 	w := newWorld(t, false, nil)
 	var listed []testsign.Descriptor

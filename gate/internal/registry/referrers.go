@@ -20,7 +20,7 @@ const bundleType = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 const (
 	maxPages  = 8    // of a list of referrers
-	maxListed = 4096 // referrers; of these, maxSignatures are read
+	maxListed = 4096 // referrers or layers; of these, maxSignatures are read
 )
 
 // bundles gets the Sigstore bundles that refer to the digest.
@@ -50,8 +50,8 @@ func (f *fetch) bundleLayer(ctx context.Context, referrer ocispec.Descriptor) ([
 	if err != nil || !found {
 		return nil, err // a list may name what was deleted since
 	}
-	var image ocispec.Manifest
-	if err := json.Unmarshal(manifest.Raw, &image); err != nil {
+	image, err := f.parsed(manifest.Raw)
+	if err != nil {
 		return nil, malformed(fmt.Sprintf("referrer %s: %v", digest, err), "an image manifest")
 	}
 	if image.ArtifactType != bundleType && (image.ArtifactType != "" || image.Config.MediaType != bundleType) {
@@ -141,11 +141,18 @@ func (f *fetch) referrersAPI(ctx context.Context) ([]ocispec.Descriptor, error) 
 }
 
 func (f *fetch) descriptors(raw []byte) ([]ocispec.Descriptor, error) {
-	var index ocispec.Index
-	if err := json.Unmarshal(raw, &index); err != nil {
+	var index struct {
+		Manifests json.RawMessage `json:"manifests"`
+	}
+	err := json.Unmarshal(raw, &index)
+	var listed []ocispec.Descriptor
+	if err == nil {
+		listed, err = f.list("referrers", index.Manifests)
+	}
+	if err != nil {
 		return nil, malformed(fmt.Sprintf("referrers of %s: %v", f.digest, err), "an index of referrers")
 	}
-	return index.Manifests, nil
+	return listed, nil
 }
 
 // nextPage gives the query of the next page in a Link header (RFC 8288), or nil.
