@@ -265,6 +265,7 @@ func (e *Engine) begin(s subject, c bind.Candidate) *verdict.Verdict {
 
 func (e *Engine) finish(v *verdict.Verdict, s subject) *verdict.Verdict {
 	v.Millis = verdict.Millis(time.Since(s.start))
+	v.Fit()
 	e.Observer.Verdict(v)
 	return v
 }

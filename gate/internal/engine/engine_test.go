@@ -127,6 +127,18 @@ func TestNoPolicyRefusesEverything(t *testing.T) {
 	wantVerdict(t, fresh.Create(context.Background(), fakecontainerd.State(t, container, tagged)), code.OK)
 }
 
+// The runtime shows no more than the beginning of the sentence.
+func TestALongNameDoesNotHideTheCode(t *testing.T) {
+	w := newWorld(t)
+	name := "Registry/" + strings.Repeat("x", 400_000)
+	w.named(t, name)
+	v := w.create(t, name)
+	wantVerdict(t, v, code.BadReference)
+	if len(v.Message) > 2048 || len(v.Image) > 1024 {
+		t.Errorf("an image of %d bytes, message of %d", len(v.Image), len(v.Message))
+	}
+}
+
 func TestUnreadableStateIsRefused(t *testing.T) {
 	w := newWorld(t)
 	wantVerdict(t, w.Create(context.Background(), []byte("<")), code.Malformed)

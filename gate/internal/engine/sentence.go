@@ -4,12 +4,16 @@ import (
 	"strings"
 
 	"countersign/gate/internal/bind"
+	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/judge"
+	"countersign/gate/internal/verdict"
 )
 
-// full gives REF@DIGEST: the name as written, and the digest of what is judged.
+// full gives REF@DIGEST: the name as written, and the digest of what is judged. A
+// name that is too long for one is cut, so that the code after it can be read.
 func full(name string, c bind.Candidate) string {
+	name = bounded.Text(name, verdict.MaxName)
 	for _, digest := range []string{c.Manifest, c.Index, c.Config} {
 		if digest == "" {
 			continue

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/code"
 )
 
@@ -13,7 +14,9 @@ type finding struct {
 	text string
 }
 
-func (f finding) String() string { return string(f.code) + ": " + f.text }
+func (f finding) String() string {
+	return string(f.code) + ": " + bounded.Text(f.text, maxFinding)
+}
 
 // progress orders the codes by how far a signature got: when all fail, the
 // outcome has the code of the one that got furthest.
@@ -52,8 +55,11 @@ var advice = map[code.Code]string{
 	code.Revoked:           "use an image that is signed with a key that is still trusted",
 }
 
-// maxDetails bounds what a hostile registry can make the gate say.
-const maxDetails = 32
+// What a hostile registry can make the gate say, and remember.
+const (
+	maxDetails = 32
+	maxFinding = 1024 // bytes
+)
 
 // details lists the findings, each text once, within the bound.
 func details(findings []finding) []string {

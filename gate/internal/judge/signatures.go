@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/evidence"
 	"countersign/gate/internal/policy"
@@ -155,7 +156,7 @@ func (t *trial) refuse(ctx context.Context, r Request, o *Outcome) {
 	}
 	furthest := slices.MaxFunc(findings, func(a, b finding) int { return progress[a.code] - progress[b.code] })
 	o.Details = details(findings)
-	o.refuse(furthest.code, furthest.text, expected(r, t.rule))
+	o.refuse(furthest.code, bounded.Text(furthest.text, maxFinding), expected(r, t.rule))
 }
 
 // stored reads the evidence that is on the node.

@@ -3,8 +3,10 @@
 package verdict
 
 import (
+	"slices"
 	"time"
 
+	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/code"
 )
 
@@ -46,6 +48,28 @@ type Verdict struct {
 	Policy     string    `json:"policy,omitempty"` // sha256 of the policy file
 	Millis     float64   `json:"ms"`
 	Steps      []Step    `json:"steps,omitempty"` // only where a person asked: verify, explain
+}
+
+// Bounds on what a verdict repeats of what came from outside, in bytes.
+const (
+	MaxName = 512 // a name is 255 bytes at most, a tag 128, a digest 71
+	maxText = 2048
+)
+
+// Fit cuts what came from outside to its bounds: an answer that is too large to be
+// sent would be taken for a gate that is down, and each verdict stays in the log.
+func (v *Verdict) Fit() {
+	for _, name := range []*string{&v.Image, &v.Repository, &v.Index, &v.Manifest, &v.Config, &v.Container, &v.Pod} {
+		*name = bounded.Text(*name, MaxName)
+	}
+	v.Message = bounded.Text(v.Message, maxText)
+	v.Details, v.Steps = slices.Clone(v.Details), slices.Clone(v.Steps) // those of a remembered outcome are others' too
+	for i := range v.Details {
+		v.Details[i] = bounded.Text(v.Details[i], maxText)
+	}
+	for i := range v.Steps {
+		v.Steps[i].Outcome = bounded.Text(v.Steps[i].Outcome, maxText)
+	}
 }
 
 // Step is one thing the gate looked at, and what came of it.
