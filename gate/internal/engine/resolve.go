@@ -165,6 +165,9 @@ func (e *Engine) store(ctx context.Context, repository string, c bind.Candidate)
 func (e *Engine) platform(ctx context.Context, repository, digest string, known map[string][]byte) (bind.Candidate, map[string][]byte, error) {
 	raw := map[string][]byte{}
 	read := func(digest string) (*bind.Document, error) {
+		if err := reference.CheckDigest(digest); err != nil { // an index can say anything, and it becomes part of a URL
+			return nil, code.Refuse(code.Malformed, "the index lists "+err.Error(), "a sha256 digest", "build the image with a current tool")
+		}
 		content, ok := known[digest]
 		if !ok {
 			m, err := e.Registry.Manifest(ctx, repository, digest)

@@ -68,6 +68,11 @@ func TestPullRefuses(t *testing.T) {
 				Digest: digest.Digest(w.image.Manifest), Platform: &ocispec.Platform{OS: "linux", Architecture: "s390x"}}}})
 			return tagged
 		}, code.Malformed},
+		{"a path in place of a digest", func(t *testing.T, w *world) string {
+			w.image.Index = w.node.Blob(t, ocispec.Index{Manifests: []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageManifest, Digest: "../../secret/manifests/v1"}}})
+			w.manifests["../../secret/manifests/v1"] = w.node.Blobs[w.image.Manifest]
+			return tagged
+		}, code.Malformed},
 		{"an index in an index", func(t *testing.T, w *world) string { w.image = w.node.InIndex(t, w.image); return tagged }, code.Malformed},
 		{"a registry out of reach", func(_ *testing.T, w *world) string { w.manifests = nil; return tagged }, code.NoEvidenceOffline},
 		{"a registry out of reach and no scope", func(_ *testing.T, w *world) string { w.manifests = nil; return "registry.example/unknown:v1" }, code.NoScope},
