@@ -99,12 +99,16 @@ def _compare(case: Case, trial: Trial, verdict: dict[str, Any]) -> Iterator[str]
 
 
 def _deciding(trial: Trial, verdicts: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the log line of the decision: that container's at create, the last one at pull."""
-    for verdict in reversed(verdicts):
-        same_container = trial.layer == "pull" or verdict.get("container") == trial.container
-        if verdict["layer"] == trial.layer and same_container:
-            return dict(verdict)
-    return None
+    """Return the log line of the decision.
+
+    At pull that is the last one. At create there is one for the container's image and one for each of its
+    image volumes: a refusal decides, wherever it stands.
+    """
+    own = [verdict for verdict in verdicts if verdict["layer"] == trial.layer]
+    if trial.layer == "create":
+        own = [verdict for verdict in own if verdict.get("container") == trial.container]
+    refusals = [verdict for verdict in own if not verdict["allow"]]
+    return (refusals or own or [None])[-1]
 
 
 def _prepared(place: Place, lab: Lab, cases: Sequence[Case]) -> Iterator[Case]:

@@ -43,6 +43,13 @@ def test_an_outcome_as_the_row_says_has_no_differences() -> None:
     assert judge(ROW, REFUSED, [LOGGED]).differences == ()
 
 
+def test_the_refusal_of_an_image_volume_decides_wherever_it_stands_in_the_log() -> None:
+    own = {**LOGGED, "code": "OK", "allow": True}
+    for verdicts in ([own, LOGGED], [LOGGED, own]):
+        assert judge(ROW, REFUSED, verdicts).differences == ()
+    assert judge(ROW, REFUSED, [own, own]).differences != ()
+
+
 @pytest.mark.parametrize(
     ("trial", "verdicts", "difference"),
     [
