@@ -108,7 +108,8 @@ def _deciding(trial: Trial, verdicts: Sequence[dict[str, Any]]) -> dict[str, Any
     if trial.layer == "create":
         own = [verdict for verdict in own if verdict.get("container") == trial.container]
     refusals = [verdict for verdict in own if not verdict["allow"]]
-    return (refusals or own or [None])[-1]
+    decisions = refusals or own
+    return decisions[-1] if decisions else None
 
 
 def _prepared(place: Place, lab: Lab, cases: Sequence[Case]) -> Iterator[Case]:

@@ -63,7 +63,9 @@ def test_the_refusal_of_an_image_volume_decides_wherever_it_stands_in_the_log() 
         (REFUSED, [{**LOGGED, "allow": True}], "verdict True"),
     ],
 )
-def test_an_outcome_that_differs_in_one_thing_says_which(trial: Trial, verdicts: list, difference: str) -> None:
+def test_an_outcome_that_differs_in_one_thing_says_which(
+    trial: Trial, verdicts: list[dict[str, object]], difference: str
+) -> None:
     assert any(difference in text for text in judge(ROW, trial, verdicts).differences)
 
 
