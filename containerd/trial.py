@@ -102,6 +102,7 @@ def run_matrix(
 ) -> tuple[list[Outcome], Path]:
     """Run rows of the matrix, and return the outcomes and the JSON document's path."""
     from cases.lab import build
+    from cases.model import load
     from cases.run import run
     from cases.show import document
     from tools.images import demo_layout, variant
@@ -109,7 +110,7 @@ def run_matrix(
     def new_layout(mark: str, folder: Path) -> Path:
         return variant(demo_layout(settings), mark, folder)
 
-    lab = build(settings.state / "cases", ContainerdPlace.registries, registry(settings), new_layout, cases)
+    lab = build(settings.state / "cases", ContainerdPlace.registries, registry(settings), new_layout, load())
     with ContainerdPlace(instance, settings.policy) as place:
         outcomes = run(place, lab, cases, each)
     path = settings.state / "report" / f"{ContainerdPlace.runtime}-{ContainerdPlace.node}.json"

@@ -50,6 +50,12 @@ def test_the_verdict_is_that_of_the_matrix(rows: dict[str, dict[str, Any]], row:
         assert found[what]["actual"] == found[what]["expected"]
 
 
+def test_some_rows_can_be_run_alone(state: Path) -> None:
+    done = inv(state, "containerd.test", "--only", "unsigned/volume", "--only", "bundle/volume", "--json")
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["passed"], document["failed"]) == (0, 2, 0)
+
+
 def test_a_row_that_does_not_exist_is_a_usage_error(state: Path) -> None:
     assert inv(state, "containerd.test", "--only", "no-such-row").returncode == 2
 
