@@ -1,0 +1,54 @@
+"""What the documents say about codes, rows and commands is what the code has."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from cases.model import load, reason_codes
+from console.config import ROOT
+
+CASES = load()
+CODE = re.compile(r"`([A-Z][A-Z_]{3,})`")
+ROW = re.compile(r"`([a-z_]+(?:/[a-z_…-]+)+)`")
+COMMAND = re.compile(r"\./inv ((?:[a-z]+\.[a-z0-9-]+ ?)+)")
+
+
+def section(document: str, title: str) -> list[str]:
+    """Return the table's lines in a section of a document."""
+    text = (ROOT / document).read_text()
+    body = re.split(rf"^## {title}$", text, flags=re.MULTILINE)[1]
+    body = re.split(r"^## ", body, flags=re.MULTILINE)[0]
+    return [line for line in body.splitlines() if line.startswith("| ") and "---" not in line][1:]
+
+
+def test_every_threat_names_rows_of_the_matrix_that_give_its_codes() -> None:
+    threats = section("README.md", "Threat model")
+    assert len(threats) > 15
+    for line in threats:
+        named = [row.removesuffix("…") for row in ROW.findall(line) if not row.startswith("tests/")]
+        found = [case for case in CASES for row in named if case.id.startswith(row)]
+        assert all(any(case.id.startswith(row) for case in CASES) for row in named), line
+        assert set(CODE.findall(line)) <= {case.code for case in found}, line
+
+
+def test_troubleshooting_has_every_code_that_refuses() -> None:
+    lines = "\n".join(section("containerd/README.md", "Troubleshooting"))
+    refusing = {code for code, allows in reason_codes().items() if not allows}
+    cannot_come_from_a_key = {"UNTRUSTED_CHAIN", "WRONG_IDENTITY", "EXPIRED", "NO_TRUSTED_TIME"}
+    assert set(CODE.findall(lines)) == refusing - cannot_come_from_a_key
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "containerd/README.md", "docs/benchmarks.md"])
+def test_every_command_in_a_document_exists(document: str) -> None:
+    from tasks import ns
+
+    named = {name for match in COMMAND.findall((ROOT / document).read_text()) for name in match.split()}
+    assert named <= set(ns.task_names)
+
+
+def test_the_decisions_are_listed() -> None:
+    folder = ROOT / "docs" / "adr"
+    listed = re.findall(r"\]\((\d{4}-[a-z0-9-]+\.md)\)", (folder / "README.md").read_text())
+    assert sorted(listed) == sorted(path.name for path in folder.glob("0*.md"))
