@@ -29,6 +29,11 @@ class Process:
         """Return whether it still runs; a zombie does not."""
         return of(self.pid) == self
 
+    def started(self) -> float:
+        """Return when it started, in seconds since the epoch, to a clock tick (10 ms)."""
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - self.start / os.sysconf("SC_CLK_TCK")
+        return time.time() - age
+
     def send(self, number: signal.Signals) -> bool:
         """Send it a signal and return True, or return False when it is gone; never signals another process."""
         try:

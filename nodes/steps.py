@@ -131,13 +131,24 @@ class Running:
         return f"{self.service.name} runs"
 
     def needed(self, node: Node) -> bool:  # noqa: ARG002 - supervision is this machine's
-        """Return whether it is down, not ready, or runs by another specification."""
+        """Return whether it is down, not ready, runs by another specification, or read other files than these."""
         found = service.state(Path(self.service.run), self.service.name)
-        return found.state != "running" or found.digest != self.service.digest()
+        if found.state != "running" or found.digest != self.service.digest() or found.child is None:
+            return True
+        started = found.child.started()
+        return any(_changed_after(path, started) for path in self.service.inputs if path.startswith("/"))
 
     def apply(self, node: Node) -> None:  # noqa: ARG002
         """Start it, after stopping the one that runs."""
         service.start(self.service)
+
+
+def _changed_after(path: str, moment: float) -> bool:
+    """Return whether a file was written later: a program that restarted meanwhile has read what it was before."""
+    try:
+        return Path(path).stat().st_mtime > moment
+    except FileNotFoundError:
+        return True
 
 
 def _stat(node: Node, path: str) -> str:

@@ -123,9 +123,23 @@ def test_a_changed_file_is_mended_by_the_next_set_up(shared):
     config.write_text(config.read_text() + "\n# changed by hand\n")
     document = set_up(shared.state)
     assert [step["name"] for step in document["steps"] if step["changed"]] == [
-        f"configuration of containerd ({shared.config})"
+        f"configuration of containerd ({shared.config})",
+        "containerd runs",
     ]
     assert "changed by hand" not in config.read_text()
+
+
+def test_a_containerd_that_read_a_tampered_configuration_is_mended_by_the_next_set_up(shared):
+    config = Path(shared.config)
+    config.write_text("\n".join(line for line in config.read_text().splitlines() if "base_runtime_spec" not in line))
+    first = service.state(shared.run, "containerd")
+    service.signal_child(shared.run, "containerd", signal.SIGKILL)
+    await_(lambda: service.state(shared.run, "containerd").restarts > first.restarts)
+    await_(lambda: service.state(shared.run, "containerd").state == "running")
+    with pytest.raises(NotEnforced):
+        setup.prove(shared)
+    set_up(shared.state)
+    setup.prove(shared)
 
 
 def test_a_containerd_that_dies_comes_back_and_its_pods_live_on(shared):

@@ -12,8 +12,10 @@ import pytest
 
 from console.errors import InfrastructureError
 from nodes import service, supervisor
+from nodes.host import HostNode
 from nodes.process import Process
 from nodes.service import Service, State
+from nodes.steps import Running
 
 NOTIFIES = """
 import os, socket, sys, time
@@ -73,6 +75,22 @@ def test_a_service_that_ends_is_started_again(make, tmp_path):
     assert found.child not in {None, first}
     assert found.reason == "ended by signal 9"
     assert "supervisor of it: ended by signal 9; starting again" in service.tail(spec.log)
+
+
+def test_a_service_that_read_another_file_than_it_should_is_to_be_restarted(make, tmp_path):
+    config = tmp_path / "config"
+    config.write_text("as it should be")
+    spec = make("sleep", "60", inputs={str(config): "digest", "a tool": "no path"})
+    service.start(spec)
+    step = Running(spec)
+    assert not step.needed(HostNode())
+    config.write_text("tampered")
+    service.signal_child(tmp_path, "it", signal.SIGKILL)
+    until(tmp_path, lambda now: now.state == "running" and now.restarts == 1)
+    config.write_text("as it should be")
+    assert step.needed(HostNode())
+    step.apply(HostNode())
+    assert not step.needed(HostNode())
 
 
 def test_a_service_does_not_outlive_its_supervisor(make, tmp_path):
