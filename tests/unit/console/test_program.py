@@ -38,7 +38,7 @@ def test_listing_loads_nothing_heavy() -> None:
         "pydantic",
         "cryptography",
         "grpc",
-        "oras",
+        "urllib3",
         "sigstore",
         "kubernetes",
         "docker",
