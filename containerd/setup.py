@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from nodes.node import Node
     from oci.registry import Registry
 
-TOOLS = (*daemon.PROGRAMS, "countersign-gate", "countersign-hook", "registry", "registry-fallback")
+IMAGES = ("pause", "demo")
+"""Built beside the programs; `tools.images` finds them then."""
+TOOLS = (*daemon.PROGRAMS, "countersign-gate", "countersign-hook", "registry", "registry-fallback", *IMAGES)
 PAUSE = f"{REFERRERS}/system/pause"
 PAUSE_TAG = "countersign"
 
