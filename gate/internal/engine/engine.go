@@ -33,9 +33,9 @@ type Judge interface {
 	Judge(ctx context.Context, p *policy.Policy, r judge.Request) judge.Outcome
 }
 
-// Evidence identifies what the node's store holds (package evidence).
+// Evidence reads what the node's store holds, and identifies it (package evidence).
 type Evidence interface {
-	Hash(repository string, digests ...string) (string, error)
+	Read(repository string, digests ...string) (sets map[string]evidence.Set, hash string, err error)
 }
 
 // Collector brings signatures into the node's store (package evidence).

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -35,6 +36,7 @@ const (
 type memory struct {
 	outcomes *lru.Cache[string, remembered]
 	flights  singleflight.Group
+	landed   atomic.Uint64 // flights, by which a look-up knows that it is still true
 }
 
 type remembered struct {
@@ -59,11 +61,14 @@ func (e *Engine) outcome(ctx context.Context, p *policy.Policy, r judge.Request,
 	if o, ok := judge.ByPolicy(p, r); ok {
 		return o
 	}
-	q := question(p, r)
-	if known, ok := e.memory.get(q, e.hash(r)); ok {
+	q, landed := question(p, r), e.memory.landed.Load()
+	hash := e.read(&r)
+	if known, ok := e.memory.get(q, hash); ok {
 		return known
 	}
-	flight := e.memory.flights.DoChan(q, func() (any, error) { return e.fly(p, r, q, budget), nil })
+	flight := e.memory.flights.DoChan(q, func() (any, error) {
+		return e.fly(p, r, look{q, hash, landed}, budget), nil
+	})
 	select {
 	case result := <-flight:
 		return result.Val.(judge.Outcome)
@@ -72,20 +77,29 @@ func (e *Engine) outcome(ctx context.Context, p *policy.Policy, r judge.Request,
 	}
 }
 
+// look is a look-up in memory that found nothing: the question, the evidence that
+// there was, and how many flights had landed before.
+type look struct {
+	question string
+	hash     string
+	landed   uint64
+}
+
 // fly judges on behalf of everybody who waits, and remembers the outcome. It
 // inherits no caller's cancellation.
-func (e *Engine) fly(p *policy.Policy, r judge.Request, q string, budget time.Duration) (outcome judge.Outcome) {
+func (e *Engine) fly(p *policy.Policy, r judge.Request, l look, budget time.Duration) (outcome judge.Outcome) {
 	defer func() {
 		if p := recover(); p != nil {
 			slog.Error("PANIC while judging", "repository", r.Repository, "manifest", r.Manifest, "panic", p, "stack", string(debug.Stack()))
 			outcome = refused(code.Refuse(code.GateDown, "the gate failed inside", "a judgement", "look at the gate's log and report a bug"))
 		}
 	}()
-	// A flight that landed between look-up and take-off has left its outcome, and
-	// perhaps evidence: look again.
-	hash := e.hash(r)
-	if known, ok := e.memory.get(q, hash); ok {
-		return known
+	if e.memory.landed.Load() != l.landed {
+		// That may have been this very question, with its evidence: look again.
+		l.hash = e.read(&r)
+		if known, ok := e.memory.get(l.question, l.hash); ok {
+			return known
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), budget)
 	defer cancel()
@@ -97,9 +111,9 @@ func (e *Engine) fly(p *policy.Policy, r judge.Request, q string, budget time.Du
 		slog.Error("EVIDENCE STORE: not read or not written", "repository", r.Repository, "manifest", r.Manifest, "error", outcome.StoreError)
 	}
 	if outcome.Settled {
-		hash = outcome.EvidenceHash // of what it rests on, which judging may have brought
+		l.hash = outcome.EvidenceHash // of what it rests on, which judging may have brought
 	}
-	e.memory.put(q, hash, outcome)
+	e.memory.put(l.question, l.hash, outcome)
 	return outcome
 }
 
@@ -119,16 +133,19 @@ func (m *memory) put(question, evidenceHash string, o judge.Outcome) {
 	}
 	o.Steps = append([]verdict.Step{{Name: "remembered", Outcome: "judged at " + time.Now().UTC().Format(time.TimeOnly) + "; what follows was seen then", OK: o.Allow}}, o.Steps...)
 	m.outcomes.Put(question+"|"+evidenceHash, remembered{o, end})
+	m.landed.Add(1)
 }
 
-// hash identifies the evidence that the node's store has for a request. If it
-// can't be read the registry may still have what is needed.
-func (e *Engine) hash(r judge.Request) string {
-	hash, err := e.Evidence.Hash(r.Repository, r.Index, r.Manifest)
+// read gives the request the evidence that the node's store has for it, and
+// identifies that. If it can't be read the registry may still have what is needed.
+func (e *Engine) read(r *judge.Request) (hash string) {
+	sets, hash, err := e.Evidence.Read(r.Repository, r.Index, r.Manifest)
 	if err != nil {
 		slog.Error("EVIDENCE STORE UNREADABLE", "error", err)
+		r.Stored = nil
 		return unreadable
 	}
+	r.Stored = sets
 	return hash
 }
 

@@ -12,6 +12,14 @@ import (
 	"countersign/gate/internal/judge"
 )
 
+func TestTheStoreIsReadOnceForAJudgement(t *testing.T) {
+	w := newWorld(t)
+	wantVerdict(t, w.create(t, tagged), code.OK)
+	if w.reads != 1 || len(w.judged[0].Stored) != 2 {
+		t.Errorf("%d reads, and %d sets to judge by; expected 1 read of 2", w.reads, len(w.judged[0].Stored))
+	}
+}
+
 func TestOutcomeIsRemembered(t *testing.T) {
 	w := newWorld(t)
 	for i, source := range []string{"store", "memory", "memory"} {

@@ -40,6 +40,7 @@ type world struct {
 	judged        []judge.Request
 	verdicts      []*verdict.Verdict
 	verifications int
+	reads         int // of the store
 	hash          string
 	manifests     map[string][]byte // of the registry, by tag or digest; nil: out of reach
 	collected     []string
@@ -88,11 +89,18 @@ func (w *world) Judge(ctx context.Context, _ *policy.Policy, r judge.Request) ju
 	return judgement(ctx, r)
 }
 
-func (w *world) Hash(string, ...string) (string, error) {
+func (w *world) Read(_ string, digests ...string) (map[string]evidence.Set, string, error) {
+	w.mu.Lock()
+	w.reads++
+	w.mu.Unlock()
 	if w.hash == "" {
-		return "", errors.New("disk on fire")
+		return nil, "", errors.New("disk on fire")
 	}
-	return w.hash, nil
+	sets := map[string]evidence.Set{}
+	for _, dgst := range digests {
+		sets[dgst] = evidence.Set{Repository: repository, Digest: dgst}
+	}
+	return sets, w.hash, nil
 }
 
 func (w *world) Collect(_ context.Context, repository, digest string) (evidence.Set, evidence.Source, error) {

@@ -22,8 +22,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -96,20 +98,19 @@ func (s *Store) Usage() (bytes int64, entries int) {
 	return s.index.bytes, len(s.index.entries)
 }
 
-// Hash is HashOf the sets of (repository, digest) for each digest that is not "".
-func (s *Store) Hash(repository string, digests ...string) (string, error) {
-	var sets []Set
+// Read gives the sets of (repository, digest) by digest, for each digest that is not
+// "", and HashOf them.
+func (s *Store) Read(repository string, digests ...string) (sets map[string]Set, hash string, err error) {
+	sets = map[string]Set{}
 	for _, digest := range digests {
 		if digest == "" {
 			continue
 		}
-		set, err := s.Get(repository, digest)
-		if err != nil {
-			return "", err
+		if sets[digest], err = s.Get(repository, digest); err != nil {
+			return nil, "", err
 		}
-		sets = append(sets, set)
 	}
-	return HashOf(sets...), nil
+	return sets, HashOf(slices.Collect(maps.Values(sets))...), nil
 }
 
 // entryName gives the folder of an entry, below the root. Neither part can have

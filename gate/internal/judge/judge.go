@@ -29,6 +29,10 @@ type Request struct {
 	// Raw has manifests that the caller has read already, by digest. They are
 	// checked, and save a question to the registry. May be nil.
 	Raw map[string][]byte
+
+	// Stored is the evidence that the caller has just read from the node's store, by
+	// digest. What is not in it is read. May be nil.
+	Stored map[string]evidence.Set
 }
 
 // digests lists what pins and revocations match on.

@@ -106,7 +106,7 @@ func TestSignatureInTheStoreIsEnough(t *testing.T) {
 			if o.Format != test.format || o.Root != "team-key" || o.Source != "store" || !o.Verified || s.registry.asked.Load() > 0 {
 				t.Errorf("got %+v", o)
 			}
-			if hash, err := s.store.Hash(repository, s.request.Manifest, s.request.Index); err != nil || hash != o.EvidenceHash {
+			if _, hash, err := s.store.Read(repository, s.request.Manifest, s.request.Index); err != nil || hash != o.EvidenceHash {
 				t.Errorf("evidence hash %s, the store says %s, %v", o.EvidenceHash, hash, err)
 			}
 		})
@@ -181,6 +181,18 @@ func TestAllOf(t *testing.T) {
 	}
 }
 
+func TestWhatTheCallerHasReadIsNotReadAgain(t *testing.T) {
+	s := newScene(t)
+	read := setOf(s.manifest, testsign.Bundle(t, s.key, s.digest()))
+	read.Repository, read.Digest = repository, s.digest()
+	s.request.Stored = map[string]evidence.Set{s.digest(): read} // and the store itself is empty
+	o := s.judge(t)
+	allowed(t, o, code.OK)
+	if o.Source != "store" || s.registry.asked.Load() > 0 {
+		t.Errorf("from %s, the registry was asked %d times", o.Source, s.registry.asked.Load())
+	}
+}
+
 func TestRegistryIsAskedWhereTheStoreIsNotEnough(t *testing.T) {
 	s := newScene(t)
 	s.put(t, testsign.Attachment(t, s.other, repository, s.digest()))
@@ -190,7 +202,7 @@ func TestRegistryIsAskedWhereTheStoreIsNotEnough(t *testing.T) {
 	if o.Source != "registry" || s.registry.asked.Load() != 2 {
 		t.Errorf("source %s, asked %d", o.Source, s.registry.asked.Load())
 	}
-	hash, err := s.store.Hash(repository, s.request.Manifest, s.request.Index)
+	_, hash, err := s.store.Read(repository, s.request.Manifest, s.request.Index)
 	if err != nil || hash != o.EvidenceHash {
 		t.Errorf("evidence hash %s, the store says %s, %v", o.EvidenceHash, hash, err)
 	}

@@ -117,7 +117,7 @@ func BenchmarkJudgeFromTheStore(b *testing.B) {
 	}
 }
 
-func BenchmarkEvidenceHash(b *testing.B) {
+func BenchmarkReadEvidence(b *testing.B) {
 	store, err := evidence.Open(evidence.Config{Dir: filepath.Join(b.TempDir(), "evidence")})
 	if err != nil {
 		b.Fatal(err)
@@ -126,7 +126,7 @@ func BenchmarkEvidenceHash(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if _, err := store.Hash(cosignRepository, cosignDigest, ""); err != nil {
+		if _, _, err := store.Read(cosignRepository, cosignDigest, ""); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -163,8 +163,12 @@ func (t *trial) refuse(ctx context.Context, r Request, o *Outcome) {
 func (j *Judge) stored(r Request, o *Outcome) []evidence.Set {
 	var sets []evidence.Set
 	for _, digest := range r.signed() {
-		set, err := j.evidence.Stored(r.Repository, digest)
-		o.StoreError = errors.Join(o.StoreError, err)
+		set, ok := r.Stored[digest]
+		if !ok {
+			var err error
+			set, err = j.evidence.Stored(r.Repository, digest)
+			o.StoreError = errors.Join(o.StoreError, err)
+		}
 		if raw, ok := r.Raw[digest]; ok && set.Manifest == nil {
 			set = set.WithManifest(raw)
 		}
