@@ -86,11 +86,12 @@ type Binder struct {
 	documents *lru.Cache[string, *Document]
 	chains    *lru.Cache[string, digest.Digest]
 
-	lastSnapshotter atomic.Pointer[string] // a guess at the next container's
+	lastSnapshotter atomic.Pointer[string]     // a guess at the next container's
+	lastTargets     *lru.Cache[string, string] // guesses at where image records lead
 }
 
 const (
-	maxRemembered = 2048     // documents, and chain IDs
+	maxRemembered = 2048     // documents, chain IDs, and records
 	maxRecvSize   = 16 << 20 // a container record holds the whole OCI spec
 	maxReconnect  = 200 * time.Millisecond
 )
@@ -118,6 +119,8 @@ func New(config Config) (*Binder, error) {
 		snapshots:  snapshotsapi.NewSnapshotsClient(conn),
 		documents:  lru.New[string, *Document](maxRemembered),
 		chains:     lru.New[string, digest.Digest](maxRemembered),
+
+		lastTargets: lru.New[string, string](maxRemembered),
 	}
 	b.lastSnapshotter.Store(&config.Snapshotters[0])
 	return b, nil

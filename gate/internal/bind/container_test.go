@@ -251,6 +251,27 @@ func TestManifestsOfAnIndexAreAskedForAtOnce(t *testing.T) {
 	}
 }
 
+func TestWhereARecordLedBeforeDecidesNothing(t *testing.T) {
+	n := fakecontainerd.Start(t)
+	image := n.InIndex(t, n.Image(t, "layer", "app"))
+	n.Images[tagged] = image.Target()
+	n.Create(t, fakecontainerd.Container{ID: id, Name: tagged, Image: image})
+	b := newBinder(t, n.Address)
+	bind := func() error {
+		_, err := b.Container(context.Background(), stateOf(tagged), nil)
+		return err
+	}
+	if err := bind(); err != nil {
+		t.Fatal(err)
+	}
+	n.Images[tagged] = n.Image(t, "other", "other").Manifest
+	wantCode(t, bind(), code.NotWhatRuns)
+	n.Images[tagged] = image.Target()
+	if err := bind(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestContentIsReadOnce(t *testing.T) {
 	n := fakecontainerd.Start(t)
 	image := n.InIndex(t, n.Image(t, "layer", "app"))

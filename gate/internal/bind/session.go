@@ -46,13 +46,19 @@ func (b *Binder) session() *session {
 // own record is on its way. Whoever needs an answer asks again, and sees the error.
 func (s *session) askAhead(ctx context.Context, state *State) {
 	go func() { _, _ = s.stat(ctx, *s.lastSnapshotter.Load(), state.ID) }()
-	if name, err := reference.Normalise(state.Image()); err == nil && !name.IDForm {
-		go func() {
-			if own, err := s.record(ctx, name.String()); err == nil {
-				s.readAhead(ctx, own.target)
-			}
-		}()
+	name, err := reference.Normalise(state.Image())
+	if err != nil || name.IDForm {
+		return
 	}
+	if target, ok := s.lastTargets.Get(name.String()); ok {
+		go s.readAhead(ctx, target)
+	}
+	go func() {
+		if own, err := s.record(ctx, name.String()); err == nil {
+			s.lastTargets.Put(own.name, own.target)
+			s.readAhead(ctx, own.target)
+		}
+	}()
 }
 
 // readAhead reads an index with its manifests, or a manifest, and their configs.
