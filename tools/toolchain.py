@@ -44,9 +44,17 @@ def go_environment(cache: Path, offline: bool) -> dict[str, str]:
         environment |= {"GOMODCACHE": str(cache / "go-mod"), "GOPATH": str(cache / "go-path"), "GOFLAGS": "-modcacherw"}
     if not ("GOCACHE" in environment or Path(home, ".cache", "go-build").is_dir()):
         environment["GOCACHE"] = str(cache / "go-build")
+    environment["GOTMPDIR"] = str(scratch(cache))
     if offline:
         environment["GOPROXY"] = "off"
     return environment
+
+
+def scratch(cache: Path) -> Path:
+    """Return the folder for what a build throws away; /tmp may be memory, and too small."""
+    folder = cache / "tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def go_flags(recipe: Recipe, compiler: Compiler | None = None) -> list[str]:
