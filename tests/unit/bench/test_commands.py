@@ -14,7 +14,7 @@ def test_nothing_to_measure_is_a_usage_error(task, options):
     with pytest.raises(Exit) as caught:
         getattr(commands, task)(MockContext(), **options)
     assert caught.value.code == 2
-    assert "expected 1 or more" in caught.value.message
+    assert "expected 1 or more" in str(caught.value.message)
 
 
 def test_a_missed_goal_is_reported_and_fails_nothing(tmp_path, monkeypatch, capsys):

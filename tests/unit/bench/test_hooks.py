@@ -15,7 +15,7 @@ NAME = "io.kubernetes.cri.image-name"
 @pytest.fixture
 def specs(tmp_path):
     files = hooks.files(tmp_path, SPEC, Path("/noop"), ["/cosign", "/key.pub", "registry.example", "127.0.0.1:5000"])
-    return {Path(file.path).stem: json.loads(file.content) for file in files}
+    return {Path(file.path).stem: json.loads(bytes(file.content)) for file in files}
 
 
 def test_the_compared_specs_differ_in_the_hook_alone(specs):

@@ -2,9 +2,10 @@ import json
 
 from bench import goals, show
 from bench.goals import MIB
-from bench.model import VARIANTS, Burst, Sample, Sizes
+from bench.model import VARIANTS, Alone, Burst, Sample, Sizes
 
 MACHINE = {"cpu": "A CPU", "cores": 2, "kernel": "6.1", "load": 0.1, "loadAfter": 0.4, "programs": "runc 1"}
+ALONE = Alone(noop=[1.0, 1.1, 1.2], hook=[2.5, 2.6, 2.7])
 BURST = Burst(50, 1.0, 1, {"registry": 1, "memory": 49}, [1.0] * 50)
 
 
@@ -15,7 +16,7 @@ def document():
         for variant in VARIANTS
     ]
     sizes = Sizes(30 * MIB, MIB)
-    return show.start_document(samples, BURST, sizes, goals.of_starts(samples, BURST, sizes), MACHINE)
+    return show.start_document(samples, ALONE, BURST, goals.of_starts(samples, ALONE, BURST, sizes), MACHINE)
 
 
 def test_the_document_has_every_variant_every_sample_and_is_json():
@@ -27,6 +28,8 @@ def test_the_document_has_every_variant_every_sample_and_is_json():
     assert (warm["sources"], warm["verifications"], warm["gate"]["median"]) == ({"memory": 4}, 4, 1.5)
     assert warm["start"] == {"n": 4, "median": 51.5, "p95": 53.0, "p99": 53.0}
     assert warm["createAndStart"]["median"] == 56.5
+    assert found["hookAlone"]["countersign"]["median"] == 2.6
+    assert found["hookAlone"]["overNoOp"]["median"] == 1.5
 
 
 def test_only_the_no_op_hook_is_not_compared_and_only_countersign_has_time_in_the_gate():

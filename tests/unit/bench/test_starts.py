@@ -1,16 +1,17 @@
 """What decides whether a figure may be believed, with a place and a gate of the test's own."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from bench import starts
+from bench import gauges, starts
 from bench.images import Image, Images
 from bench.model import COSIGN, NO_OP, STORED, VARIANTS, WARM
 from console.errors import InfrastructureError
 from cri.errors import CriError
 
-STAND = SimpleNamespace(instance=SimpleNamespace(layout=SimpleNamespace(metrics="")))
+STAND: Any = SimpleNamespace(instance=SimpleNamespace(layout=SimpleNamespace(metrics="")))
 APP = Image("registry.example/app:v1", "sha256:1")
 
 
@@ -38,43 +39,48 @@ class Place:
         return [{"container": name, "source": self.source, "ms": 1.25} for name in ours]
 
 
+def place(source: str = "memory", refused: tuple[str, ...] = ()) -> Any:
+    """Return a stand-in for the place that the bench measures."""
+    return Place(source, refused)
+
+
 @pytest.fixture(autouse=True)
 def counter(monkeypatch):
     """Make each look at the gate's metrics find one verification more."""
     count = iter(range(100))
-    monkeypatch.setattr(starts.gauges, "verifications", lambda _: next(count))
+    monkeypatch.setattr(gauges, "verifications", lambda _: next(count))
 
 
 def test_a_sample_has_the_times_the_source_and_the_verifications():
-    place = Place()
-    sample = starts._measure(STAND, place, WARM, APP, 3)
+    trial = place()
+    sample = starts._measure(STAND, trial, WARM, APP, 3)
     assert (sample.variant, sample.turn, sample.gate, sample.source) == ("warm", 3, 1.25, "memory")
     assert sample.verifications == 1
     assert sample.both >= sample.start >= 0
-    assert place.removed == ["c0"]
+    assert trial.removed == ["c0"]
 
 
 def test_an_outcome_from_elsewhere_than_the_variant_says_is_no_sample():
     with pytest.raises(InfrastructureError, match="came from 'memory'; expected 'store'"):
-        starts._measure(STAND, Place("memory"), STORED, APP, 0)
-    assert starts._measure(STAND, Place("memory"), STORED, APP, -1).source == "memory"
+        starts._measure(STAND, place("memory"), STORED, APP, 0)
+    assert starts._measure(STAND, place("memory"), STORED, APP, -1).source == "memory"
 
 
 def test_a_start_without_a_gate_has_no_time_in_it():
-    sample = starts._measure(STAND, Place(), NO_OP, APP, 0)
+    sample = starts._measure(STAND, place(), NO_OP, APP, 0)
     assert (sample.gate, sample.source) == (None, "")
 
 
 def test_a_hook_that_lets_an_unsigned_image_start_is_not_compared():
-    starts._prove(Place(refused=(COSIGN.handler,)), COSIGN, APP)
+    starts._prove(place(refused=(COSIGN.handler,)), COSIGN, APP)
     with pytest.raises(InfrastructureError, match="shell hook with cosign verify: an unsigned image was started"):
-        starts._prove(Place(), COSIGN, APP)
+        starts._prove(place(), COSIGN, APP)
 
 
 def test_a_no_op_hook_that_refuses_is_none():
-    starts._prove(Place(), NO_OP, APP)
+    starts._prove(place(), NO_OP, APP)
     with pytest.raises(InfrastructureError, match="no-op static hook: an unsigned image was refused"):
-        starts._prove(Place(refused=(NO_OP.handler,)), NO_OP, APP)
+        starts._prove(place(refused=(NO_OP.handler,)), NO_OP, APP)
 
 
 def test_the_order_differs_from_round_to_round_and_is_the_same_in_each_run():

@@ -48,7 +48,9 @@ def test_every_handler_has_the_hook(ours):
 
 def test_a_handler_with_a_base_spec_of_its_own_is_beside_ours_and_the_doctor_refuses_it(ours):
     files = daemon.files(ours, PLAIN, SANDBOX, {"bench": "/bench.json"})
-    found = tomllib.loads(next(file for file in files if file.path == ours.config).content.decode())
+    content = next(file.content for file in files if file.path == ours.config)
+    assert isinstance(content, bytes)
+    found = tomllib.loads(content.decode())
     runtime = found["plugins"][doctor.RUNTIME]["containerd"]
     assert runtime["default_runtime_name"] == HANDLERS[0]
     assert set(runtime["runtimes"]) == {*HANDLERS, "bench"}
