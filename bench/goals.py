@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench import stats
-from bench.model import NO_OP, REMOTE, STORED, WARM, Burst, Sample, Sizes
+from bench.model import NO_OP, REMOTE, STORED, WARM, Alone, Burst, Sample, Sizes
 
 MIB = 1 << 20
 
@@ -33,12 +33,13 @@ class Goal:
         return self.found <= self.limit
 
 
-def of_starts(samples: Sequence[Sample], burst: Burst, sizes: Sizes) -> list[Goal]:
+def of_starts(samples: Sequence[Sample], alone: Alone, burst: Burst, sizes: Sizes) -> list[Goal]:
     """Return the goals of bench.start."""
     warm, noop = (start_times(samples, key) for key in (WARM.key, NO_OP.key))
     gate = {key: stats.summary(gate_times(samples, key)) for key in (WARM.key, STORED.key, REMOTE.key)}
     return [
         Goal("warm start over the no-op hook, median", stats.paired(warm, noop).median, 2, "ms"),
+        Goal("warm, the hook alone over the no-op hook, median", stats.paired(alone.hook, alone.noop).median, 2, "ms"),
         Goal("warm, time in the gate, p99", gate[WARM.key].p99, 5, "ms"),
         Goal("cold, evidence on the node, time in the gate, median", gate[STORED.key].median, 3, "ms"),
         Goal("cold, evidence in the registry, time in the gate, median", gate[REMOTE.key].median, 10, "ms"),

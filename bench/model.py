@@ -92,6 +92,14 @@ class Burst:
 
 
 @dataclass(frozen=True)
+class Alone:
+    """Hooks run by themselves, process start included, ms: the one that does nothing, and countersign's, warm."""
+
+    noop: list[float]
+    hook: list[float]
+
+
+@dataclass(frozen=True)
 class Sizes:
     """What gate and hook take: resident memory after the run, and bytes of the hook's file."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import gauges, goals, images, show, starts
+from bench.alone import alone
 from bench.model import Sizes
 from bench.stand import stand
 from console import output
@@ -14,6 +15,9 @@ from console import output
 if TYPE_CHECKING:
     from bench.stand import Stand
     from console.config import Settings
+
+
+HOOK_RUNS = 200
 
 
 def measure_starts(settings: Settings, rounds: int, at_once: int) -> dict[str, Any]:
@@ -31,11 +35,13 @@ def measure_starts(settings: Settings, rounds: int, at_once: int) -> dict[str, A
         ours.forget()
         with output.progress(f"{rounds} rounds"):
             samples = starts.rounds(ours, ready, rounds)
+        with output.progress(f"{HOOK_RUNS} runs of the hook alone"):
+            hooks = alone(ours, ready.same, HOOK_RUNS)
         with output.progress(f"{at_once} starts at once"):
             burst = starts.burst(ours, ready.burst, at_once)
         sizes = _sizes(ours)
         machine |= {"loadAfter": gauges.load(), "programs": _programs(ours)}
-    return show.start_document(samples, burst, sizes, goals.of_starts(samples, burst, sizes), machine)
+    return show.start_document(samples, hooks, burst, goals.of_starts(samples, hooks, burst, sizes), machine)
 
 
 def _sizes(ours: Stand) -> Sizes:

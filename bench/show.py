@@ -11,7 +11,7 @@ from typing import Any
 
 from bench import stats
 from bench.goals import Goal, gate_times, start_times
-from bench.model import NO_OP, VARIANTS, Burst, Sample, Sizes, Variant
+from bench.model import NO_OP, VARIANTS, Alone, Burst, Sample, Variant
 from nodes.template import render
 
 HERE = Path(__file__).resolve().parent
@@ -30,7 +30,7 @@ GOAL_COLUMNS = ("goal", "found", "limit", "")
 
 
 def start_document(
-    samples: Sequence[Sample], burst: Burst, sizes: Sizes, goals: Sequence[Goal], machine: Mapping[str, Any]
+    samples: Sequence[Sample], alone: Alone, burst: Burst, goals: Sequence[Goal], machine: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the document of bench.start: summaries, goals, and every single sample."""
     return {
@@ -38,9 +38,12 @@ def start_document(
         "machine": dict(machine),
         "rounds": max(sample.turn for sample in samples) + 1,
         "variants": [_variant(variant, samples) for variant in VARIANTS],
+        "hookAlone": {
+            "noOp": asdict(stats.summary(alone.noop)),
+            "countersign": asdict(stats.summary(alone.hook)),
+            "overNoOp": asdict(stats.paired(alone.hook, alone.noop)),
+        },
         "burst": {**asdict(burst), "gate": asdict(stats.summary(burst.gate))},
-        "gateRssBytes": sizes.gate_rss,
-        "hookBytes": sizes.hook,
         "goals": goal_values(goals),
         "samples": [asdict(sample) for sample in samples],
     }
