@@ -216,7 +216,8 @@ def test_a_port_that_is_taken_is_told(state):
 def half_way(state: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a set-up that has started the gate, and not yet containerd."""
     with subprocess.Popen(
-        [str(ROOT / "inv"), "containerd.setup"],
+        # a shell's background job, such as CI's, starts with SIGINT ignored, and so would what is interrupted here
+        ["env", "--default-signal=INT", str(ROOT / "inv"), "containerd.setup"],
         env={**os.environ, "INVOKE_STATE": str(state)},
         stderr=subprocess.DEVNULL,
         start_new_session=True,
