@@ -91,6 +91,21 @@ func TestFetchFindsBothFormats(t *testing.T) {
 	}
 }
 
+func TestCapabilitiesThatDoNotNameReferrersHideNoBundle(t *testing.T) {
+	for _, capabilities := range []string{`"pull", "resolve"`, `"pull", "resolve", "referrers"`} {
+		t.Run(capabilities, func(t *testing.T) {
+			w := newWorld(t, true, nil)
+			w.push(t, false)
+			host, _, _ := strings.Cut(w.repository, "/")
+			w.config.CertsDir = t.TempDir()
+			write(t, filepath.Join(w.config.CertsDir, host, "hosts.toml"),
+				fmt.Sprintf("server = \"http://%s\"\ncapabilities = [%s]\n", host, capabilities), 0o644)
+			set, err := w.fetch(t)
+			complete(t, set, err)
+		})
+	}
+}
+
 func TestAbsenceIsNoError(t *testing.T) {
 	for _, referrers := range []bool{true, false} {
 		w := newWorld(t, referrers, nil)
