@@ -106,7 +106,8 @@ def _set_up(settings: Settings, ours: Instance) -> Stand:
 def _base_spec(plan: Plan) -> bytes:
     from enforcement.base_spec import with_hook
 
-    return with_hook(plan.gate.default_spec, plan.gate.layout)
+    layout = plan.gate.layout
+    return with_hook(plan.gate.base_specs[layout.base_spec], layout)
 
 
 def _remove(ours: Instance) -> None:

@@ -114,7 +114,7 @@ def prepare(settings: Settings, instance: Instance, more_handlers: Mapping[str, 
         hook=programs["countersign-hook"],
         docker_config=registries.docker_config(demo, settings.registry.docker_config),
         runtime_socket=instance.socket,
-        default_spec=node.run([str(programs["ctr"]), "oci", "spec"]).stdout,
+        base_specs={layout.base_spec: node.run([str(programs["ctr"]), "oci", "spec"]).stdout},
     )
     folder = next(each for each in (instance.root, *instance.root.parents) if each.is_dir())
     own = daemon.files(instance, facts.gather(node, str(folder)), sandbox_image, more_handlers)

@@ -32,7 +32,7 @@ class Gate:
         hook: the hook's binary on this machine.
         docker_config: registry credentials.
         runtime_socket: containerd's gRPC socket on the node.
-        default_spec: the runtime's own default OCI spec.
+        base_specs: path of a base spec → the OCI spec that it is, once our hook is in it.
     """
 
     layout: Layout
@@ -40,7 +40,7 @@ class Gate:
     hook: Path
     docker_config: bytes = field(repr=False)
     runtime_socket: str
-    default_spec: bytes = field(repr=False)
+    base_specs: Mapping[str, bytes] = field(repr=False)
 
 
 def files(gate: Gate) -> list[File]:
@@ -52,7 +52,7 @@ def files(gate: Gate) -> list[File]:
         File(layout.hook, gate.hook, 0o755),
         File(layout.gate_config, config),
         File(layout.docker_config, gate.docker_config, 0o600),
-        File(layout.base_spec, with_hook(gate.default_spec, layout)),
+        *(File(path, with_hook(spec, layout)) for path, spec in gate.base_specs.items()),
     ]
 
 

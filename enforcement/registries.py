@@ -128,39 +128,69 @@ def check_ports(registries: Registries, run: Path) -> None:
 
 
 def files(registries: Registries, layout: Layout) -> list[File]:
-    """Return the files of both registries, and the hosts.toml files that lead to them."""
-    folder, identity = registries.folder, registries.identity
-    kept = {
+    """Return the files of both registries on this machine, and the hosts.toml files that lead to them."""
+    folder = str(registries.folder)
+    return [
+        kept(registries),
+        *server_files(registries, folder, f"127.0.0.1:{registries.ports[FALLBACK]}"),
+        *(_hosts_file(layout.certs, name, registries.url(REFERRERS)) for name in MAPPED),
+        _hosts_file(layout.certs, FALLBACK, registries.url(FALLBACK), registries.ca),
+    ]
+
+
+def kept(registries: Registries) -> File:
+    """Return the file from which `load_or_make` reads them back."""
+    identity = registries.identity
+    document = {
         "ports": dict(registries.ports),
         "password": registries.password,
         "htpasswd": registries.htpasswd.decode(),
         "secret": registries.secret,
         "tls": {"ca": identity.ca.decode(), "certificate": identity.certificate.decode(), "key": identity.key.decode()},
     }
-    fallback = render(
+    return File(str(registries.folder / "registries.json"), _json(document), 0o600)
+
+
+def server_files(registries: Registries, folder: str, address: str) -> list[File]:
+    """Return what the registry with authentication needs in ``folder``; it listens on ``address`` (``HOST:PORT``)."""
+    identity = registries.identity
+    config = render(
         HERE / "registry-fallback.yaml.j2",
-        data=str(folder / "fallback"),
-        address=f"127.0.0.1:{registries.ports[FALLBACK]}",
+        data=f"{folder}/fallback",
+        address=address,
         secret=registries.secret,
-        certificate=str(folder / "server.crt"),
-        key=str(folder / "server.key"),
-        htpasswd=str(folder / "htpasswd"),
+        certificate=f"{folder}/server.crt",
+        key=f"{folder}/server.key",
+        htpasswd=f"{folder}/htpasswd",
     )
     return [
-        File(str(folder / "registries.json"), _json(kept), 0o600),
-        File(registries.ca, identity.ca),
-        File(str(folder / "server.crt"), identity.certificate),
-        File(str(folder / "server.key"), identity.key, 0o600),
-        File(str(folder / "htpasswd"), registries.htpasswd, 0o600),
-        File(str(folder / "fallback.yaml"), fallback, 0o600),
-        *(_hosts_file(layout, name, registries.url(REFERRERS)) for name in MAPPED),
-        _hosts_file(layout, FALLBACK, registries.url(FALLBACK), registries.ca),
+        File(f"{folder}/ca.crt", identity.ca),
+        File(f"{folder}/server.crt", identity.certificate),
+        File(f"{folder}/server.key", identity.key, 0o600),
+        File(f"{folder}/htpasswd", registries.htpasswd, 0o600),
+        File(f"{folder}/fallback.yaml", config, 0o600),
     ]
 
 
-def _hosts_file(layout: Layout, name: str, url: str, ca: str = "") -> File:
+def hosts_files(certs: str, urls: Mapping[str, str], ca: bytes) -> list[File]:
+    """Return what leads to the registries: one folder a name, with its hosts.toml and, for HTTPS, the CA.
+
+    Args:
+        certs: the folder ``certs.d``.
+        urls: registry name → the URL under which it is reached.
+        ca: the certificate of the CA behind the HTTPS ones.
+    """
+    found = []
+    for name, url in urls.items():
+        path = f"{certs}/{name}/ca.crt" if url.startswith("https:") else ""
+        found += [File(path, ca)] if path else []
+        found.append(_hosts_file(certs, name, url, path))
+    return found
+
+
+def _hosts_file(certs: str, name: str, url: str, ca: str = "") -> File:
     content = render(HERE / "hosts.toml.j2", url=url, ca=ca)
-    return File(f"{layout.certs}/{name}/hosts.toml", content)
+    return File(f"{certs}/{name}/hosts.toml", content)
 
 
 def services(registries: Registries, layout: Layout, cgroup: str, programs: Mapping[str, Path]) -> dict[str, Service]:

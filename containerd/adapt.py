@@ -1,0 +1,119 @@
+"""The configuration of a containerd that is not ours, changed as little as enforcement needs.
+
+What must be set is what `enforcement.doctor` then examines. Comments and everything else stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from console.errors import InfrastructureError
+from enforcement.doctor import CRIU_SWITCH, IMAGES, RUNTIME, VERIFIED_PULLS, VERIFIER
+from enforcement.layout import Layout
+
+READABLE = 3
+"""The oldest version of the configuration that has the plugins' present names."""
+DEADLINE = "30s"
+TRANSFER = "io.containerd.transfer.v1.local"
+DEFAULT_SNAPSHOTTER = "overlayfs"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the configuration has to say.
+
+    Attributes:
+        layout: where our parts are.
+        version: of containerd, major and minor.
+        sandbox: the sandbox image by digest.
+        base_specs: runtime handler → path of its base spec.
+        platform: such as ``linux/amd64``.
+    """
+
+    layout: Layout
+    version: tuple[int, int]
+    sandbox: str
+    base_specs: Mapping[str, str]
+    platform: str
+
+
+def format_version(config: bytes) -> int:
+    """Return the ``version`` of a configuration file; a file without one is of the first.
+
+    Raises:
+        InfrastructureError: it is no TOML.
+    """
+    return int(_parsed(config).get("version", 1))
+
+
+def adapted(config: bytes, wanted: Wanted) -> bytes:
+    """Return the configuration with our settings in it; one that has them all is returned as it is.
+
+    Args:
+        config: a file of version 3 or later.
+        wanted: what it has to say.
+
+    Raises:
+        InfrastructureError: it is no TOML.
+    """
+    document = _parsed(config)
+    plugins = _table(document, "plugins")
+    verifier = _table(plugins, VERIFIER)
+    _set(verifier, {"bin_dir": wanted.layout.verifiers, "per_verifier_timeout": DEADLINE})
+    images = _table(plugins, IMAGES)
+    _set(images, VERIFIED_PULLS)
+    _set(_table(images, "pinned_images"), {"sandbox": wanted.sandbox})
+    registry = _table(images, "registry")
+    if not registry.get("config_path"):
+        registry["config_path"] = wanted.layout.certs
+    runtime = _table(plugins, RUNTIME)
+    if wanted.version >= CRIU_SWITCH:
+        _set(runtime, {"enable_criu": False})
+    handlers = _table(_table(runtime, "containerd"), "runtimes")
+    for handler, path in wanted.base_specs.items():
+        _set(_table(handlers, handler), {"base_runtime_spec": path})
+    _unpack(plugins, str(images.get("snapshotter") or DEFAULT_SNAPSHOTTER), wanted.platform)
+    return _text(document)
+
+
+def _unpack(plugins: MutableMapping[str, Any], snapshotter: str, platform: str) -> None:
+    """Let the transfer service unpack for another snapshotter than its default."""
+    if snapshotter == DEFAULT_SNAPSHOTTER:
+        return
+    entries = _table(plugins, TRANSFER).setdefault("unpack_config", [])
+    if not any(entry.get("snapshotter") == snapshotter for entry in entries):
+        entries.append({"platform": platform, "snapshotter": snapshotter, "differ": "walking"})
+
+
+def _set(table: MutableMapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Set what differs; what is right already is not written again, so its comments stay."""
+    for key, value in values.items():
+        if table.get(key) != value:
+            table[key] = value
+
+
+def _table(parent: MutableMapping[str, Any], key: str) -> MutableMapping[str, Any]:
+    if key not in parent:
+        from tomlkit import table
+
+        parent[key] = table()
+    found: MutableMapping[str, Any] = parent[key]
+    return found
+
+
+def _parsed(config: bytes) -> MutableMapping[str, Any]:
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    try:
+        return tomlkit.parse(config.decode())
+    except (TOMLKitError, UnicodeDecodeError) as error:
+        raise InfrastructureError(f"is no TOML ({error})", where="containerd's configuration") from None
+
+
+def _text(document: MutableMapping[str, Any]) -> bytes:
+    import tomlkit
+
+    return tomlkit.dumps(document).encode()
