@@ -31,6 +31,14 @@ class Place(Protocol):
     def registries(self) -> Mapping[RegistryKind, str]:
         """Registry kind -> host name in image references."""
 
+    @property
+    def short_names(self) -> bool:
+        """Whether Docker Hub's names lead to the lab's registry; rows with short names need that."""
+
+    @property
+    def other_handler(self) -> str:
+        """A runtime handler beside the default one."""
+
     def pull(self, reference: str) -> None:
         """Pull as the kubelet does, over CRI. Raises cri.CriError when the runtime refuses."""
 

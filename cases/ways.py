@@ -137,7 +137,7 @@ def volume(place: Place, lab: Lab, case: Case) -> Trial:
 def other_handler(place: Place, lab: Lab, case: Case) -> Trial:
     """Under the second runtime handler."""
     reference = lab.reference(case)
-    return _run(place, _id(place, reference), reference, handler="runc-alt")
+    return _run(place, _id(place, reference), reference, handler=place.other_handler)
 
 
 def gate_stopped(place: Place, lab: Lab, case: Case) -> Trial:

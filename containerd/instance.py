@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console.errors import InfrastructureError
+from containerd.runtime import NAMESPACE
+from containerd.supervised import Supervised
 from enforcement import layout as layouts
+from enforcement import policy, registries
 from enforcement.layout import Layout
 from nodes import service
 from nodes.host import HostNode
@@ -17,11 +20,11 @@ from nodes.service import State
 
 if TYPE_CHECKING:
     from cri.client import Client
+    from cri.model import Auth
     from nodes.node import Result
 
 HANDLERS = ("runc", "runc-alt")
 """The runtime handlers; there are two to show that each needs the hook."""
-NAMESPACE = "k8s.io"
 SERVICES = ("registry", "registry-fallback", "gate", "containerd")
 """Everything supervised, in the order in which it starts."""
 
@@ -39,6 +42,8 @@ class Instance:
     state: Path
     layout: Layout
     node: HostNode
+    handlers = HANDLERS
+    registry_names = (*registries.MAPPED, registries.FALLBACK)
 
     @property
     def root(self) -> Path:
@@ -125,6 +130,23 @@ class Instance:
         """Remove names from the image store; one that is not there is no error."""
         if references:
             self.ctr(["images", "rm", "--sync", *references])
+
+    def pinned(self) -> list[str]:
+        """Return the digests that set-up pinned."""
+        return policy.read_pins(self.pins)
+
+    def credentials(self, reference: str) -> Auth | None:
+        """Return the demo's own for the registry that wants some."""
+        return registries.load_or_make(self.registry_folder).credentials(reference)
+
+    def controls(self) -> Supervised:
+        """Return the services, which our own supervisor keeps running."""
+        return Supervised(self.run)
+
+    def kept(self) -> list[str]:
+        """Return logs and configuration."""
+        logs = [f"{self.layout.log}/{name}" for name in ("verdicts.jsonl", *(f"{name}.log" for name in SERVICES))]
+        return [*logs, self.config, self.layout.gate_config, self.layout.policy]
 
     def states(self) -> list[State]:
         """Return how each supervised service is."""

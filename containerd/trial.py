@@ -1,16 +1,15 @@
-"""The main job on a set-up instance: sign the demo, start it, and run the matrix."""
+"""The main job on a runtime that is set up: sign the demo, start it, and run the matrix."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cases.lab import SHORT
 from console.errors import InfrastructureError, UsageError, VerdictError
-from containerd.instance import SERVICES, Instance
 from containerd.place import ContainerdPlace
 from cri.errors import CriError
 from enforcement.registries import FALLBACK, REFERRERS
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from cases.model import Case
     from cases.run import Outcome
     from console.config import Settings
+    from containerd.runtime import Runtime
     from oci.reference import Reference
     from oci.registry import Registry
 
@@ -26,7 +26,6 @@ DEMO = "demo/app"
 TAG = "v1"
 GREETING = "countersign demo"
 URL = "http://127.0.0.1:8080/"
-KEPT_LOGS = ("verdicts.jsonl", *(f"{name}.log" for name in SERVICES))
 
 
 def registry(settings: Settings) -> Registry:
@@ -53,7 +52,7 @@ def push_demo(settings: Settings) -> list[Reference]:
     return demo_images()
 
 
-def start_demo(settings: Settings, instance: Instance) -> list[str]:
+def start_demo(settings: Settings, runtime: Runtime) -> list[str]:
     """Pull and start the signed demo from both registries under the user's policy, and ask it over HTTP.
 
     Returns the references that ran and answered.
@@ -62,7 +61,7 @@ def start_demo(settings: Settings, instance: Instance) -> list[str]:
         VerdictError: the runtime refused it.
         InfrastructureError: it answered something else.
     """
-    with ContainerdPlace(instance, settings.policy) as place:
+    with ContainerdPlace(runtime, settings.policy) as place:
         return [_start_one(place, str(image)) for image in demo_images()]
 
 
@@ -98,7 +97,7 @@ def chosen(only: Sequence[str]) -> list[Case]:
 
 
 def run_matrix(
-    settings: Settings, instance: Instance, cases: Sequence[Case], each: Callable[[Outcome], None]
+    settings: Settings, runtime: Runtime, cases: Sequence[Case], each: Callable[[Outcome], None]
 ) -> tuple[list[Outcome], Path]:
     """Run rows of the matrix, and return the outcomes and the JSON document's path."""
     from cases.lab import build
@@ -110,16 +109,24 @@ def run_matrix(
     def new_layout(mark: str, folder: Path) -> Path:
         return variant(demo_layout(settings), mark, folder)
 
-    lab = build(settings.state / "cases", ContainerdPlace.registries, registry(settings), new_layout, load())
-    with ContainerdPlace(instance, settings.policy) as place:
+    everything = possible(runtime, load())
+    folder = settings.state / "cases" / runtime.node.name
+    lab = build(folder, ContainerdPlace.registries, registry(settings), new_layout, everything)
+    with ContainerdPlace(runtime, settings.policy) as place:
         outcomes = run(place, lab, cases, each)
-    path = settings.state / "report" / f"{ContainerdPlace.runtime}-{ContainerdPlace.node}.json"
+    path = settings.state / "report" / f"{ContainerdPlace.runtime}-{runtime.node.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document(ContainerdPlace.runtime, ContainerdPlace.node, outcomes), indent=2) + "\n")
+    found = document(ContainerdPlace.runtime, runtime.node.name, outcomes)
+    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     return outcomes, path
 
 
-def run_and_show(settings: Settings, instance: Instance, cases: Sequence[Case], *, json: bool = False) -> None:
+def possible(runtime: Runtime, cases: Sequence[Case]) -> list[Case]:
+    """Return the rows that can be tried there: short names only where Docker Hub leads to the demo's registry."""
+    return [case for case in cases if case.name != "short" or SHORT in runtime.registry_names]
+
+
+def run_and_show(settings: Settings, runtime: Runtime, cases: Sequence[Case], *, json: bool = False) -> None:
     """Run rows of the matrix and show them.
 
     Raises:
@@ -128,15 +135,19 @@ def run_and_show(settings: Settings, instance: Instance, cases: Sequence[Case], 
     from cases import show
     from console import output
 
-    outcomes, path = run_matrix(settings, instance, cases, _progress(len(cases)))
+    able = possible(runtime, cases)
+    outcomes, path = run_matrix(settings, runtime, able, _progress(len(able)))
     wrong = [outcome for outcome in outcomes if outcome.differences]
-    output.table(show.COLUMNS, show.rows(outcomes), title=f"{ContainerdPlace.runtime} on {ContainerdPlace.node}")
-    output.say(f"verdict log {instance.layout.verdicts}")
+    name = runtime.node.name
+    output.table(show.COLUMNS, show.rows(outcomes), title=f"{ContainerdPlace.runtime} on {name}")
+    if len(able) < len(cases):
+        output.skipped(f"{len(cases) - len(able)} rows with short names: {SHORT} is not the demo's registry on {name}")
+    output.say(f"verdict log {runtime.layout.verdicts}")
     output.say(f"JSON        {path}")
     if json:
-        output.emit_json(show.document(ContainerdPlace.runtime, ContainerdPlace.node, outcomes))
+        output.emit_json(show.document(ContainerdPlace.runtime, name, outcomes))
     if wrong:
-        kept = collect(instance, settings.state / "artifacts" / time.strftime("%Y%m%dT%H%M%S"))
+        kept = collect(runtime, settings.state / "artifacts" / time.strftime("%Y%m%dT%H%M%S"))
         again = " ".join(f"--only {outcome.case.id}" for outcome in wrong[:3])
         output.say(f"artifacts   {kept}")
         raise VerdictError(
@@ -161,12 +172,10 @@ def _progress(total: int) -> Callable[[Outcome], None]:
     return each
 
 
-def collect(instance: Instance, folder: Path) -> Path:
-    """Copy logs and configuration of the instance to ``folder``, without secrets, and return it."""
+def collect(runtime: Runtime, folder: Path) -> Path:
+    """Copy logs and configuration of a runtime to ``folder``, without secrets, and return it."""
     folder.mkdir(parents=True, exist_ok=True)
-    layout = instance.layout
-    kept = [*(f"{layout.log}/{name}" for name in KEPT_LOGS), instance.config, layout.gate_config, layout.policy]
-    for path in map(Path, kept):
-        if path.is_file():
-            shutil.copyfile(path, folder / path.name)
+    for path in runtime.kept():
+        if runtime.node.exists(path):
+            (folder / Path(path).name).write_bytes(runtime.node.get(path))
     return folder

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from console.errors import InfrastructureError, UsageError
+from cri.model import Auth
 from enforcement import tls
 from enforcement.layout import Layout
 from nodes import service
@@ -66,6 +67,10 @@ class Registries:
     def url(self, name: str) -> str:
         """Return where a registry really is."""
         return f"{'https' if name == FALLBACK else 'http'}://127.0.0.1:{self.ports[name]}"
+
+    def credentials(self, reference: str) -> Auth | None:
+        """Return what a kubelet would pass on for an image; only one of the registries wants any."""
+        return Auth(USER, self.password) if reference.startswith(f"{FALLBACK}/") else None
 
 
 def load_or_make(folder: Path) -> Registries:
