@@ -61,6 +61,7 @@ class Recipe:
         folder: source of ours, relative to the repository; its ``packages`` are built.
         cgo: needs a C compiler.
         tags: Go build tags.
+        variables: ``package.name=value`` of Go variables that the linker sets.
         platforms: makes an OCI image layout with one image a platform (``linux/amd64``).
         on_demand: set-up does without it.
         tools: what comes out.
@@ -76,6 +77,7 @@ class Recipe:
     packages: tuple[str, ...] = ()
     cgo: bool = False
     tags: str = ""
+    variables: tuple[str, ...] = ()
     platforms: tuple[str, ...] = ()
     on_demand: bool = field(default=False, repr=False)
 

@@ -60,7 +60,9 @@ def scratch(cache: Path) -> Path:
 def go_flags(recipe: Recipe, compiler: Compiler | None = None) -> list[str]:
     """Return the flags of ``go build`` and ``go install`` for a recipe."""
     tags = " ".join(filter(None, [recipe.tags, compiler.tags if compiler else ""]))
-    flags = [f"{flag} {compiler.link}" if compiler and flag.startswith("-ldflags=") else flag for flag in FLAGS]
+    variables = " ".join(f"-X {variable}" for variable in recipe.variables)
+    link = " ".join(filter(None, [variables, compiler.link if compiler else ""]))
+    flags = [f"{flag} {link}" if flag.startswith("-ldflags=") else flag for flag in FLAGS]
     return [flag.strip() for flag in flags] + ([f"-tags={tags}"] if tags else [])
 
 
