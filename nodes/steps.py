@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from nodes import service
+from nodes.files import Content, Seen, put_all, stats
 from nodes.node import Node
 from nodes.service import Service
 
@@ -16,6 +18,18 @@ if TYPE_CHECKING:
     from console.steps import Step
 
 CHUNK = 1 << 20
+
+
+@runtime_checkable
+class AtPath(Protocol):
+    """A step that is about one path: whether it is needed shows from what lies there."""
+
+    @property
+    def path(self) -> str:
+        """Absolute, on the node."""
+
+    def differs(self, seen: Seen | None) -> bool:
+        """Return whether what lies there (None: nothing) is not what the step brings about."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +46,11 @@ class Folder:
 
     def needed(self, node: Node) -> bool:
         """Return whether it is missing or has another mode."""
-        return _stat(node, self.path) != f"directory {self.mode:o}"
+        return _needed(node, self)
+
+    def differs(self, seen: Seen | None) -> bool:
+        """See `AtPath.differs`."""
+        return seen is None or (seen.kind, seen.mode) != ("d", self.mode)
 
     def apply(self, node: Node) -> None:
         """Make it."""
@@ -70,10 +88,11 @@ class File:
 
     def needed(self, node: Node) -> bool:
         """Return whether the node's file is missing or differs."""
-        if _stat(node, self.path) != f"regular file {self.mode:o}":
-            return True
-        found = node.run(["sha256sum", "--", self.path])
-        return found.text.split()[0] != self.digest()
+        return _needed(node, self)
+
+    def differs(self, seen: Seen | None) -> bool:
+        """See `AtPath.differs`."""
+        return seen is None or (seen.kind, seen.mode, seen.sha256) != ("f", self.mode, self.digest())
 
     def apply(self, node: Node) -> None:
         """Put it there."""
@@ -94,7 +113,11 @@ class Link:
 
     def needed(self, node: Node) -> bool:
         """Return whether it is missing or leads elsewhere."""
-        return node.run(["readlink", "--", self.path], check=False).text != self.target
+        return _needed(node, self)
+
+    def differs(self, seen: Seen | None) -> bool:
+        """See `AtPath.differs`."""
+        return seen is None or (seen.kind, seen.target) != ("l", self.target)
 
     def apply(self, node: Node) -> None:
         """Make it, over whatever is there."""
@@ -110,13 +133,24 @@ class Group:
 
     def needed(self, node: Node) -> bool:
         """Return whether any part is."""
-        return any(part.needed(node) for part in self.parts)
+        seen = self._look(node)
+        return any(_part_needed(part, node, seen) for part in self.parts)
 
     def apply(self, node: Node) -> None:
-        """Apply the parts that are needed."""
-        for part in self.parts:
-            if part.needed(node):
-                part.apply(node)
+        """Apply the parts that are needed; files beside one another go there at once."""
+        seen = self._look(node)
+        for are_files, run in itertools.groupby(self.parts, lambda part: isinstance(part, File)):
+            wanted = [part for part in run if _part_needed(part, node, seen)]
+            if are_files:
+                files = [part for part in wanted if isinstance(part, File)]
+                put_all(node, [Content(file.content, file.path, file.mode) for file in files])
+            else:
+                for part in wanted:
+                    part.apply(node)
+
+    def _look(self, node: Node) -> Mapping[str, Seen]:
+        """Return what lies at the paths of its parts, asked at once."""
+        return stats(node, [part.path for part in self.parts if isinstance(part, AtPath)])
 
 
 @dataclass(frozen=True)
@@ -151,7 +185,9 @@ def _changed_after(path: str, moment: float) -> bool:
         return True
 
 
-def _stat(node: Node, path: str) -> str:
-    """Return type and mode in octal, such as ``directory 755``, or an empty text."""
-    found = node.run(["stat", "-c", "%F %a", "--", path], check=False, env={"LC_ALL": "C"})
-    return found.text.replace("regular empty file", "regular file")
+def _needed(node: Node, step: AtPath) -> bool:
+    return step.differs(stats(node, [step.path]).get(step.path))
+
+
+def _part_needed(part: Step[Node], node: Node, seen: Mapping[str, Seen]) -> bool:
+    return part.differs(seen.get(part.path)) if isinstance(part, AtPath) else part.needed(node)
