@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ from console.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 """The repository: relative paths in the configuration count from here."""
+
+MOST_WORKERS = 20
+_CLUSTER = re.compile(r"[a-z0-9]([a-z0-9.-]{0,48}[a-z0-9])?")
 
 
 def default_cache() -> Path:
@@ -34,6 +38,21 @@ class RegistrySettings:
 
 
 @dataclass(frozen=True)
+class KindSettings:
+    """The cluster of the place ``kind``.
+
+    Attributes:
+        cluster: its name.
+        workers: how many nodes beside the control plane.
+        image: a node image such as ``kindest/node:v1.34.0``; empty means one that is built here.
+    """
+
+    cluster: str = "countersign"
+    workers: int = 1
+    image: str = ""
+
+
+@dataclass(frozen=True)
 class Settings:
     """The whole configuration of one task.
 
@@ -44,6 +63,7 @@ class Settings:
         policy: the policy that nodes are given.
         keys: generated keys.
         registry: how registries are reached.
+        kind: the cluster of the place ``kind``.
         offline: never use the network to fetch tools.
     """
 
@@ -53,6 +73,7 @@ class Settings:
     policy: Path = ROOT / "shared" / "policy.yaml"
     keys: Path = ROOT / "shared" / "keys"
     registry: RegistrySettings = RegistrySettings()
+    kind: KindSettings = KindSettings()
     offline: bool = False
 
 
@@ -84,6 +105,7 @@ def settings_from(context: Any, on: str | None = None) -> Settings:
             docker_config=_path(registry, "docker_config", None),
             allow_http=_switch(registry, "allow_http"),
         ),
+        kind=_kind(given.get("kind") or {}),
         offline=_switch(given, "offline"),
     )
 
@@ -114,6 +136,16 @@ def record_place(state: Path, place: str) -> None:
         return
     state.mkdir(parents=True, exist_ok=True)
     (state / "place").write_text(f"{place}\n", encoding="utf-8")
+
+
+def _kind(given: Mapping[str, Any]) -> KindSettings:
+    default = KindSettings()
+    name, workers = str(given.get("cluster") or default.cluster), str(given.get("workers", default.workers))
+    if not _CLUSTER.fullmatch(name):
+        raise UsageError(f"got {name!r}", where="kind.cluster", expected="lower-case letters, digits, dots and dashes")
+    if not workers.isdecimal() or int(workers) > MOST_WORKERS:
+        raise UsageError(f"got {workers!r}", where="kind.workers", expected=f"a number from 0 to {MOST_WORKERS}")
+    return KindSettings(name, int(workers), str(given.get("image") or ""))
 
 
 def _path(given: Mapping[str, Any], key: str, default: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from nodes.node import Node
 
+CHUNK = 1 << 20
 AT_ONCE = 500
 """Paths in one command; the kernel bounds the length of its arguments (execve(2))."""
 
@@ -38,6 +40,21 @@ class Content:
     path: str
     mode: int = 0o644
     owner: str = ""
+
+    def digest(self) -> str:
+        """Return the sha256 of the content, in hex."""
+        return sha256(self.content)
+
+
+def sha256(content: bytes | Path) -> str:
+    """Return the sha256 of bytes, or of a local file, in hex."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256()
+    with content.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 @runtime_checkable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,14 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from nodes import service
-from nodes.files import Content, Seen, put_all, stats
+from nodes.files import Content, Seen, put_all, sha256, stats
 from nodes.node import Node
 from nodes.service import Service
 
 if TYPE_CHECKING:
     from console.steps import Step
-
-CHUNK = 1 << 20
 
 
 @runtime_checkable
@@ -78,13 +75,7 @@ class File:
 
     def digest(self) -> str:
         """Return the sha256 of the content, in hex."""
-        if isinstance(self.content, bytes):
-            return hashlib.sha256(self.content).hexdigest()
-        digest = hashlib.sha256()
-        with self.content.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-        return digest.hexdigest()
+        return sha256(self.content)
 
     def needed(self, node: Node) -> bool:
         """Return whether the node's file is missing or differs."""

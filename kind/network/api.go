@@ -27,7 +27,7 @@ type apiServer struct {
 	client *http.Client
 }
 
-// inCluster returns the API server of the pod we are in, at the address that CONTROL_PLANE names, if any: a
+// inCluster returns the API server of the pod we are in, at the address that CONTROL_PLANE_ENDPOINT names, if any: a
 // service address leads nowhere before kube-proxy runs.
 func inCluster() (*apiServer, error) {
 	roots := x509.NewCertPool()
@@ -38,7 +38,7 @@ func inCluster() (*apiServer, error) {
 	if !roots.AppendCertsFromPEM(pem) {
 		return nil, errors.New(account + "ca.crt has no certificate")
 	}
-	address := os.Getenv("CONTROL_PLANE")
+	address := os.Getenv("CONTROL_PLANE_ENDPOINT")
 	if address == "" {
 		address = net.JoinHostPort(os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT"))
 	}

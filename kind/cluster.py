@@ -1,0 +1,242 @@
+"""A Kind cluster of ours: made by the kind program, looked at through the Docker Engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from console.config import Settings
+from console.errors import InfrastructureError, UsageError
+from console.steps import NotThereYet
+from kind import engine, node_image
+from nodes.docker import DockerNode
+from nodes.host import HostNode
+from nodes.template import render
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+CONFIG = Path(__file__).with_name("cluster.yaml.j2")
+LABEL = "io.x-k8s.kind.cluster"
+ROLE = "io.x-k8s.kind.role"
+NETWORK = "kind"
+TAINT = "countersign/unenforced"
+"""Workers have it until enforcement is proven on them, so no pod of the user's runs there before."""
+READY = "180s"
+CREATE_TIMEOUT = 900
+DELETE_TIMEOUT = 300
+CGROUP_V2 = Path("/sys/fs/cgroup/cgroup.controllers")
+
+
+@dataclass(frozen=True)
+class KindNode:
+    """One node of a cluster.
+
+    Attributes:
+        name: of the node and of its container.
+        role: ``control-plane`` or ``worker``.
+        running: whether the container runs.
+        node: the way to it.
+    """
+
+    name: str
+    role: str
+    running: bool
+    node: DockerNode = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that is ours.
+
+    Attributes:
+        name: as kind knows it.
+        kubeconfig: of its administrator; on this machine, 0600.
+        nodes: control plane first, then by name.
+    """
+
+    name: str
+    kubeconfig: Path
+    nodes: tuple[KindNode, ...]
+
+    @property
+    def workers(self) -> tuple[KindNode, ...]:
+        """The nodes where users' pods run."""
+        return tuple(node for node in self.nodes if node.role == "worker") or self.nodes
+
+    def require_running(self) -> None:
+        """Raise InfrastructureError when the container of a node does not run."""
+        for node in self.nodes:
+            if not node.running:
+                raise InfrastructureError("its container does not run", where=node.name, do=f"docker start {node.name}")
+
+
+def folder(settings: Settings) -> Path:
+    """Return where everything about the cluster is kept on this machine."""
+    return settings.state.resolve() / "kind"
+
+
+def find(settings: Settings) -> Cluster | None:
+    """Return the cluster of the configured name, or None when there is none.
+
+    Raises:
+        MissingError: no Docker Engine answers.
+        UsageError: there is one of that name which is not ours.
+    """
+    name = settings.kind.cluster
+    client = engine.docker_client(settings)
+    containers = client.containers.list(all=True, filters={"label": f"{LABEL}={name}"})
+    if not containers:
+        return None
+    kept = _kept(settings)
+    if not kept.get("control-plane") or kept["control-plane"] not in {container.id for container in containers}:
+        raise UsageError(
+            f"there is a cluster {name!r} that {folder(settings)} knows nothing of",
+            where="kind.cluster",
+            do="choose another name (INVOKE_KIND_CLUSTER), or delete it yourself",
+        )
+    nodes = sorted((_node(container, client) for container in containers), key=lambda node: (node.role, node.name))
+    return Cluster(name, folder(settings) / "kubeconfig", tuple(nodes))
+
+
+def require(settings: Settings) -> Cluster:
+    """Return the cluster. Raises NotThereYet when there is none, and as `find` does."""
+    found = find(settings)
+    if found is None:
+        raise NotThereYet(f"there is no cluster {settings.kind.cluster!r}", do="make it with ./inv kind.create")
+    return found
+
+
+@dataclass(frozen=True)
+class Exists:
+    """The step that makes the cluster; a failed try leaves nothing behind unless ``keep``."""
+
+    settings: Settings
+    keep: bool = False
+
+    @property
+    def name(self) -> str:
+        """What users read."""
+        workers = self.settings.kind.workers
+        return f"cluster {self.settings.kind.cluster}: a control plane and {workers} worker{'s' * (workers != 1)}"
+
+    def needed(self, node: object) -> bool:  # noqa: ARG002 - a cluster is no node
+        """Return whether there is none.
+
+        Raises:
+            UsageError: there is one with another number of workers, or that is not ours.
+        """
+        found = find(self.settings)
+        if found is None:
+            return True
+        workers = sum(each.role == "worker" for each in found.nodes)
+        if workers != self.settings.kind.workers:
+            raise UsageError(
+                f"the cluster has {workers} workers",
+                where="kind.workers",
+                expected=str(self.settings.kind.workers),
+                do="kind cannot change that: delete it first (./inv kind.delete)",
+            )
+        return False
+
+    def apply(self, node: object) -> None:  # noqa: ARG002
+        """Make it."""
+        _create(self.settings, keep=self.keep)
+
+
+def _create(settings: Settings, *, keep: bool) -> None:
+    client = engine.docker_client(settings)
+    image, etcd_tag = settings.kind.image, ""
+    if not image:
+        image, etcd_tag = node_image.build(settings, client), node_image.ETCD_TAG
+    home = folder(settings)
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    config = render(
+        CONFIG,
+        name=settings.kind.cluster,
+        workers=settings.kind.workers,
+        cgroup_v1=not CGROUP_V2.exists(),
+        sys_resource=engine.has_sys_resource(),
+        etcd_tag=etcd_tag,
+        taint=TAINT,
+    )
+    HostNode().put(config, str(home / "cluster.yaml"))
+    argv = ["create", "cluster", f"--config={home / 'cluster.yaml'}", f"--image={image}", f"--wait={READY}"]
+    argv += [f"--kubeconfig={home / 'kubeconfig'}", *(["--retain"] if keep else [])]
+    _kind(settings, argv, CREATE_TIMEOUT)
+    first = client.containers.list(filters={"label": [f"{LABEL}={settings.kind.cluster}", f"{ROLE}=control-plane"]})[0]
+    HostNode().put(json.dumps({"control-plane": first.id}).encode() + b"\n", str(home / "cluster.json"))
+
+
+def delete(settings: Settings) -> bool:
+    """Delete the cluster and return whether there was one.
+
+    Raises:
+        UsageError: the one of that name is not ours.
+    """
+    if find(settings) is None:
+        return False
+    home = folder(settings)
+    name = settings.kind.cluster
+    _kind(settings, ["delete", "cluster", f"--name={name}", f"--kubeconfig={home / 'kubeconfig'}"], DELETE_TIMEOUT)
+    for left in ("cluster.json", "kubeconfig", "cluster.yaml"):
+        (home / left).unlink(missing_ok=True)
+    return True
+
+
+def load(settings: Settings, images: list[str], archives: list[Path]) -> None:
+    """Load images of the engine, or archives, into every node, past every check at pull."""
+    name = require(settings).name
+    if images:
+        _kind(settings, ["load", "docker-image", f"--name={name}", *images], CREATE_TIMEOUT)
+    for archive in archives:
+        _kind(settings, ["load", "image-archive", f"--name={name}", str(archive)], CREATE_TIMEOUT)
+
+
+def _kind(settings: Settings, argv: list[str], timeout: float) -> None:
+    """Run kind; all that it says goes to a log.
+
+    Raises:
+        InfrastructureError: it failed; its own reason is in the text.
+    """
+    from tools.resolver import tool
+
+    log = folder(settings) / "kind.log"
+    environment = {**os.environ, "DOCKER_HOST": engine.url(settings), "KIND_EXPERIMENTAL_PROVIDER": "docker"}
+    with log.open("wb") as file:
+        try:
+            ended = subprocess.run(
+                [str(tool("kind", settings)), *argv],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise InfrastructureError(f"kind {argv[0]} did not end within {timeout:g} s", where=str(log)) from None
+    if ended.returncode:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        reason = next((line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "")
+        raise InfrastructureError(f"kind {argv[0]} failed: {reason}", where=str(log))
+
+
+def _kept(settings: Settings) -> Mapping[str, Any]:
+    try:
+        found: Mapping[str, Any] = json.loads((folder(settings) / "cluster.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return found
+
+
+def _node(container: Container, client: DockerClient) -> KindNode:
+    name = str(container.name)
+    role = str(container.labels.get(ROLE, ""))
+    return KindNode(name, role, container.status == "running", DockerNode(name, name, lambda: client))

@@ -1,0 +1,244 @@
+"""The node that is a container with an init system, such as a node of Kind: everything goes by ``docker exec``."""
+
+from __future__ import annotations
+
+import io
+import secrets
+import socket
+import struct
+import tarfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from console.errors import InfrastructureError, MissingError
+from nodes.files import Content, stats
+from nodes.node import CommandError, Result
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+OUTPUT_LIMIT = 1 << 20
+FILE_LIMIT = 64 << 20
+CHUNK = 1 << 16
+KILLED = 128 + 9
+NOT_FOUND = 127
+GRACE = 15.0
+"""Seconds that the engine may take beyond the time of the command itself."""
+RENAME = 'while [ $# -gt 0 ]; do mv -fT -- "$1" "$2" || exit; shift 2; done'
+
+
+@dataclass(frozen=True)
+class DockerNode:
+    """A container, as its root; see `nodes.node.Node`.
+
+    Attributes:
+        container: its name or ID.
+        name: how users call the node.
+        client: opens a client of the Docker Engine.
+    """
+
+    container: str
+    name: str
+    client: Callable[[], DockerClient] = field(repr=False)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: bytes = b"",  # noqa: A002 - subprocess' own word
+        check: bool = True,
+        timeout: float = 60,
+        env: Mapping[str, str] | None = None,
+    ) -> Result:
+        """See `Node.run`."""
+        result = self._run(tuple(argv), input, timeout, env or {}, OUTPUT_LIMIT)
+        if check and result.code != 0:
+            raise CommandError(result, self.name)
+        return result
+
+    def _run(self, argv: tuple[str, ...], stdin: bytes, timeout: float, env: Mapping[str, str], limit: int) -> Result:
+        start = time.monotonic()
+        bounded = ["timeout", "--signal=KILL", f"{timeout:g}", *argv]
+        with self._errors(argv[0]):
+            stdout, stderr, code = _exec(self.client(), self.container, bounded, stdin, env, timeout + GRACE, limit)
+        result = Result(argv, code, stdout, stderr, time.monotonic() - start)
+        if code == KILLED and result.seconds >= timeout:
+            raise CommandError(result, self.name, f"did not end within {timeout:g} s")
+        if code == NOT_FOUND and b"No such file or directory" in stderr and stderr.startswith(b"timeout:"):
+            raise MissingError("is not on this node", where=f"{self.name}: {argv[0]}")
+        return result
+
+    def put(self, content: bytes | Path, path: str, mode: int = 0o644, owner: str = "") -> bool:
+        """See `Node.put`."""
+        wanted = Content(content, path, mode, owner)
+        before = stats(self, [path]).get(path)
+        same = before is not None and (before.kind, before.mode, before.sha256) == ("f", mode, wanted.digest())
+        if same and not owner:
+            return False
+        if same:
+            there = self.run(["stat", "-c", "%U %G", "--", path]).text.split()
+            user, _, group = owner.partition(":")
+            if there[0] == user and group in ("", there[1]):
+                return False
+        self.put_all([wanted])
+        return True
+
+    def put_all(self, files: Sequence[Content]) -> None:
+        """See `nodes.files.TakesMany.put_all`."""
+        if not files:
+            return
+        mark = secrets.token_hex(4)
+        names = [_temporary(file.path, mark) for file in files]
+        try:
+            self.run(["tar", "-C", "/", "-xpf", "-"], input=_archive(files, names), timeout=300)
+            for file, name in zip(files, names, strict=True):
+                if file.owner:
+                    self.run(["chown", "--", file.owner, name])
+            pairs = [part for file, name in zip(files, names, strict=True) for part in (name, file.path)]
+            self.run(["sh", "-c", RENAME, "rename", *pairs])
+        except BaseException:
+            self.run(["rm", "-f", "--", *names], check=False)
+            raise
+
+    def get(self, path: str) -> bytes:
+        """See `Node.get`."""
+        argv = ("head", "-c", str(FILE_LIMIT + 1), "--", path)
+        result = self._run(argv, b"", 120, {}, FILE_LIMIT + 1)
+        if result.code:
+            raise CommandError(result, self.name)
+        if len(result.stdout) > FILE_LIMIT:
+            raise InfrastructureError("is larger than 64 MiB", where=f"{self.name}: {path}")
+        return result.stdout
+
+    def exists(self, path: str) -> bool:
+        """See `Node.exists`."""
+        return self.run(["test", "-e", path, "-o", "-L", path], check=False).code == 0
+
+    def forward(self, socket: str) -> str:
+        """See `Node.forward`: the socket itself, through the container's root folder; that takes root on its host."""
+        with self._errors(socket):
+            pid = self.client().containers.get(self.container).attrs["State"]["Pid"]
+        path = Path(f"/proc/{pid}/root{socket}")
+        try:
+            path.stat()
+        except PermissionError:
+            raise MissingError(
+                "only root can reach a node's sockets", where=f"{self.name}: {socket}", do="run it as root"
+            ) from None
+        except OSError as error:
+            raise InfrastructureError(
+                f"cannot be reached from this machine ({error.strerror})", where=f"{self.name}: {socket}"
+            ) from None
+        return f"unix:{path}"
+
+    def expose(self, port: int) -> str:
+        """See `Node.expose`. Raises InfrastructureError: loopback of this machine is not in a container's reach."""
+        raise InfrastructureError("a container cannot reach this machine's loopback", where=f"{self.name}: port {port}")
+
+    def _errors(self, what: str) -> _Errors:
+        return _Errors(f"{self.name}: {what}")
+
+
+@dataclass(frozen=True)
+class _Errors:
+    """Turns the engine's errors into ours."""
+
+    where: str
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        from docker.errors import APIError, DockerException, NotFound
+
+        if isinstance(error, NotFound):
+            raise InfrastructureError("there is no such container", where=self.where) from None
+        if isinstance(error, APIError) and "is not running" in str(error.explanation):
+            raise InfrastructureError("the container does not run", where=self.where) from None
+        if isinstance(error, (DockerException, OSError, EOFError)):
+            raise InfrastructureError(f"the Docker Engine failed: {error}", where=self.where) from error
+
+
+def _exec(
+    client: DockerClient,
+    container: str,
+    argv: Sequence[str],
+    stdin: bytes,
+    env: Mapping[str, str],
+    timeout: float,
+    limit: int,
+) -> tuple[bytes, bytes, int]:
+    """Run a command in a container, and return the last ``limit`` bytes of stdout and stderr, and its exit code."""
+    api = client.api
+    made = api.exec_create(container, list(argv), stdin=True, stdout=True, stderr=True, environment=dict(env))["Id"]
+    stream = api.exec_start(made, socket=True)
+    raw: socket.socket = getattr(stream, "_sock", stream)
+    raw.settimeout(timeout)
+    outputs = {1: bytearray(), 2: bytearray()}
+    try:
+        for kind, chunk in _talk(raw, stdin):
+            kept = outputs.setdefault(kind, bytearray())
+            kept += chunk
+            if len(kept) > 2 * limit:
+                del kept[:-limit]
+    finally:
+        stream.close()
+    code = api.exec_inspect(made)["ExitCode"]
+    return bytes(outputs[1][-limit:]), bytes(outputs[2][-limit:]), int(code if code is not None else -1)
+
+
+def _talk(raw: socket.socket, stdin: bytes) -> Iterator[tuple[int, bytes]]:
+    """Send all of ``stdin`` while reading, and yield the frames of the answer (Engine API, "Attach")."""
+    from threading import Thread
+
+    def send() -> None:
+        try:
+            raw.sendall(stdin)
+            raw.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the command ended without reading it all; its exit code tells
+
+    sender = Thread(target=send, daemon=True)
+    sender.start()
+    while header := _exactly(raw, 8):
+        kind, length = struct.unpack(">BxxxL", header)
+        while length:
+            chunk = raw.recv(min(length, CHUNK))
+            if not chunk:
+                raise EOFError("the stream ended early")
+            length -= len(chunk)
+            yield kind, chunk
+    sender.join()
+
+
+def _exactly(raw: socket.socket, count: int) -> bytes:
+    """Return the next ``count`` bytes, or nothing at the end."""
+    found = b""
+    while len(found) < count:
+        chunk = raw.recv(count - len(found))
+        if not chunk:
+            return b""
+        found += chunk
+    return found
+
+
+def _temporary(path: str, mark: str) -> str:
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}.{mark}"
+
+
+def _archive(files: Iterable[Content], names: Iterable[str]) -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for file, name in zip(files, names, strict=True):
+            content = file.content if isinstance(file.content, bytes) else file.content.read_bytes()
+            entry = tarfile.TarInfo(name.lstrip("/"))
+            entry.size, entry.mode, entry.mtime = len(content), file.mode, int(time.time())
+            tar.addfile(entry, io.BytesIO(content))
+    return archive.getvalue()
