@@ -1,8 +1,7 @@
-"""Tasks: a private containerd on this host under countersign's enforcement."""
+"""Tasks: containerd under countersign's enforcement, at every kind of place."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from console.task import task
@@ -10,10 +9,9 @@ from console.task import task
 if TYPE_CHECKING:
     from invoke.context import Context
 
-    from console.config import Settings
-    from containerd.instance import Instance
+    from containerd.backend import Backend
 
-ON = "the place: host (kind, vagrant and ssh come later)"
+ON = "the place: host, kind, vagrant or ssh://USER@HOST"
 JSON = "one JSON document on stdout"
 PLAN = "list the steps and change nothing"
 
@@ -25,20 +23,8 @@ def setup(context: Context, on: str = "", keep: bool = False, plan: bool = False
     Example: ./inv containerd.setup
     """
     from console import output
-    from console.config import record_place
-    from console.steps import run_steps
-    from containerd import setup as actions
-    from containerd.lifecycle import removed_on_failure
 
-    settings, instance = _place(context, on)
-    actions.check(settings, instance)
-    prepared = actions.prepare(settings, instance)
-    with removed_on_failure(instance, keep=keep or plan):
-        results = run_steps(instance.node, actions.steps(prepared), plan=plan)
-        if not plan:
-            with output.progress("an image without a signature is refused at pull and at start"):
-                actions.prove(instance)
-            record_place(settings.state, instance.node.name)
+    results = _place(context, on).setup(keep=keep, plan=plan)
     if json:
         steps = [{"name": each.name, "changed": each.changed, "seconds": round(each.seconds, 3)} for each in results]
         changed = sum(each.changed for each in results)
@@ -54,9 +40,10 @@ def sign(context: Context, on: str = "", key: str = "") -> None:
     from containerd.trial import push_demo
     from signing import commands as signing
 
-    settings, instance = _place(context, on)
-    instance.require_up()
-    signing.sign(context, image=[str(image) for image in push_demo(settings)], key=key)
+    place = _place(context, on)
+    place.require_up()
+    context.config["node"] = place.settings.node
+    signing.sign(context, image=[str(image) for image in push_demo(place.settings)], key=key)
 
 
 @task(
@@ -68,16 +55,11 @@ def test(context: Context, only: list[str], on: str = "", json: bool = False) ->
 
     Example: ./inv containerd.test --only unsigned/import --only bundle
     """
-    from console import output
-    from containerd import trial
+    from containerd.trial import chosen
 
-    settings, instance = _place(context, on)
-    instance.require_up()
-    cases = trial.chosen(only)
-    if not only:
-        for reference in trial.start_demo(settings, instance):
-            output.done(f"{reference} pulled, started, and answers")
-    trial.run_and_show(settings, instance, cases, json=json)
+    place = _place(context, on)
+    place.require_up()
+    place.test(chosen(only), whole=not only, json=json)
 
 
 @task(help={"on": ON, "json": JSON})
@@ -88,23 +70,21 @@ def status(context: Context, on: str = "", json: bool = False) -> None:
     """
     from console import output
     from console.errors import InfrastructureError
-    from containerd.report import report
 
-    _, instance = _place(context, on)
-    found = report(instance)
+    found = _place(context, on).report()
     if json:
         output.emit_json(found)
     else:
         rows = [
-            (each["name"], each["state"], each["pid"] or "", each["restarts"], each["lastEnd"])
+            (each["node"], each["name"], each["state"], each["pid"] or "", each["restarts"], each["lastEnd"])
             for each in found["services"]
         ]
-        output.table(("service", "state", "pid", "restarts", "last end"), rows)
-        output.say(f"socket   {found['socket']}")
-        output.say(f"runtime  containerd {found['runtime']['version'] or found['runtime']['error']}")
-        output.say(f"policy   {found['gate']['policy'] or found['gate']['error']}")
+        output.table(("node", "service", "state", "pid", "restarts", "last end"), rows)
+        for each in found["runtimes"]:
+            output.say(f"{each['node']}: containerd {each['version'] or each['error']}")
+            output.say(f"{each['node']}: policy {each['policy'] or each['policyError']}")
     if not found["ok"]:
-        raise InfrastructureError("not everything is up", where=found["node"], do="run ./inv containerd.setup")
+        raise InfrastructureError("not everything is up", where=found["place"], do="run ./inv containerd.setup")
 
 
 @task(
@@ -119,8 +99,8 @@ def logs(context: Context, on: str = "", name: str = "containerd", lines: int = 
 
     Example: ./inv containerd.logs --name verdicts --lines 5
     """
-    _, instance = _place(context, on)
-    for line in _tail(instance, name, lines):
+    content = _place(context, on).log(name).decode(errors="replace")
+    for line in content.splitlines()[-lines:] if lines > 0 else ():
         print(line)  # noqa: T201 - the log is what was asked for
 
 
@@ -130,35 +110,11 @@ def clean(context: Context, on: str = "", plan: bool = False) -> None:
 
     Example: ./inv containerd.clean
     """
-    from console.steps import run_steps
-    from containerd.clean import check, steps
-
-    _, instance = _place(context, on)
-    check(instance)
-    run_steps(instance.node, steps(instance), plan=plan)
+    _place(context, on).clean(plan=plan)
 
 
-def _place(context: Context, on: str) -> tuple[Settings, Instance]:
-    """Return the settings and the instance that they mean; so far there is one kind of place."""
+def _place(context: Context, on: str) -> Backend:
     from console.config import settings_from
-    from console.errors import UsageError
-    from containerd.instance import instance
+    from containerd.backend import open_place
 
-    settings = settings_from(context, on or None)
-    if settings.node not in {"auto", "host"}:
-        raise UsageError(f"got {settings.node!r}", where="node", expected="host: other places are not supported yet")
-    return settings, instance(settings.state)
-
-
-def _tail(instance: Instance, name: str, lines: int) -> Iterator[str]:
-    from pathlib import Path
-
-    from console.errors import UsageError
-    from containerd.instance import SERVICES
-
-    if name not in {*SERVICES, "verdicts"}:
-        raise UsageError(f"got {name!r}", where="--name", expected=", ".join((*SERVICES, "verdicts")))
-    path = Path(instance.layout.verdicts if name == "verdicts" else f"{instance.layout.log}/{name}.log")
-    if not path.is_file():
-        raise UsageError("there is no such log yet", where=str(path), do="run ./inv containerd.setup")
-    yield from instance.node.get(str(path)).decode(errors="replace").splitlines()[-max(lines, 0) :]
+    return open_place(settings_from(context, on or None))

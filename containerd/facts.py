@@ -31,12 +31,12 @@ def gather(node: Node, folder: str) -> Facts:
     machine = node.run(["uname", "-m"]).text or platform.machine()
     return Facts(
         snapshotter="overlayfs" if _overlay_works(node, folder) else "native",
-        restrict_oom_score_adj=not _has_capability(node, CAP_SYS_RESOURCE),
+        restrict_oom_score_adj=not has_capability(node, CAP_SYS_RESOURCE),
         platform=f"linux/{ARCHITECTURES.get(machine, machine)}",
     )
 
 
-def _has_capability(node: Node, number: int) -> bool:
+def has_capability(node: Node, number: int) -> bool:
     """Return whether the bounding set of what we run there has a capability (capabilities(7), CapBnd)."""
     line = node.run(["grep", "^CapBnd:", "/proc/self/status"]).text
     return bool(int(line.split()[1], 16) >> number & 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -142,6 +143,10 @@ class Instance:
     def controls(self) -> Supervised:
         """Return the services, which our own supervisor keeps running."""
         return Supervised(self.run)
+
+    def undisturbed(self) -> AbstractContextManager[None]:
+        """Keep nobody away: nobody else knows of this containerd."""
+        return nullcontext()
 
     def kept(self) -> list[str]:
         """Return logs and configuration."""

@@ -43,9 +43,8 @@ class ContainerdPlace:
         self._users_policy = users_policy
         self._pods: dict[str, Pod] = {}
         self._stack = ExitStack()
-        self._client: Client = self._stack.enter_context(runtime.client())
-        size = runtime.node.run(["stat", "-c", "%s", runtime.layout.verdicts], check=False).text
-        self._read = int(size or 0)
+        self._client: Client
+        self._read = 0
 
     @property
     def node(self) -> str:
@@ -63,13 +62,19 @@ class ContainerdPlace:
         return self._runtime.handlers[1]
 
     def __enter__(self) -> Self:
-        """Return itself."""
+        """Connect, and begin to read the verdict log at its present end."""
+        with ExitStack() as opening:
+            opening.enter_context(self._runtime.undisturbed())
+            self._client = opening.enter_context(self._runtime.client())
+            size = self._runtime.node.run(["stat", "-c", "%s", self._runtime.layout.verdicts], check=False).text
+            self._read = int(size or 0)
+            self._stack = opening.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
         """Remove the pods and disconnect."""
-        self._remove_pods()
-        self._stack.close()
+        with self._stack:
+            self._remove_pods()
 
     def pull(self, reference: str) -> None:
         """Pull over CRI, with the credentials that a kubelet would pass on."""

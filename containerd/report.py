@@ -1,62 +1,89 @@
-"""How an instance is, for people and for programs."""
+"""How a place is, for people and for programs."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from console.errors import CountersignError
-from containerd.instance import Instance
 from enforcement.ask import ask
 
+if TYPE_CHECKING:
+    from containerd.runtime import Runtime
 
-def report(instance: Instance) -> dict[str, Any]:
+
+@dataclass(frozen=True)
+class ServiceState:
+    """How one service of a node is; a pid of 0 is none."""
+
+    node: str
+    name: str
+    state: str
+    up: bool
+    pid: int = 0
+    restarts: int = 0
+    last_end: str = ""
+
+
+def document(
+    place: str, state: Path, services: Sequence[ServiceState], runtimes: Sequence[Runtime], **more: Any
+) -> dict[str, Any]:
     """Return the document of ``containerd.status --json``.
 
-    ``ok`` is true when every service runs, containerd answers over CRI, and the gate has a
-    policy in force.
+    ``ok`` is true when every service runs, every containerd answers over CRI, and every gate has a policy in force.
+
+    Args:
+        place: as ``--on`` names it.
+        state: the state folder.
+        services: of all nodes.
+        runtimes: one a node.
+        more: what the place adds.
     """
-    services = [
-        {
-            "name": state.name,
-            "state": state.state,
-            "pid": state.child.pid if state.child else None,
-            "restarts": state.restarts,
-            "lastEnd": state.reason,
-        }
-        for state in instance.states()
-    ]
-    runtime, gate = _runtime(instance), _gate(instance)
-    up = all(entry["state"] == "running" for entry in services)
+    found = [_runtime(runtime) for runtime in runtimes]
+    up = bool(runtimes) and all(service.up for service in services)
     return {
-        "version": "countersign.containerd-status/v1",
-        "ok": up and not runtime["error"] and bool(gate["policy"]),
-        "node": instance.node.name,
-        "state": str(instance.state),
-        "socket": instance.socket,
-        "services": services,
-        "runtime": runtime,
-        "gate": gate,
+        "version": "countersign.containerd-status/v2",
+        "ok": up and all(not each["error"] and each["policy"] for each in found),
+        "place": place,
+        "state": str(state),
+        "services": [_service(service) for service in services],
+        "runtimes": found,
+        **more,
     }
 
 
-def _runtime(instance: Instance) -> dict[str, Any]:
-    answer: dict[str, Any] = {"version": "", "images": 0, "pods": 0, "notReady": {}, "error": ""}
+def _service(service: ServiceState) -> dict[str, Any]:
+    return {
+        "node": service.node,
+        "name": service.name,
+        "state": service.state,
+        "pid": service.pid or None,
+        "restarts": service.restarts,
+        "lastEnd": service.last_end,
+    }
+
+
+def _runtime(runtime: Runtime) -> dict[str, Any]:
+    answer: dict[str, Any] = {"node": runtime.node.name, "version": "", "images": 0, "pods": 0, "notReady": {}}
     try:
-        with instance.client(timeout=5) as client:
+        with runtime.client(timeout=5) as client:
             answer["version"] = client.version().version
             answer["images"] = len(client.list_images())
             answer["pods"] = len(client.list_pods())
             answer["notReady"] = {
                 key: why for key, why in client.conditions().items() if key in {"RuntimeReady", "NetworkReady"}
             }
+        answer["error"] = ""
     except CountersignError as error:
         answer["error"] = str(error)
-    return answer
+    return {**answer, **_gate(runtime)}
 
 
-def _gate(instance: Instance) -> dict[str, str]:
+def _gate(runtime: Runtime) -> Mapping[str, str]:
     try:
-        policy = str(ask(instance.node, instance.layout, "ping", timeout=5).get("policy", ""))
+        policy = str(ask(runtime.node, runtime.layout, "ping", timeout=5).get("policy", ""))
     except CountersignError as error:
-        return {"policy": "", "error": str(error)}
-    return {"policy": policy, "error": "" if policy else "no valid policy: everything is refused"}
+        return {"policy": "", "policyError": str(error)}
+    return {"policy": policy, "policyError": "" if policy else "no valid policy: everything is refused"}

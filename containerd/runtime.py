@@ -84,6 +84,9 @@ class Runtime(Protocol):
     def controls(self) -> Controls:
         """Return the services around it."""
 
+    def undisturbed(self) -> AbstractContextManager[None]:
+        """Keep away whatever else would remove the pods that trials make over CRI."""
+
     def kept(self) -> Sequence[str]:
         """Return the files of the node that tell what happened; none has secrets."""
 

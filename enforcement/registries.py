@@ -137,7 +137,7 @@ def files(registries: Registries, layout: Layout) -> list[File]:
     folder = str(registries.folder)
     return [
         kept(registries),
-        *server_files(registries, folder, f"127.0.0.1:{registries.ports[FALLBACK]}"),
+        *server_files(registries, folder, f"127.0.0.1:{registries.ports[FALLBACK]}", f"{folder}/fallback"),
         *(_hosts_file(layout.certs, name, registries.url(REFERRERS)) for name in MAPPED),
         _hosts_file(layout.certs, FALLBACK, registries.url(FALLBACK), registries.ca),
     ]
@@ -156,12 +156,19 @@ def kept(registries: Registries) -> File:
     return File(str(registries.folder / "registries.json"), _json(document), 0o600)
 
 
-def server_files(registries: Registries, folder: str, address: str) -> list[File]:
-    """Return what the registry with authentication needs in ``folder``; it listens on ``address`` (``HOST:PORT``)."""
+def server_files(registries: Registries, folder: str, address: str, data: str) -> list[File]:
+    """Return what the registry with authentication needs in ``folder``.
+
+    Args:
+        registries: credentials and certificates.
+        folder: where it finds these files.
+        address: ``HOST:PORT`` that it listens on.
+        data: where it keeps what it is given.
+    """
     identity = registries.identity
     config = render(
         HERE / "registry-fallback.yaml.j2",
-        data=f"{folder}/fallback",
+        data=data,
         address=address,
         secret=registries.secret,
         certificate=f"{folder}/server.crt",

@@ -10,15 +10,21 @@ from oci.registry import Registry
 _SYSTEM_HOSTS = Path("/etc/containerd/certs.d")
 
 
-def registry(settings: Settings) -> Registry:
-    """Return a client that reaches registries as this project's node on this host does.
+def etc(settings: Settings) -> Path:
+    """Return the folder in which a place keeps this machine's own way to the demo's registries."""
+    place = settings.node if settings.node == "kind" else "ssh" if "://" in settings.node else "host"
+    return settings.state / place / "etc"
 
-    Hosts come from the node that set-up made (``<state>/host/etc/certs.d``), else from this machine's containerd;
-    credentials from ``registry.docker_config``, else from that node's.
+
+def registry(settings: Settings) -> Registry:
+    """Return a client that reaches registries as the configured place does.
+
+    Hosts come from what set-up made (``<state>/<place>/etc/certs.d``), else from this machine's containerd;
+    credentials from ``registry.docker_config``, else from what set-up made.
     """
-    node = settings.state / "host" / "etc"
-    hosts = next((folder for folder in (node / "certs.d", _SYSTEM_HOSTS) if folder.is_dir()), None)
+    ours = etc(settings)
+    hosts = next((folder for folder in (ours / "certs.d", _SYSTEM_HOSTS) if folder.is_dir()), None)
     credentials = settings.registry.docker_config
-    if credentials is None and (node / "docker.json").is_file():
-        credentials = node / "docker.json"
+    if credentials is None and (ours / "docker.json").is_file():
+        credentials = ours / "docker.json"
     return Registry(hosts, credentials, allow_http=settings.registry.allow_http)

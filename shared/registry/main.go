@@ -2,6 +2,9 @@
 //
 //	registry --address 127.0.0.1:PORT --dir FOLDER
 //
+// It has no users and no TLS, so it serves on loopback only; in a container, whose network decides who
+// reaches it, --any-address lifts that.
+//
 // It is go-containerregistry's own handler (what `crane registry serve` runs), which that
 // command serves without the referrers API and with manifests in memory only. Here the API is
 // on, and manifests outlive a restart: every change of one is a line in FOLDER/manifests.jsonl,
@@ -28,22 +31,23 @@ import (
 
 func main() {
 	address := flag.String("address", "", "loopback address and port to serve on")
+	anyAddress := flag.Bool("any-address", false, "also serve on an address that is not loopback")
 	dir := flag.String("dir", "", "folder for blobs and manifests")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := serve(ctx, *address, *dir); err != nil {
+	if err := serve(ctx, *address, *anyAddress, *dir); err != nil {
 		fmt.Fprintln(os.Stderr, "registry:", err)
 		os.Exit(1)
 	}
 }
 
-func serve(ctx context.Context, address, dir string) error {
+func serve(ctx context.Context, address string, anyAddress bool, dir string) error {
 	if dir == "" {
 		return errors.New("--dir is missing")
 	}
 	host, _, err := net.SplitHostPort(address)
-	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+	if ip := net.ParseIP(host); err != nil || ip == nil || !anyAddress && !ip.IsLoopback() {
 		return fmt.Errorf("--address %q is no loopback address with a port", address)
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "blobs"), 0o700); err != nil {

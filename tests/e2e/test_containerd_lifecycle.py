@@ -113,8 +113,9 @@ def test_status_knows_that_all_is_well(shared):
     document = json.loads(done.stdout)
     assert done.returncode == 0
     assert document["ok"]
-    assert document["runtime"]["version"]
-    assert document["gate"]["policy"].startswith("sha256:")
+    [runtime] = document["runtimes"]
+    assert runtime["version"]
+    assert runtime["policy"].startswith("sha256:")
     assert {entry["state"] for entry in document["services"]} == {"running"}
 
 

@@ -1,0 +1,72 @@
+"""What the tasks ask of a place; one module a kind of place answers: `on_host`, `on_kind`, `on_ssh`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from console.errors import UsageError
+
+if TYPE_CHECKING:
+    from cases.model import Case
+    from console.config import Settings
+    from console.steps import StepResult
+
+PLACES = "host, kind, vagrant or ssh://USER@HOST"
+
+
+class Backend(Protocol):
+    """Containerd at one place, from set-up to clean."""
+
+    @property
+    def settings(self) -> Settings:
+        """The configuration, with the place that was chosen."""
+
+    def setup(self, *, keep: bool, plan: bool) -> list[StepResult]:
+        """Bring it under enforcement and prove that; after a failure nothing half-done stays, unless ``keep``."""
+
+    def require_up(self) -> None:
+        """Raise InfrastructureError unless everything runs."""
+
+    def test(self, cases: Sequence[Case], *, whole: bool, json: bool) -> None:
+        """Run rows of the matrix; with ``whole`` also what the place alone can show.
+
+        Raises:
+            VerdictError: a verdict was not the expected one.
+        """
+
+    def report(self) -> dict[str, Any]:
+        """Return the document of ``containerd.status --json``; ``ok`` is true when nothing is amiss."""
+
+    def log(self, name: str) -> bytes:
+        """Return a log. Raises UsageError when there is none of that name."""
+
+    def clean(self, *, plan: bool) -> list[StepResult]:
+        """Take it all away again."""
+
+
+def open_place(settings: Settings) -> Backend:
+    """Return what the configured place is; ``auto`` means Kind where a Docker Engine answers, else this host.
+
+    Raises:
+        UsageError: there is no such place.
+    """
+    if settings.node == "auto":
+        settings = replace(settings, node=automatic(settings))
+    if settings.node == "host":
+        from containerd.on_host import OnHost
+
+        return OnHost(settings)
+    if settings.node == "kind":
+        from containerd.on_kind import OnKind
+
+        return OnKind(settings)
+    raise UsageError(f"got {settings.node!r}", where="node", expected=PLACES)
+
+
+def automatic(settings: Settings) -> str:
+    """Return the place that ``auto`` means on this machine."""
+    from kind.engine import why_not
+
+    return "host" if why_not(settings) else "kind"

@@ -1,0 +1,224 @@
+"""The steps that put a containerd under systemd under enforcement, and those that take it off again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from console.errors import InfrastructureError
+from containerd import adapt
+from containerd.machine import CONFIG, Machine
+from containerd.survey import Survey, targets
+from containerd.units import CONTAINERD, GATE, KUBELET
+from enforcement import gate, registries
+from enforcement.policy import Policy
+from nodes.node import CommandError
+from nodes.steps import File, Folder, Group
+from nodes.systemd import UnitRuns
+
+if TYPE_CHECKING:
+    from console.steps import Step
+    from nodes.node import Node
+
+UNIT_FILE = Path(__file__).resolve().parent.parent / "enforcement" / "units" / GATE
+WITHOUT_RESOURCE = UNIT_FILE.with_name("without-sys-resource.conf")
+SYSTEMD = "/etc/systemd/system"
+BEFORE = f"{CONFIG}.before-countersign"
+"""The node's own configuration, kept for the day that enforcement is taken away."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that one node is given.
+
+    Attributes:
+        machine: the node.
+        survey: what it was like.
+        gate: the gate's parts.
+        sandbox: the sandbox image by digest.
+        policy: the user's policy.yaml.
+        pins: what the node itself needs.
+        keys_to_come: an earlier step makes the keys that the policy names.
+    """
+
+    machine: Machine
+    survey: Survey = field(repr=False)
+    gate: gate.Gate = field(repr=False)
+    sandbox: str
+    policy: Path
+    pins: Sequence[str]
+    keys_to_come: bool = False
+
+
+def steps(work: Work) -> list[Step[Node]]:
+    """Return the steps in order; nothing restarts before all that it reads is there."""
+    layout, demo = work.machine.layout, work.machine.demo
+    units: list[Folder | File] = [Folder(f"{SYSTEMD}/{GATE}.d"), File(f"{SYSTEMD}/{GATE}", UNIT_FILE.read_bytes())]
+    if work.survey.lacks_resource:
+        units.append(File(f"{SYSTEMD}/{GATE}.d/{WITHOUT_RESOURCE.name}", WITHOUT_RESOURCE.read_bytes()))
+    hosts = registries.hosts_files(layout.certs, demo.urls, demo.registries.identity.ca)
+    read_by_gate = [layout.gate, layout.gate_config, *(unit.path for unit in units if isinstance(unit, File))]
+    return [
+        *gate.steps(work.gate),
+        Group(f"the way to the demo's registries ({layout.certs})", [*_folders(hosts), *hosts]),
+        Policy(layout, work.policy, tuple(work.pins), keys_to_come=work.keys_to_come),
+        Group(f"unit {GATE}", [*units, UnitRuns(GATE, read_by_gate)]),
+        SandboxNamed(work.machine, work.sandbox),
+        Configured(work.machine, adapt.adapted(work.survey.config, _wanted(work)), tuple(work.gate.base_specs)),
+        KubeletRuns(),
+    ]
+
+
+def _wanted(work: Work) -> adapt.Wanted:
+    found = work.survey
+    return adapt.Wanted(work.machine.layout, found.version, work.sandbox, found.handlers, found.platform)
+
+
+def _folders(files: Sequence[File]) -> list[Folder]:
+    return [Folder(path) for path in dict.fromkeys(file.path.rpartition("/")[0] for file in files)]
+
+
+@dataclass(frozen=True)
+class SandboxNamed:
+    """The sandbox image that the node has under a tag is known by its digest as well, so nothing has to be pulled."""
+
+    machine: Machine
+    sandbox: str
+
+    @property
+    def name(self) -> str:
+        """What users read."""
+        return "sandbox image by digest"
+
+    def needed(self, node: Node) -> bool:
+        """Return whether the node has its content without the name; an image that is to be pulled needs nothing."""
+        known = targets(node)
+        return self.sandbox not in known and self._digest in known.values()
+
+    def apply(self, node: Node) -> None:
+        """Name it, and keep it from being collected as garbage."""
+        tagged = next(name for name, digest in targets(node).items() if digest == self._digest)
+        self.machine.ctr(["images", "tag", "--force", tagged, self.sandbox])
+        self.machine.ctr(["images", "label", self.sandbox, "io.cri-containerd.pinned=pinned"])
+
+    @property
+    def _digest(self) -> str:
+        return self.sandbox.partition("@")[2]
+
+
+@dataclass(frozen=True)
+class Configured:
+    """Containerd runs by a configuration of ours; if it does not come back, the old one is put back.
+
+    Attributes:
+        machine: the node.
+        config: the configuration.
+        base_specs: paths of files that it reads at its start.
+    """
+
+    machine: Machine
+    config: bytes = field(repr=False)
+    base_specs: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What users read."""
+        return f"containerd by our settings in {CONFIG}"
+
+    @property
+    def _parts(self) -> tuple[File, UnitRuns]:
+        return File(CONFIG, self.config), UnitRuns(CONTAINERD, (CONFIG, *self.base_specs))
+
+    def needed(self, node: Node) -> bool:
+        """Return whether the file differs, or containerd has not read it."""
+        return any(part.needed(node) for part in self._parts)
+
+    def apply(self, node: Node) -> None:
+        """Write it, restart, and wait for an answer over CRI.
+
+        Raises:
+            InfrastructureError: containerd does not read it, or did not come back and runs as before.
+        """
+        file, runs = self._parts
+        old = node.get(CONFIG) if node.exists(CONFIG) else None
+        if file.needed(node):
+            _check(node, self.config)
+            if not node.exists(BEFORE):
+                node.put(old or b"", BEFORE, 0o600)
+            file.apply(node)
+        try:
+            runs.apply(node)
+            self.machine.wait_until_it_answers()
+        except InfrastructureError as error:
+            if old is None or old == self.config:
+                raise
+            node.put(old, CONFIG)
+            runs.apply(node)
+            raise InfrastructureError(
+                f"containerd did not come back ({error.found}); it runs by its old configuration again",
+                where=f"{node.name}: {CONFIG}",
+                do="read journalctl -u containerd there",
+            ) from error
+
+
+def _check(node: Node, config: bytes) -> None:
+    """Let containerd itself read a configuration before it has to live by it."""
+    trial = node.run(["mktemp", "/etc/containerd/.countersign.XXXXXXXX"]).text
+    try:
+        node.put(config, trial, 0o600)
+        node.run(["containerd", "--config", trial, "config", "dump"])
+    except CommandError as error:
+        raise InfrastructureError(
+            f"containerd does not read our settings: {error.found}", where=f"{node.name}: {CONFIG}"
+        ) from error
+    finally:
+        node.run(["rm", "-f", "--", trial])
+
+
+@dataclass(frozen=True)
+class KubeletRuns:
+    """The kubelet runs, where there is one: a trial that was killed may have left it stopped."""
+
+    name: str = "kubelet runs"
+
+    def needed(self, node: Node) -> bool:
+        """Return whether there is one that is enabled and down."""
+        enabled = node.run(["systemctl", "is-enabled", KUBELET], check=False).text == "enabled"
+        return enabled and node.run(["systemctl", "is-active", KUBELET], check=False).text != "active"
+
+    def apply(self, node: Node) -> None:
+        """Start it."""
+        node.run(["systemctl", "start", KUBELET])
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Containerd runs as it did before set-up, and nothing of ours is left on the node."""
+
+    machine: Machine
+    base_specs: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        """What users read."""
+        return f"{self.machine.node.name} is as it was"
+
+    def needed(self, node: Node) -> bool:
+        """Return whether anything of ours is there."""
+        layout = self.machine.layout
+        ours = (BEFORE, layout.etc, layout.gate, layout.hook, layout.verifier, f"{SYSTEMD}/{GATE}")
+        return any(node.exists(path) for path in ours)
+
+    def apply(self, node: Node) -> None:
+        """Put containerd's own configuration back first: without our hook it needs none of the rest."""
+        layout = self.machine.layout
+        if node.exists(BEFORE):
+            node.run(["mv", "-f", "--", BEFORE, CONFIG] if node.get(BEFORE) else ["rm", "-f", "--", BEFORE, CONFIG])
+            node.run(["systemctl", "restart", CONTAINERD])
+        node.run(["systemctl", "disable", "--now", GATE], check=False)
+        paths = [layout.gate, layout.hook, layout.verifier, f"{SYSTEMD}/{GATE}", f"{SYSTEMD}/{GATE}.d"]
+        hosts = [f"{layout.certs}/{name}" for name in self.machine.demo.urls]
+        node.run(["rm", "-rf", "--", *paths, *hosts, layout.etc, layout.lib, layout.run, layout.log])
+        node.run(["systemctl", "daemon-reload"])

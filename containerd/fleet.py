@@ -1,0 +1,125 @@
+"""Several machines that are brought under enforcement together: the nodes of a cluster, or one machine over SSH."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from containerd import enforce
+from containerd.machine import CONFIG, SOCKET, Demo, Machine
+from containerd.survey import Survey, survey
+from enforcement import canary, doctor, gate, registries
+from enforcement.layout import SYSTEM
+from nodes.each import OnEach, on_each, side_by_side
+
+if TYPE_CHECKING:
+    from console.config import Settings
+    from nodes.node import Node
+
+TOOLS = ("countersign-gate", "countersign-hook")
+SLICE = "countersign.slice"
+CGROUP = "/countersign"
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Machines with what each of them is like.
+
+    Attributes:
+        settings: the user's.
+        machines: node name → the machine.
+        surveys: node name → what it is like.
+        sandbox: the sandbox image for machines that have none yet.
+    """
+
+    settings: Settings
+    machines: Mapping[str, Machine]
+    surveys: Mapping[str, Survey] = field(repr=False)
+    sandbox: str
+
+    def sandbox_of(self, name: str) -> str:
+        """Return a node's sandbox image by digest."""
+        return self.surveys[name].sandbox or self.sandbox
+
+    def steps(self, pins: Sequence[str], programs: Mapping[str, Path], *, keys_to_come: bool) -> list[OnEach]:
+        """Return the steps that bring every machine under enforcement.
+
+        Args:
+            pins: what the nodes themselves need, by digest.
+            programs: gate and hook.
+            keys_to_come: an earlier step makes the keys that the policy names.
+        """
+        lists = {
+            name: enforce.steps(
+                enforce.Work(
+                    machine=machine,
+                    survey=self.surveys[name],
+                    gate=self._gate(machine, self.surveys[name], programs),
+                    sandbox=self.sandbox_of(name),
+                    policy=self.settings.policy,
+                    pins=pins,
+                    keys_to_come=keys_to_come,
+                )
+            )
+            for name, machine in self.machines.items()
+        }
+        return on_each(lists, {name: machine.node for name, machine in self.machines.items()})
+
+    def prove(self) -> None:
+        """Refuse to call it done while anything could run unseen on any machine.
+
+        Raises:
+            NotEnforced: with everything found on the first machine that has something.
+        """
+        side_by_side(_prove, self.machines.values())
+
+    def _gate(self, machine: Machine, found: Survey, programs: Mapping[str, Path]) -> gate.Gate:
+        demo = machine.demo.registries
+        return gate.Gate(
+            layout=machine.layout,
+            program=programs["countersign-gate"],
+            hook=programs["countersign-hook"],
+            docker_config=registries.docker_config(demo, self.settings.registry.docker_config),
+            runtime_socket=SOCKET,
+            base_specs=found.base_specs,
+        )
+
+
+def gather(settings: Settings, nodes: Sequence[Node], demo: Demo, pins: Path, sandbox: str = "") -> Fleet:
+    """Ask every node what it is like, and return them as one fleet.
+
+    Args:
+        settings: the user's.
+        nodes: each with a containerd under systemd.
+        demo: the demo's registries, as the nodes have them.
+        pins: the file on this machine with what set-up pins.
+        sandbox: the sandbox image for nodes that have none yet.
+    """
+    found = dict(
+        zip((node.name for node in nodes), side_by_side(lambda node: survey(node, SYSTEM), nodes), strict=True)
+    )
+    machines = {node.name: _machine(settings, node, found[node.name], demo, pins) for node in nodes}
+    return Fleet(settings, machines, found, sandbox)
+
+
+def _machine(settings: Settings, node: Node, found: Survey, demo: Demo, pins: Path) -> Machine:
+    return Machine(
+        state=settings.state,
+        node=node,
+        handlers=tuple(found.handlers),
+        pins=pins,
+        demo=demo,
+        cgroup_parent=SLICE if found.systemd_cgroups else CGROUP,
+        snapshotter=found.snapshotter,
+        layout=replace(SYSTEM, certs=found.certs),
+    )
+
+
+def _prove(machine: Machine) -> None:
+    log = machine.node.run(["journalctl", "--unit=containerd", "--output=cat", "--lines=2000", "--no-pager"]).text
+    since = log.rfind("starting containerd")
+    doctor.examine(machine.node, machine.layout, ["containerd", "--config", CONFIG], log[max(since, 0) :])
+    with machine.undisturbed(), machine.client() as client:
+        canary.prove(client, machine.fetch, machine.forget, machine.handlers)

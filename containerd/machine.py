@@ -1,0 +1,138 @@
+"""A containerd that systemd keeps running on some node, with the usual paths: a Kind node, a machine over SSH."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from console.errors import InfrastructureError
+from containerd.runtime import NAMESPACE
+from containerd.units import ACTIVE, CONTAINERD, GATE, Units, kubelet_paused
+from containerd.waiting import wait_for
+from cri.errors import CriError
+from enforcement import policy
+from enforcement.layout import SYSTEM, Layout
+from nodes.systemd import unit_state
+
+if TYPE_CHECKING:
+    from cri.client import Client
+    from cri.model import Auth
+    from enforcement.registries import Registries
+    from nodes.node import Node, Result
+
+SOCKET = "/run/containerd/containerd.sock"
+CONFIG = "/etc/containerd/config.toml"
+DEFAULT_SNAPSHOTTER = "overlayfs"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The demo's registries as the nodes of one place have them.
+
+    Attributes:
+        registries: their credentials and certificates.
+        urls: registry name → where the nodes reach it.
+        stopped: keeps one of them stopped, by its name.
+    """
+
+    registries: Registries
+    urls: Mapping[str, str]
+    stopped: Callable[[str], AbstractContextManager[None]] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One node with a containerd under systemd; see `containerd.runtime.Runtime`.
+
+    Attributes:
+        state: the state folder on this machine.
+        node: where it runs.
+        handlers: its runtime handlers, the default one first.
+        pins: the file on this machine with what set-up pinned.
+        demo: the demo's registries.
+        cgroup_parent: of pods that trials make; a slice where containerd leaves cgroups to systemd.
+        snapshotter: as its configuration names it.
+        layout: where our parts lie there.
+    """
+
+    state: Path
+    node: Node
+    handlers: Sequence[str]
+    pins: Path
+    demo: Demo
+    cgroup_parent: str = ""
+    snapshotter: str = DEFAULT_SNAPSHOTTER
+    layout: Layout = SYSTEM
+
+    @property
+    def registry_names(self) -> Sequence[str]:
+        """See `Runtime.registry_names`."""
+        return tuple(self.demo.urls)
+
+    def client(self, timeout: float = 60) -> Client:
+        """See `Runtime.client`."""
+        from cri.client import Client
+
+        return Client(
+            self.node.forward(SOCKET),
+            cgroup_parent=self.cgroup_parent,
+            log_directory=f"{self.layout.log}/pods",
+            read=self.node.get,
+            timeout=timeout,
+        )
+
+    def ctr(self, arguments: Sequence[str], timeout: float = 60, check: bool = True) -> Result:
+        """See `Runtime.ctr`."""
+        return self.node.run(["ctr", "--namespace", NAMESPACE, *arguments], timeout=timeout, check=check)
+
+    def fetch(self, reference: str) -> None:
+        """See `Runtime.fetch`."""
+        hosts = ["--hosts-dir", self.layout.certs, "--snapshotter", self.snapshotter]
+        self.ctr(["images", "pull", "--local", *hosts, reference])
+
+    def forget(self, *references: str) -> None:
+        """See `Runtime.forget`."""
+        if references:
+            self.ctr(["images", "rm", "--sync", *references])
+
+    def pinned(self) -> list[str]:
+        """See `Runtime.pinned`."""
+        return policy.read_pins(self.pins)
+
+    def credentials(self, reference: str) -> Auth | None:
+        """See `Runtime.credentials`."""
+        return self.demo.registries.credentials(reference)
+
+    def controls(self) -> Units:
+        """See `Runtime.controls`."""
+        return Units(self.node, self.demo.stopped, self.wait_until_it_answers)
+
+    def undisturbed(self) -> AbstractContextManager[None]:
+        """See `Runtime.undisturbed`."""
+        return kubelet_paused(self.node)
+
+    def kept(self) -> Sequence[str]:
+        """See `Runtime.kept`."""
+        return (self.layout.verdicts, CONFIG, self.layout.gate_config, self.layout.policy)
+
+    def require_up(self) -> None:
+        """See `Runtime.require_up`."""
+        for unit in (GATE, CONTAINERD):
+            found = unit_state(self.node, unit).active
+            if found != ACTIVE:
+                raise InfrastructureError(f"{unit} is {found}", where=self.node.name, do="run ./inv containerd.setup")
+
+    def wait_until_it_answers(self) -> None:
+        """Return once containerd answers over CRI. Raises InfrastructureError when it does not in time."""
+        with self.client(timeout=5) as client:
+
+            def answers() -> bool:
+                try:
+                    return bool(client.version().version)
+                except CriError:
+                    return False
+
+            wait_for(answers, f"containerd on {self.node.name} did not answer over CRI", pause=0.1)

@@ -1,0 +1,89 @@
+"""The private containerd of this host, as a place for the tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from console.config import Settings, record_place
+from console.errors import UsageError
+from console.steps import StepResult, run_steps
+from containerd.instance import SERVICES, Instance, instance
+
+if TYPE_CHECKING:
+    from cases.model import Case
+
+
+class OnHost:
+    """See `containerd.backend.Backend`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._instance: Instance = instance(settings.state)
+
+    def setup(self, *, keep: bool, plan: bool) -> list[StepResult]:
+        """Start containerd with gate, hook, verifier and the demo's registries."""
+        from console import output
+        from containerd import setup as actions
+        from containerd.lifecycle import removed_on_failure
+
+        actions.check(self.settings, self._instance)
+        prepared = actions.prepare(self.settings, self._instance)
+        with removed_on_failure(self._instance, keep=keep or plan):
+            results = run_steps(self._instance.node, actions.steps(prepared), plan=plan)
+            if not plan:
+                with output.progress("an image without a signature is refused at pull and at start"):
+                    actions.prove(self._instance)
+                record_place(self.settings.state, self._instance.node.name)
+        return results
+
+    def require_up(self) -> None:
+        """See `Backend.require_up`."""
+        self._instance.require_up()
+
+    def test(self, cases: Sequence[Case], *, whole: bool, json: bool) -> None:
+        """Start the signed demo (with ``whole``), then run the rows."""
+        from console import output
+        from containerd import trial
+
+        if whole:
+            for reference in trial.start_demo(self.settings, self._instance):
+                output.done(f"{reference} pulled, started, and answers")
+        trial.run_and_show(self.settings, self._instance, cases, json=json)
+
+    def report(self) -> dict[str, Any]:
+        """See `Backend.report`."""
+        from containerd.report import ServiceState, document
+
+        ours = self._instance
+        services = [
+            ServiceState(
+                node=ours.node.name,
+                name=found.name,
+                state=found.state,
+                up=found.state == "running",
+                pid=found.child.pid if found.child else 0,
+                restarts=found.restarts,
+                last_end=found.reason,
+            )
+            for found in ours.states()
+        ]
+        return document("host", ours.state, services, [ours], socket=ours.socket)
+
+    def log(self, name: str) -> bytes:
+        """See `Backend.log`."""
+        if name not in {*SERVICES, "verdicts"}:
+            raise UsageError(f"got {name!r}", where="--name", expected=", ".join((*SERVICES, "verdicts")))
+        layout = self._instance.layout
+        path = Path(layout.verdicts if name == "verdicts" else f"{layout.log}/{name}.log")
+        if not path.is_file():
+            raise UsageError("there is no such log yet", where=str(path), do="run ./inv containerd.setup")
+        return self._instance.node.get(str(path))
+
+    def clean(self, *, plan: bool) -> list[StepResult]:
+        """See `Backend.clean`."""
+        from containerd.clean import check, steps
+
+        check(self._instance)
+        return run_steps(self._instance.node, steps(self._instance), plan=plan)

@@ -1,0 +1,294 @@
+"""Containerd in the nodes of a Kind cluster, as a place for the tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from console.config import Settings, record_place, recorded_place
+from console.errors import UsageError
+from console.steps import NotThereYet, Step, StepResult, run_steps
+from containerd import fleet, pins
+from containerd.machine import Demo, Machine
+from containerd.units import ACTIVE, CONTAINERD, GATE, KUBELET
+from enforcement import canary, images, policy, registries
+from enforcement.keys import KeyPair
+from enforcement.registries import FALLBACK, REFERRERS, Registries
+from kind import cluster as clusters
+from kind import engine
+from kind import registry as demo_registry
+from kind.cluster import TAINT, Cluster
+from nodes.each import side_by_side
+from nodes.host import HostNode
+from nodes.steps import File, Folder, Group
+from nodes.systemd import unit_state
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+    from cases.model import Case
+    from oci.registry import Registry
+
+PLACE = "kind"
+LOGS = {"containerd": CONTAINERD, "gate": GATE, "kubelet": KUBELET}
+ADMIN = ["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf"]
+AFTERWARDS = (
+    "the demo's registries",
+    "images that the cluster needs, pinned by digest",
+    "gate, hook, verifier and policy on every node",
+)
+REGISTRY_TOOLS = {REFERRERS: "registry", FALLBACK: "registry-fallback"}
+
+
+class OnKind:
+    """See `containerd.backend.Backend`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._home = clusters.folder(settings)
+
+    def setup(self, *, keep: bool, plan: bool) -> list[StepResult]:
+        """Make the cluster if there is none, and bring every node of it under enforcement."""
+        if not KeyPair(self.settings.keys).needed(HostNode()):
+            policy.render(self.settings.policy, ())
+        existed = clusters.find(self.settings) is not None
+        try:
+            results = run_steps(HostNode(), self._steps(keep=keep, plan=plan), plan=plan)
+        except BaseException:
+            if not (existed or keep or plan):
+                self._remove()
+            raise
+        if not plan:
+            record_place(self.settings.state, PLACE)
+        return results
+
+    def _steps(self, *, keep: bool, plan: bool) -> Iterator[Step[Any]]:
+        """Yield the steps; what comes after the cluster can be told only once there is one."""
+        from console import output
+        from tools.resolver import install
+
+        keys = KeyPair(self.settings.keys)
+        keys_to_come = keys.needed(HostNode())
+        yield keys
+        yield clusters.Exists(self.settings, keep)
+        if plan and clusters.find(self.settings) is None:
+            yield from map(NotYet, AFTERWARDS)
+            return
+        found = self._cluster()
+        programs = install((*fleet.TOOLS, *REGISTRY_TOOLS.values(), "demo"), self.settings)
+        yield from self._registry_steps(programs)
+        nodes = [each.node for each in found.nodes]
+        together = fleet.gather(self.settings, nodes, self._demo(), self._pins)
+        yield PinsTaken(found, self._pins, tuple(map(together.sandbox_of, together.machines)))
+        if plan and not self._pins.is_file():
+            yield NotYet(AFTERWARDS[-1])
+            return
+        yield from together.steps(policy.read_pins(self._pins), programs, keys_to_come=keys_to_come)
+        if not plan:
+            with output.progress("an image without a signature is refused at pull and at start, on every node"):
+                together.prove()
+        yield Untainted(found)
+
+    def _registry_steps(self, programs: dict[str, Path]) -> Iterator[Step[Any]]:
+        from tools.images import demo_layout, variant
+
+        made = demo_registry.load_or_make(self.settings)
+        etc = self._home / "etc"
+        hosts = registries.hosts_files(f"{etc}/certs.d", demo_registry.urls_for_host(made), made.identity.ca)
+        folders = [Folder(f"{made.folder}", 0o700), Folder(str(etc), 0o700)]
+        folders += [Folder(file.path.rpartition("/")[0]) for file in hosts]
+        config = registries.docker_config(made, self.settings.registry.docker_config)
+        files = [registries.kept(made), *hosts, File(f"{etc}/docker.json", config, 0o600)]
+        yield Group(f"this machine's way to the demo's registries ({etc})", [*folders, *files])
+        for host, tool in REGISTRY_TOOLS.items():
+            yield demo_registry.Runs(host, self.settings.kind.cluster, made, programs[tool], self._docker)
+        marked = self.settings.cache / "canary" / images.digest(demo_layout(self.settings)).replace(":", "-")
+        if not (marked / "index.json").is_file():
+            variant(demo_layout(self.settings), "canary", marked)
+
+        def up() -> bool:
+            return demo_registry.runs(self._docker(), self.settings.kind.cluster, REFERRERS)
+
+        yield images.Pushed(self._registry, canary.REPOSITORY, canary.TAG, marked, up)
+
+    def require_up(self) -> None:
+        """See `Backend.require_up`."""
+        self._cluster().require_running()
+        side_by_side(Machine.require_up, self._machines())
+
+    def test(self, cases: Sequence[Case], *, whole: bool, json: bool) -> None:  # noqa: ARG002
+        """Run the rows on the first worker, over CRI."""
+        from containerd import trial
+
+        trial.run_and_show(self.settings, self._machine_for_trials(), cases, json=json)
+
+    def report(self) -> dict[str, Any]:
+        """See `Backend.report`."""
+        from containerd.report import ServiceState, document
+
+        found = clusters.find(self.settings)
+        running = [each for each in found.nodes if each.running] if found else []
+        services = []
+        for each in running:
+            for unit in LOGS.values():
+                state = unit_state(each.node, unit)
+                services.append(
+                    ServiceState(
+                        node=each.name,
+                        name=unit,
+                        state=f"{state.active} ({state.sub})",
+                        up=state.active == ACTIVE,
+                        pid=state.main_pid,
+                        restarts=state.restarts,
+                        last_end="" if state.result == "success" else state.result,
+                    )
+                )
+        down = [each.name for each in found.nodes if not each.running] if found else []
+        services += [ServiceState(name, "container", "not running", up=False) for name in down]
+        machines = self._fleet(running) if running else []
+        kubeconfig = str(found.kubeconfig) if found else ""
+        cluster = self.settings.kind.cluster
+        return document(PLACE, self.settings.state, services, machines, cluster=cluster, kubeconfig=kubeconfig)
+
+    def log(self, name: str) -> bytes:
+        """Return a log of the first worker."""
+        if name not in {*LOGS, "verdicts"}:
+            raise UsageError(f"got {name!r}", where="--name", expected=", ".join((*LOGS, "verdicts")))
+        machine = self._machine_for_trials()
+        if name == "verdicts":
+            return machine.node.run(["tail", "-n", "10000", machine.layout.verdicts]).stdout
+        return machine.node.run(["journalctl", f"--unit={LOGS[name]}", "--no-pager", "--lines=10000"]).stdout
+
+    def clean(self, *, plan: bool) -> list[StepResult]:
+        """Delete the cluster that set-up made, with its registries; keys and the node image stay."""
+        return run_steps(HostNode(), [Gone(self.settings, self._remove)], plan=plan)
+
+    @property
+    def _pins(self) -> Path:
+        return self._home / "pins.json"
+
+    def _cluster(self) -> Cluster:
+        return clusters.require(self.settings)
+
+    def _docker(self) -> DockerClient:
+        return engine.docker_client(self.settings)
+
+    def _registry(self) -> Registry:
+        from oci.registry import Registry
+
+        etc = self._home / "etc"
+        return Registry(etc / "certs.d", etc / "docker.json", allow_http=self.settings.registry.allow_http)
+
+    def _demo(self) -> Demo:
+        made: Registries = demo_registry.load_or_make(self.settings)
+
+        def stopped(host: str) -> AbstractContextManager[None]:
+            return demo_registry.stopped(self._docker(), self.settings.kind.cluster, host)
+
+        return Demo(made, demo_registry.URLS, stopped)
+
+    def _fleet(self, nodes: Sequence[clusters.KindNode]) -> list[Machine]:
+        found = fleet.gather(self.settings, [each.node for each in nodes], self._demo(), self._pins)
+        return list(found.machines.values())
+
+    def _machines(self) -> list[Machine]:
+        return self._fleet(self._cluster().nodes)
+
+    def _machine_for_trials(self) -> Machine:
+        return self._fleet(self._cluster().workers[:1])[0]
+
+    def _remove(self) -> None:
+        """Remove the cluster, its registries, and what is kept of them on this machine."""
+        import shutil
+
+        demo_registry.remove(self._docker(), self.settings.kind.cluster)
+        clusters.delete(self.settings)
+        self._pins.unlink(missing_ok=True)
+        for name in ("etc", "registry"):
+            shutil.rmtree(self._home / name, ignore_errors=True)
+        if recorded_place(self.settings.state) == PLACE:
+            record_place(self.settings.state, "")
+
+
+@dataclass(frozen=True)
+class NotYet:
+    """A step of a plan that can be told only once there is a cluster."""
+
+    name: str
+
+    def needed(self, node: object) -> bool:  # noqa: ARG002
+        """Raise NotThereYet."""
+        raise NotThereYet("there is no cluster yet")
+
+    def apply(self, node: object) -> None:
+        """Raise NotThereYet."""
+        self.needed(node)
+
+
+@dataclass(frozen=True)
+class PinsTaken:
+    """The images that the cluster itself needs are known by digest; taken once, before enforcement."""
+
+    cluster: Cluster
+    path: Path
+    sandboxes: tuple[str, ...] = field(repr=False)
+    name: str = "images that the cluster needs, pinned by digest"
+
+    def needed(self, node: object) -> bool:  # noqa: ARG002
+        """Return whether they were never taken; they are never taken again by themselves."""
+        return not self.path.is_file()
+
+    def apply(self, node: object) -> None:  # noqa: ARG002
+        """Take them from the nodes, keep them, and show them."""
+        from console import output
+
+        taken = pins.take([each.node for each in self.cluster.nodes], self.cluster.kubeconfig)
+        found = sorted({*taken, *self.sandboxes})
+        HostNode().put((json.dumps(found, indent=2) + "\n").encode(), str(self.path))
+        for pin in found:
+            output.say(f"  pinned {pin}")
+
+
+@dataclass(frozen=True)
+class Untainted:
+    """Users' pods may run on every worker."""
+
+    cluster: Cluster
+    name: str = "workers take pods"
+
+    def needed(self, node: object) -> bool:  # noqa: ARG002
+        """Return whether a node still has the taint with which it joined."""
+        asked = [*ADMIN, "get", "nodes", "-o", "jsonpath={.items[*].spec.taints[*].key}"]
+        return TAINT in self.cluster.nodes[0].node.run(asked).text.split()
+
+    def apply(self, node: object) -> None:  # noqa: ARG002
+        """Take it away."""
+        taint = [*ADMIN, "taint", "nodes", "--all", f"{TAINT}-"]
+        self.cluster.nodes[0].node.run(taint, check=False)
+        if self.needed(None):
+            self.cluster.nodes[0].node.run(taint)
+
+
+@dataclass(frozen=True)
+class Gone:
+    """There is no cluster of ours."""
+
+    settings: Settings
+    remove: Any = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """What users read."""
+        return f"cluster {self.settings.kind.cluster} and its registries are gone"
+
+    def needed(self, node: object) -> bool:  # noqa: ARG002
+        """Return whether there is one, or anything is kept of one."""
+        return clusters.find(self.settings) is not None or (clusters.folder(self.settings) / "registry").exists()
+
+    def apply(self, node: object) -> None:  # noqa: ARG002
+        """Remove it."""
+        self.remove()

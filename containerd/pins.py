@@ -1,0 +1,75 @@
+"""The images that a cluster itself needs, by digest, as its nodes have them before enforcement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from console.errors import InfrastructureError
+from containerd.survey import targets
+from nodes.each import side_by_side
+from oci.reference import BadReference, parse
+
+if TYPE_CHECKING:
+    from nodes.node import Node
+
+SYSTEM_NAMESPACES = ("kube-system", "local-path-storage")
+PRELOADED = 'labels."io.cri-containerd.pinned"==pinned'
+"""What came with the node: kubelets never collect such images as garbage."""
+
+
+def take(nodes: Sequence[Node], kubeconfig: Path) -> list[str]:
+    """Return ``repository@digest`` of what came with the nodes and of what the system's pods run, sorted.
+
+    Args:
+        nodes: of one cluster.
+        kubeconfig: of an administrator.
+
+    Raises:
+        InfrastructureError: the API server does not answer, or no node has an image that a system pod runs.
+    """
+    preloaded = [
+        image for found in side_by_side(lambda node: targets(node, PRELOADED), nodes) for image in found.items()
+    ]
+    stores = side_by_side(targets, nodes)
+    running = system_images(kubeconfig)
+    return sorted({*filter(None, (_pin(*image) for image in preloaded)), *_of(running, stores)})
+
+
+def _of(names: Iterable[str], stores: Sequence[dict[str, str]]) -> Iterable[str]:
+    for name in names:
+        digests = {store[name] for store in stores if name in store}
+        if not digests:
+            raise InfrastructureError("a system pod runs it, and no node has it by that name", where=name)
+        yield from filter(None, (_pin(name, digest) for digest in digests))
+
+
+def _pin(name: str, digest: str) -> str:
+    """Return the pin of an image record, or an empty text for a record that is no name but an ID."""
+    if name.startswith("sha256:"):
+        return ""
+    try:
+        return f"{parse(name).name}@{digest}"
+    except BadReference:
+        return ""
+
+
+def system_images(kubeconfig: Path) -> list[str]:
+    """Return the images of all pods in the system's namespaces, named as the nodes' stores name them.
+
+    Raises:
+        InfrastructureError: the API server does not answer.
+    """
+    from kubernetes import client, config
+    from kubernetes.client.exceptions import ApiException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        api = client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))  # type: ignore[no-untyped-call]
+        pods = [pod for name in SYSTEM_NAMESPACES for pod in api.list_namespaced_pod(name, _request_timeout=20).items]
+    except (ApiException, HTTPError, config.ConfigException) as error:
+        raise InfrastructureError(f"does not answer ({error})", where="the cluster's API server") from None
+    specs = [pod.spec for pod in pods if pod.spec]
+    containers = [each for spec in specs for each in (*spec.containers, *(spec.init_containers or ()))]
+    return sorted({str(parse(each.image)) for each in containers})

@@ -1,0 +1,143 @@
+"""What a node's containerd is like before enforcement; asking changes nothing."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from console.errors import InfrastructureError, MissingError
+from containerd import adapt
+from containerd.facts import ARCHITECTURES, CAP_SYS_RESOURCE, has_capability
+from containerd.machine import CONFIG, DEFAULT_SNAPSHOTTER
+from containerd.runtime import NAMESPACE
+from enforcement.doctor import IMAGES, OLDEST, RUNTIME
+from enforcement.layout import Layout
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from nodes.node import Node
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What set-up has to know of one node.
+
+    Attributes:
+        version: of containerd, major and minor.
+        config: the configuration file, of version 3 or later.
+        base_specs: path of ours → the OCI spec that it is made of.
+        handlers: runtime handler → path of ours for its base spec, the default handler first.
+        sandbox: the sandbox image by digest, or an empty text when the node does not have it yet.
+        snapshotter: as configured.
+        certs: the folder of hosts.toml files that it reads.
+        platform: such as ``linux/amd64``.
+        systemd_cgroups: the default handler leaves cgroups to systemd.
+        lacks_resource: without CAP_SYS_RESOURCE, no unit can lower its OOM score.
+    """
+
+    version: tuple[int, int]
+    config: bytes = field(repr=False)
+    base_specs: Mapping[str, bytes] = field(repr=False)
+    handlers: Mapping[str, str]
+    sandbox: str
+    snapshotter: str
+    certs: str
+    platform: str
+    systemd_cgroups: bool
+    lacks_resource: bool
+
+
+def survey(node: Node, layout: Layout) -> Survey:
+    """Ask a node.
+
+    Raises:
+        MissingError: there is no containerd, or one that is too old.
+        InfrastructureError: its configuration cannot be read.
+    """
+    version = _version(node)
+    effective = tomllib.loads(node.run(["containerd", "config", "dump"]).text)
+    plugins: Mapping[str, Any] = effective.get("plugins", {})
+    images = plugins.get(IMAGES, {})
+    runtimes = plugins.get(RUNTIME, {}).get("containerd", {})
+    handlers: dict[str, Mapping[str, Any]] = runtimes.get("runtimes", {})
+    first = str(runtimes.get("default_runtime_name", ""))
+    ordered = sorted(handlers, key=lambda name: name != first)
+    machine = node.run(["uname", "-m"]).text or platform.machine()
+    specs, paths = _base_specs(
+        node, layout, {name: str(handlers[name].get("base_runtime_spec", "")) for name in ordered}
+    )
+    return Survey(
+        version=version,
+        config=_config(node),
+        base_specs=specs,
+        handlers=paths,
+        sandbox=_by_digest(node, str(images.get("pinned_images", {}).get("sandbox", ""))),
+        snapshotter=str(images.get("snapshotter") or DEFAULT_SNAPSHOTTER),
+        certs=str(images.get("registry", {}).get("config_path", "")).partition(":")[0] or layout.certs,
+        platform=f"linux/{ARCHITECTURES.get(machine, machine)}",
+        systemd_cgroups=bool(handlers.get(first, {}).get("options", {}).get("SystemdCgroup")),
+        lacks_resource=not has_capability(node, CAP_SYS_RESOURCE),
+    )
+
+
+def _version(node: Node) -> tuple[int, int]:
+    asked = node.run(["sh", "-c", "command -v containerd >/dev/null && containerd --version"], check=False)
+    found = re.search(r"\bv?(\d+)\.(\d+)\.\d+", asked.text)
+    if asked.code or not found:
+        raise MissingError("there is no containerd", where=node.name, do="install containerd 2.1 or newer there")
+    version = int(found[1]), int(found[2])
+    if version < OLDEST:
+        raise MissingError(
+            f"containerd {version[0]}.{version[1]}",
+            where=node.name,
+            expected="2.1 or newer: before, the name that a hook sees is not what was written",
+        )
+    return version
+
+
+def _config(node: Node) -> bytes:
+    """Return the configuration in the present format; an older one as containerd itself translates it."""
+    if not node.exists(CONFIG):
+        return b"version = 3\n"
+    content = node.get(CONFIG)
+    if adapt.format_version(content) < adapt.READABLE:
+        return node.run(["containerd", "--config", CONFIG, "config", "migrate"]).stdout
+    return content
+
+
+def _base_specs(node: Node, layout: Layout, used: Mapping[str, str]) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Return our base specs by path, and each handler's path; ``used`` are those that handlers have now."""
+    specs: dict[str, bytes] = {}
+    paths: dict[str, str] = {}
+    for handler, path in used.items():
+        ours = path if path.startswith(f"{layout.etc}/") else f"{layout.etc}/base-{handler}.json"
+        specs[ours] = node.get(path) if path else node.run(["ctr", "oci", "spec"]).stdout
+        paths[handler] = ours
+    if not paths:
+        raise InfrastructureError("has no runtime handler", where=f"{node.name}: {CONFIG}")
+    return specs, paths
+
+
+def _by_digest(node: Node, reference: str) -> str:
+    """Return an image of the node's store as ``repository@digest``, or an empty text."""
+    from oci.reference import parse
+
+    if not reference or "@" in reference:
+        return reference
+    found = targets(node).get(reference)
+    return f"{parse(reference).name}@{found}" if found else ""
+
+
+def targets(node: Node, *filters: str) -> dict[str, str]:
+    """Return image name → digest of every image in CRI's store that passes containerd's ``filters``."""
+    lines = node.run(["ctr", "--namespace", NAMESPACE, "images", "ls", *filters]).text.splitlines()[1:]
+    found = (line.split() for line in lines)
+    return {name: digest for name, _, digest, *_ in found}
