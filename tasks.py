@@ -10,6 +10,7 @@ ROOMS = {  # namespace -> module; those of later rooms are listed when they come
     "signing": "signing.commands",
     "policy": "policy.commands",
     "tools": "tools.commands",
+    "kind": "kind.commands",
     "bench": "bench.commands",
     "all": "cases.commands",
 }

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 @task(
     help={
-        "on": "the place: host (kind, vagrant and ssh come later)",
-        "json": "one JSON document on stdout: the matrix",
+        "on": "only this place: host or kind (default: every place that this machine can carry)",
+        "json": "one JSON document on stdout: the places, and what came of each",
     }
 )
 def e2e(context: Context, on: str = "", json: bool = False) -> None:
@@ -23,11 +23,19 @@ def e2e(context: Context, on: str = "", json: bool = False) -> None:
     """
     import time
 
+    from cases.places import run_places, wanted
     from console import output
+    from console.config import settings_from
     from containerd import commands as containerd
 
+    def everything(place: str) -> None:
+        containerd.setup(context, on=place)
+        containerd.sign(context, on=place)
+        containerd.test(context, only=[], on=place)
+
     start = time.monotonic()
-    containerd.setup(context, on=on)
-    containerd.sign(context, on=on)
-    containerd.test(context, only=[], on=on, json=json)
+    settings = settings_from(context)
+    results = run_places(settings, wanted(settings, on), everything)
+    if json:
+        output.emit_json({"version": "countersign.e2e/v1", "places": [result.as_json() for result in results]})
     output.done("all.e2e", time.monotonic() - start)

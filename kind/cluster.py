@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 CONFIG = Path(__file__).with_name("cluster.yaml.j2")
+PUBLIC = "kindest/node:latest"
 LABEL = "io.x-k8s.kind.cluster"
 ROLE = "io.x-k8s.kind.role"
 NETWORK = "kind"
@@ -153,7 +154,7 @@ class Exists:
 def _create(settings: Settings, *, keep: bool) -> None:
     client = engine.docker_client(settings)
     image, etcd_tag = settings.kind.image, ""
-    if not image:
+    if not image and not _can_pull(client):
         image, etcd_tag = node_image.build(settings, client), node_image.ETCD_TAG
     home = folder(settings)
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -167,11 +168,25 @@ def _create(settings: Settings, *, keep: bool) -> None:
         taint=TAINT,
     )
     HostNode().put(config, str(home / "cluster.yaml"))
-    argv = ["create", "cluster", f"--config={home / 'cluster.yaml'}", f"--image={image}", f"--wait={READY}"]
-    argv += [f"--kubeconfig={home / 'kubeconfig'}", *(["--retain"] if keep else [])]
+    argv = ["create", "cluster", f"--config={home / 'cluster.yaml'}", f"--wait={READY}"]
+    argv += [f"--kubeconfig={home / 'kubeconfig'}", *([f"--image={image}"] if image else [])]
+    argv += ["--retain"] if keep else []
     _kind(settings, argv, CREATE_TIMEOUT)
     first = client.containers.list(filters={"label": [f"{LABEL}={settings.kind.cluster}", f"{ROLE}=control-plane"]})[0]
     HostNode().put(json.dumps({"control-plane": first.id}).encode() + b"\n", str(home / "cluster.json"))
+
+
+def _can_pull(client: DockerClient) -> bool:
+    """Return whether kind's own node image can be had here; asks its registry for no more than a manifest."""
+    from docker.errors import APIError, NotFound
+
+    try:
+        client.api.inspect_distribution(PUBLIC)
+    except NotFound:
+        return True  # the registry answers, with another tag than kind's
+    except APIError:
+        return False
+    return True
 
 
 def delete(settings: Settings) -> bool:

@@ -1,0 +1,89 @@
+"""The places of a whole run: which this machine can carry, and why it leaves others out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from console import output
+from console.config import Settings
+from console.errors import CountersignError
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A place, and why it is left out; an empty text means that it is not."""
+
+    place: str
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class PlaceResult:
+    """What came of a place.
+
+    Attributes:
+        place: as ``--on`` names it.
+        ran: whether it was tried.
+        why: why it was left out, or what failed; empty when all came out as it must.
+    """
+
+    place: str
+    ran: bool
+    why: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as the report reads it."""
+        return asdict(self)
+
+
+def wanted(settings: Settings, on: str = "") -> list[Wanted]:
+    """Return the place ``on``, or every place with why it is left out on this machine."""
+    if on:
+        return [Wanted(on)]
+    from kind.engine import why_not
+
+    return [
+        Wanted("host", "" if _is_root() else "a containerd of our own needs root"),
+        Wanted("kind", why_not(settings)),
+    ]
+
+
+def run_places(settings: Settings, places: Sequence[Wanted], work: Callable[[str], object]) -> list[PlaceResult]:
+    """Work on each place in turn; a failure ends the run after what came of all so far was written down.
+
+    Raises:
+        whatever ``work`` does.
+    """
+    results: list[PlaceResult] = []
+    try:
+        for each in places:
+            if each.why_not:
+                output.skipped(f"{each.place} left out: {each.why_not}")
+                results.append(PlaceResult(each.place, ran=False, why=each.why_not))
+                continue
+            output.say(f"on {each.place}:")
+            try:
+                work(each.place)
+            except BaseException as error:
+                results.append(PlaceResult(each.place, ran=True, why=_reason(error)))
+                raise
+            results.append(PlaceResult(each.place, ran=True))
+    finally:
+        folder = settings.state / "report"
+        folder.mkdir(parents=True, exist_ok=True)
+        document = json.dumps([result.as_json() for result in results], indent=2)
+        (folder / "places.json").write_text(document + "\n", encoding="utf-8")
+    return results
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) if isinstance(error, CountersignError) else f"{type(error).__name__}: {error}"
+
+
+def _is_root() -> bool:
+    import os
+
+    return os.geteuid() == 0
