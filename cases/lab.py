@@ -76,7 +76,7 @@ class Lab:
     def archive(self, cases: Sequence[Case]) -> Path:
         """Write one OCI archive with the rows' images under their tags, and return it."""
         path = self.folder / "import.tar"
-        _write_archive(path, {self.tagged(case): Path(self._built(case, case.image)[2]) for case in cases})
+        write_archive(path, {self.tagged(case): Path(self._built(case, case.image)[2]) for case in cases})
         return path
 
     def _built(self, case: Case, image: str) -> Sequence[str]:
@@ -173,7 +173,7 @@ def _still_there(registry: Registry, built: Mapping[str, Sequence[str]]) -> bool
     return True
 
 
-def _write_archive(path: Path, wanted: Mapping[str, Path]) -> None:
+def write_archive(path: Path, wanted: Mapping[str, Path]) -> None:
     """Write an OCI archive of several images; blobs that they share are written once."""
     entries, written = [], set()
     with tarfile.open(path, "w") as archive:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from console.errors import UsageError
 
 if TYPE_CHECKING:
-    from cases.model import Case
     from console.config import Settings
     from console.steps import StepResult
 
@@ -29,10 +28,13 @@ class Backend(Protocol):
     def require_up(self) -> None:
         """Raise InfrastructureError unless everything runs."""
 
-    def test(self, cases: Sequence[Case], *, whole: bool, json: bool) -> None:
-        """Run rows of the matrix; with ``whole`` also what the place alone can show.
+    def test(self, only: Sequence[str], *, json: bool) -> None:
+        """Run the rows of the matrix, and what the place alone can show, whose ids begin with one of ``only``.
+
+        Without any, all are run.
 
         Raises:
+            UsageError: nothing begins so.
             VerdictError: a verdict was not the expected one.
         """
 

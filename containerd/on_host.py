@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from console.config import Settings, record_place
 from console.errors import UsageError
 from console.steps import StepResult, run_steps
 from containerd.instance import SERVICES, Instance, instance
-
-if TYPE_CHECKING:
-    from cases.model import Case
 
 
 class OnHost:
@@ -42,12 +39,13 @@ class OnHost:
         """See `Backend.require_up`."""
         self._instance.require_up()
 
-    def test(self, cases: Sequence[Case], *, whole: bool, json: bool) -> None:
-        """Start the signed demo (with ``whole``), then run the rows."""
+    def test(self, only: Sequence[str], *, json: bool) -> None:
+        """Start the signed demo, unless rows are named, then run the rows."""
         from console import output
         from containerd import trial
 
-        if whole:
+        cases = trial.chosen(only)
+        if not only:
             for reference in trial.start_demo(self.settings, self._instance):
                 output.done(f"{reference} pulled, started, and answers")
         trial.run_and_show(self.settings, self._instance, cases, json=json)

@@ -30,7 +30,6 @@ from nodes.systemd import unit_state
 if TYPE_CHECKING:
     from docker import DockerClient
 
-    from cases.model import Case
     from oci.registry import Registry
 
 PLACE = "kind"
@@ -120,11 +119,21 @@ class OnKind:
         self._cluster().require_running()
         side_by_side(Machine.require_up, self._machines())
 
-    def test(self, cases: Sequence[Case], *, whole: bool, json: bool) -> None:  # noqa: ARG002
-        """Run the rows on the first worker, over CRI."""
+    def test(self, only: Sequence[str], *, json: bool) -> None:
+        """Run the rows on the first worker over CRI, and pods of every kind through the API server."""
+        from cases.pods.model import load
         from containerd import trial
+        from containerd.kind_pods import KindPods
 
-        trial.run_and_show(self.settings, self._machine_for_trials(), cases, json=json)
+        pods = [each for each in load() if not only or any(each.id.startswith(name) for name in only)]
+        rows = [name for name in only if not any(each.id.startswith(name) for each in pods)]
+        cases = trial.chosen(rows) if rows or not only else []
+        cluster = self._cluster()
+        if pods:
+            workers = self._fleet(cluster.workers)
+            KindPods(self.settings, cluster, workers, self._docker, self._registry, self._load).run_and_show(pods)
+        if cases:
+            trial.run_and_show(self.settings, self._machine_for_trials(), cases, json=json)
 
     def report(self) -> dict[str, Any]:
         """See `Backend.report`."""
@@ -166,6 +175,9 @@ class OnKind:
     def clean(self, *, plan: bool) -> list[StepResult]:
         """Delete the cluster that set-up made, with its registries; keys and the node image stay."""
         return run_steps(HostNode(), [Gone(self.settings, self._remove)], plan=plan)
+
+    def _load(self, archive: Path) -> None:
+        clusters.load(self.settings, [], [archive])
 
     @property
     def _pins(self) -> Path:

@@ -1,0 +1,1 @@
+"""What pods see: every way in which Kubernetes brings a container about, with a signed and with an unsigned image."""

@@ -1,0 +1,139 @@
+"""The few questions and commands for the API server that the scenarios need, through the kubernetes library."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from console.errors import InfrastructureError
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+CALL = 15
+"""Seconds for one call."""
+BAD_REQUEST, NOT_FOUND = 400, 404
+LABEL = "countersign-scenario"
+
+
+@dataclass(frozen=True)
+class Api:
+    """The API server of a cluster, as its administrator."""
+
+    client: ApiClient
+
+    def pods(self, namespace: str) -> list[dict[str, Any]]:
+        """Return all pods of a namespace."""
+        return self._list(f"/api/v1/namespaces/{namespace}/pods")
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return all nodes."""
+        return self._list("/api/v1/nodes")
+
+    def create(self, document: Mapping[str, Any]) -> None:
+        """Create an object."""
+        from kubernetes import utils
+
+        with _errors(f"{document['kind']} {document['metadata']['name']}"):
+            utils.create_from_dict(self.client, dict(document))  # type: ignore[no-untyped-call]
+
+    def add_ephemeral(self, namespace: str, pod: str, container: Mapping[str, Any]) -> None:
+        """Add an ephemeral container to a running pod, as ``kubectl debug`` does."""
+        from kubernetes.client import CoreV1Api
+
+        body = {"spec": {"ephemeralContainers": [dict(container)]}}
+        with _errors(f"ephemeral container in {pod}"):
+            CoreV1Api(self.client).patch_namespaced_pod_ephemeralcontainers(pod, namespace, body, _request_timeout=CALL)
+
+    def delete(self, path: str) -> None:
+        """Delete the object at an API path; one that is gone is no error."""
+        from kubernetes.client.exceptions import ApiException
+
+        try:
+            self._call(path, "DELETE")
+        except ApiException as error:
+            if error.status != NOT_FOUND:
+                raise InfrastructureError(f"could not be deleted: {error.reason}", where=path) from None
+
+    def exists(self, path: str) -> bool:
+        """Return whether there is an object at an API path."""
+        from kubernetes.client.exceptions import ApiException
+
+        try:
+            self._call(path, "GET")
+        except ApiException as error:
+            if error.status == NOT_FOUND:
+                return False
+            raise InfrastructureError(f"could not be read: {error.reason}", where=path) from None
+        return True
+
+    def _list(self, path: str) -> list[dict[str, Any]]:
+        with _errors(path):
+            items: list[dict[str, Any]] = self._call(path, "GET")["items"]
+        return items
+
+    def _call(self, path: str, method: str) -> dict[str, Any]:
+        from kubernetes.client.exceptions import ApiException
+
+        headers = {"Accept": "application/json"}
+        prepared = self.client.param_serialize(method, path, header_params=headers, auth_settings=["BearerToken"])
+        response = self.client.call_api(*prepared, _request_timeout=CALL)
+        body: bytes = response.read() or b""  # type: ignore[no-untyped-call]
+        if response.status >= BAD_REQUEST:
+            raise ApiException(status=response.status, reason=response.reason, body=body.decode(errors="replace"))
+        found: dict[str, Any] = json.loads(body)
+        return found
+
+
+def connect(kubeconfig: Path) -> Api:
+    """Return the API server that a kubeconfig leads to."""
+    from kubernetes import config
+
+    return Api(config.new_client_from_config(str(kubeconfig)))  # type: ignore[no-untyped-call]
+
+
+def wait_for(condition: Callable[[], bool], otherwise: str, within: float) -> None:
+    """Return once ``condition`` holds; an API server that does not answer meanwhile is waited for too.
+
+    Raises:
+        InfrastructureError: it did not within so many seconds.
+    """
+    deadline = time.monotonic() + within
+    last = ""
+    while True:
+        try:
+            if condition():
+                return
+        except InfrastructureError as error:
+            last = f": {error}"
+        if time.monotonic() > deadline:
+            raise InfrastructureError(f"{otherwise} within {within:g} s{last}")
+        time.sleep(0.3)
+
+
+def ready(document: Mapping[str, Any]) -> bool:
+    """Return whether a node or pod has the condition Ready."""
+    conditions: Sequence[Mapping[str, Any]] = document.get("status", {}).get("conditions") or ()
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+@contextmanager
+def _errors(what: str) -> Iterator[None]:
+    from kubernetes.client.exceptions import ApiException
+    from kubernetes.utils import FailToCreateError
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except FailToCreateError as error:
+        reasons = "; ".join(str(json.loads(each.body).get("message", each.reason)) for each in error.api_exceptions)
+        raise InfrastructureError(f"the API server refused it: {reasons}", where=what) from None
+    except ApiException as error:
+        raise InfrastructureError(f"the API server refused it: {error.reason}", where=what) from None
+    except HTTPError as error:
+        raise InfrastructureError(f"the API server does not answer ({error})", where=what) from None
