@@ -117,7 +117,7 @@ class OnKind:
     def require_up(self) -> None:
         """See `Backend.require_up`."""
         self._cluster().require_running()
-        side_by_side(Machine.require_up, self._machines())
+        side_by_side(Machine.require_up, self.machines())
 
     def test(self, only: Sequence[str], *, json: bool) -> None:
         """Run the rows on the first worker over CRI, and pods of every kind through the API server."""
@@ -207,7 +207,8 @@ class OnKind:
         found = fleet.gather(self.settings, [each.node for each in nodes], self._demo(), self._pins)
         return list(found.machines.values())
 
-    def _machines(self) -> list[Machine]:
+    def machines(self) -> list[Machine]:
+        """Return every node of the cluster."""
         return self._fleet(self._cluster().nodes)
 
     def _machine_for_trials(self) -> Machine:

@@ -49,7 +49,7 @@ class KindNode:
     name: str
     role: str
     running: bool
-    node: DockerNode = field(repr=False)
+    node: DockerNode = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -173,6 +175,8 @@ def _ping(address: str) -> str:
     """Return why an engine does not answer, or an empty text."""
     from docker.errors import DockerException
 
+    if address.startswith("unix://") and not Path(address.removeprefix("unix://")).exists():
+        return "there is no such socket"
     try:
         _client(address, ANSWER).ping()
     except (DockerException, OSError) as error:
@@ -180,7 +184,11 @@ def _ping(address: str) -> str:
     return ""
 
 
+@cache
 def _client(address: str, timeout: int) -> DockerClient:
+    """Return the one client of this process for an engine; its connections end with the process."""
     from docker import DockerClient
 
-    return DockerClient(base_url=address, timeout=timeout)
+    client = DockerClient(base_url=address, timeout=timeout)
+    atexit.register(client.close)
+    return client

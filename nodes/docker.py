@@ -189,6 +189,7 @@ def _exec(
                 del kept[:-limit]
     finally:
         stream.close()
+        raw.close()
     code = api.exec_inspect(made)["ExitCode"]
     return bytes(outputs[1][-limit:]), bytes(outputs[2][-limit:]), int(code if code is not None else -1)
 

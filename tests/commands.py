@@ -10,7 +10,11 @@ if TYPE_CHECKING:
     from invoke.context import Context
 
 
-@task(name="test", iterable=["part"], help={"part": "lint, types, go, unit, interop or e2e; repeatable (default: all)"})
+@task(
+    name="test",
+    iterable=["part"],
+    help={"part": "lint, types, go, unit, interop, e2e or kind; repeatable (default: all)"},
+)
 def run_tests(context: Context, part: list[str] | None = None) -> None:
     """Test this checkout: style, types, Go, unit, cosign, end to end.
 

@@ -62,6 +62,8 @@ def go(settings: Settings) -> None:
         if not recipe.folder:
             continue
         folder = ROOT / recipe.folder
+        if not any(folder.rglob("*.go")):
+            continue  # a go.mod alone, for programs of others
         untidy = _quiet([program.parent / "gofmt", "-l", "."], folder)
         if untidy:
             raise CheckFailed(f"not in gofmt's form: {untidy}", where=recipe.folder, do="run gofmt -w")
@@ -89,6 +91,13 @@ def _root(_: Settings) -> None:
         raise MissingError("it needs root", do="run as root")
 
 
+def _engine(settings: Settings) -> None:
+    _root(settings)
+    from kind.engine import url
+
+    url(settings)
+
+
 PARTS = (
     Part("lint", _nothing, lint),
     Part("types", _nothing, types),
@@ -96,6 +105,7 @@ PARTS = (
     Part("unit", _nothing, folder="tests/unit"),
     Part("interop", lambda settings: tool("cosign", settings), folder="tests/interop"),
     Part("e2e", _root, folder="tests/e2e"),
+    Part("kind", _engine, folder="tests/kind"),
 )
 
 

@@ -29,6 +29,7 @@ class Scenario(BaseModel):
     policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     after: Literal["", "kubelet", "containerd", "gate", "node", "control-plane", "registry"] = ""
     other_handler: bool = False
+    code: str = "UNSIGNED"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Trial:
     @property
     def code(self) -> str:
         """The reason code that must come out."""
-        return "OK" if self.signed else "UNSIGNED"
+        return "OK" if self.signed else self.scenario.code
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(600)]
 def inv(state: Path, task: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(ROOT / "inv"), task, *options],
-        env={**os.environ, "INVOKE_STATE": str(state), **environment},
+        env={**os.environ, "INVOKE_NODE": "host", "INVOKE_STATE": str(state), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -219,7 +219,7 @@ def half_way(state: Path) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(
         # a shell's background job, such as CI's, starts with SIGINT ignored, and so would what is interrupted here
         ["env", "--default-signal=INT", str(ROOT / "inv"), "containerd.setup"],
-        env={**os.environ, "INVOKE_STATE": str(state)},
+        env={**os.environ, "INVOKE_NODE": "host", "INVOKE_STATE": str(state)},
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     ) as started:

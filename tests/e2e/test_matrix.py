@@ -63,7 +63,7 @@ def test_a_row_that_does_not_exist_is_a_usage_error(state: Path) -> None:
 def inv(state: Path, task: str, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(ROOT / "inv"), task, *options],
-        env={**os.environ, "INVOKE_STATE": str(state)},
+        env={**os.environ, "INVOKE_NODE": "host", "INVOKE_STATE": str(state)},
         stdout=subprocess.PIPE,
         text=True,
         check=False,

@@ -1,0 +1,121 @@
+"""A Kind cluster under enforcement, from the command line: what a second set-up does, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from console.config import ROOT, Settings, load_settings
+from containerd.on_kind import OnKind
+from enforcement import doctor
+from enforcement.doctor import NotEnforced
+from kind import cluster as clusters
+from kind import engine
+from kind.cluster import Cluster
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    """The configuration of this checkout: its cluster is the one that set-up made, or makes now."""
+    assert inv("containerd.setup", "--on", "kind", timeout=1500).returncode == 0
+    assert inv("containerd.sign", "--on", "kind").returncode == 0
+    return load_settings()
+
+
+@pytest.fixture
+def cluster(settings: Settings) -> Cluster:
+    """The cluster."""
+    return clusters.require(settings)
+
+
+def test_a_second_set_up_changes_nothing(settings: Settings) -> None:
+    done = inv("containerd.setup", "--on", "kind", "--json")
+    assert (done.returncode, json.loads(done.stdout)["changed"]) == (0, 0)
+
+
+def test_everything_is_up_on_every_node(cluster: Cluster) -> None:
+    done = inv("containerd.status", "--on", "kind", "--json")
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["ok"]) == (0, True)
+    assert {each["node"] for each in document["runtimes"]} == {node.name for node in cluster.nodes}
+
+
+@pytest.mark.timeout(300)
+def test_pods_that_are_signed_run_and_others_do_not(settings: Settings) -> None:
+    done = inv("containerd.test", "--on", "kind", "--only", "pods/deployment", "--only", "pods/never")
+    assert done.returncode == 0, done.stderr
+    document = json.loads((settings.state / "report" / "pods-kind.json").read_text())
+    assert {row["id"]: (row["allow"]["actual"], row["layer"]["actual"]) for row in document["rows"]} == {
+        "pods/deployment/signed": (True, "create"),
+        "pods/deployment/unsigned": (False, "pull"),
+        "pods/never/signed": (True, "create"),
+        "pods/never/unsigned": (False, "create"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("setting", "changed"),
+    [
+        ("discard_unpacked_layers = false", "discard_unpacked_layers = true"),
+        ('base_runtime_spec = "/etc/countersign/base-test-handler.json"', 'base_runtime_spec = ""'),
+    ],
+)
+def test_doctor_tells_a_setting_that_lets_images_past(
+    settings: Settings, cluster: Cluster, setting: str, changed: str
+) -> None:
+    node = cluster.workers[0].node
+    [machine] = [each for each in OnKind(settings).machines() if each.node.name == node.name]
+    config = node.get("/etc/containerd/config.toml").decode()
+    assert setting in config
+    node.put(config.replace(setting, changed).encode(), "/tmp/changed.toml")
+    argv = ["containerd", "--config", "/tmp/changed.toml"]
+    with pytest.raises(NotEnforced, match=changed.split(" = ", maxsplit=1)[0]):
+        doctor.examine(node, machine.layout, argv)
+    doctor.examine(node, machine.layout, ["containerd", "--config", "/etc/containerd/config.toml"])
+
+
+def test_a_cluster_that_is_not_ours_is_refused_and_stays(settings: Settings, cluster: Cluster) -> None:
+    with tempfile.TemporaryDirectory(prefix="cs-") as state:
+        elsewhere = {"INVOKE_STATE": state, "DOCKER_HOST": engine.url(settings)}
+        for task in (["containerd.setup", "--on", "kind"], ["kind.delete"], ["containerd.clean", "--on", "kind"]):
+            done = inv(*task, env=elsewhere)
+            assert done.returncode == 2, done.stderr
+            assert "knows nothing of" in done.stderr
+        assert list(Path(state).rglob("kubeconfig")) == []
+    assert clusters.require(settings) == cluster
+
+
+@pytest.mark.parametrize(
+    ("env", "task", "code", "told"),
+    [
+        ({"INVOKE_KIND_WORKERS": "7"}, "kind.create", 2, "the cluster has 1 workers; expected 7"),
+        ({"INVOKE_KIND_CLUSTER": "none-such"}, "kind.status", 4, "there is no cluster 'none-such'"),
+        ({"INVOKE_KIND_CLUSTER": "UPPER"}, "kind.status", 2, "kind.cluster: got 'UPPER'"),
+        ({"INVOKE_KIND_WORKERS": "many"}, "kind.status", 2, "kind.workers: got 'many'"),
+        ({"DOCKER_HOST": "unix:///nonexistent.sock"}, "kind.status", 3, "no Docker Engine answers"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(
+    settings: Settings, env: dict[str, str], task: str, code: int, told: str
+) -> None:
+    done = inv(task, env=env)
+    assert done.returncode == code
+    assert told in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def inv(*arguments: str, env: dict[str, str] | None = None, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    """Run the tasks as a user does."""
+    return subprocess.run(
+        [ROOT / "inv", *arguments],
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
