@@ -52,7 +52,7 @@ def node_image(context: Context) -> None:
 def create(context: Context, keep: bool = False, plan: bool = False) -> None:
     """Make the cluster, without enforcement yet: workers take no pods before containerd.setup.
 
-    Example: INVOKE_KIND_WORKERS=2 ./inv kind.create
+    Example: ./inv kind.create
     """
     from console import output
     from console.config import settings_from
