@@ -90,7 +90,10 @@ def test_a_group_hands_files_over_at_once_to_a_node_that_takes_many(tmp_path):
 
     (tmp_path / "b").write_bytes(b"b")
     (tmp_path / "b").chmod(0o644)
-    parts: list[File | Link] = [*(File(str(tmp_path / name), name.encode()) for name in "abc"), Link(str(tmp_path / "l"), "a")]
+    parts: list[File | Link] = [
+        *(File(str(tmp_path / name), name.encode()) for name in "abc"),
+        Link(str(tmp_path / "l"), "a"),
+    ]
     Group("all", [*parts, File(str(tmp_path / "z"), b"z")]).apply(Taking())
     assert taken == [["a", "c"], ["z"]]
     assert (tmp_path / "l").is_symlink()

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from console.errors import InfrastructureError
+from containerd.adapt import Wanted, adapted, format_version
+from enforcement import doctor
+from enforcement.layout import SYSTEM
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+KIND = b"""# as kind writes it
+version = 3
+[plugins."io.containerd.cri.v1.images"]
+  # save disk space
+  discard_unpacked_layers = true
+  use_local_image_pull = true
+[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "registry.k8s.io/pause:3.10"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+  base_runtime_spec = "/etc/containerd/cri-base.json"
+"""
+SANDBOX = "registry.k8s.io/pause@sha256:" + "a" * 64
+WANTED = Wanted(SYSTEM, (2, 4), SANDBOX, {"runc": "/etc/countersign/base-runc.json"}, "linux/amd64")
+
+
+def test_doctor_finds_nothing_in_the_pull_settings_of_what_was_adapted():
+    assert list(doctor.pull_problems(tomllib.loads(KIND.decode()), SYSTEM))
+    assert list(doctor.pull_problems(tomllib.loads(adapted(KIND, WANTED).decode()), SYSTEM)) == []
+
+
+def test_handlers_get_their_base_specs_and_restored_checkpoints_are_switched_off():
+    runtime = tomllib.loads(adapted(KIND, WANTED).decode())["plugins"]["io.containerd.cri.v1.runtime"]
+    assert runtime["enable_criu"] is False
+    assert runtime["containerd"]["runtimes"]["runc"] == {
+        "runtime_type": "io.containerd.runc.v2",
+        "base_runtime_spec": "/etc/countersign/base-runc.json",
+    }
+
+
+def test_what_is_adapted_already_stays_as_it_is_byte_for_byte():
+    once = adapted(KIND, WANTED)
+    assert adapted(once, WANTED) == once
+    assert b"# save disk space" in once
+
+
+def test_certificates_folder_of_the_user_stays():
+    mine = KIND + b'[plugins."io.containerd.cri.v1.images".registry]\n  config_path = "/mine"\n'
+    images = tomllib.loads(adapted(mine, WANTED).decode())["plugins"]["io.containerd.cri.v1.images"]
+    assert images["registry"]["config_path"] == "/mine"
+
+
+def test_the_version_of_a_file_without_one_is_the_first():
+    assert (format_version(b""), format_version(b"version = 2\n")) == (1, 2)
+
+
+def test_what_is_no_toml_is_told():
+    with pytest.raises(InfrastructureError, match="is no TOML"):
+        adapted(b"version = [", WANTED)
