@@ -15,6 +15,7 @@ from cri.errors import CriError
 from cri.model import Container
 from enforcement.doctor import NotEnforced, Problem
 from enforcement.registries import CANARY
+from nodes.each import side_by_side
 
 if TYPE_CHECKING:
     from cri.client import Client
@@ -46,7 +47,7 @@ def prove(client: Client, fetch: Callable[[str], None], forget: Callable[[str], 
         problems = [_pull(client)]
         fetch(REFERENCE)
         image = _known(client)
-        problems += [_start(client, image, handler) for handler in handlers]
+        problems += side_by_side(lambda handler: _start(client, image, handler), handlers)
     finally:
         forget(REFERENCE)
     found = [problem for problem in problems if problem]
