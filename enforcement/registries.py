@@ -37,6 +37,8 @@ MAPPED = (REFERRERS, CANARY, "docker.io")
 USER = "demo"
 HERE = Path(__file__).resolve().parent
 SERVICES = {REFERRERS: "registry", FALLBACK: "registry-fallback"}
+CERTIFIED = (FALLBACK, REFERRERS, "localhost", "127.0.0.1")
+"""Names in the certificate; clients that read nothing over plain HTTP reach the first registry by TLS, too."""
 
 
 @dataclass(frozen=True)
@@ -74,18 +76,22 @@ class Registries:
 
 
 def load_or_make(folder: Path) -> Registries:
-    """Return the registries of an earlier set-up, or new ones; writes nothing."""
+    """Return the registries of an earlier set-up, or new ones; writes nothing.
+
+    A certificate that lacks a name is made anew, under a new CA.
+    """
     state = folder / "registries.json"
     if not state.is_file():
         return _make(folder)
     kept = json.loads(state.read_text(encoding="utf-8"))
+    identity = tls.ServerIdentity(*(kept["tls"][name].encode() for name in ("ca", "certificate", "key")))
     return Registries(
         folder,
         kept["ports"],
         kept["password"],
         kept["htpasswd"].encode(),
         kept["secret"],
-        tls.ServerIdentity(*(kept["tls"][name].encode() for name in ("ca", "certificate", "key"))),
+        identity if tls.covers(identity, CERTIFIED) else tls.make(CERTIFIED),
     )
 
 
@@ -100,7 +106,7 @@ def _make(folder: Path) -> Registries:
         password=password,
         htpasswd=f"{USER}:{hashed.decode()}\n".encode(),
         secret=secrets.token_hex(16),
-        identity=tls.make([FALLBACK, "localhost", "127.0.0.1"]),
+        identity=tls.make(CERTIFIED),
     )
 
 

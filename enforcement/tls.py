@@ -1,4 +1,4 @@
-"""A certificate authority of one certificate, for a registry on this machine's loopback."""
+"""A certificate authority of one certificate, for the demo's registries."""
 
 from __future__ import annotations
 
@@ -51,6 +51,13 @@ def make(names: Sequence[str]) -> ServerIdentity:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         ),
     )
+
+
+def covers(identity: ServerIdentity, names: Sequence[str]) -> bool:
+    """Return whether the certificate names all of these DNS names and IP addresses."""
+    certificate = x509.load_pem_x509_certificate(identity.certificate)
+    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return set(map(_alternative, names)) <= set(found)
 
 
 def _builder(

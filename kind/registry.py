@@ -127,12 +127,21 @@ class Runs:
 
     def _command(self) -> Sequence[str]:
         if self.host == REFERRERS:
-            return ("--address", f"0.0.0.0:{PORTS[self.host]}", "--any-address", "--dir", DATA)
+            secure = (
+                "--tls-address",
+                "0.0.0.0:443",
+                "--certificate",
+                f"{ETC}/server.crt",
+                "--key",
+                f"{ETC}/server.key",
+            )
+            return ("--address", f"0.0.0.0:{PORTS[self.host]}", "--any-address", "--dir", DATA, *secure)
         return ("serve", f"{ETC}/fallback.yaml")
 
     def _files(self) -> Mapping[str, tuple[bytes, int]]:
         if self.host == REFERRERS:
-            return {}
+            identity = self.made.identity
+            return {f"{ETC}/server.crt": (identity.certificate, 0o644), f"{ETC}/server.key": (identity.key, 0o600)}
         made = registries.server_files(self.made, ETC, f"0.0.0.0:{PORTS[self.host]}", DATA)
         return {file.path: (bytes(file.content), file.mode) for file in made if isinstance(file.content, bytes)}
 

@@ -1,9 +1,10 @@
 // Command registry is the demo's registry with the referrers API.
 //
-//	registry --address 127.0.0.1:PORT --dir FOLDER
+//	registry --address 127.0.0.1:PORT --dir FOLDER [--tls-address IP:PORT --certificate FILE --key FILE]
 //
-// It has no users and no TLS, so it serves on loopback only; in a container, whose network decides who
-// reaches it, --any-address lifts that.
+// It has no users, so it serves on loopback only; in a container, whose network decides who
+// reaches it, --any-address lifts that. It speaks plain HTTP, and on another address TLS, for clients
+// that read bundles over nothing else (Kyverno).
 //
 // It is go-containerregistry's own handler (what `crane registry serve` runs), which that
 // command serves without the referrers API and with manifests in memory only. Here the API is
@@ -31,24 +32,27 @@ import (
 
 func main() {
 	address := flag.String("address", "", "loopback address and port to serve on")
-	anyAddress := flag.Bool("any-address", false, "also serve on an address that is not loopback")
+	anyAddress := flag.Bool("any-address", false, "also serve on addresses that are not loopback")
 	dir := flag.String("dir", "", "folder for blobs and manifests")
+	var secure secureAddress
+	flag.StringVar(&secure.address, "tls-address", "", "address and port to serve TLS on, too")
+	flag.StringVar(&secure.certificate, "certificate", "", "PEM file of the certificate for TLS")
+	flag.StringVar(&secure.key, "key", "", "PEM file of its key")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := serve(ctx, *address, *anyAddress, *dir); err != nil {
+	if err := serve(ctx, *address, secure, *anyAddress, *dir); err != nil {
 		fmt.Fprintln(os.Stderr, "registry:", err)
 		os.Exit(1)
 	}
 }
 
-func serve(ctx context.Context, address string, anyAddress bool, dir string) error {
+// secureAddress is where TLS is served, and with what; an empty address means nowhere.
+type secureAddress struct{ address, certificate, key string }
+
+func serve(ctx context.Context, address string, secure secureAddress, anyAddress bool, dir string) error {
 	if dir == "" {
 		return errors.New("--dir is missing")
-	}
-	host, _, err := net.SplitHostPort(address)
-	if ip := net.ParseIP(host); err != nil || ip == nil || !anyAddress && !ip.IsLoopback() {
-		return fmt.Errorf("--address %q is no loopback address with a port", address)
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "blobs"), 0o700); err != nil {
 		return err
@@ -63,14 +67,32 @@ func serve(ctx context.Context, address string, anyAddress bool, dir string) err
 		return err
 	}
 	defer kept.file.Close()
-	listener, err := net.Listen("tcp", address)
+	server := &http.Server{Handler: kept, ReadHeaderTimeout: 5 * time.Second}
+	context.AfterFunc(ctx, func() { server.Close() })
+	listener, err := listen("--address", address, anyAddress)
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: kept, ReadHeaderTimeout: 5 * time.Second}
-	context.AfterFunc(ctx, func() { server.Close() })
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	ended := make(chan error, 2)
+	go func() { ended <- server.Serve(listener) }()
+	if secure.address != "" {
+		listener, err := listen("--tls-address", secure.address, anyAddress)
+		if err != nil {
+			return err
+		}
+		go func() { ended <- server.ServeTLS(listener, secure.certificate, secure.key) }()
+	}
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
+}
+
+// listen opens an address, which must be loopback's unless any will do.
+func listen(option, address string, anyAddress bool) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err != nil || ip == nil || !anyAddress && !ip.IsLoopback() {
+		return nil, fmt.Errorf("%s %q is no loopback address with a port", option, address)
+	}
+	return net.Listen("tcp", address)
 }

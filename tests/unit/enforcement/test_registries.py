@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import bcrypt
@@ -10,7 +11,7 @@ import pytest
 from cryptography import x509
 
 from console.errors import InfrastructureError, UsageError
-from enforcement import layout, registries
+from enforcement import layout, registries, tls
 from enforcement.registries import FALLBACK, MAPPED, REFERRERS
 from nodes.host import HostNode
 from oci.hosts import hosts_of
@@ -59,8 +60,22 @@ def test_the_certificate_is_for_the_name_and_for_loopback(demo):
     ca, own = (x509.load_pem_x509_certificate(pem) for pem in (demo.identity.ca, demo.identity.certificate))
     own.verify_directly_issued_by(ca)
     names = own.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert FALLBACK in names.get_values_for_type(x509.DNSName)
+    assert names.get_values_for_type(x509.DNSName) == [FALLBACK, REFERRERS, "localhost"]
     assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
+
+
+def test_a_certificate_that_lacks_a_name_is_made_anew_and_the_rest_is_kept(tmp_path):
+    old = replace(registries.load_or_make(tmp_path), identity=tls.make([FALLBACK, "127.0.0.1"]))
+    (tmp_path / "registries.json").write_bytes(registries.kept(old).content)
+    found = registries.load_or_make(tmp_path)
+    assert tls.covers(found.identity, registries.CERTIFIED)
+    assert (found.password, found.ports) == (old.password, old.ports)
+
+
+def test_a_certificate_with_every_name_is_kept(tmp_path):
+    old = registries.load_or_make(tmp_path)
+    (tmp_path / "registries.json").write_bytes(registries.kept(old).content)
+    assert registries.load_or_make(tmp_path).identity == old.identity
 
 
 def test_every_name_leads_to_its_registry(demo, where):
