@@ -9,6 +9,8 @@ from console.task import task
 if TYPE_CHECKING:
     from invoke.context import Context
 
+    from console.config import Settings
+
 
 @task(
     help={
@@ -35,7 +37,24 @@ def e2e(context: Context, on: str = "", json: bool = False) -> None:
 
     start = time.monotonic()
     settings = settings_from(context)
-    results = run_places(settings, wanted(settings, on), everything)
+    try:
+        results = run_places(settings, wanted(settings, on), everything)
+    finally:
+        _report(settings)
     if json:
         output.emit_json({"version": "countersign.e2e/v1", "places": [result.as_json() for result in results]})
     output.done("all.e2e", time.monotonic() - start)
+
+
+def _report(settings: Settings) -> None:
+    """Write the report of all that was run, also of a run that failed; where nothing was, there is none."""
+    from console import output
+    from console.errors import MissingError
+    from report.write import write
+
+    try:
+        page = write(settings.state)
+    except MissingError as nothing:
+        output.skipped(f"no report: {nothing}")
+    else:
+        output.say(f"report      {page}")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from console.errors import InfrastructureError, MissingError
 from nodes.files import Content, stats
@@ -176,7 +176,9 @@ def _exec(
 ) -> tuple[bytes, bytes, int]:
     """Run a command in a container, and return the last ``limit`` bytes of stdout and stderr, and its exit code."""
     api = client.api
-    made = api.exec_create(container, list(argv), stdin=True, stdout=True, stderr=True, environment=dict(env))["Id"]
+    # no stdin where there is nothing to send: the engine may cut off output that comes while stdin is closed
+    options: dict[str, Any] = {"stdin": bool(stdin), "stdout": True, "stderr": True, "environment": dict(env)}
+    made = api.exec_create(container, list(argv), **options)["Id"]
     stream = api.exec_start(made, socket=True)
     raw: socket.socket = getattr(stream, "_sock", stream)
     raw.settimeout(timeout)
@@ -206,7 +208,8 @@ def _talk(raw: socket.socket, stdin: bytes) -> Iterator[tuple[int, bytes]]:
             pass  # the command ended without reading it all; its exit code tells
 
     sender = Thread(target=send, daemon=True)
-    sender.start()
+    if stdin:
+        sender.start()
     while header := _exactly(raw, 8):
         kind, length = struct.unpack(">BxxxL", header)
         while length:
@@ -215,7 +218,8 @@ def _talk(raw: socket.socket, stdin: bytes) -> Iterator[tuple[int, bytes]]:
                 raise EOFError("the stream ended early")
             length -= len(chunk)
             yield kind, chunk
-    sender.join()
+    if stdin:
+        sender.join()
 
 
 def _exactly(raw: socket.socket, count: int) -> bytes:

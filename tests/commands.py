@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 @task(
     name="test",
     iterable=["part"],
-    help={"part": "lint, types, go, unit, interop, e2e or kind; repeatable (default: all)"},
+    help={"part": "lint, types, go, unit, browser, interop, e2e or kind; repeatable (default: all)"},
 )
 def run_tests(context: Context, part: list[str] | None = None) -> None:
     """Test this checkout: style, types, Go, unit, cosign, end to end.

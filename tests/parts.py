@@ -98,11 +98,18 @@ def _engine(settings: Settings) -> None:
     url(settings)
 
 
+def _chromium(_: Settings) -> None:
+    from report.browser import program
+
+    program()
+
+
 PARTS = (
     Part("lint", _nothing, lint),
     Part("types", _nothing, types),
     Part("go", lambda settings: tool("go", settings), go),
     Part("unit", _nothing, folder="tests/unit"),
+    Part("browser", _chromium, folder="tests/browser"),
     Part("interop", lambda settings: tool("cosign", settings), folder="tests/interop"),
     Part("e2e", _root, folder="tests/e2e"),
     Part("kind", _engine, folder="tests/kind"),

@@ -1,0 +1,1 @@
+"""One page that shows what every run found: by image, layer, runtime and node."""

@@ -1,0 +1,38 @@
+"""Tasks: the report of all that was run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from console.task import task
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+
+@task(help={})
+def build(context: Context) -> None:
+    """Write one HTML page and one JSON document of all that was run in this state folder; print the page's path.
+
+    Example: ./inv report.build
+    """
+    from console.config import settings_from
+    from report.write import write
+
+    print(write(settings_from(context).state))  # noqa: T201 - the path is what was asked for
+
+
+@task(help={"out": "the PNG file (default: docs/report.png)"})
+def screenshot(context: Context, out: str = "") -> None:
+    """Build the report and take a picture of it with Chromium, for the documentation.
+
+    Example: ./inv report.screenshot --out /tmp/report.png
+    """
+    from pathlib import Path
+
+    from console.config import ROOT, settings_from
+    from report.browser import picture
+    from report.write import write
+
+    target = Path(out).resolve() if out else ROOT / "docs" / "report.png"
+    picture(write(settings_from(context).state), target)

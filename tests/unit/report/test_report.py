@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from console.errors import InfrastructureError, MissingError
+from report import plot
+from report.model import load
+from report.write import render, write
+
+HOSTILE = '</code><script>alert(1)</script><img src="https://evil.example/x">'
+
+
+def row(ident: str, message: str = "", differences: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {
+        "id": ident,
+        "image": ident.split("/", maxsplit=1)[0],
+        "way": "pull",
+        "layer": {"expected": "pull", "actual": "pull"},
+        "allow": {"expected": False, "actual": bool(differences)},
+        "code": {"expected": "UNSIGNED", "actual": "" if differences else "UNSIGNED"},
+        "cri_ms": 12.5,
+        "gate_ms": None,
+        "message": message,
+        "differences": list(differences),
+        "repeat": f"./inv containerd.test --only {ident}",
+    }
+
+
+def save(state: Path, name: str, version: str, *rows: dict[str, Any]) -> None:
+    folder = state / "report"
+    folder.mkdir(exist_ok=True)
+    document = {"version": version, "runtime": "containerd", "node": "n1", "rows": rows}
+    (folder / name).write_text(json.dumps(document))
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    save(tmp_path, "containerd-n1.json", "countersign.matrix/v1", row("unsigned/pull", HOSTILE), row("wrong/pull"))
+    save(tmp_path, "pods-kind.json", "countersign.pods/v1", row("pods/job/unsigned", differences=("it ran",)))
+    return tmp_path
+
+
+def test_the_rows_of_all_documents_are_there_and_failures_come_first(state):
+    found = load(state / "report")
+    assert [each.id for each in found.rows] == ["pods/job/unsigned", "unsigned/pull", "wrong/pull"]
+    assert found.failed == 1
+    assert found.groups() == [("matrix", "containerd", "n1", 2, 0), ("pods", "containerd", "n1", 0, 1)]
+    assert (found.rows[0].actual, found.rows[1].actual) == ("allow ?", "refuse UNSIGNED")
+
+
+def test_other_files_in_the_folder_are_left_alone(state):
+    (state / "report" / "else.json").write_text('{"version": "other/v1", "rows": [1]}')
+    (state / "report" / "list.json").write_text("[]")
+    assert len(load(state / "report").rows) == 3
+
+
+def test_a_document_that_is_broken_is_told(state):
+    (state / "report" / "containerd-n1.json").write_text("{")
+    with pytest.raises(InfrastructureError, match=r"containerd-n1\.json: is no JSON"):
+        write(state)
+
+
+def test_nothing_run_is_told_with_the_way_to_it(tmp_path):
+    with pytest.raises(MissingError, match=r"nothing has been run yet; run \./inv all\.e2e"):
+        write(tmp_path)
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+
+def test_what_runtimes_say_is_text_and_the_page_may_load_nothing(state):
+    page = render(load(state / "report"))
+    tags = Tags()
+    tags.feed(page)
+    assert [tag for tag, _ in tags.seen].count("script") == 1
+    assert not [tag for tag, attrs in tags.seen if tag in ("img", "link", "iframe") or "src" in attrs]
+    [policy] = [attrs["content"] for _, attrs in tags.seen if attrs.get("http-equiv") == "Content-Security-Policy"]
+    assert policy is not None
+    assert policy.startswith("default-src 'none';")
+    assert "unsafe" not in policy
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_the_json_document_has_every_row_and_what_was_left_out(state):
+    places = [{"place": "kind", "ran": False, "why": "no engine"}]
+    (state / "report" / "places.json").write_text(json.dumps(places))
+    page = write(state)
+    document = json.loads((state / "report" / "report.json").read_text())
+    assert (document["version"], document["passed"], document["failed"]) == ("countersign.report/v1", 2, 1)
+    assert document["places"] == places
+    assert "was left out: no engine" in page.read_text()
+    assert write(state) == page  # its own document is none of its inputs
+
+
+def test_a_plot_has_a_bar_for_each_variant_in_the_order_of_the_figures(state):
+    bench = {
+        "rounds": 2,
+        "variants": [
+            {"key": "none", "title": "no hook", "start": {"median": 50.0, "p95": 60.0}},
+            {"key": "warm", "title": "countersign, warm", "start": {"median": 55.0, "p95": 80.0}},
+        ],
+        "samples": [{"variant": "none", "start": 50.0}, {"variant": "warm", "start": 55.0}],
+    }
+    first, second = plot.starts(bench).bars
+    assert first.median < second.median < second.p95
+    assert (first.words, first.samples) == ("50.0 ms", (first.median,))
+    (state / "report" / "bench-start.json").write_text(json.dumps(bench))
+    page = render(load(state / "report"))
+    assert len(re.findall(r'class="median"', page)) == 2
+    assert "bench.start" not in page
