@@ -11,12 +11,12 @@ from console.errors import InfrastructureError
 from containerd import adapt
 from containerd.machine import CONFIG, Machine
 from containerd.survey import Survey, targets
-from containerd.units import CONTAINERD, GATE, KUBELET
+from containerd.units import ACTIVE, CONTAINERD, GATE, KUBELET
 from enforcement import gate, registries
 from enforcement.policy import Policy
 from nodes.node import CommandError
 from nodes.steps import File, Folder, Group
-from nodes.systemd import UnitRuns
+from nodes.systemd import UnitRuns, unit_state
 
 if TYPE_CHECKING:
     from console.steps import Step
@@ -185,8 +185,8 @@ class KubeletRuns:
 
     def needed(self, node: Node) -> bool:
         """Return whether there is one that is enabled and down."""
-        enabled = node.run(["systemctl", "is-enabled", KUBELET], check=False).text == "enabled"
-        return enabled and node.run(["systemctl", "is-active", KUBELET], check=False).text != "active"
+        found = unit_state(node, KUBELET)
+        return found.enabled and found.active != ACTIVE
 
     def apply(self, node: Node) -> None:
         """Start it."""

@@ -118,8 +118,15 @@ def _machine(settings: Settings, node: Node, found: Survey, demo: Demo, pins: Pa
 
 
 def _prove(machine: Machine) -> None:
+    side_by_side(lambda look: look(machine), (_examine, _try_canary))
+
+
+def _examine(machine: Machine) -> None:
     log = machine.node.run(["journalctl", "--unit=containerd", "--output=cat", "--lines=2000", "--no-pager"]).text
     since = log.rfind("starting containerd")
     doctor.examine(machine.node, machine.layout, ["containerd", "--config", CONFIG], log[max(since, 0) :])
+
+
+def _try_canary(machine: Machine) -> None:
     with machine.undisturbed(), machine.client() as client:
         canary.prove(client, machine.fetch, machine.forget, machine.handlers)

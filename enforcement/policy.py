@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from console.errors import InfrastructureError
 from enforcement.ask import GateDown, ask
 from enforcement.layout import Layout
+from nodes.files import sha256, stats
 
 if TYPE_CHECKING:
     from nodes.node import Node
@@ -63,9 +64,10 @@ class Policy:
 
     def needed(self, node: Node) -> bool:
         """Return whether the node has another one."""
-        if self.keys_to_come or not node.exists(self.layout.policy):
+        if self.keys_to_come:
             return True
-        return node.get(self.layout.policy) != render(self.source, self.pins)
+        found = stats(node, [self.layout.policy]).get(self.layout.policy)
+        return found is None or found.sha256 != sha256(render(self.source, self.pins))
 
     def apply(self, node: Node) -> None:
         """Put it there; a gate that runs takes it up by itself."""
