@@ -82,23 +82,29 @@ def explain(context: Context, image: list[str], policy: str = "", json: bool = F
 
 @task(
     help={
-        "engine": "whose policy: gate",
+        "engine": "whose policy: gate, kyverno, or kyverno-verifyimages (for Kyverno without ImageValidatingPolicy)",
         "out": "file to write, whole or not at all (default: stdout)",
         "policy": _POLICY,
     }
 )
 def render(context: Context, engine: str = "gate", out: str = "", policy: str = "") -> None:
-    """Show the policy in the form that a node's engine reads.
+    """Show the policy in the form that an engine reads, and what that engine cannot say.
 
     Example: ./inv policy.render --out policy.json
     """
-    from policy import gate
+    from policy import gate, kyverno
     from policy.load import load
 
-    renderers = {"gate": gate.render}
+    renderers = {
+        "gate": gate.render,
+        "kyverno": kyverno.render,
+        "kyverno-verifyimages": kyverno.render_verify_images,
+    }
     if engine not in renderers:
         raise UsageError(f"got {engine!r}", where="--engine", expected=" or ".join(renderers))
     content = renderers[engine](load(_path(context, policy)))
+    for limit in kyverno.LIMITS.get(engine, ()):
+        warn(f"{engine}: {limit}")
     if not out:
         sys.stdout.write(content.decode())
         return

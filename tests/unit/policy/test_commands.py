@@ -81,6 +81,17 @@ def test_render_to_stdout_and_to_a_file(write: Write, capsys: Capture, tmp_path:
     assert not list(tmp_path.glob("*.new"))
 
 
+def test_render_for_kyverno_says_what_it_cannot_say(write: Write, capsys: Capture) -> None:
+    path = write("roots: {team: {publicKey: {files: [team.pub]}}}\nscopes: {r.example: {anyOf: [team]}}\n")
+    commands.render(context_of(path), engine="kyverno")
+    shown = capsys.readouterr()
+    assert shown.out.startswith("# Rendered by countersign")
+    assert "kind: ImageValidatingPolicy" in shown.out
+    assert "a tag that moves after admission is judged at pull and at create" in shown.err
+    commands.render(context_of(path), engine="kyverno-verifyimages")
+    assert "kind: ClusterPolicy" in capsys.readouterr().out
+
+
 def test_an_invalid_policy_renders_nothing(write: Write, capsys: Capture, tmp_path: Path) -> None:
     (tmp_path / "out.json").write_text("old")
     refused(2, commands.render, context_of(write("x: 1\n")), out=str(tmp_path / "out.json"))
