@@ -1,0 +1,90 @@
+"""Tasks: Kyverno before the gate, on the Kind cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from console.task import task
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+JSON = "one JSON document on stdout"
+PLAN = "list the steps and change nothing"
+
+
+@task(help={"plan": PLAN, "json": JSON})
+def setup(context: Context, plan: bool = False, json: bool = False) -> None:
+    """Install Kyverno with the policy, from an image that is signed and passes the gate; prove that it refuses.
+
+    Example: ./inv containerd.setup --on kind admission.setup
+    """
+    from admission.kyverno import Kyverno
+    from console import output
+    from console.config import settings_from
+    from console.steps import run_steps
+    from nodes.host import HostNode
+    from policy.kyverno import LIMITS
+
+    found = Kyverno(settings_from(context))
+    results = run_steps(HostNode(), found.steps(), plan=plan)
+    if not plan:
+        with output.progress("the API server takes a signed image, and refuses one that nobody signed"):
+            found.prove()
+        for limit in LIMITS["kyverno"]:
+            output.say(f"  {limit}")
+    if json:
+        changed = sum(each.changed for each in results)
+        named = [{"name": each.name, "changed": each.changed, "seconds": round(each.seconds, 3)} for each in results]
+        output.emit_json({"version": "countersign.steps/v1", "plan": plan, "changed": changed, "steps": named})
+
+
+@task(
+    iterable=["only"],
+    help={"only": "images whose name begins so (may be given more than once)", "json": JSON},
+)
+def test(context: Context, only: list[str], json: bool = False) -> None:  # noqa: PT028 - a task
+    """Try every image of the matrix with Kyverno on, and then without it; exit code 1 if a verdict is wrong.
+
+    Example: ./inv admission.test --only bundle
+    """
+    from admission.kyverno import Kyverno
+    from admission.trial import run_and_show
+    from console.config import settings_from
+
+    run_and_show(Kyverno(settings_from(context)), only, json=json)
+
+
+@task(help={"json": JSON})
+def status(context: Context, json: bool = False) -> None:
+    """Show whether Kyverno runs and decides by the policy; exit code 4 when it does not.
+
+    Example: ./inv admission.status
+    """
+    from admission.kyverno import Kyverno
+    from admission.report import report
+    from console import output
+    from console.config import settings_from
+    from console.errors import InfrastructureError
+
+    found = report(Kyverno(settings_from(context)))
+    if json:
+        output.emit_json(found)
+    else:
+        output.table(("what", "state"), [(each["name"], each["state"]) for each in found["parts"]])
+    if not found["ok"]:
+        raise InfrastructureError("not everything is up", where="admission", do="run ./inv admission.setup")
+
+
+@task(help={"plan": PLAN})
+def clean(context: Context, plan: bool = False) -> None:
+    """Take Kyverno and its policy away again; the gate goes on deciding.
+
+    Example: ./inv admission.clean
+    """
+    from admission.kyverno import Kyverno
+    from console.config import settings_from
+    from console.steps import run_steps
+    from nodes.host import HostNode
+
+    run_steps(HostNode(), [Kyverno(settings_from(context)).gone()], plan=plan)

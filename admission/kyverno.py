@@ -1,0 +1,194 @@
+"""Kyverno on the cluster of the place ``kind``: what set-up does, and what there is."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from admission import manifests, steps
+from admission.kube import Answer, Kube, create_pod
+from admission.manifests import HERE, Document
+from console.errors import InfrastructureError, VerdictError
+from enforcement.registries import REFERRERS
+from kind import cluster as clusters
+from kind import engine
+from kind import registry as demo_registry
+from nodes.template import render
+
+if TYPE_CHECKING:
+    from console.config import Settings
+    from console.steps import Step
+    from oci.registry import Registry
+    from signing.keys import PrivateKey
+
+REPOSITORY = f"{REFERRERS}/demo/kyverno"
+"""In the scope of the demo's key, so that the gate lets it start like any other signed image."""
+CANARY = f"{REFERRERS}/demo/admission-canary"
+UNSIGNED = "unsigned"
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+PROVEN_WITHIN = 60.0
+
+
+@dataclass(frozen=True)
+class Kyverno:
+    """Kyverno on our cluster.
+
+    Attributes:
+        settings: the user's.
+    """
+
+    settings: Settings = field(repr=False)
+
+    @cached_property
+    def kube(self) -> Kube:
+        """The cluster. Raises NotThereYet when there is none."""
+        found = clusters.require(self.settings)
+        return Kube(found.nodes[0].node, found.kubeconfig)
+
+    @property
+    def version(self) -> str:
+        """The pinned version."""
+        from tools.recipes import lookup
+
+        return lookup("kyverno")[0].version
+
+    def steps(self) -> list[Step[Any]]:
+        """Return what set-up does, but for the proof."""
+        from enforcement.images import Pushed
+        from oci.reference import parse
+
+        image = f"{REPOSITORY}:{self.version}"
+        return [
+            Pushed(self.registry, REPOSITORY, self.version, self._image(), self._registry_runs),
+            steps.Signed(self.registry, parse(image), self._key),
+            Pushed(self.registry, CANARY, UNSIGNED, self._canary(), self._registry_runs),
+            steps.Installed(self.kube, self.documents(), self.version),
+            steps.InForce(self.kube, rendered(self.settings.policy)),
+        ]
+
+    def documents(self) -> list[Document]:
+        """Return all objects but the policy."""
+        made = demo_registry.load_or_make(self.settings)
+        config = (clusters.folder(self.settings) / "etc" / "docker.json").read_text(encoding="utf-8")
+        released = manifests.release(self.settings)
+        return manifests.adapt(released, f"{REPOSITORY}:{self.version}", made.identity.ca.decode(), config)
+
+    def gone(self) -> Step[Any]:
+        """Return the step that takes it away."""
+        return steps.Gone(self.kube, self.documents)
+
+    def prove(self) -> None:
+        """Wait until the API server takes Kyverno's own image, and refuses the canary, which nobody signed.
+
+        Raises:
+            VerdictError: it does not.
+        """
+        signed, unsigned = f"{REPOSITORY}:{self.version}", f"{CANARY}:{UNSIGNED}"
+        self._await(signed, allow=True)
+        self._await(unsigned, allow=False)
+
+    def ask(self, image: str, name: str = "proof", namespace: str = "default", *, dry_run: bool = True) -> Answer:
+        """Return what the API server says to a pod with this image."""
+        return create_pod(self._client, pod(name, namespace, image), dry_run=dry_run)
+
+    @contextmanager
+    def policy(self, source: Path) -> Iterator[None]:
+        """Decide by another policy.yaml; the user's is put back whatever happens."""
+        try:
+            self.off()
+            steps.InForce(self.kube, rendered(source)).apply(None)
+            self._await(f"{CANARY}:{UNSIGNED}", allow=False)
+            yield
+        finally:
+            self.off()
+            steps.InForce(self.kube, rendered(self.settings.policy)).apply(None)
+            self.prove()
+
+    def off(self) -> None:
+        """Take the policy away, and wait until the API server asks Kyverno no more."""
+        self.kube.delete([rendered(self.settings.policy)])
+        self._await(f"{CANARY}:{UNSIGNED}", allow=True)
+
+    def registry(self) -> Registry:
+        """Return a client of the demo's registries."""
+        from oci.registry import Registry
+
+        etc = clusters.folder(self.settings) / "etc"
+        return Registry(etc / "certs.d", etc / "docker.json", allow_http=self.settings.registry.allow_http)
+
+    @cached_property
+    def _client(self) -> Any:
+        return self.kube.client()
+
+    def _await(self, image: str, *, allow: bool) -> None:
+        """Wait until the API server says so twice: it may ask an old and a new webhook for a moment."""
+        deadline = time.monotonic() + PROVEN_WITHIN
+        last, right = "", 0
+        while right < 2:  # noqa: PLR2004
+            try:
+                answer = self.ask(image)
+                right = right + 1 if answer.allow == allow else 0
+                last = answer.message or "it was taken"
+            except InfrastructureError as error:
+                right, last = 0, str(error)
+            if time.monotonic() > deadline:
+                expected = "to be taken" if allow else "to be refused"
+                raise VerdictError(last, where=f"a pod with {image}", expected=expected)
+            time.sleep(steps.POLL)
+
+    def _image(self) -> Path:
+        """Return an OCI layout of Kyverno's admission controller, which is built if need be."""
+        from nodes.files import sha256
+        from tools.images import write_layout
+        from tools.resolver import tool
+
+        program = tool("kyverno", self.settings)
+        folder = self.settings.cache / "kyverno-image" / sha256(program)[:12]
+        if not (folder / "index.json").is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_layout(folder, "kyverno", {f"linux/{ARCHITECTURES[platform.machine()]}": program})
+        return folder
+
+    def _canary(self) -> Path:
+        from enforcement.images import digest
+        from tools.images import demo_layout, variant
+
+        demo = demo_layout(self.settings)
+        folder = self.settings.cache / "admission-canary" / digest(demo).replace(":", "-")
+        return folder if (folder / "index.json").is_file() else variant(demo, "admission-canary", folder)
+
+    def _key(self) -> PrivateKey:
+        from signing.keys import load_private
+        from signing.password import read_file
+
+        path = self.settings.keys / "cosign.key"
+        beside = path.with_suffix(".password")
+        return load_private(path, read_file(beside) if beside.is_file() else None)
+
+    def _registry_runs(self) -> bool:
+        return demo_registry.runs(engine.docker_client(self.settings), self.settings.kind.cluster, REFERRERS)
+
+
+def rendered(policy: Path) -> Document:
+    """Return a policy.yaml as Kyverno reads it."""
+    from policy.kyverno import render as render_policy
+    from policy.load import load
+
+    document: Document = yaml.safe_load(render_policy(load(policy)))
+    return document
+
+
+def pod(name: str, namespace: str, image: str) -> Mapping[str, Any]:
+    """Return a pod with one container, which sleeps."""
+    document: Mapping[str, Any] = yaml.safe_load(
+        render(HERE / "pod.yaml.j2", name=name, namespace=namespace, image=image)
+    )
+    return document
