@@ -13,13 +13,14 @@ JSON = "one JSON document on stdout"
 PLAN = "list the steps and change nothing"
 
 
-@task(help={"plan": PLAN, "json": JSON})
-def setup(context: Context, plan: bool = False, json: bool = False) -> None:
+@task(help={"keep": "keep what there is when a step fails", "plan": PLAN, "json": JSON})
+def setup(context: Context, keep: bool = False, plan: bool = False, json: bool = False) -> None:
     """Install Kyverno with the policy, from an image that is signed and passes the gate; prove that it refuses.
 
     Example: ./inv containerd.setup --on kind admission.setup
     """
     from admission.kyverno import Kyverno
+    from admission.steps import deployment
     from console import output
     from console.config import settings_from
     from console.steps import run_steps
@@ -27,10 +28,17 @@ def setup(context: Context, plan: bool = False, json: bool = False) -> None:
     from policy.kyverno import LIMITS
 
     found = Kyverno(settings_from(context))
-    results = run_steps(HostNode(), found.steps(), plan=plan)
+    existed = deployment(found.kube) is not None
+    try:
+        results = run_steps(HostNode(), found.steps(), plan=plan)
+        if not plan:
+            with output.progress("the API server takes a signed image, and refuses one that nobody signed"):
+                found.prove()
+    except BaseException:
+        if not (existed or keep or plan):
+            found.gone().apply(HostNode())
+        raise
     if not plan:
-        with output.progress("the API server takes a signed image, and refuses one that nobody signed"):
-            found.prove()
         for limit in LIMITS["kyverno"]:
             output.say(f"  {limit}")
     if json:

@@ -16,7 +16,7 @@ import yaml
 from admission import manifests, steps
 from admission.kube import Answer, Kube, create_pod
 from admission.manifests import HERE, Document
-from console.errors import InfrastructureError, VerdictError
+from console.errors import InfrastructureError, UsageError, VerdictError
 from enforcement.registries import REFERRERS
 from kind import cluster as clusters
 from kind import engine
@@ -61,10 +61,15 @@ class Kyverno:
         return lookup("kyverno")[0].version
 
     def steps(self) -> list[Step[Any]]:
-        """Return what set-up does, but for the proof."""
+        """Return what set-up does, but for the proof.
+
+        Raises:
+            UsageError: the policy would not let Kyverno's own image start.
+        """
         from enforcement.images import Pushed
         from oci.reference import parse
 
+        self._check_policy()
         image = f"{REPOSITORY}:{self.version}"
         return [
             Pushed(self.registry, REPOSITORY, self.version, self._image(), self._registry_runs),
@@ -143,6 +148,18 @@ class Kyverno:
                 expected = "to be taken" if allow else "to be refused"
                 raise VerdictError(last, where=f"a pod with {image}", expected=expected)
             time.sleep(steps.POLL)
+
+    def _check_policy(self) -> None:
+        from policy.load import load
+        from policy.match import match
+
+        scope, rule = match(load(self.settings.policy), REPOSITORY)
+        if rule.kind == "reject":
+            raise UsageError(
+                f"the policy does not let {REPOSITORY} start",
+                where=f"{self.settings.policy}: scopes{f'.{scope}' if scope else ''}",
+                expected="a scope with the demo's key, for Kyverno passes the gate like any other image",
+            )
 
     def _image(self) -> Path:
         """Return an OCI layout of Kyverno's admission controller, which is built if need be."""
