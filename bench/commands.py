@@ -65,6 +65,35 @@ def sign(context: Context, rounds: int = 10, json: bool = False) -> None:
         output.emit_json(document)
 
 
+@task(
+    help={
+        "pods": "how many pods are started one by one, without and with enforcement",
+        "at_once": "how many pods of one image are then created at the same moment",
+        "json": JSON,
+    }
+)
+def kind(context: Context, pods: int = 15, at_once: int = 30, json: bool = False) -> None:
+    """Measure what enforcement costs a Kind cluster, on one of its own that is removed afterwards.
+
+    Example: ./inv bench.kind --pods 15
+    """
+    from bench import cluster, show
+    from console import output
+    from console.config import settings_from
+
+    _at_least_one("--pods", pods)
+    _at_least_one("--at-once", at_once)
+    settings = settings_from(context)
+    document = cluster.measure(settings, pods, at_once)
+    rows = cluster.rows(document)
+    path = show.save(settings.state / "report", "bench-kind", document, cluster.COLUMNS, rows)
+    output.table(cluster.COLUMNS, rows)
+    output.table(show.GOAL_COLUMNS, show.goal_rows(document["goals"]))
+    output.say(f"JSON {path}, Markdown {path.with_suffix('.md')}")
+    if json:
+        output.emit_json(document)
+
+
 def _at_least_one(option: str, value: int) -> None:
     from console.errors import UsageError
 

@@ -44,12 +44,14 @@ class KindSettings:
     Attributes:
         cluster: its name.
         workers: how many nodes beside the control plane.
-        image: a node image such as ``kindest/node:v1.34.0``; empty means one that is built here.
+        image: a node image such as ``kindest/node:v1.34.0``; empty means kind's own, or one that is built here.
+        engine: the Docker Engine, as a value of ``DOCKER_HOST``; empty means the one that answers.
     """
 
     cluster: str = "countersign"
     workers: int = 1
     image: str = ""
+    engine: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def _kind(given: Mapping[str, Any]) -> KindSettings:
         raise UsageError(f"got {name!r}", where="kind.cluster", expected="lower-case letters, digits, dots and dashes")
     if not workers.isdecimal() or int(workers) > MOST_WORKERS:
         raise UsageError(f"got {workers!r}", where="kind.workers", expected=f"a number from 0 to {MOST_WORKERS}")
-    return KindSettings(name, int(workers), str(given.get("image") or ""))
+    return KindSettings(name, int(workers), str(given.get("image") or ""), str(given.get("engine") or ""))
 
 
 def _path(given: Mapping[str, Any], key: str, default: Any) -> Any:

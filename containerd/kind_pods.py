@@ -102,7 +102,7 @@ class KindPods:
         from tools.images import demo_layout, variant
 
         client = self.registry()
-        key = _private_key(self.settings.keys / "cosign.key")
+        key = private_key(self.settings.keys / "cosign.key")
         found = {}
         layouts = {}
         for way in ("pulled", "imported", "loaded"):
@@ -144,7 +144,7 @@ class KindPods:
         whole(api)
 
 
-def _private_key(path: Path) -> PrivateKey:
+def private_key(path: Path) -> PrivateKey:
     """Return the demo's key; its password lies beside it."""
     from signing.keys import load_private
     from signing.password import read_file

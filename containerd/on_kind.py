@@ -104,7 +104,8 @@ class OnKind:
         files = [registries.kept(made), *hosts, File(f"{etc}/docker.json", config, 0o600)]
         yield Group(f"this machine's way to the demo's registries ({etc})", [*folders, *files])
         for host, tool in REGISTRY_TOOLS.items():
-            yield demo_registry.Runs(host, self.settings.kind.cluster, made, programs[tool], self._docker)
+            cluster, network = self.settings.kind.cluster, clusters.network(self.settings)
+            yield demo_registry.Runs(host, cluster, made, programs[tool], network, self._docker)
         marked = self.settings.cache / "canary" / images.digest(demo_layout(self.settings)).replace(":", "-")
         if not (marked / "index.json").is_file():
             variant(demo_layout(self.settings), "canary", marked)
@@ -112,7 +113,7 @@ class OnKind:
         def up() -> bool:
             return demo_registry.runs(self._docker(), self.settings.kind.cluster, REFERRERS)
 
-        yield images.Pushed(self._registry, canary.REPOSITORY, canary.TAG, marked, up)
+        yield images.Pushed(self.registry, canary.REPOSITORY, canary.TAG, marked, up)
 
     def require_up(self) -> None:
         """See `Backend.require_up`."""
@@ -131,7 +132,7 @@ class OnKind:
         cluster = self._cluster()
         if pods:
             workers = self._fleet(cluster.workers)
-            KindPods(self.settings, cluster, workers, self._docker, self._registry, self._load).run_and_show(pods)
+            KindPods(self.settings, cluster, workers, self._docker, self.registry, self._load).run_and_show(pods)
         if cases:
             trial.run_and_show(self.settings, self._machine_for_trials(), cases, json=json)
 
@@ -189,7 +190,8 @@ class OnKind:
     def _docker(self) -> DockerClient:
         return engine.docker_client(self.settings)
 
-    def _registry(self) -> Registry:
+    def registry(self) -> Registry:
+        """Return a client of the demo's registries, as this machine reaches them."""
         from oci.registry import Registry
 
         etc = self._home / "etc"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from console.config import Settings
+from console.config import KindSettings, Settings
 from console.errors import InfrastructureError, UsageError
 from console.steps import NotThereYet
 from kind import engine, node_image
@@ -76,6 +76,15 @@ class Cluster:
         for node in self.nodes:
             if not node.running:
                 raise InfrastructureError("its container does not run", where=node.name, do=f"docker start {node.name}")
+
+
+def network(settings: Settings) -> str:
+    """Return the cluster's Docker network: kind's own, but for clusters beside the default one.
+
+    The demo's registries have their names on it, so two clusters on one network would share them.
+    """
+    name = settings.kind.cluster
+    return NETWORK if name == KindSettings().cluster else name
 
 
 def folder(settings: Settings) -> Path:
@@ -200,6 +209,9 @@ def delete(settings: Settings) -> bool:
     home = folder(settings)
     name = settings.kind.cluster
     _kind(settings, ["delete", "cluster", f"--name={name}", f"--kubeconfig={home / 'kubeconfig'}"], DELETE_TIMEOUT)
+    if network(settings) != NETWORK:
+        for empty in engine.docker_client(settings).networks.list(names=[network(settings)]):
+            empty.remove()
     for left in ("cluster.json", "kubeconfig", "cluster.yaml"):
         (home / left).unlink(missing_ok=True)
     return True
@@ -224,6 +236,7 @@ def _kind(settings: Settings, argv: list[str], timeout: float) -> None:
 
     log = folder(settings) / "kind.log"
     environment = {**os.environ, "DOCKER_HOST": engine.url(settings), "KIND_EXPERIMENTAL_PROVIDER": "docker"}
+    environment["KIND_EXPERIMENTAL_DOCKER_NETWORK"] = network(settings)
     with log.open("wb") as file:
         try:
             ended = subprocess.run(

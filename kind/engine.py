@@ -74,7 +74,8 @@ def url(settings: Settings) -> str:
         MissingError: no engine answers.
     """
     ours = private(settings)
-    tried = [os.environ["DOCKER_HOST"]] if os.environ.get("DOCKER_HOST") else ["unix:///var/run/docker.sock", ours.url]
+    named = settings.kind.engine or os.environ.get("DOCKER_HOST")
+    tried = [named] if named else ["unix:///var/run/docker.sock", ours.url]
     failures = []
     for address in tried:
         failure = _ping(address)

@@ -22,7 +22,7 @@ from console.config import Settings
 from console.errors import InfrastructureError
 from enforcement import registries
 from enforcement.registries import CANARY, FALLBACK, REFERRERS, Registries
-from kind.cluster import NETWORK, folder
+from kind.cluster import folder
 from nodes.files import sha256
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Runs:
         cluster: the cluster's name; the container's name begins with it.
         made: credentials and certificates.
         program: the static program.
+        network: the cluster's Docker network.
         client: opens a client of the Docker Engine.
     """
 
@@ -70,6 +71,7 @@ class Runs:
     cluster: str
     made: Registries = field(repr=False)
     program: Path
+    network: str
     client: Callable[[], DockerClient] = field(repr=False)
 
     @property
@@ -115,8 +117,8 @@ class Runs:
             volumes={self.container: {"bind": DATA, "mode": "rw"}},
             environment={"OTEL_TRACES_EXPORTER": "none"},
             restart_policy={"Name": "unless-stopped"},
-            network=NETWORK,
-            networking_config={NETWORK: client.api.create_endpoint_config(aliases=list(ALIASES[self.host]))},
+            network=self.network,
+            networking_config={self.network: client.api.create_endpoint_config(aliases=list(ALIASES[self.host]))},
         )
         try:
             container.put_archive("/", _archive(self._files()))

@@ -97,7 +97,7 @@ def connect(kubeconfig: Path) -> Api:
     return Api(config.new_client_from_config(str(kubeconfig)))  # type: ignore[no-untyped-call]
 
 
-def wait_for(condition: Callable[[], bool], otherwise: str, within: float) -> None:
+def wait_for(condition: Callable[[], bool], otherwise: str, within: float, pause: float = 0.3) -> None:
     """Return once ``condition`` holds; an API server that does not answer meanwhile is waited for too.
 
     Raises:
@@ -113,7 +113,7 @@ def wait_for(condition: Callable[[], bool], otherwise: str, within: float) -> No
             last = f": {error}"
         if time.monotonic() > deadline:
             raise InfrastructureError(f"{otherwise} within {within:g} s{last}")
-        time.sleep(0.3)
+        time.sleep(pause)
 
 
 def ready(document: Mapping[str, Any]) -> bool:
