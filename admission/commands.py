@@ -29,8 +29,9 @@ def setup(context: Context, keep: bool = False, plan: bool = False, json: bool =
 
     found = Kyverno(settings_from(context))
     existed = deployment(found.kube) is not None
+    wanted = found.steps()
     try:
-        results = run_steps(HostNode(), found.steps(), plan=plan)
+        results = run_steps(HostNode(), wanted, plan=plan)
         if not plan:
             with output.progress("the API server takes a signed image, and refuses one that nobody signed"):
                 found.prove()
@@ -70,18 +71,17 @@ def status(context: Context, json: bool = False) -> None:
     Example: ./inv admission.status
     """
     from admission.kyverno import Kyverno
-    from admission.report import report
+    from admission.report import report, require_up
     from console import output
     from console.config import settings_from
-    from console.errors import InfrastructureError
 
-    found = report(Kyverno(settings_from(context)))
+    kyverno = Kyverno(settings_from(context))
+    found = report(kyverno)
     if json:
         output.emit_json(found)
     else:
         output.table(("what", "state"), [(each["name"], each["state"]) for each in found["parts"]])
-    if not found["ok"]:
-        raise InfrastructureError("not everything is up", where="admission", do="run ./inv admission.setup")
+    require_up(kyverno)
 
 
 @task(help={"plan": PLAN})

@@ -5,9 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from admission import steps
+from console.errors import InfrastructureError
 
 if TYPE_CHECKING:
     from admission.kyverno import Kyverno
+
+
+def require_up(found: Kyverno) -> None:
+    """Raise InfrastructureError unless Kyverno runs and decides by the policy."""
+    for part in report(found)["parts"]:
+        if not part["ok"]:
+            raise InfrastructureError(part["state"], where=part["name"], do="run ./inv admission.setup")
 
 
 def report(found: Kyverno) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from admission.manifests import ANNOTATION, CONTROLLER, NAMESPACE, Document
 from console.errors import InfrastructureError, UsageError
+from nodes.node import CommandError
 
 if TYPE_CHECKING:
     from admission.kube import Kube
@@ -23,6 +24,7 @@ NAME = "countersign"
 READY = 240.0
 WEBHOOKS = "validatingwebhookconfigurations,mutatingwebhookconfigurations"
 MANAGED = "webhook.kyverno.io/managed-by=kyverno"
+UNREACHED = "failed calling webhook"
 POLL = 0.5
 
 
@@ -133,12 +135,21 @@ class InForce:
         Raises:
             InfrastructureError: it is not in time.
         """
-        self.kube.apply([self.document])
-        deadline = time.monotonic() + READY
-        while not ((found := self.kube.get(POLICY, NAME)) and ready(found)):
+        deadline, taken = time.monotonic() + READY, False
+        while not ((taken := taken or self._taken()) and (found := self.kube.get(POLICY, NAME)) and ready(found)):
             if time.monotonic() > deadline:
                 raise InfrastructureError(f"is not ready after {READY:g} s", where=f"ImageValidatingPolicy {NAME}")
             time.sleep(POLL)
+
+    def _taken(self) -> bool:
+        """Apply it; a controller that has just begun to run is not reached through its service at once."""
+        try:
+            self.kube.apply([self.document])
+        except CommandError as error:
+            if UNREACHED not in str(error):
+                raise
+            return False
+        return True
 
 
 @dataclass(frozen=True)

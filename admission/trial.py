@@ -117,11 +117,13 @@ def run_and_show(kyverno: Kyverno, only: Sequence[str], *, json: bool = False) -
     Raises:
         VerdictError: a verdict was not the expected one, or a difference is excused that there is not.
     """
+    from admission.report import require_up
     from cases import differences
     from console import output
 
     cases = chosen(only)
     known = differences.load()
+    require_up(kyverno)
     with output.progress(f"the images of the matrix ({len(cases)})"):
         lab = _lab(kyverno)
     on, off = run(kyverno, lab, cases)

@@ -11,6 +11,7 @@ from admission import steps
 from admission.kube import Kube
 from admission.manifests import ANNOTATION
 from console.errors import InfrastructureError, UsageError
+from nodes.node import CommandError, Result
 
 DOCUMENTS = [
     {"kind": "Namespace", "metadata": {"name": "kyverno"}},
@@ -111,3 +112,31 @@ def test_a_policy_that_differs_in_anything_is_put_back(change: dict[str, Any], n
 
 def test_a_policy_that_is_missing_is_needed() -> None:
     assert steps.InForce(cast(Kube, FakeKube()), POLICY).needed(None)
+
+
+def test_a_controller_that_is_not_reached_yet_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "POLL", 0)
+    kube = FakeKube(imagevalidatingpolicies={"status": {"conditionStatus": {"ready": True}}})
+    errors = [failed("failed calling webhook: connection refused"), None]
+    monkeypatch.setattr(kube, "apply", lambda _: raise_next(errors))
+    steps.InForce(cast(Kube, kube), POLICY).apply(None)
+    assert errors == []
+
+
+def test_another_error_of_kubectl_is_shown_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    kube = FakeKube()
+    errors = [failed("spec.attestors: Required value"), None]
+    monkeypatch.setattr(kube, "apply", lambda _: raise_next(errors))
+    with pytest.raises(InfrastructureError, match="Required value"):
+        steps.InForce(cast(Kube, kube), POLICY).apply(None)
+    assert errors == [None]
+
+
+def failed(reason: str) -> CommandError:
+    return CommandError(Result(("kubectl",), 1, b"", reason.encode(), 0.1), "control-plane")
+
+
+def raise_next(errors: list[Any]) -> None:
+    error = errors.pop(0)
+    if error:
+        raise error
