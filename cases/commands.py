@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     }
 )
 def e2e(context: Context, on: str = "", json: bool = False) -> None:
-    """Set up, sign, pull, start, and run the matrix; exit code 1 if a verdict is not the expected one.
+    """Set up, sign, admit, pull, start, and run every trial; exit code 1 if a verdict is not the expected one.
 
     Example: ./inv all.e2e --on host
     """
@@ -34,6 +34,8 @@ def e2e(context: Context, on: str = "", json: bool = False) -> None:
         containerd.setup(context, on=place)
         containerd.sign(context, on=place)
         containerd.test(context, only=[], on=place)
+        if place == "kind":
+            _admission(context)
 
     start = time.monotonic()
     settings = settings_from(context)
@@ -44,6 +46,17 @@ def e2e(context: Context, on: str = "", json: bool = False) -> None:
     if json:
         output.emit_json({"version": "countersign.e2e/v1", "places": [result.as_json() for result in results]})
     output.done("all.e2e", time.monotonic() - start)
+
+
+def _admission(context: Context) -> None:
+    """Try the layer before the runtime's too, and take it away again: what pods see later is the gate's own word."""
+    from admission import commands as admission
+
+    admission.setup(context)
+    try:
+        admission.test(context, only=[])
+    finally:
+        admission.clean(context)
 
 
 def _report(settings: Settings) -> None:
