@@ -23,3 +23,4 @@ for name, module in ROOMS.items():
         ns.add_collection(Collection.from_module(import_module(module), name=name))
 if (Path(__file__).parent / "tests" / "commands.py").is_file():
     ns.add_task(import_module("tests.commands").run_tests)
+ns.collections["policy"].add_task(import_module("containerd.pinning").pin)  # policy/ knows no nodes

@@ -1,0 +1,48 @@
+"""Task: what a cluster itself needs, as pins for the policy (it becomes ``policy.pin``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from console.task import task
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+
+@task(
+    help={
+        "from_node": "take them from the nodes of the Kind cluster, as they are now",
+        "json": "one JSON document on stdout",
+    }
+)
+def pin(context: Context, from_node: bool = False, json: bool = False) -> None:
+    """Show the images that a cluster itself needs, by digest, for `pinned` in policy.yaml; changes nothing.
+
+    Without an option: those that set-up took before enforcement.
+
+    Example: ./inv policy.pin --from-node
+    """
+    from console import output
+    from console.config import settings_from
+    from console.errors import UsageError
+    from containerd import pins
+    from enforcement.policy import read_pins
+    from kind.cluster import folder, require
+
+    settings = settings_from(context)
+    taken = read_pins(folder(settings) / "pins.json")
+    found = taken
+    if from_node:
+        cluster = require(settings)
+        cluster.require_running()
+        found = pins.take([each.node for each in cluster.nodes], cluster.kubeconfig)
+    elif not taken:
+        raise UsageError("set-up has taken none yet", do="run ./inv containerd.setup --on kind, or use --from-node")
+    if json:
+        output.emit_json({"version": "countersign.pins/v1", "pinned": found, "new": sorted({*found} - {*taken})})
+        return
+    for each in found:
+        print(f"  - {each}")  # noqa: T201 - the lines are what was asked for
+    new = sorted({*found} - {*taken})
+    output.say(f"{len(found)} images, {len(new)} not pinned by set-up" if from_node else f"{len(found)} images")
