@@ -93,6 +93,7 @@ def test_the_first_run_makes_the_environment_with_hashes_and_runs_the_program(ma
     assert said.startswith("inv: making .venv")
     (pip,) = machine.calls("python -m pip install")
     assert "--require-hashes" in pip
+    assert "--no-deps" in pip  # the lock is whole: what an index has newer must not be asked
     assert machine.calls(f"python {machine.repository}/console") == [
         f"python {machine.repository}/console tools.list --json"
     ]
