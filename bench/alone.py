@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING
 
 from bench.model import Alone
-from containerd.place import SLEEP
+from cases.cri_place import SLEEP
 from cri.model import Container
 
 if TYPE_CHECKING:

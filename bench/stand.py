@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import hooks
+from cases import trial
 from console import output
 from console.errors import InfrastructureError
 from console.steps import run_steps
-from containerd import clean, setup, trial
+from containerd import clean, setup
 from containerd.instance import Instance, instance
 from enforcement.registries import REFERRERS
 from nodes import service

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench import gauges
 from bench.model import VARIANTS, Burst, Sample, Variant
+from cases.cri_place import SLEEP
 from console.errors import InfrastructureError
-from containerd.place import SLEEP, ContainerdPlace
+from containerd.place import ContainerdPlace
 from cri.errors import CriError
 from cri.model import Container
 

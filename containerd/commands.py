@@ -37,7 +37,7 @@ def sign(context: Context, on: str = "", key: str = "") -> None:
 
     Example: ./inv containerd.sign
     """
-    from containerd.trial import push_demo
+    from cases.trial import push_demo
     from signing import commands as signing
 
     place = _place(context, on)

@@ -11,8 +11,8 @@ from console.errors import InfrastructureError
 from containerd import adapt
 from containerd.machine import CONFIG, Machine
 from containerd.survey import Survey, targets
-from containerd.units import ACTIVE, CONTAINERD, GATE, KUBELET
 from enforcement import gate, registries
+from enforcement.node_units import ACTIVE, CONTAINERD, GATE, KUBELET
 from enforcement.policy import Policy
 from nodes.node import CommandError
 from nodes.steps import File, Folder, Group

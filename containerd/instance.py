@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from console.errors import InfrastructureError
 from containerd.runtime import NAMESPACE
-from containerd.supervised import Supervised
 from enforcement import layout as layouts
 from enforcement import policy, registries
 from enforcement.layout import Layout
+from enforcement.supervised import Supervised
 from nodes import service
 from nodes.host import HostNode
 from nodes.service import State

@@ -13,7 +13,7 @@ from cases.pods.api import connect, wait_for
 from cases.pods.model import PodOutcome, Trial
 from cases.pods.run import PodsPlace, run, whole
 from console.errors import InfrastructureError, VerdictError
-from containerd.units import CONTAINERD, GATE, KUBELET
+from enforcement.node_units import CONTAINERD, GATE, KUBELET
 from enforcement.registries import REFERRERS
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from console.errors import InfrastructureError
 from containerd.runtime import NAMESPACE
-from containerd.units import ACTIVE, CONTAINERD, GATE, Units, kubelet_paused
-from containerd.waiting import wait_for
 from cri.errors import CriError
 from enforcement import policy
 from enforcement.layout import SYSTEM, Layout
+from enforcement.node_units import ACTIVE, CONTAINERD, GATE, Units, kubelet_paused
 from nodes.systemd import unit_state
+from nodes.waiting import wait_for
 
 if TYPE_CHECKING:
     from cri.client import Client

@@ -41,18 +41,19 @@ class OnHost:
 
     def test(self, only: Sequence[str], *, json: bool) -> None:
         """Start the signed demo, unless rows are named, then run the rows."""
+        from cases import trial
         from console import output
-        from containerd import trial
+        from containerd.place import ContainerdPlace
 
         cases = trial.chosen(only)
         if not only:
-            for reference in trial.start_demo(self.settings, self._instance):
+            for reference in trial.start_demo(ContainerdPlace(self._instance, self.settings.policy)):
                 output.done(f"{reference} pulled, started, and answers")
-        trial.run_and_show(self.settings, self._instance, cases, json=json)
+        trial.run_and_show(self.settings, ContainerdPlace(self._instance, self.settings.policy), cases, json=json)
 
     def report(self) -> dict[str, Any]:
         """See `Backend.report`."""
-        from containerd.report import ServiceState, document
+        from enforcement.report import ServiceState, document
 
         ours = self._instance
         services = [

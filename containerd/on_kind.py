@@ -14,9 +14,9 @@ from console.errors import UsageError
 from console.steps import NotThereYet, Step, StepResult, run_steps
 from containerd import fleet, pins
 from containerd.machine import Demo, Machine
-from containerd.units import ACTIVE, CONTAINERD, GATE, KUBELET
 from enforcement import canary, images, policy, registries
 from enforcement.keys import KeyPair
+from enforcement.node_units import ACTIVE, CONTAINERD, GATE, KUBELET
 from enforcement.registries import FALLBACK, REFERRERS, Registries
 from kind import cluster as clusters
 from kind import engine
@@ -122,9 +122,10 @@ class OnKind:
 
     def test(self, only: Sequence[str], *, json: bool) -> None:
         """Run the rows on the first worker over CRI, and pods of every kind through the API server."""
+        from cases import trial
         from cases.pods.model import load
-        from containerd import trial
         from containerd.kind_pods import KindPods
+        from containerd.place import ContainerdPlace
 
         pods = [each for each in load() if not only or any(each.id.startswith(name) for name in only)]
         rows = [name for name in only if not any(each.id.startswith(name) for each in pods)]
@@ -134,11 +135,12 @@ class OnKind:
             workers = self._fleet(cluster.workers)
             KindPods(self.settings, cluster, workers, self._docker, self.registry, self._load).run_and_show(pods)
         if cases:
-            trial.run_and_show(self.settings, self._machine_for_trials(), cases, json=json)
+            place = ContainerdPlace(self._machine_for_trials(), self.settings.policy)
+            trial.run_and_show(self.settings, place, cases, json=json)
 
     def report(self) -> dict[str, Any]:
         """See `Backend.report`."""
-        from containerd.report import ServiceState, document
+        from enforcement.report import ServiceState, document
 
         found = clusters.find(self.settings)
         running = [each for each in found.nodes if each.running] if found else []

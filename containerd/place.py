@@ -2,183 +2,40 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from console.errors import InfrastructureError
-from containerd.runtime import Runtime
-from cri.model import Container, Mount
-from enforcement import policy, registries
+from cases.cri_place import CriPlace
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    from cases.model import RegistryKind
-    from cri.client import Client
-    from cri.model import Pod
-
-SLEEP = ("/demo", "sleep")
-VOLUME_PATH = "/volume"
+    from containerd.runtime import Runtime
 
 
-class ContainerdPlace:
-    """A runtime that set-up made, opened for trials; close it to remove the pods it made."""
+class ContainerdPlace(CriPlace):
+    """A containerd that set-up made; what CRI has no call for is done with ctr."""
 
     runtime = "containerd"
-    registries: Mapping[RegistryKind, str] = {"referrers": registries.REFERRERS, "fallback": registries.FALLBACK}
 
     def __init__(self, runtime: Runtime, users_policy: Path) -> None:
-        """Open the place.
-
-        Args:
-            runtime: a containerd that set-up made.
-            users_policy: the policy.yaml that ``restore_policy`` puts back.
-        """
-        self._runtime = runtime
-        self._controls = runtime.controls()
-        self._users_policy = users_policy
-        self._pods: dict[str, Pod] = {}
-        self._stack = ExitStack()
-        self._client: Client
-        self._read = 0
-
-    @property
-    def node(self) -> str:
-        """The node's name."""
-        return self._runtime.node.name
-
-    @property
-    def short_names(self) -> bool:
-        """Whether Docker Hub's names lead to the demo's registry here."""
-        return "docker.io" in self._runtime.registry_names
-
-    @property
-    def other_handler(self) -> str:
-        """A runtime handler beside the default one."""
-        return self._runtime.handlers[1]
-
-    def __enter__(self) -> Self:
-        """Connect, and begin to read the verdict log at its present end."""
-        with ExitStack() as opening:
-            opening.enter_context(self._runtime.undisturbed())
-            self._client = opening.enter_context(self._runtime.client())
-            size = self._runtime.node.run(["stat", "-c", "%s", self._runtime.layout.verdicts], check=False).text
-            self._read = int(size or 0)
-            self._stack = opening.pop_all()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Remove the pods and disconnect."""
-        with self._stack:
-            self._remove_pods()
-
-    def pull(self, reference: str) -> None:
-        """Pull over CRI, with the credentials that a kubelet would pass on."""
-        self._client.pull(reference, self._runtime.credentials(reference))
-
-    def image_id(self, reference: str) -> str:
-        """Return the image's ID, or an empty string."""
-        image = self._client.image_status(reference)
-        return image.id if image else ""
-
-    def create(
-        self, image_id: str, written: str, *, handler: str = "", volume: str = "", command: tuple[str, ...] = SLEEP
-    ) -> str:
-        """Create a container in the handler's pod, as the kubelet does."""
-        mounts = (Mount(VOLUME_PATH, image=self.image_id(volume), image_written=volume),) if volume else ()
-        container = Container(image_id, written=written, name=f"c{time.monotonic_ns()}", command=command, mounts=mounts)
-        return self._client.create(self._pod(handler), container)
-
-    def start(self, container: str) -> None:
-        """Start a created container."""
-        self._client.start(container)
-
-    def remove(self, container: str) -> None:
-        """Stop and remove a container."""
-        self._client.stop(container)
-        self._client.remove(container)
-
-    def get(self, container: str, url: str) -> str:
-        """Return what an HTTP GET from inside a running demo container answers."""
-        answer = self._client.exec_sync(container, ["/demo", "get", url])
-        if answer.code:
-            raise InfrastructureError(answer.stderr.decode(errors="replace"), where=f"GET {url} in {container}")
-        return answer.stdout.decode()
+        """Open the place; see `CriPlace`."""
+        super().__init__(runtime, users_policy)
+        self._containerd = runtime
 
     def import_images(self, archive: Path) -> None:
         """Load an OCI archive with ctr, which asks no verifier."""
-        node, there = self._runtime.node, f"{self._runtime.layout.lib}/import.tar"
+        node, there = self.at.node, f"{self.at.layout.lib}/import.tar"
         node.put(archive, there, 0o600)
         try:
-            self._runtime.ctr(["images", "import", "--snapshotter", self._runtime.snapshotter, there], timeout=300)
+            self._containerd.ctr(
+                ["images", "import", "--snapshotter", self._containerd.snapshotter, there], timeout=300
+            )
         finally:
             node.run(["rm", "-f", "--", there])
 
     def tag(self, source: str, target: str) -> None:
         """Give an image another name; an existing one is re-pointed."""
-        self._runtime.ctr(["images", "tag", "--force", source, target])
+        self._containerd.ctr(["images", "tag", "--force", source, target])
 
     def forget(self, reference: str) -> None:
         """Remove one name."""
-        self._runtime.forget(reference)
-
-    def empty(self, prefixes: Sequence[str]) -> None:
-        """Remove the images of these names, IDs included, and all evidence."""
-        for image in self._client.list_images():
-            names = (*image.tags, *image.digests)
-            if any(name.startswith(prefix) for name in names for prefix in prefixes):
-                self._client.remove_image(image.id)
-        self.forget_evidence()
-
-    def set_policy(self, source: Path) -> None:
-        """Put a policy on the node and wait until the gate decides by it."""
-        rendered = policy.render(source, self._runtime.pinned())
-        self._runtime.node.put(rendered, self._runtime.layout.policy)
-        policy.in_force(self._runtime.node, self._runtime.layout, rendered)
-
-    def restore_policy(self) -> None:
-        """Put the user's policy back."""
-        self.set_policy(self._users_policy)
-
-    def forget_evidence(self) -> None:
-        """Empty the store with the gate stopped, so that nothing is left in its memory either."""
-        evidence = self._runtime.layout.evidence
-        self._controls.gate_renewed(lambda: self._runtime.node.run(["find", evidence, "-mindepth", "1", "-delete"]))
-
-    def verdicts(self) -> list[dict[str, Any]]:
-        """Return what the gate logged since the last call."""
-        lines = self._runtime.node.run(["tail", "-c", f"+{self._read + 1}", self._runtime.layout.verdicts]).stdout
-        complete = lines[: lines.rfind(b"\n") + 1]
-        self._read += len(complete)
-        return [json.loads(line) for line in complete.splitlines()]
-
-    def gate_stopped(self) -> AbstractContextManager[None]:
-        """Keep the gate stopped."""
-        return self._controls.gate_stopped()
-
-    def gate_hung(self) -> AbstractContextManager[None]:
-        """Freeze the gate."""
-        return self._controls.gate_hung()
-
-    def registry_stopped(self, kind: RegistryKind) -> AbstractContextManager[None]:
-        """Keep a registry stopped."""
-        return self._controls.registry_stopped(self.registries[kind])
-
-    def restart_runtime(self) -> None:
-        """Restart containerd."""
-        self._remove_pods()
-        self._controls.restart_runtime()
-
-    def _pod(self, handler: str) -> Pod:
-        if handler not in self._pods:
-            self._pods[handler] = self._client.run_pod(handler=handler)
-        return self._pods[handler]
-
-    def _remove_pods(self) -> None:
-        for pod in self._pods.values():
-            self._client.remove_pod(pod.id)
-        self._pods.clear()
+        self._containerd.forget(reference)

@@ -1,4 +1,4 @@
-"""The services of a node whose containerd and gate are systemd units."""
+"""The services of a node whose runtime and gate are systemd units."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from containerd.waiting import wait_for
 from nodes.systemd import unit_state
+from nodes.waiting import wait_for
 
 if TYPE_CHECKING:
     from nodes.node import Node
@@ -21,17 +21,19 @@ ACTIVE = "active"
 
 @dataclass(frozen=True)
 class Units:
-    """See `containerd.runtime.Controls`.
+    """See `enforcement.runtime.Controls`.
 
     Attributes:
         node: the node.
         stop_registry: keeps a registry of the demo stopped, by its name.
-        answers: returns once containerd answers over CRI, or raises.
+        answers: returns once the runtime answers over CRI, or raises.
+        runtime: the runtime's unit.
     """
 
     node: Node
     stop_registry: Callable[[str], AbstractContextManager[None]]
     answers: Callable[[], object]
+    runtime: str = CONTAINERD
 
     @contextmanager
     def gate_stopped(self) -> Iterator[None]:
@@ -68,7 +70,7 @@ class Units:
 
     def restart_runtime(self) -> None:
         """See `Controls.restart_runtime`."""
-        self._systemctl("restart", CONTAINERD)
+        self._systemctl("restart", self.runtime)
         self.answers()
 
     def _systemctl(self, *arguments: str) -> None:

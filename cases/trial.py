@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from cases.lab import SHORT
 from console.errors import InfrastructureError, UsageError, VerdictError
-from containerd.place import ContainerdPlace
 from cri.errors import CriError
 from enforcement.registries import FALLBACK, REFERRERS
 
 if TYPE_CHECKING:
+    from cases.cri_place import CriPlace
     from cases.model import Case
     from cases.run import Outcome
     from console.config import Settings
-    from containerd.runtime import Runtime
+    from enforcement.runtime import Runtime
     from oci.reference import Reference
     from oci.registry import Registry
 
@@ -52,7 +52,7 @@ def push_demo(settings: Settings) -> list[Reference]:
     return demo_images()
 
 
-def start_demo(settings: Settings, runtime: Runtime) -> list[str]:
+def start_demo(place: CriPlace) -> list[str]:
     """Pull and start the signed demo from both registries under the user's policy, and ask it over HTTP.
 
     Returns the references that ran and answered.
@@ -61,17 +61,17 @@ def start_demo(settings: Settings, runtime: Runtime) -> list[str]:
         VerdictError: the runtime refused it.
         InfrastructureError: it answered something else.
     """
-    with ContainerdPlace(runtime, settings.policy) as place:
+    with place:
         return [_start_one(place, str(image)) for image in demo_images()]
 
 
-def _start_one(place: ContainerdPlace, reference: str) -> str:
+def _start_one(place: CriPlace, reference: str) -> str:
     try:
         place.pull(reference)
         container = place.create(place.image_id(reference), reference, command=("/demo",))
         place.start(container)
     except CriError as error:
-        raise VerdictError(error.message, where=reference, do="sign it: ./inv containerd.sign") from error
+        raise VerdictError(error.message, where=reference, do=f"sign it: ./inv {place.runtime}.sign") from error
     try:
         answer = place.get(container, URL).strip()
     finally:
@@ -97,7 +97,7 @@ def chosen(only: Sequence[str]) -> list[Case]:
 
 
 def run_matrix(
-    settings: Settings, runtime: Runtime, cases: Sequence[Case], each: Callable[[Outcome], None]
+    settings: Settings, place: CriPlace, cases: Sequence[Case], each: Callable[[Outcome], None]
 ) -> tuple[list[Outcome], Path]:
     """Run rows of the matrix, and return the outcomes and the JSON document's path."""
     from cases.lab import build
@@ -109,24 +109,24 @@ def run_matrix(
     def new_layout(mark: str, folder: Path) -> Path:
         return variant(demo_layout(settings), mark, folder)
 
-    everything = possible(runtime, load())
-    folder = settings.state / "cases" / runtime.node.name
-    lab = build(folder, ContainerdPlace.registries, registry(settings), new_layout, everything)
-    with ContainerdPlace(runtime, settings.policy) as place:
+    everything = possible(place, load())
+    folder = settings.state / "cases" / place.node
+    lab = build(folder, place.registries, registry(settings), new_layout, everything)
+    with place:
         outcomes = run(place, lab, cases, each)
-    path = settings.state / "report" / f"{ContainerdPlace.runtime}-{runtime.node.name}.json"
+    path = settings.state / "report" / f"{place.runtime}-{place.node}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = document(ContainerdPlace.runtime, runtime.node.name, outcomes)
+    found = document(place.runtime, place.node, outcomes)
     path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     return outcomes, path
 
 
-def possible(runtime: Runtime, cases: Sequence[Case]) -> list[Case]:
+def possible(place: CriPlace, cases: Sequence[Case]) -> list[Case]:
     """Return the rows that can be tried there: short names only where Docker Hub leads to the demo's registry."""
-    return [case for case in cases if case.name != "short" or SHORT in runtime.registry_names]
+    return [case for case in cases if case.name != "short" or place.short_names]
 
 
-def run_and_show(settings: Settings, runtime: Runtime, cases: Sequence[Case], *, json: bool = False) -> None:
+def run_and_show(settings: Settings, place: CriPlace, cases: Sequence[Case], *, json: bool = False) -> None:
     """Run rows of the matrix and show them.
 
     Raises:
@@ -135,23 +135,24 @@ def run_and_show(settings: Settings, runtime: Runtime, cases: Sequence[Case], *,
     from cases import show
     from console import output
 
-    able = possible(runtime, cases)
-    outcomes, path = run_matrix(settings, runtime, able, _progress(len(able)))
+    able = possible(place, cases)
+    outcomes, path = run_matrix(settings, place, able, _progress(len(able)))
     wrong = [outcome for outcome in outcomes if outcome.differences]
-    name = runtime.node.name
-    output.table(show.COLUMNS, show.rows(outcomes), title=f"{ContainerdPlace.runtime} on {name}")
+    name = place.node
+    output.table(show.COLUMNS, show.rows(outcomes), title=f"{place.runtime} on {name}")
     if len(able) < len(cases):
         output.skipped(f"{len(cases) - len(able)} rows with short names: {SHORT} is not the demo's registry on {name}")
-    output.say(f"verdict log {runtime.layout.verdicts}")
+    output.say(f"verdict log {place.at.layout.verdicts}")
     output.say(f"JSON        {path}")
     if json:
-        output.emit_json(show.document(ContainerdPlace.runtime, name, outcomes))
+        output.emit_json(show.document(place.runtime, name, outcomes))
     if wrong:
-        kept = collect(runtime, settings.state / "artifacts" / time.strftime("%Y%m%dT%H%M%S"))
+        kept = collect(place.at, settings.state / "artifacts" / time.strftime("%Y%m%dT%H%M%S"))
         again = " ".join(f"--only {outcome.case.id}" for outcome in wrong[:3])
         output.say(f"artifacts   {kept}")
         raise VerdictError(
-            f"{len(wrong)} of {len(outcomes)} rows came out otherwise", do=f"repeat with ./inv containerd.test {again}"
+            f"{len(wrong)} of {len(outcomes)} rows came out otherwise",
+            do=f"repeat with ./inv {place.runtime}.test {again}",
         )
     output.done(f"{len(outcomes)} rows came out as they must")
 

@@ -11,7 +11,7 @@ from console.errors import CountersignError
 from enforcement.ask import ask
 
 if TYPE_CHECKING:
-    from containerd.runtime import Runtime
+    from enforcement.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -28,23 +28,29 @@ class ServiceState:
 
 
 def document(
-    place: str, state: Path, services: Sequence[ServiceState], runtimes: Sequence[Runtime], **more: Any
+    place: str,
+    state: Path,
+    services: Sequence[ServiceState],
+    runtimes: Sequence[Runtime],
+    version: str = "countersign.containerd-status/v2",
+    **more: Any,
 ) -> dict[str, Any]:
-    """Return the document of ``containerd.status --json``.
+    """Return the document of ``containerd.status --json`` or ``crio.status --json``.
 
-    ``ok`` is true when every service runs, every containerd answers over CRI, and every gate has a policy in force.
+    ``ok`` is true when every service runs, every runtime answers over CRI, and every gate has a policy in force.
 
     Args:
         place: as ``--on`` names it.
         state: the state folder.
         services: of all nodes.
         runtimes: one a node.
+        version: of the document.
         more: what the place adds.
     """
     found = [_runtime(runtime) for runtime in runtimes]
     up = bool(runtimes) and all(service.up for service in services)
     return {
-        "version": "countersign.containerd-status/v2",
+        "version": version,
         "ok": up and all(not each["error"] and each["policy"] for each in found),
         "place": place,
         "state": str(state),

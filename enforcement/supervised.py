@@ -1,4 +1,4 @@
-"""The services of the private containerd, which our own supervisor keeps running on this machine."""
+"""The services of a private runtime, which our own supervisor keeps running on this machine."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from console.errors import InfrastructureError
-from containerd.waiting import wait_for
 from enforcement import registries
 from nodes import service
 from nodes.service import Service
+from nodes.waiting import wait_for
 
 
 @dataclass(frozen=True)
 class Supervised:
-    """See `containerd.runtime.Controls`; ``run`` is where the supervisors keep their files."""
+    """See `enforcement.runtime.Controls`.
+
+    Attributes:
+        run: where the supervisors keep their files.
+        runtime: the runtime's service.
+    """
 
     run: Path
+    runtime: str = "containerd"
 
     @contextmanager
     def gate_stopped(self) -> Iterator[None]:
@@ -65,8 +71,8 @@ class Supervised:
 
     def restart_runtime(self) -> None:
         """See `Controls.restart_runtime`."""
-        spec = self._spec("containerd")
-        service.stop(self.run, "containerd")
+        spec = self._spec(self.runtime)
+        service.stop(self.run, self.runtime)
         service.start(spec)
 
     def _spec(self, name: str) -> Service:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from cases import trial
 from cases.model import Case
 from cases.run import judge
 from cases.ways import Trial
 from console.config import Settings
 from console.errors import UsageError, VerdictError
-from containerd import trial
 from containerd.instance import instance
+from containerd.place import ContainerdPlace
 
 ROW = Case("unsigned", "import", "tag", "referrers", "UNSIGNED", allow=False, layer="create")
 LOGGED = {"layer": "create", "container": "c1", "code": "UNSIGNED", "allow": False, "ms": 1.0}
@@ -24,7 +25,8 @@ STARTED = Trial(True, "create", "", 12.0, "c1", "")
 def show(folder: Path, monkeypatch: pytest.MonkeyPatch, result: Trial) -> None:
     outcome = judge(ROW, result, [LOGGED])
     monkeypatch.setattr(trial, "run_matrix", lambda *_: ([outcome], folder / "matrix.json"))
-    trial.run_and_show(Settings(state=folder), instance(folder), [ROW], json=True)
+    place = ContainerdPlace(instance(folder), folder / "policy.yaml")
+    trial.run_and_show(Settings(state=folder), place, [ROW], json=True)
 
 
 def test_rows_as_they_must_be_end_well(
