@@ -16,8 +16,9 @@ from cases import trial
 from console import output
 from console.errors import InfrastructureError
 from console.steps import run_steps
-from containerd import clean, setup
+from containerd import setup
 from containerd.instance import Instance, instance
+from enforcement import gone
 from enforcement.registries import REFERRERS
 from nodes import service
 from nodes.steps import Folder, Group
@@ -112,7 +113,7 @@ def _base_spec(plan: Plan) -> bytes:
 
 
 def _remove(ours: Instance) -> None:
-    for step in clean.steps(ours):
+    for step in gone.steps(ours):
         if step.needed(ours.node):
             step.apply(ours.node)
     shutil.rmtree(ours.state, ignore_errors=True)

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cases.ways import code_of
 from console.errors import InfrastructureError
 from cri.model import Container, Mount
 from enforcement import policy, registries
@@ -80,6 +81,10 @@ class CriPlace(ABC):
         """Remove the pods and disconnect."""
         with self._stack:
             self._remove_pods()
+
+    def code_of(self, message: str) -> str:
+        """Return the reason code in the gate's own sentence."""
+        return code_of(message)
 
     def pull(self, reference: str) -> None:
         """Pull over CRI, with the credentials that a kubelet would pass on."""

@@ -39,6 +39,9 @@ class Place(Protocol):
     def other_handler(self) -> str:
         """A runtime handler beside the default one."""
 
+    def code_of(self, message: str) -> str:
+        """Return the reason code that the runtime's error stands for, or an empty text."""
+
     def pull(self, reference: str) -> None:
         """Pull as the kubelet does, over CRI. Raises cri.CriError when the runtime refuses."""
 

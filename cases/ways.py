@@ -60,9 +60,14 @@ def attempt(way: Callable[[Place, Lab, Case], Trial], place: Place, lab: Lab, ca
     try:
         return way(place, lab, case)
     except _Refused as refused:
-        found = _CODE.search(str(refused))
-        code = found.group(1) if found else ""
+        code = place.code_of(str(refused))
         return Trial(False, refused.layer, code, refused.millis, refused.container, str(refused))
+
+
+def code_of(message: str) -> str:
+    """Return the reason code that the gate's own sentence carries in a runtime's error, or an empty text."""
+    found = _CODE.search(message)
+    return found.group(1) if found else ""
 
 
 def pull(place: Place, lab: Lab, case: Case) -> Trial:

@@ -55,39 +55,57 @@ class KindSettings:
 
 
 @dataclass(frozen=True)
+class CrioSettings:
+    """CRI-O.
+
+    Attributes:
+        binary: a CRI-O program on this machine, with ``pinns`` beside it; ``CRIO_BIN`` says the same.
+        engine: ``strict`` lets CRI-O's own engine refuse what it cannot verify; ``lenient`` leaves that to the gate.
+    """
+
+    binary: Path | None = None
+    engine: str = "strict"
+
+
+@dataclass(frozen=True)
 class Settings:
     """The whole configuration of one task.
 
     Attributes:
         node: the place: ``auto``, ``host``, ``kind``, ``vagrant`` or ``ssh://user@host``.
+        room: the runtime whose place that is: ``containerd`` or ``crio``.
         state: everything that set-up makes on this host lies in this folder.
         cache: built programs and images, shared by all checkouts of one user.
         policy: the policy that nodes are given.
         keys: generated keys.
         registry: how registries are reached.
         kind: the cluster of the place ``kind``.
+        crio: CRI-O.
         offline: never use the network to fetch tools.
     """
 
     node: str = "auto"
+    room: str = "containerd"
     state: Path = ROOT / ".state"
     cache: Path = field(default_factory=default_cache)
     policy: Path = ROOT / "shared" / "policy.yaml"
     keys: Path = ROOT / "shared" / "keys"
     registry: RegistrySettings = RegistrySettings()
     kind: KindSettings = KindSettings()
+    crio: CrioSettings = CrioSettings()
     offline: bool = False
 
 
-def settings_from(context: Any, on: str | None = None) -> Settings:
+def settings_from(context: Any, on: str | None = None, room: str = "") -> Settings:
     """Return the settings of an Invoke context.
 
     Args:
         context: an ``invoke.Context`` (or ``MockContext``); keys it lacks have their defaults.
         on: the task's own ``--on``; it wins over every other way to name the place.
+        room: the runtime whose place is meant; else the one that the context names under ``room``, else containerd.
 
     The place is ``on``, else the configured ``node``, and while that is ``auto`` the place
-    that the last set-up recorded.
+    that the last set-up of this runtime recorded.
 
     Raises:
         UsageError: a value that cannot be read.
@@ -97,8 +115,10 @@ def settings_from(context: Any, on: str | None = None) -> Settings:
     default = Settings()
     state = _path(given, "state", default.state)
     node = str(on or given.get("node") or default.node)
+    room = room or str(given.get("room") or default.room)
     return Settings(
-        node=recorded_place(state) or node if node == "auto" else node,
+        node=recorded_place(state, room) or node if node == "auto" else node,
+        room=room,
         state=state,
         cache=_path(given, "cache", default.cache),
         policy=_path(given, "policy", default.policy),
@@ -108,6 +128,7 @@ def settings_from(context: Any, on: str | None = None) -> Settings:
             allow_http=_switch(registry, "allow_http"),
         ),
         kind=_kind(given.get("kind") or {}),
+        crio=_crio(given.get("crio") or {}),
         offline=_switch(given, "offline"),
     )
 
@@ -123,21 +144,26 @@ def load_settings() -> Settings:
     return settings_from(Context(config))
 
 
-def recorded_place(state: Path) -> str:
-    """Return the place that set-up recorded in this state folder, or an empty text."""
+def recorded_place(state: Path, room: str = "containerd") -> str:
+    """Return the place that a runtime's set-up recorded in this state folder, or an empty text."""
     try:
-        return (state / "place").read_text(encoding="utf-8").strip()
+        return _place_file(state, room).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return ""
 
 
-def record_place(state: Path, place: str) -> None:
-    """Make ``place`` the one that later tasks use; an empty text forgets it."""
+def record_place(state: Path, place: str, room: str = "containerd") -> None:
+    """Make ``place`` the one that a runtime's later tasks use; an empty text forgets it."""
+    file = _place_file(state, room)
     if not place:
-        (state / "place").unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
         return
     state.mkdir(parents=True, exist_ok=True)
-    (state / "place").write_text(f"{place}\n", encoding="utf-8")
+    file.write_text(f"{place}\n", encoding="utf-8")
+
+
+def _place_file(state: Path, room: str) -> Path:
+    return state / ("place" if room == "containerd" else f"place-{room}")
 
 
 def _kind(given: Mapping[str, Any]) -> KindSettings:
@@ -148,6 +174,13 @@ def _kind(given: Mapping[str, Any]) -> KindSettings:
     if not workers.isdecimal() or int(workers) > MOST_WORKERS:
         raise UsageError(f"got {workers!r}", where="kind.workers", expected=f"a number from 0 to {MOST_WORKERS}")
     return KindSettings(name, int(workers), str(given.get("image") or ""), str(given.get("engine") or ""))
+
+
+def _crio(given: Mapping[str, Any]) -> CrioSettings:
+    engine = str(given.get("engine") or CrioSettings.engine)
+    if engine not in ("strict", "lenient"):
+        raise UsageError(f"got {engine!r}", where="crio.engine", expected="strict or lenient")
+    return CrioSettings(_path({"binary": given.get("binary") or os.environ.get("CRIO_BIN")}, "binary", None), engine)
 
 
 def _path(given: Mapping[str, Any], key: str, default: Any) -> Any:

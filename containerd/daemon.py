@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from containerd.facts import Facts
 from containerd.instance import HANDLERS, Instance
 from enforcement import gate
+from nodes.facts import Facts
 from nodes.service import Service
 from nodes.steps import File, Folder, Group, Link, Running
 from nodes.template import render
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nodes.node import Node
 
 HERE = Path(__file__).resolve().parent
-NETWORK = HERE / "cni" / "10-loopback.conflist"
+NETWORK = HERE.parent / "cri" / "10-loopback.conflist"
 PROGRAMS = {
     "containerd": "containerd",
     "containerd-shim-runc-v2": "containerd-shim-runc-v2",

@@ -45,6 +45,8 @@ class Instance:
     node: HostNode
     handlers = HANDLERS
     registry_names = (*registries.MAPPED, registries.FALLBACK)
+    services = SERVICES
+    room = "containerd"
 
     @property
     def root(self) -> Path:

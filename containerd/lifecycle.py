@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from console import output
 from console.steps import run_steps
-from containerd.clean import steps
 from containerd.instance import Instance
+from enforcement.gone import steps
 
 
 @contextlib.contextmanager

@@ -82,7 +82,7 @@ class OnHost:
 
     def clean(self, *, plan: bool) -> list[StepResult]:
         """See `Backend.clean`."""
-        from containerd.clean import check, steps
+        from enforcement.gone import check, steps
 
         check(self._instance)
         return run_steps(self._instance.node, steps(self._instance), plan=plan)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from console.config import Settings
 from console.errors import MissingError
-from containerd import daemon, facts
+from containerd import daemon
 from containerd.instance import HANDLERS, Instance
 from enforcement import canary, doctor, gate, images, policy, registries
 from enforcement.keys import KeyPair
 from enforcement.policy import Policy
 from enforcement.registries import REFERRERS, Registries
-from nodes import service
+from nodes import facts, service
 from nodes.service import Service
 from nodes.steps import File, Running
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from console.errors import InfrastructureError, MissingError
 from containerd import adapt
-from containerd.facts import ARCHITECTURES, CAP_SYS_RESOURCE, has_capability
 from containerd.machine import CONFIG, DEFAULT_SNAPSHOTTER
 from containerd.runtime import NAMESPACE
 from enforcement.doctor import IMAGES, OLDEST, RUNTIME
 from enforcement.layout import Layout
+from nodes.facts import ARCHITECTURES, CAP_SYS_RESOURCE, has_capability
 
 if sys.version_info >= (3, 11):
     import tomllib

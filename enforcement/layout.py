@@ -101,13 +101,13 @@ SYSTEM = Layout(
 )
 
 
-def host(state: Path) -> Layout:
-    """Return the layout below ``<state>/host``.
+def host(state: Path, name: str = "host") -> Layout:
+    """Return the layout below ``<state>/<name>``.
 
     Raises:
         UsageError: the folder's path is too long to hold sockets.
     """
-    root = state / "host"
+    root = state / name
     layout = Layout(
         bin=f"{root}/bin",
         verifiers=f"{root}/verifiers",

@@ -12,7 +12,12 @@ _SYSTEM_HOSTS = Path("/etc/containerd/certs.d")
 
 def etc(settings: Settings) -> Path:
     """Return the folder in which a place keeps this machine's own way to the demo's registries."""
-    place = settings.node if settings.node == "kind" else "ssh" if "://" in settings.node else "host"
+    if settings.node == "kind":
+        place = "kind"
+    elif settings.node == "vagrant" or "://" in settings.node:
+        place = "ssh"
+    else:
+        place = "crio" if settings.room == "crio" else "host"
     return settings.state / place / "etc"
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from containerd import daemon
-from containerd.facts import Facts
 from containerd.instance import HANDLERS, Instance, instance
 from enforcement import doctor
 from enforcement.base_spec import with_hook
+from nodes.facts import Facts
 from nodes.steps import File
 
 if sys.version_info >= (3, 11):

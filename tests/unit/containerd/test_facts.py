@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from containerd.facts import Facts, gather
+from nodes.facts import Facts, gather
 from nodes.node import Result
 
 

@@ -30,7 +30,7 @@ def gather(node: Node, folder: str) -> Facts:
     """Return the facts; ``folder`` is where containerd's root will be, or a folder above it."""
     machine = node.run(["uname", "-m"]).text or platform.machine()
     return Facts(
-        snapshotter="overlayfs" if _overlay_works(node, folder) else "native",
+        snapshotter="overlayfs" if overlay_works(node, folder) else "native",
         restrict_oom_score_adj=not has_capability(node, CAP_SYS_RESOURCE),
         platform=f"linux/{ARCHITECTURES.get(machine, machine)}",
     )
@@ -42,7 +42,7 @@ def has_capability(node: Node, number: int) -> bool:
     return bool(int(line.split()[1], 16) >> number & 1)
 
 
-def _overlay_works(node: Node, folder: str) -> bool:
+def overlay_works(node: Node, folder: str) -> bool:
     """Try an overlay mount where the snapshots will lie, in a table of mounts that ends with the try."""
     trial = node.run(["mktemp", "-d", "--tmpdir=" + folder, "overlay.XXXXXXXX"]).text
     try:

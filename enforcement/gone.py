@@ -1,35 +1,67 @@
-"""The end of an instance, whole or in pieces: no process, mount, cgroup, interface or file of it stays."""
+"""The end of a private runtime, whole or in pieces: no process, mount, cgroup, interface or file of it stays."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from console.config import record_place, recorded_place
 from console.errors import InfrastructureError, MissingError
-from containerd.instance import SERVICES, Instance
 from nodes import cgroup, service
 from nodes.host import HostNode
 
 MOUNTS = Path("/proc/self/mountinfo")
 
 
+class Private(Protocol):
+    """A runtime of this host that is all ours."""
+
+    @property
+    def state(self) -> Path:
+        """The state folder."""
+
+    @property
+    def root(self) -> Path:
+        """The folder that is all ours."""
+
+    @property
+    def run(self) -> Path:
+        """Where supervisors keep their files."""
+
+    @property
+    def cgroup(self) -> str:
+        """The cgroup of everything that belongs to it."""
+
+    @property
+    def services(self) -> Sequence[str]:
+        """Everything supervised, in the order in which it starts."""
+
+    @property
+    def room(self) -> str:
+        """The runtime's name: its tasks remember their place under it."""
+
+
 @dataclass(frozen=True)
 class ServicesStopped:
     """No supervisor of the instance runs, and so no service of it."""
 
-    instance: Instance
+    instance: Private
     name: str = "services are stopped"
 
     def needed(self, node: HostNode) -> bool:  # noqa: ARG002 - supervision is this machine's
         """Return whether one is up."""
-        return any(state.supervisor or state.child for state in self.instance.states())
+        return any(
+            found.supervisor or found.child
+            for found in (service.state(self.instance.run, name) for name in self.instance.services)
+        )
 
     def apply(self, node: HostNode) -> None:  # noqa: ARG002
         """Stop them, the last one started first."""
-        for name in reversed(SERVICES):
+        for name in reversed(self.instance.services):
             service.stop(self.instance.run, name)
 
 
@@ -37,7 +69,7 @@ class ServicesStopped:
 class ProcessesGone:
     """The instance's cgroup is gone, with every process in it: shims, containers, what a crash left."""
 
-    instance: Instance
+    instance: Private
     name: str = "processes and cgroups are gone"
 
     def needed(self, node: HostNode) -> bool:  # noqa: ARG002
@@ -53,7 +85,7 @@ class ProcessesGone:
 class FilesGone:
     """The instance's folder is gone."""
 
-    instance: Instance
+    instance: Private
 
     @property
     def name(self) -> str:
@@ -81,27 +113,27 @@ class FilesGone:
 class PlaceForgotten:
     """The state folder no longer says that this host is the place."""
 
-    instance: Instance
+    instance: Private
     name: str = "the place is forgotten"
 
     def needed(self, node: HostNode) -> bool:
         """Return whether it says so."""
-        return recorded_place(self.instance.state) == node.name
+        return recorded_place(self.instance.state, self.instance.room) == node.name
 
     def apply(self, node: HostNode) -> None:  # noqa: ARG002
         """Forget it."""
-        record_place(self.instance.state, "")
+        record_place(self.instance.state, "", self.instance.room)
 
 
-def check(instance: Instance) -> None:
+def check(instance: Private) -> None:
     """Refuse before the first change. Raises MissingError when there is something to clean and we are not root."""
     if os.geteuid() != 0 and (instance.root.exists() or cgroup.exists(instance.cgroup)):
         raise MissingError(
-            "this needs root", where=str(instance.root), do="run it as root (sudo ./inv containerd.clean)"
+            "this needs root", where=str(instance.root), do=f"run it as root (sudo ./inv {instance.room}.clean)"
         )
 
 
-def steps(instance: Instance) -> list[ServicesStopped | ProcessesGone | FilesGone | PlaceForgotten]:
+def steps(instance: Private) -> list[ServicesStopped | ProcessesGone | FilesGone | PlaceForgotten]:
     """Return the steps that take an instance away; each works on whatever is left of it. Keys are not its own."""
     return [ServicesStopped(instance), ProcessesGone(instance), FilesGone(instance), PlaceForgotten(instance)]
 

@@ -1,0 +1,54 @@
+"""What the tasks ask of a place; one module a kind of place answers: `on_host`, `on_ssh`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from console.errors import UsageError
+
+if TYPE_CHECKING:
+    from console.config import Settings
+    from console.steps import StepResult
+    from crio.machine import Machine
+
+PLACES = "host, vagrant or ssh://USER@HOST"
+
+
+class Backend(Protocol):
+    """CRI-O at one place, from set-up to clean."""
+
+    @property
+    def settings(self) -> Settings:
+        """The configuration, with the place that was chosen."""
+
+    def configure(self, *, keep: bool, plan: bool) -> list[StepResult]:
+        """Bring it under enforcement and prove that; after a failure nothing half-done stays, unless ``keep``."""
+
+    def machine(self) -> Machine:
+        """Return the CRI-O. Raises InfrastructureError when it was never configured."""
+
+    def clean(self, *, plan: bool) -> list[StepResult]:
+        """Take it all away again."""
+
+    def report(self) -> dict[str, Any]:
+        """Return the document of ``crio.status --json``; ``ok`` is true when nothing is amiss."""
+
+
+def open_place(settings: Settings) -> Backend:
+    """Return what the configured place is; ``auto`` means the Vagrant machine.
+
+    Raises:
+        UsageError: there is no such place.
+    """
+    if settings.node == "auto":
+        settings = replace(settings, node="vagrant")
+    if settings.node == "host":
+        from crio.on_host import OnHost
+
+        return OnHost(settings)
+    if settings.node == "vagrant" or settings.node.startswith("ssh://"):
+        from crio.on_ssh import OnSsh
+
+        return OnSsh(settings)
+    raise UsageError(f"got {settings.node!r}", where="node", expected=PLACES)

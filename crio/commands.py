@@ -1,0 +1,128 @@
+"""Tasks: CRI-O under countersign's enforcement, on a Vagrant machine, any machine over SSH, or this host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from console.task import task
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+    from crio.several import Places
+
+ON = "the place: vagrant (default), ssh://USER@HOST (several with commas between them), or host"
+JSON = "one JSON document on stdout"
+PLAN = "list the steps with a diff of each file, and change nothing"
+
+
+@task(help={"on": ON, "keep": "keep what there is when a step fails", "plan": PLAN, "json": JSON})
+def configure(context: Context, on: str = "", keep: bool = False, plan: bool = False, json: bool = False) -> None:
+    """Bring CRI-O under enforcement: its own policy, gate, hook; prove that nothing runs unseen.
+
+    Example: ./inv crio.configure --on ssh://root@192.0.2.7 --plan
+    """
+    from console import output
+
+    results = _places(context, on).configure(keep=keep, plan=plan)
+    if json:
+        steps = [
+            {"place": place, "name": each.name, "changed": each.changed, "seconds": round(each.seconds, 3)}
+            for place, steps in results.items()
+            for each in steps
+        ]
+        changed = sum(bool(step["changed"]) for step in steps)
+        output.emit_json({"version": "countersign.steps/v1", "plan": plan, "changed": changed, "steps": steps})
+
+
+@task(help={"on": ON, "key": "private key (default: keys/cosign.key of the configuration)"})
+def sign(context: Context, on: str = "", key: str = "") -> None:
+    """Push the demo image to both registries and sign it in both formats; a second time adds nothing.
+
+    Example: ./inv crio.sign
+    """
+    from cases.trial import push_demo
+    from signing import commands as signing
+
+    for place in _places(context, on).each:
+        place.machine().require_up()
+        context.config["node"], context.config["room"] = place.settings.node, "crio"
+        signing.sign(context, image=[str(image) for image in push_demo(place.settings)], key=key)
+
+
+@task(
+    iterable=["only"],
+    help={"on": ON, "only": "rows whose name begins so (may be given more than once)", "json": JSON},
+)
+def test(context: Context, only: list[str], on: str = "", json: bool = False) -> None:  # noqa: PT028 - a task
+    """Start the signed demo; judge every image by the gate and by CRI-O's own engine; try every way to start unseen.
+
+    Example: ./inv crio.test --only starts/
+    """
+    from crio.trial import run_all
+
+    for place in _places(context, on).each:
+        place.machine().require_up()
+        run_all(place.settings, place.machine(), only, json=json)
+
+
+@task(help={"on": ON, "json": JSON})
+def status(context: Context, on: str = "", json: bool = False) -> None:
+    """Show services, runtime, the policy in force, and whatever would let a container start unseen.
+
+    Example: ./inv crio.status --json
+    """
+    from console import output
+    from console.errors import InfrastructureError
+
+    wrong = []
+    documents = []
+    for place in _places(context, on).each:
+        found = place.report()
+        documents.append(found)
+        if not json:
+            rows = [
+                (each["node"], each["name"], each["state"], each["pid"] or "", each["restarts"], each["lastEnd"])
+                for each in found["services"]
+            ]
+            output.table(("node", "service", "state", "pid", "restarts", "last end"), rows)
+            for each in found["runtimes"]:
+                output.say(f"{each['node']}: CRI-O {each['version'] or each['error']}")
+                output.say(f"{each['node']}: policy {each['policy'] or each['policyError']}")
+            for each in found["problems"]:
+                output.failed(f"{each['node']}: {each['problem']}")
+        if not found["ok"]:
+            wrong.append(found["place"])
+    if json:
+        output.emit_json(documents[0] if len(documents) == 1 else {"places": documents})
+    if wrong:
+        raise InfrastructureError("not everything is as it must be", where=", ".join(wrong), do="./inv crio.configure")
+
+
+@task(help={"on": ON, "name": "crio, gate, or verdicts (the gate's verdict log)", "lines": "how many from the end"})
+def logs(context: Context, on: str = "", name: str = "crio", lines: int = 40) -> None:
+    """Print the end of a log on stdout.
+
+    Example: ./inv crio.logs --name verdicts --lines 5
+    """
+    for place in _places(context, on).each:
+        machine = place.machine()
+        content = machine.ways.log(machine, name).decode(errors="replace")
+        for line in content.splitlines()[-lines:] if lines > 0 else ():
+            print(line)  # noqa: T201 - the log is what was asked for
+
+
+@task(help={"on": ON, "plan": PLAN})
+def clean(context: Context, on: str = "", plan: bool = False) -> None:
+    """Take it all away again; a machine that is not ours is as it was before. Keys stay.
+
+    Example: ./inv crio.clean
+    """
+    _places(context, on).clean(plan=plan)
+
+
+def _places(context: Context, on: str) -> Places:
+    from console.config import settings_from
+    from crio.several import open_places
+
+    return open_places(settings_from(context, on or None, room="crio"))

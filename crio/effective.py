@@ -1,0 +1,111 @@
+"""What a CRI-O says of itself: its version, and the configuration that is in effect."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from console.errors import InfrastructureError, MissingError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from nodes.node import Node
+
+OLDEST = (1, 34)
+"""The first release with NRI's default validator: without it a missing gate could not stop a container."""
+
+
+@dataclass(frozen=True)
+class Effective:
+    """The running configuration (``crio status config``), as far as enforcement looks at it.
+
+    Attributes:
+        hooks_dirs: folders of hooks.
+        policy: ``signature_policy``; empty means that starts are not checked.
+        namespaces: ``signature_policy_dir``.
+        sandbox: ``pause_image``.
+        criu: ``enable_criu_support``.
+        handlers: runtime handlers, the default one first.
+        storage: graph root.
+        run_storage: run root.
+        nri: ``crio.nri`` as it is.
+        systemd_cgroups: systemd manages cgroups.
+    """
+
+    hooks_dirs: Sequence[str]
+    policy: str
+    namespaces: str
+    sandbox: str
+    criu: bool
+    handlers: Sequence[str]
+    storage: str
+    run_storage: str
+    nri: dict[str, Any]
+    systemd_cgroups: bool
+
+
+def parse(text: str) -> Effective:
+    """Read what ``crio status config`` printed.
+
+    Raises:
+        InfrastructureError: it is no such configuration.
+    """
+    try:
+        crio = tomllib.loads(text)["crio"]
+        runtime, image = crio["runtime"], crio["image"]
+        first = runtime["default_runtime"]
+        return Effective(
+            hooks_dirs=runtime.get("hooks_dir", []),
+            policy=image.get("signature_policy", ""),
+            namespaces=image.get("signature_policy_dir", ""),
+            sandbox=image.get("pause_image", ""),
+            criu=runtime.get("enable_criu_support", True),
+            handlers=sorted(runtime.get("runtimes", {}), key=lambda name: name != first),
+            storage=crio.get("root", ""),
+            run_storage=crio.get("runroot", ""),
+            nri=crio.get("nri", {}),
+            systemd_cgroups=runtime.get("cgroup_manager", "systemd") == "systemd",
+        )
+    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise InfrastructureError(f"cannot be read ({error!r})", where="crio status config") from None
+
+
+def effective(node: Node, crio: str, socket: str) -> Effective:
+    """Ask a running CRI-O for its configuration.
+
+    Args:
+        node: where it runs.
+        crio: its program, which asks.
+        socket: where it listens.
+
+    Raises:
+        CommandError: it does not run.
+    """
+    return parse(node.run([crio, "status", "--socket", socket, "config"], timeout=20).text)
+
+
+def version(node: Node, crio: str = "crio") -> tuple[int, int]:
+    """Return the version, major and minor.
+
+    Raises:
+        MissingError: there is no CRI-O, or one that is too old.
+    """
+    asked = node.run(["sh", "-c", 'command -v "$0" >/dev/null && "$0" --version', crio], check=False)
+    found = re.search(r"^(?:crio version|Version:)\s+v?(\d+)\.(\d+)", asked.text, re.MULTILINE)
+    if asked.code or not found:
+        raise MissingError("there is no CRI-O", where=node.name, do="run ./inv crio.setup-vm, or install CRI-O there")
+    number = int(found[1]), int(found[2])
+    if number < OLDEST:
+        raise MissingError(
+            f"CRI-O {number[0]}.{number[1]}",
+            where=node.name,
+            expected=f"{OLDEST[0]}.{OLDEST[1]} or newer: before, a container started though the gate was absent",
+        )
+    return number

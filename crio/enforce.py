@@ -1,0 +1,192 @@
+"""The steps that put a CRI-O under enforcement, and those that take it off again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from console.errors import InfrastructureError
+from crio import render
+from crio.machine import Machine
+from enforcement import gate
+from enforcement.policy import Policy
+from nodes.files import stats
+from nodes.node import CommandError
+from nodes.steps import File, Folder, Group
+
+if TYPE_CHECKING:
+    from console.steps import Step
+    from nodes.node import Node
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that one CRI-O is given.
+
+    Attributes:
+        machine: the CRI-O.
+        gate: the gate's parts.
+        policy: the user's policy.yaml.
+        pins: what set-up pins, by digest.
+        tags: names by tag of what is pinned.
+        sandbox: the sandbox image by digest; empty leaves the node's own.
+        hooks_dirs: the node's own folders of hooks.
+        addresses: the demo's registry name → the URL under which the node reaches it.
+        keys_to_come: an earlier step makes the keys that the policy names.
+        private: CRI-O is all ours.
+    """
+
+    machine: Machine
+    gate: gate.Gate = field(repr=False)
+    policy: Path
+    pins: Sequence[str]
+    tags: Sequence[str]
+    sandbox: str
+    hooks_dirs: Sequence[str]
+    addresses: Mapping[str, str]
+    keys_to_come: bool = False
+    private: bool = False
+
+
+def steps(work: Work, gate_runs: Step[Node], runtime: Callable[[Sequence[File]], Step[Node]]) -> list[Step[Node]]:
+    """Return the steps in order; nothing restarts before all that it reads is there.
+
+    Args:
+        work: what is to be brought about.
+        gate_runs: makes the gate run.
+        runtime: given CRI-O's files, makes it run by them.
+    """
+    paths, layout = work.machine.paths, work.machine.layout
+    way = render.registry_files(paths, work.machine.registries, work.addresses, short_names=work.private)
+    configuration = [
+        File(paths.hook, render.hook(layout)),
+        File(paths.drop_in, render.drop_in(paths, work.hooks_dirs, work.sandbox)),
+    ]
+    return [
+        *gate.steps(work.gate),
+        Group(f"the way to the demo's registries ({paths.registries_conf})", [*render.folders(way), *way]),
+        Policy(layout, work.policy, tuple(work.pins), keys_to_come=work.keys_to_come),
+        NativePolicy(work.machine, work.policy, tuple(work.pins), tuple(work.tags), keys_to_come=work.keys_to_come),
+        gate_runs,
+        runtime(configuration),
+    ]
+
+
+@dataclass(frozen=True)
+class NativePolicy:
+    """CRI-O's own engine has the policy in its form, with keys and the place of signatures.
+
+    Attributes:
+        machine: the CRI-O.
+        source: the policy.yaml.
+        pins: of the set-up, by digest.
+        tags: names by tag of what is pinned.
+        keys_to_come: a step before this one makes the keys that the policy names.
+    """
+
+    machine: Machine
+    source: Path
+    pins: tuple[str, ...]
+    tags: tuple[str, ...] = ()
+    keys_to_come: bool = False
+
+    @property
+    def name(self) -> str:
+        """What users read."""
+        return f"CRI-O's own policy ({self.machine.paths.policy})"
+
+    def _group(self) -> Group:
+        paths = self.machine.paths
+        found = render.native(self.source, paths, self.pins, self.machine.engine, self.tags)
+        files = found.files(paths)
+        return Group(self.name, [*render.folders(files), Folder(paths.namespaces, 0o700), *files])
+
+    def needed(self, node: Node) -> bool:
+        """Return whether the node has another one."""
+        return self.keys_to_come or self._group().needed(node)
+
+    def apply(self, node: Node) -> None:
+        """Put it there; CRI-O reads it anew for each pull and each container."""
+        self._group().apply(node)
+
+    def diff(self, node: Node) -> str:
+        """Return how the node's files would change; see `console.steps.ShowsDiff`."""
+        return "" if self.keys_to_come else self._group().diff(node)
+
+
+@dataclass(frozen=True)
+class Configured:
+    """CRI-O runs by our configuration; if it does not come back, the old one is put back.
+
+    Attributes:
+        machine: the CRI-O.
+        files: its drop-in and the hook.
+        runs: makes it run by them.
+    """
+
+    machine: Machine
+    files: Sequence[File] = field(repr=False)
+    runs: Step[Node] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """What users read."""
+        return f"CRI-O by our settings in {self.machine.paths.drop_in}"
+
+    def _group(self) -> Group:
+        folders = [folder for folder in render.folders(self.files)]
+        return Group(self.name, [*folders, *self.files])
+
+    def needed(self, node: Node) -> bool:
+        """Return whether a file differs, or CRI-O has not read it."""
+        return self._group().needed(node) or self.runs.needed(node)
+
+    def diff(self, node: Node) -> str:
+        """Return how the node's files would change; see `console.steps.ShowsDiff`."""
+        return self._group().diff(node)
+
+    def apply(self, node: Node) -> None:
+        """Write, let CRI-O itself read it, restart, and wait until it answers and has the gate as its plugin.
+
+        Raises:
+            InfrastructureError: CRI-O does not read it, or did not come back and runs as before.
+        """
+        paths = [file.path for file in self.files]
+        seen = stats(node, paths)
+        before = {path: node.get(path) if path in seen else None for path in paths}
+        try:
+            self._group().apply(node)
+            self._check(node)
+            self.runs.apply(node)
+            self.machine.wait_until_ready()
+        except InfrastructureError as error:
+            changed = [file.path for file in self.files if before[file.path] != file.content]
+            if not changed:
+                raise
+            for path in changed:
+                _put_back(node, path, before[path])
+            self.runs.apply(node)
+            raise InfrastructureError(
+                f"CRI-O did not come back ({error.found}); it runs by its old configuration again",
+                where=f"{node.name}: {self.machine.paths.drop_in}",
+                do="read CRI-O's log there",
+            ) from error
+
+    def _check(self, node: Node) -> None:
+        """Let CRI-O itself read the configuration before it has to live by it."""
+        if self.machine.paths.drop_in.startswith("/etc/crio/"):
+            try:
+                node.run([self.machine.crio, "config"], timeout=30)
+            except CommandError as error:
+                raise InfrastructureError(
+                    f"CRI-O does not read our settings: {error.found}", where=node.name
+                ) from error
+
+
+def _put_back(node: Node, path: str, content: bytes | None) -> None:
+    if content is None:
+        node.run(["rm", "-f", "--", path])
+    else:
+        node.put(content, path)

@@ -1,0 +1,175 @@
+"""A private CRI-O of this host, as a place for the tasks; its program is the user's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from console.config import Settings, record_place
+from console.steps import StepResult, run_steps
+from crio import enforce, private
+from crio.enforce import Configured, Work
+from crio.machine import Machine
+from enforcement import canary, gate, images, policy, registries
+from enforcement.gate import CrioStorage
+from enforcement.keys import KeyPair
+from enforcement.registries import FALLBACK, REFERRERS
+from nodes import service
+from nodes.steps import File, Group, Link, Running
+
+if TYPE_CHECKING:
+    from console.steps import Step
+    from nodes.node import Node
+    from oci.registry import Registry
+
+TOOLS = (
+    "runc",
+    "cni-loopback",
+    "countersign-gate",
+    "countersign-hook",
+    "registry",
+    "registry-fallback",
+    "pause",
+    "demo",
+)
+PAUSE = f"{REFERRERS}/system/pause"
+PAUSE_TAG = "countersign"
+
+
+class OnHost:
+    """See `crio.backend.Backend`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._ours = private.instance(settings.state)
+
+    def configure(self, *, keep: bool, plan: bool) -> list[StepResult]:
+        """Start CRI-O with gate, hook, its own policy and the demo's registries."""
+        from console import output
+        from crio.prove import prove
+
+        crio = private.program(self.settings)
+        if not KeyPair(self.settings.keys).needed(self._ours.node):
+            policy.render(self.settings.policy, ())
+        with self._removed_on_failure(keep=keep or plan):
+            results = run_steps(self._ours.node, self._steps(crio), plan=plan)
+            if not plan:
+                with output.progress("an image without a signature is refused at pull and at start"):
+                    prove(self.machine())
+                record_place(self.settings.state, "host", "crio")
+        return results
+
+    def machine(self) -> Machine:
+        """See `Backend.machine`."""
+        return private.machine(self._ours, self.settings, registries.load_or_make(self._ours.registry_folder))
+
+    def clean(self, *, plan: bool) -> list[StepResult]:
+        """See `Backend.clean`."""
+        from enforcement.gone import check, steps
+
+        check(self._ours)
+        return run_steps(self._ours.node, steps(self._ours), plan=plan)
+
+    def report(self) -> dict[str, Any]:
+        """See `Backend.report`."""
+        from crio.status import document
+
+        return document(self.settings, "host", [self.machine()])
+
+    def _steps(self, crio: Path) -> list[Step[Node]]:
+        from tools.images import demo_layout, pause_layout, variant
+        from tools.resolver import install
+
+        ours, settings = self._ours, self.settings
+        demo = registries.load_or_make(ours.registry_folder)
+        registries.check_ports(demo, ours.run)
+        programs = install(TOOLS, settings)
+        pause = pause_layout(settings)
+        marked = settings.cache / "canary" / images.digest(demo_layout(settings)).replace(":", "-")
+        if not (marked / "index.json").is_file():
+            variant(demo_layout(settings), "canary", marked)
+        sandbox = f"{PAUSE}@{images.digest(pause)}"
+        keys = KeyPair(settings.keys)
+        parts = gate.Gate(
+            layout=ours.layout,
+            program=programs["countersign-gate"],
+            hook=programs["countersign-hook"],
+            docker_config=registries.docker_config(demo, settings.registry.docker_config),
+            crio=CrioStorage(ours.paths.storage, ours.paths.run_storage, ours.paths.nri),
+        )
+        work = Work(
+            machine=private.machine(ours, settings, demo),
+            gate=parts,
+            policy=settings.policy,
+            pins=(sandbox,),
+            tags=(),
+            sandbox=sandbox,
+            hooks_dirs=(),
+            addresses={name: demo.url(FALLBACK if name == FALLBACK else REFERRERS) for name in _names()},
+            keys_to_come=keys.needed(ours.node),
+            private=True,
+        )
+        running = registries.services(demo, ours.layout, ours.cgroup, programs)
+        own = private.configuration(ours, crio, programs, "overlay" if self._overlay() else "vfs")
+
+        def up() -> bool:
+            return service.state(ours.run, registries.SERVICES[REFERRERS]).state == "running"
+
+        return [
+            keys,
+            Group(f"folders of CRI-O ({ours.root})", private.folders(ours)),
+            File(str(ours.pins), (json.dumps([sandbox], indent=2) + "\n").encode()),
+            *registries.steps(demo, ours.layout, running),
+            images.Pushed(self.registry, PAUSE, PAUSE_TAG, pause, up),
+            *(
+                images.Pushed(self.registry, repository, canary.TAG, marked, up)
+                for repository in (canary.REPOSITORY, f"{registries.CANARY}/refused")
+            ),
+            *enforce.steps(
+                work, Running(gate.service(parts, ours.cgroup)), self._runtime(work.machine, crio, own, programs)
+            ),
+        ]
+
+    def _runtime(self, machine: Machine, crio: Path, own: Sequence[File], programs: Mapping[str, Path]) -> Any:
+        def runtime(files: Sequence[File]) -> Step[Node]:
+            every = [*own, *files]
+            inputs = {**{file.path: file.digest() for file in every}, "crio": str(crio)}
+            running = private.crio_service(self._ours, crio, inputs)
+            links = [Link(f"{self._ours.layout.bin}/cni/loopback", str(programs["cni-loopback"]))]
+            return Group("CRI-O runs by our settings", [*links, Configured(machine, every, Running(running))])
+
+        return runtime
+
+    def _overlay(self) -> bool:
+        from nodes.facts import overlay_works
+
+        return overlay_works(self._ours.node, "/var/tmp")
+
+    def registry(self) -> Registry:
+        """Return a client that reaches the demo's registries."""
+        from oci.registry import Registry
+
+        layout = self._ours.layout
+        return Registry(Path(layout.certs), Path(layout.docker_config), allow_http=self.settings.registry.allow_http)
+
+    @contextmanager
+    def _removed_on_failure(self, *, keep: bool) -> Iterator[None]:
+        from console import output
+        from enforcement.gone import steps
+
+        keep = keep or self._ours.root.exists()
+        try:
+            yield
+        except BaseException:
+            if keep:
+                output.warn(f"kept as it is: {self._ours.root}; ./inv crio.clean --on host takes it away")
+            else:
+                run_steps(self._ours.node, steps(self._ours))
+            raise
+
+
+def _names() -> tuple[str, ...]:
+    return (*registries.MAPPED, FALLBACK)

@@ -1,0 +1,78 @@
+"""The proof on a CRI-O: an image in no scope is refused by its own engine at pull, and by the gate at start."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cri.errors import CriError
+from cri.model import Container
+from crio import doctor
+from crio.machine import Machine
+from enforcement.canary import EXPECTED, REFERENCE, SENTENCE
+from enforcement.doctor import NotEnforced, Problem
+from enforcement.registries import CANARY
+from nodes.each import side_by_side
+
+if TYPE_CHECKING:
+    from cri.client import Client
+
+REFUSED = f"{CANARY}/refused:unsigned"
+"""In no scope of CRI-O's own policy; nothing needs to lie there, for the policy is asked first."""
+NATIVE = "SignatureValidationFailed"
+
+
+def prove(machine: Machine) -> None:
+    """Refuse to call it done while anything could run unseen.
+
+    Raises:
+        NotEnforced: with everything found.
+    """
+    side_by_side(lambda look: look(machine), (doctor.examine, try_canary))
+
+
+def try_canary(machine: Machine) -> None:
+    """Pull and start what must be refused.
+
+    Raises:
+        NotEnforced: something was not refused, or not by the one who had to.
+        CriError: CRI-O failed before anything could be tried.
+    """
+    with machine.undisturbed(), machine.client() as client:
+        problems = [native_pull(client)]
+        try:
+            client.pull(REFERENCE, timeout=60)
+            image = client.image_status(REFERENCE)
+            if image is None:
+                raise CriError("ImageStatus", "NOT_FOUND", f"{REFERENCE} was pulled and is not there")
+            found = image.id
+            problems += side_by_side(lambda handler: _start(client, found, handler), machine.handlers)
+        finally:
+            client.remove_image(REFERENCE)
+    found_problems = [problem for problem in problems if problem]
+    if found_problems:
+        raise NotEnforced(found_problems, "canary")
+
+
+def native_pull(client: Client) -> Problem | None:
+    """Return a problem unless CRI-O's own engine refuses a pull."""
+    where = f"pull of {REFUSED}"
+    try:
+        client.pull(REFUSED, timeout=30)
+    except CriError as error:
+        if NATIVE in error.message:
+            return None
+        return Problem(where, f"refused with: {error.message}", f"{NATIVE}, by CRI-O's own policy")
+    return Problem(where, "allowed", f"{NATIVE}, by CRI-O's own policy")
+
+
+def _start(client: Client, image: str, handler: str) -> Problem | None:
+    where = f"start of {REFERENCE} under the handler {handler}"
+    with client.pod(handler=handler) as pod:
+        try:
+            client.start(client.create(pod, Container(image, written=REFERENCE)))
+        except CriError as error:
+            sentence = SENTENCE.search(error.message)
+            if sentence and sentence["code"] == EXPECTED:
+                return None
+            return Problem(where, f"refused with: {error.message}", f"a refusal by the gate with {EXPECTED}")
+    return Problem(where, "allowed", f"refused by the gate with {EXPECTED}")

@@ -1,0 +1,124 @@
+"""CRI-O's own files, from the policy and from what the node has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from crio.paths import Paths
+from enforcement.layout import Layout
+from enforcement.registries import CANARY
+from nodes.steps import File, Folder
+from nodes.template import render
+
+if TYPE_CHECKING:
+    from enforcement.registries import Registries
+
+HERE = Path(__file__).resolve().parent
+CANARY_SCOPE = f"{CANARY}/canary"
+"""What CRI-O's own engine lets pass, so that the proof sees whether the gate refuses it."""
+Engine = Literal["strict", "lenient"]
+ACCEPT = [{"type": "insecureAcceptAnything"}]
+
+
+def drop_in(paths: Paths, hooks_dirs: Sequence[str], sandbox: str) -> bytes:
+    """Return our file of crio.conf.d.
+
+    Args:
+        paths: where everything lies.
+        hooks_dirs: the folders of hooks that the node has itself.
+        sandbox: the sandbox image by digest; empty leaves the node's own.
+    """
+    others = [folder for folder in hooks_dirs if folder != paths.hooks]
+    return render(HERE / "drop_in.conf.j2", paths=paths, hooks_dirs=[*others, paths.hooks], sandbox=sandbox)
+
+
+def hook(layout: Layout) -> bytes:
+    """Return our hook for hooks.d (oci-hooks(5), version 1.0.0)."""
+    return render(HERE / "hook.json.j2", hook=layout.hook, socket=layout.gate_socket)
+
+
+@dataclass(frozen=True)
+class Native:
+    """What CRI-O's own engine is given.
+
+    Attributes:
+        policy: containers-policy.json(5).
+        keys: path on the node → public key, PEM.
+        registries_d: containers-registries.d(5).
+    """
+
+    policy: bytes
+    keys: Mapping[str, bytes] = field(repr=False)
+    registries_d: bytes
+
+    def files(self, paths: Paths) -> list[File]:
+        """Return them as files, the policy last: it names the keys."""
+        keys = [File(path, content) for path, content in self.keys.items()]
+        return [*keys, File(paths.registries_d, self.registries_d), File(paths.policy, self.policy)]
+
+
+def native(source: Path, paths: Paths, pins: Sequence[str], engine: Engine, tags: Sequence[str] = ()) -> Native:
+    """Return what CRI-O's engine is given for a policy.yaml.
+
+    Args:
+        source: the policy.yaml.
+        paths: where everything lies.
+        pins: what set-up pinned beside it, ``repository@digest``.
+        engine: ``strict`` lets it refuse whatever it cannot verify; ``lenient`` lets pass what the gate
+            verifies at start, and still refuses what is in no scope or rejected.
+        tags: names of pinned images by tag, which kubelets pull; the gate decides about them by digest.
+
+    Raises:
+        UsageError: the policy is invalid.
+    """
+    from policy import crio
+    from policy.load import load
+
+    found = load(source)
+    document = json.loads(crio.policy_json(found, paths.keys, extra_pins=tuple(pins), accept_tags=tuple(tags)))
+    scopes = document["transports"]["docker"]
+    if engine == "lenient":
+        scopes.update({name: ACCEPT for name, rule in scopes.items() if rule[0]["type"] == "sigstoreSigned"})
+    scopes[CANARY_SCOPE] = ACCEPT
+    return Native(as_json(document), crio.key_files(found, paths.keys), crio.registries_d(found))
+
+
+def accepting() -> bytes:
+    """Return a policy under which CRI-O's engine lets everything pass: for trials of the gate alone."""
+    return as_json({"default": ACCEPT})
+
+
+def as_json(document: Mapping[str, Any]) -> bytes:
+    """Return a JSON document as it is written to nodes."""
+    return (json.dumps(document, indent=2) + "\n").encode()
+
+
+def registry_files(
+    paths: Paths, registries: Registries, addresses: Mapping[str, str], *, short_names: bool
+) -> list[File]:
+    """Return the way to the demo's registries.
+
+    Args:
+        paths: where everything lies.
+        registries: the demo's.
+        addresses: registry name → the URL under which the node reaches it.
+        short_names: short names lead there, too (only where CRI-O is all ours).
+    """
+    from policy.crio import registries_conf
+
+    found = {name: (url.partition("://")[2], url.startswith("http:")) for name, url in addresses.items()}
+    content = registries_conf(found)
+    if short_names:
+        content = b'unqualified-search-registries = ["docker.io"]\n\n' + content
+    tls = {location for location, insecure in found.values() if not insecure}
+    cas = [File(f"{paths.certs}/{location}/ca.crt", registries.identity.ca) for location in sorted(tls)]
+    return [*cas, File(paths.registries_conf, content)]
+
+
+def folders(files: Sequence[File]) -> list[Folder]:
+    """Return the folders in which files are to lie."""
+    return [Folder(path) for path in dict.fromkeys(file.path.rpartition("/")[0] for file in files)]
