@@ -135,6 +135,11 @@ class Configured:
         """Return whether the file differs, or containerd has not read it."""
         return any(part.needed(node) for part in self._parts)
 
+    def diff(self, node: Node) -> str:
+        """See `console.steps.ShowsDiff`; a restart alone shows no lines."""
+        file, _ = self._parts
+        return file.diff(node) if file.needed(node) else ""
+
     def apply(self, node: Node) -> None:
         """Write it, restart, and wait for an answer over CRI.
 

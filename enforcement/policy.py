@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 from console.errors import InfrastructureError
 from enforcement.ask import GateDown, ask
 from enforcement.layout import Layout
+from nodes.diff import file_diff
 from nodes.files import sha256, stats
 
 if TYPE_CHECKING:
     from nodes.node import Node
 
 IN_FORCE_WITHIN = 10.0
+MODE = 0o644
 
 
 def render(policy: Path, pins: Iterable[str]) -> bytes:
@@ -72,6 +74,12 @@ class Policy:
     def apply(self, node: Node) -> None:
         """Put it there; a gate that runs takes it up by itself."""
         node.put(render(self.source, self.pins), self.layout.policy)
+
+    def diff(self, node: Node) -> str:
+        """See `console.steps.ShowsDiff`; nothing can be told while keys are to come."""
+        if self.keys_to_come:
+            return ""
+        return file_diff(node, self.layout.policy, render(self.source, self.pins), MODE)
 
 
 def in_force(node: Node, layout: Layout, wanted: bytes, timeout: float = IN_FORCE_WITHIN) -> None:
