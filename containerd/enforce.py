@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from containerd.units import ACTIVE, CONTAINERD, GATE, KUBELET
 from enforcement import gate, registries
 from enforcement.policy import Policy
 from nodes.node import CommandError
-from nodes.steps import File, Folder, Group
+from nodes.steps import File, Folder, Group, Link
 from nodes.systemd import UnitRuns, unit_state
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 UNIT_FILE = Path(__file__).resolve().parent.parent / "enforcement" / "units" / GATE
 WITHOUT_RESOURCE = UNIT_FILE.with_name("without-sys-resource.conf")
 SYSTEMD = "/etc/systemd/system"
+WANTED_BY = "multi-user.target"
 BEFORE = f"{CONFIG}.before-countersign"
 """The node's own configuration, kept for the day that enforcement is taken away."""
 
@@ -73,7 +74,29 @@ def steps(work: Work) -> list[Step[Node]]:
 
 def _wanted(work: Work) -> adapt.Wanted:
     found = work.survey
-    return adapt.Wanted(work.machine.layout, found.version, work.sandbox, found.handlers, found.platform)
+    return adapt.Wanted(
+        work.machine.layout,
+        found.version,
+        work.sandbox,
+        found.handlers,
+        found.platform,
+        lacks_resource=found.lacks_resource,
+    )
+
+
+def laid_out(some: Iterable[Step[Node]]) -> Iterator[Folder | File | Link]:
+    """Yield all that these steps put on a node, for one that does not run yet; what they start is left out."""
+    for step in some:
+        if isinstance(step, Group):
+            yield from laid_out(step.parts)
+        elif isinstance(step, (Folder, File, Link)):
+            yield step
+        elif isinstance(step, Policy):
+            yield step.file()
+        elif isinstance(step, Configured):
+            yield File(CONFIG, step.config)
+        elif isinstance(step, UnitRuns) and step.enable:
+            yield Link(f"{SYSTEMD}/{WANTED_BY}.wants/{step.unit}", f"{SYSTEMD}/{step.unit}")
 
 
 def _folders(files: Sequence[File]) -> list[Folder]:
