@@ -46,12 +46,14 @@ class KindSettings:
         workers: how many nodes beside the control plane.
         image: a node image such as ``kindest/node:v1.34.0``; empty means kind's own, or one that is built here.
         engine: the Docker Engine, as a value of ``DOCKER_HOST``; empty means the one that answers.
+        from_birth: nodes refuse what is not signed before their containerd starts for the first time.
     """
 
     cluster: str = "countersign"
     workers: int = 1
     image: str = ""
     engine: str = ""
+    from_birth: bool = True
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,13 @@ def _kind(given: Mapping[str, Any]) -> KindSettings:
         raise UsageError(f"got {name!r}", where="kind.cluster", expected="lower-case letters, digits, dots and dashes")
     if not workers.isdecimal() or int(workers) > MOST_WORKERS:
         raise UsageError(f"got {workers!r}", where="kind.workers", expected=f"a number from 0 to {MOST_WORKERS}")
-    return KindSettings(name, int(workers), str(given.get("image") or ""), str(given.get("engine") or ""))
+    return KindSettings(
+        name,
+        int(workers),
+        str(given.get("image") or ""),
+        str(given.get("engine") or ""),
+        from_birth=_switch({"from_birth": default.from_birth, **given}, "from_birth"),
+    )
 
 
 def _crio(given: Mapping[str, Any]) -> CrioSettings:

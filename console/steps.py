@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from console import output
 from console.errors import InfrastructureError
@@ -31,6 +31,17 @@ class Step(Protocol[NodeT_contra]):
 
     def apply(self, node: NodeT_contra) -> None:
         """Make the change."""
+
+
+@runtime_checkable
+class ShowsDiff(Protocol[NodeT_contra]):
+    """A step that can show, beside whether it is needed, what it would change."""
+
+    def diff(self, node: NodeT_contra) -> str:
+        """Return what would change, as lines for a plan; empty when there is nothing to show. Changes nothing.
+
+        Secrets and programs are named and never shown.
+        """
 
 
 @dataclass(frozen=True)
@@ -91,4 +102,7 @@ def _plan(node: NodeT, step: Step[NodeT]) -> StepResult:
     except NotThereYet as missing:
         needed, note = True, f" ({missing})"
     output.say(f"{'would' if needed else 'holds'}: {step.name}{note}")
+    if needed and not note and isinstance(step, ShowsDiff):
+        for line in step.diff(node).splitlines():
+            output.say(f"    {line}")
     return StepResult(step.name, needed, time.monotonic() - start)

@@ -30,6 +30,7 @@ class Wanted:
         sandbox: the sandbox image by digest.
         base_specs: runtime handler → path of its base spec.
         platform: such as ``linux/amd64``.
+        lacks_resource: without CAP_SYS_RESOURCE no container can be given a lower OOM score than containerd has.
     """
 
     layout: Layout
@@ -37,6 +38,7 @@ class Wanted:
     sandbox: str
     base_specs: Mapping[str, str]
     platform: str
+    lacks_resource: bool = False
 
 
 def format_version(config: bytes) -> int:
@@ -71,6 +73,8 @@ def adapted(config: bytes, wanted: Wanted) -> bytes:
     runtime = _table(plugins, RUNTIME)
     if wanted.version >= CRIU_SWITCH:
         _set(runtime, {"enable_criu": False})
+    if wanted.lacks_resource:
+        _set(runtime, {"restrict_oom_score_adj": True})
     handlers = _table(_table(runtime, "containerd"), "runtimes")
     for handler, path in wanted.base_specs.items():
         _set(_table(handlers, handler), {"base_runtime_spec": path})

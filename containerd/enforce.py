@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from enforcement import gate, registries
 from enforcement.node_units import ACTIVE, CONTAINERD, GATE, KUBELET
 from enforcement.policy import Policy
 from nodes.node import CommandError
-from nodes.steps import File, Folder, Group
+from nodes.steps import File, Folder, Group, Link
 from nodes.systemd import UnitRuns, unit_state
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 UNIT_FILE = Path(__file__).resolve().parent.parent / "enforcement" / "units" / GATE
 WITHOUT_RESOURCE = UNIT_FILE.with_name("without-sys-resource.conf")
 SYSTEMD = "/etc/systemd/system"
+WANTED_BY = "multi-user.target"
 BEFORE = f"{CONFIG}.before-countersign"
 """The node's own configuration, kept for the day that enforcement is taken away."""
 
@@ -73,7 +74,29 @@ def steps(work: Work) -> list[Step[Node]]:
 
 def _wanted(work: Work) -> adapt.Wanted:
     found = work.survey
-    return adapt.Wanted(work.machine.layout, found.version, work.sandbox, found.handlers, found.platform)
+    return adapt.Wanted(
+        work.machine.layout,
+        found.version,
+        work.sandbox,
+        found.handlers,
+        found.platform,
+        lacks_resource=found.lacks_resource,
+    )
+
+
+def laid_out(some: Iterable[Step[Node]]) -> Iterator[Folder | File | Link]:
+    """Yield all that these steps put on a node, for one that does not run yet; what they start is left out."""
+    for step in some:
+        if isinstance(step, Group):
+            yield from laid_out(step.parts)
+        elif isinstance(step, (Folder, File, Link)):
+            yield step
+        elif isinstance(step, Policy):
+            yield step.file()
+        elif isinstance(step, Configured):
+            yield File(CONFIG, step.config)
+        elif isinstance(step, UnitRuns) and step.enable:
+            yield Link(f"{SYSTEMD}/{WANTED_BY}.wants/{step.unit}", f"{SYSTEMD}/{step.unit}")
 
 
 def _folders(files: Sequence[File]) -> list[Folder]:
@@ -134,6 +157,11 @@ class Configured:
     def needed(self, node: Node) -> bool:
         """Return whether the file differs, or containerd has not read it."""
         return any(part.needed(node) for part in self._parts)
+
+    def diff(self, node: Node) -> str:
+        """See `console.steps.ShowsDiff`; a restart alone shows no lines."""
+        file, _ = self._parts
+        return file.diff(node) if file.needed(node) else ""
 
     def apply(self, node: Node) -> None:
         """Write it, restart, and wait for an answer over CRI.

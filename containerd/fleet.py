@@ -100,11 +100,12 @@ def gather(settings: Settings, nodes: Sequence[Node], demo: Demo, pins: Path, sa
     found = dict(
         zip((node.name for node in nodes), side_by_side(lambda node: survey(node, SYSTEM), nodes), strict=True)
     )
-    machines = {node.name: _machine(settings, node, found[node.name], demo, pins) for node in nodes}
+    machines = {node.name: machine(settings, node, found[node.name], demo, pins) for node in nodes}
     return Fleet(settings, machines, found, sandbox)
 
 
-def _machine(settings: Settings, node: Node, found: Survey, demo: Demo, pins: Path) -> Machine:
+def machine(settings: Settings, node: Node, found: Survey, demo: Demo, pins: Path) -> Machine:
+    """Return a node as it was found; the arguments are those of `gather`."""
     return Machine(
         state=settings.state,
         node=node,

@@ -13,6 +13,7 @@ from console.config import Settings, record_place, recorded_place
 from console.errors import UsageError
 from console.steps import NotThereYet, Step, StepResult, run_steps
 from containerd import fleet, pins
+from containerd.birth import FromBirth
 from containerd.machine import Demo, Machine
 from enforcement import canary, images, policy, registries
 from enforcement.keys import KeyPair
@@ -71,38 +72,41 @@ class OnKind:
         from tools.resolver import install
 
         keys = KeyPair(self.settings.keys)
-        keys_to_come = keys.needed(HostNode())
         yield keys
-        yield clusters.Exists(self.settings, keep)
+        made = demo_registry.load_or_make(self.settings)
+        yield self._way_to_registries(made)
+        birth = FromBirth(self.settings, self._demo(), self._pins) if self.settings.kind.from_birth else None
+        yield clusters.Exists(self.settings, keep, birth)
         if plan and clusters.find(self.settings) is None:
             yield from map(NotYet, AFTERWARDS)
             return
         found = self._cluster()
         programs = install((*fleet.TOOLS, *REGISTRY_TOOLS.values(), "demo"), self.settings)
-        yield from self._registry_steps(programs)
+        yield from self._registry_steps(programs, made)
         nodes = [each.node for each in found.nodes]
         together = fleet.gather(self.settings, nodes, self._demo(), self._pins)
         yield PinsTaken(found, self._pins, tuple(map(together.sandbox_of, together.machines)))
         if plan and not self._pins.is_file():
             yield NotYet(AFTERWARDS[-1])
             return
-        yield from together.steps(policy.read_pins(self._pins), programs, keys_to_come=keys_to_come)
+        yield from together.steps(policy.read_pins(self._pins), programs, keys_to_come=keys.needed(HostNode()))
         if not plan:
             with output.progress("an image without a signature is refused at pull and at start, on every node"):
                 together.prove()
         yield Untainted(found)
 
-    def _registry_steps(self, programs: dict[str, Path]) -> Iterator[Step[Any]]:
-        from tools.images import demo_layout, variant
-
-        made = demo_registry.load_or_make(self.settings)
+    def _way_to_registries(self, made: Registries) -> Group:
         etc = self._home / "etc"
         hosts = registries.hosts_files(f"{etc}/certs.d", demo_registry.urls_for_host(made), made.identity.ca)
         folders = [Folder(f"{made.folder}", 0o700), Folder(str(etc), 0o700)]
         folders += [Folder(file.path.rpartition("/")[0]) for file in hosts]
         config = registries.docker_config(made, self.settings.registry.docker_config)
         files = [registries.kept(made), *hosts, File(f"{etc}/docker.json", config, 0o600)]
-        yield Group(f"this machine's way to the demo's registries ({etc})", [*folders, *files])
+        return Group(f"this machine's way to the demo's registries ({etc})", [*folders, *files])
+
+    def _registry_steps(self, programs: dict[str, Path], made: Registries) -> Iterator[Step[Any]]:
+        from tools.images import demo_layout, variant
+
         for host, tool in REGISTRY_TOOLS.items():
             cluster, network = self.settings.kind.cluster, clusters.network(self.settings)
             yield demo_registry.Runs(host, cluster, made, programs[tool], network, self._docker)

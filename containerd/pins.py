@@ -34,7 +34,7 @@ def take(nodes: Sequence[Node], kubeconfig: Path) -> list[str]:
     ]
     stores = side_by_side(targets, nodes)
     running = system_images(kubeconfig)
-    return sorted({*filter(None, (_pin(*image) for image in preloaded)), *_of(running, stores)})
+    return sorted({*filter(None, (pin(*image) for image in preloaded)), *_of(running, stores)})
 
 
 def _of(names: Iterable[str], stores: Sequence[dict[str, str]]) -> Iterable[str]:
@@ -42,10 +42,10 @@ def _of(names: Iterable[str], stores: Sequence[dict[str, str]]) -> Iterable[str]
         digests = {store[name] for store in stores if name in store}
         if not digests:
             raise InfrastructureError("a system pod runs it, and no node has it by that name", where=name)
-        yield from filter(None, (_pin(name, digest) for digest in digests))
+        yield from filter(None, (pin(name, digest) for digest in digests))
 
 
-def _pin(name: str, digest: str) -> str:
+def pin(name: str, digest: str) -> str:
     """Return the pin of an image record, or an empty text for a record that is no name but an ID."""
     if name.startswith("sha256:"):
         return ""

@@ -136,8 +136,7 @@ class Configured:
         return f"CRI-O by our settings in {self.machine.paths.drop_in}"
 
     def _group(self) -> Group:
-        folders = [folder for folder in render.folders(self.files)]
-        return Group(self.name, [*folders, *self.files])
+        return Group(self.name, [*render.folders(self.files), *self.files])
 
     def needed(self, node: Node) -> bool:
         """Return whether a file differs, or CRI-O has not read it."""

@@ -146,7 +146,7 @@ class OnHost:
     def _overlay(self) -> bool:
         from nodes.facts import overlay_works
 
-        return overlay_works(self._ours.node, "/var/tmp")
+        return overlay_works(self._ours.node, str(self._ours.state))
 
     def registry(self) -> Registry:
         """Return a client that reaches the demo's registries."""

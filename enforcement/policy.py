@@ -14,6 +14,7 @@ from console.errors import InfrastructureError
 from enforcement.ask import GateDown, ask
 from enforcement.layout import Layout
 from nodes.files import sha256, stats
+from nodes.steps import File
 
 if TYPE_CHECKING:
     from nodes.node import Node
@@ -71,7 +72,15 @@ class Policy:
 
     def apply(self, node: Node) -> None:
         """Put it there; a gate that runs takes it up by itself."""
-        node.put(render(self.source, self.pins), self.layout.policy)
+        self.file().apply(node)
+
+    def file(self) -> File:
+        """Return the rendered policy as it goes to the node."""
+        return File(self.layout.policy, render(self.source, self.pins))
+
+    def diff(self, node: Node) -> str:
+        """See `console.steps.ShowsDiff`; nothing can be told while keys are to come."""
+        return "" if self.keys_to_come else self.file().diff(node)
 
 
 def in_force(node: Node, layout: Layout, wanted: bytes, timeout: float = IN_FORCE_WITHIN) -> None:

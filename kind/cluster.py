@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from console.config import KindSettings, Settings
 from console.errors import InfrastructureError, UsageError
@@ -27,11 +29,14 @@ PUBLIC = "kindest/node:latest"
 LABEL = "io.x-k8s.kind.cluster"
 ROLE = "io.x-k8s.kind.role"
 NETWORK = "kind"
+BIRTH = "birth"
+"""The folder below `folder` that nodes mount."""
 TAINT = "countersign/unenforced"
 """Workers have it until enforcement is proven on them, so no pod of the user's runs there before."""
 READY = "180s"
 CREATE_TIMEOUT = 900
 DELETE_TIMEOUT = 300
+DEFAULT_IMAGE = re.compile(rb"kindest/node:v[0-9.]+@sha256:[0-9a-f]{64}")
 CGROUP_V2 = Path("/sys/fs/cgroup/cgroup.controllers")
 
 
@@ -124,11 +129,35 @@ def require(settings: Settings) -> Cluster:
 
 
 @dataclass(frozen=True)
+class Mount:
+    """A folder of this machine that every node has from its start, to read only.
+
+    Attributes:
+        host: the folder.
+        node: where nodes have it.
+    """
+
+    host: str
+    node: str
+
+
+class Birth(Protocol):
+    """What nodes are given before they start for the first time."""
+
+    def prepare(self, client: DockerClient, image: str) -> Sequence[Mount]:
+        """Make it ready for nodes of an image that the engine has."""
+
+    def confirm(self, nodes: Sequence[KindNode]) -> None:
+        """Raise InfrastructureError when a node that was just made did not take it."""
+
+
+@dataclass(frozen=True)
 class Exists:
     """The step that makes the cluster; a failed try leaves nothing behind unless ``keep``."""
 
     settings: Settings
     keep: bool = False
+    birth: Birth | None = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -157,16 +186,19 @@ class Exists:
 
     def apply(self, node: object) -> None:  # noqa: ARG002
         """Make it."""
-        _create(self.settings, keep=self.keep)
+        _create(self.settings, self.birth, keep=self.keep)
 
 
-def _create(settings: Settings, *, keep: bool) -> None:
+def _create(settings: Settings, birth: Birth | None, *, keep: bool) -> None:
     client = engine.docker_client(settings)
     image, etcd_tag = settings.kind.image, ""
     if not image and not _can_pull(client):
         image, etcd_tag = node_image.build(settings, client), node_image.ETCD_TAG
     home = folder(settings)
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if birth:
+        image = image or _default_image(settings)
+        _have(client, image)
     config = render(
         CONFIG,
         name=settings.kind.cluster,
@@ -175,6 +207,7 @@ def _create(settings: Settings, *, keep: bool) -> None:
         sys_resource=engine.has_sys_resource(),
         etcd_tag=etcd_tag,
         taint=TAINT,
+        mounts=birth.prepare(client, image) if birth else (),
     )
     HostNode().put(config, str(home / "cluster.yaml"))
     argv = ["create", "cluster", f"--config={home / 'cluster.yaml'}", f"--wait={READY}"]
@@ -183,6 +216,32 @@ def _create(settings: Settings, *, keep: bool) -> None:
     _kind(settings, argv, CREATE_TIMEOUT)
     first = client.containers.list(filters={"label": [f"{LABEL}={settings.kind.cluster}", f"{ROLE}=control-plane"]})[0]
     HostNode().put(json.dumps({"control-plane": first.id}).encode() + b"\n", str(home / "cluster.json"))
+    if birth:
+        birth.confirm(require(settings).nodes)
+
+
+def _have(client: DockerClient, image: str) -> None:
+    """Pull an image that the engine does not have. Raises InfrastructureError when it cannot be had."""
+    from docker.errors import APIError, ImageNotFound
+
+    try:
+        client.images.get(image)
+    except ImageNotFound:
+        try:
+            client.images.pull(image)
+        except APIError as error:
+            raise InfrastructureError(f"cannot be pulled ({error.explanation})", where=image) from None
+
+
+def _default_image(settings: Settings) -> str:
+    """Return the node image that this kind makes nodes of, by digest; its program is the only place that has it."""
+    from tools.resolver import tool
+
+    program = tool("kind", settings)
+    found = DEFAULT_IMAGE.search(program.read_bytes())
+    if not found:
+        raise InfrastructureError("names no node image", where=str(program), do="name one: INVOKE_KIND_IMAGE")
+    return found[0].decode()
 
 
 def _can_pull(client: DockerClient) -> bool:
@@ -214,6 +273,7 @@ def delete(settings: Settings) -> bool:
             empty.remove()
     for left in ("cluster.json", "kubeconfig", "cluster.yaml"):
         (home / left).unlink(missing_ok=True)
+    shutil.rmtree(home / BIRTH, ignore_errors=True)
     return True
 
 

@@ -43,6 +43,10 @@ class OnEach:
         """Apply it where it is needed."""
         side_by_side(_apply, self.parts)
 
+    def diff(self, node: object) -> str:  # noqa: ARG002
+        """See `console.steps.ShowsDiff`; one node after the other."""
+        return "\n".join(filter(None, side_by_side(_diff, self.parts)))
+
 
 def on_each(lists: Mapping[str, Sequence[Step[Node]]], nodes: Mapping[str, Node]) -> list[OnEach]:
     """Return one step for each place in equally long lists of steps.
@@ -68,3 +72,10 @@ def _apply(part: tuple[Node, Step[Node]]) -> None:
     node, step = part
     if step.needed(node):
         step.apply(node)
+
+
+def _diff(part: tuple[Node, Step[Node]]) -> str:
+    from console.steps import ShowsDiff
+
+    node, step = part
+    return step.diff(node) if isinstance(step, ShowsDiff) and step.needed(node) else ""

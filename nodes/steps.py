@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from console.steps import ShowsDiff
 from nodes import service
+from nodes.diff import file_diff
 from nodes.files import Content, Seen, put_all, sha256, stats
 from nodes.node import Node
 from nodes.service import Service
@@ -89,6 +91,11 @@ class File:
         """Put it there."""
         node.put(self.content, self.path, self.mode)
 
+    def diff(self, node: Node) -> str:
+        """See `console.steps.ShowsDiff`."""
+        content = self.content if isinstance(self.content, bytes) else self.content.read_bytes()
+        return file_diff(node, self.path, content, self.mode)
+
 
 @dataclass(frozen=True)
 class Link:
@@ -138,6 +145,13 @@ class Group:
             else:
                 for part in wanted:
                     part.apply(node)
+
+    def diff(self, node: Node) -> str:
+        """See `console.steps.ShowsDiff`: a part that has nothing to show is named."""
+        seen = self._look(node)
+        wanted = [part for part in self.parts if _part_needed(part, node, seen)]
+        shown = (part.diff(node) if isinstance(part, ShowsDiff) else "" for part in wanted)
+        return "\n".join(text or part.name for part, text in zip(wanted, shown, strict=True))
 
     def _look(self, node: Node) -> Mapping[str, Seen]:
         """Return what lies at the paths of its parts, asked at once."""

@@ -12,12 +12,20 @@ from console.config import KindSettings, Settings
 from console.errors import InfrastructureError, UsageError
 from console.steps import NotThereYet
 from kind import cluster as clusters
-from kind.cluster import CONFIG, LABEL, ROLE, TAINT, Exists
+from kind.cluster import CONFIG, LABEL, ROLE, TAINT, Exists, Mount
 from nodes.template import render
 
 
 def rendered(**values: Any) -> dict[str, Any]:
-    given = {"name": "c", "workers": 2, "cgroup_v1": False, "sys_resource": True, "etcd_tag": "", "taint": TAINT}
+    given = {
+        "name": "c",
+        "workers": 2,
+        "cgroup_v1": False,
+        "sys_resource": True,
+        "etcd_tag": "",
+        "taint": TAINT,
+        "mounts": (),
+    }
     found: dict[str, Any] = yaml.safe_load(render(CONFIG, **{**given, **values}))
     return found
 
@@ -117,3 +125,15 @@ def test_a_node_that_is_down_is_named(settings, monkeypatch):
     assert found is not None
     with pytest.raises(InfrastructureError, match=r"w: its container does not run; docker start w"):
         found.require_running()
+
+
+def test_every_node_mounts_what_it_is_born_with_and_kind_does_not_touch_containerd_then():
+    mounts = [Mount("/state/parts", "/kind/countersign"), Mount("/state/units", "/usr/local/lib/systemd/system")]
+    found = rendered(mounts=mounts, sys_resource=False)
+    expected = [{"hostPath": each.host, "containerPath": each.node, "readOnly": True} for each in mounts]
+    assert [node["extraMounts"] for node in found["nodes"]] == [expected] * 3
+    assert "containerdConfigPatches" not in found
+
+
+def test_nodes_mount_nothing_when_they_are_set_up_later():
+    assert all("extraMounts" not in node for node in rendered()["nodes"])
