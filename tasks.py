@@ -12,6 +12,7 @@ ROOMS = {  # namespace -> module; those of later rooms are listed when they come
     "tools": "tools.commands",
     "kind": "kind.commands",
     "admission": "admission.commands",
+    "crio": "crio.commands",
     "bench": "bench.commands",
     "report": "report.commands",
     "all": "cases.commands",

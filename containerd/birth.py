@@ -27,8 +27,8 @@ from containerd.machine import CONFIG, Demo
 from containerd.pins import pin
 from containerd.runtime import NAMESPACE
 from containerd.survey import Survey
-from containerd.units import GATE
 from enforcement.layout import SYSTEM
+from enforcement.node_units import GATE
 from kind import cluster as clusters
 from kind import engine
 from kind.cluster import KindNode, Mount

@@ -1,0 +1,186 @@
+"""The trials of a CRI-O that is set up: the gate's verdicts, those of CRI-O's own engine, and every way to start."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cases import trial
+from console.errors import CountersignError, UsageError, VerdictError
+from cri.errors import CriError
+from crio.place import CrioPlace
+from crio.starts import STARTS, run_starts
+from enforcement.registries import REFERRERS
+
+if TYPE_CHECKING:
+    from cases.lab import Lab
+    from cases.model import Case
+    from console.config import Settings
+    from crio.machine import Machine
+
+OWN, STARTED = "own/", "starts/"
+NOT_HERE = frozenset({"retagged", "repointed", "repointed_back", "record_removed"})
+"""Ways that give an image another name in the store; CRI-O has no call for that (`crio.starts` has its own)."""
+NAMES = ("tag", "digest", "short")
+OTHER_CODES = {"volume": "UNSUPPORTED_RUNTIME", "gate_hung": "GATE_DOWN"}
+"""Way → its code on CRI-O: image volumes are not judged there, and a silent NRI plugin counts as absent."""
+
+
+def rows() -> list[Case]:
+    """Return the matrix as the gate must judge it on CRI-O: always at create, for CRI-O asks no one else at pull."""
+    from cases.model import load, reason_codes
+
+    found = []
+    for case in load():
+        if case.way in NOT_HERE or case.name not in NAMES:
+            continue
+        code = OTHER_CODES.get(case.way, case.code)
+        found.append(replace(case, code=code, allow=reason_codes()[code], layer="create"))
+    return found
+
+
+def images() -> list[str]:
+    """Return the images of the matrix, in its order."""
+    return list(dict.fromkeys(case.image for case in rows()))
+
+
+def run_all(settings: Settings, machine: Machine, only: Sequence[str], *, json: bool) -> None:
+    """Run and show the trials whose names begin with one of ``only``, or all.
+
+    Raises:
+        UsageError: nothing begins so.
+        VerdictError: something came out otherwise than it must.
+    """
+    from console import output
+
+    matrix = [case for case in rows() if _wanted(case.id, only)]
+    own = [image for image in images() if _wanted(OWN + image, only)]
+    starts = [start for start in STARTS if _wanted(STARTED + start.name, only)]
+    for name in only:
+        if not any(each.startswith(name) for each in (*_names(matrix, own), *(STARTED + s.name for s in starts))):
+            raise UsageError(
+                f"nothing begins with {name!r}", where="--only", do="see cases/matrix.yaml, crio/starts.py"
+            )
+    failures = []
+    if not only:
+        for reference in trial.start_demo(CrioPlace(machine, settings.policy, "both")):
+            output.done(f"{reference} pulled, started, and answers")
+    if matrix:
+        _noting(failures, lambda: trial.run_and_show(settings, CrioPlace(machine, settings.policy), matrix, json=json))
+    if own:
+        _noting(failures, lambda: run_own(settings, machine, own, whole=not only))
+    if starts:
+        _noting(failures, lambda: run_starts(settings, machine, lab_of(settings, machine), starts))
+    if failures:
+        raise failures[0] if len(failures) == 1 else VerdictError("; ".join(map(str, failures)))
+
+
+def _noting(failures: list[VerdictError], work: Callable[[], object]) -> None:
+    """Work, and let what comes after be tried too when a verdict was wrong."""
+    try:
+        work()
+    except VerdictError as error:
+        failures.append(error)
+
+
+def _wanted(name: str, only: Sequence[str]) -> bool:
+    return not only or any(name.startswith(each) for each in only)
+
+
+def _names(matrix: Sequence[Case], own: Sequence[str]) -> list[str]:
+    return [*(case.id for case in matrix), *(OWN + image for image in own)]
+
+
+def lab_of(settings: Settings, machine: Machine) -> Lab:
+    """Return the built images and policies, as the matrix made them or anew."""
+    from cases.lab import build
+    from cases.model import load
+    from tools.images import demo_layout, variant
+
+    place = CrioPlace(machine, settings.policy)
+
+    def new_layout(mark: str, folder: Path) -> Path:
+        return variant(demo_layout(settings), mark, folder)
+
+    folder = settings.state / "cases" / place.node
+    return build(folder, place.registries, trial.registry(settings), new_layout, trial.possible(place, load()))
+
+
+def run_own(settings: Settings, machine: Machine, chosen: Sequence[str], *, whole: bool) -> None:
+    """Let CRI-O's own engine judge images at pull, and compare with the gate; the document goes to the report's folder.
+
+    Raises:
+        VerdictError: it says otherwise than the gate, and the reviewed list does not have that.
+    """
+    from cases import differences
+    from console import output
+
+    found = own_verdicts(settings, machine, chosen)
+    expected = {case.image: case for case in rows()}
+    known = differences.load()
+    table, wrong = [], 0
+    for image, seen in found.items():
+        case = expected[image]
+        entry = None
+        if seen["allow"] != case.allow:
+            entry = known.excuse(image, "crio", allow=seen["allow"])
+            wrong += entry is None
+        note = f"differs: {entry.reason}" if entry else "✓" if seen["allow"] == case.allow else "✗ " + seen["message"]
+        table.append((image, _said(case.allow, case.code), _said(seen["allow"], seen["code"]), note))
+    output.table(("image", "gate", "CRI-O's own engine", ""), table, title=f"CRI-O's own engine on {machine.node.name}")
+    unused = known.unused("crio") if whole else []
+    if unused:
+        raise VerdictError(f"{len(unused)} entries were not needed", where="cases/differences.yaml", do="remove them")
+    if wrong:
+        raise VerdictError(f"{wrong} images: CRI-O's own engine says otherwise", where="cases/differences.yaml")
+    output.done(f"{len(found)} images: CRI-O's own engine says what it must")
+
+
+def own_verdicts(settings: Settings, machine: Machine, chosen: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return image → ``allow``, ``code`` and ``message`` of CRI-O's own engine at pull; writes them down."""
+    lab = lab_of(settings, machine)
+    strict = replace(machine, engine="strict")
+    found: dict[str, dict[str, Any]] = {}
+    with CrioPlace(strict, settings.policy, "own") as place:
+        place.set_policy(lab.strict)
+        try:
+            for image in chosen:
+                found[image] = _own(place, lab, image)
+        finally:
+            CrioPlace.restore_policy(place)
+            place.empty([f"{REFERRERS}/{path}/" for path in ("cases", "elsewhere")])
+    path = settings.state / "report" / f"crio-native-{machine.node.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document: Mapping[str, Any] = {
+        "version": "countersign.verdicts/v1",
+        "engine": "crio-native",
+        "node": machine.node.name,
+        "images": found,
+    }
+    path.write_text(jsonlib.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return found
+
+
+def _own(place: CrioPlace, lab: Lab, image: str) -> dict[str, Any]:
+    from cases.native import code_of
+
+    reference = f"{lab.built[f'{_host(image, lab)}/{image}'][0]}:v1"
+    try:
+        place.pull(reference)
+    except CriError as error:
+        code = code_of(error.message)
+        if not code:
+            raise CountersignError(error.message, where=reference, expected="a verdict") from error
+        return {"allow": False, "code": code, "message": error.message}
+    return {"allow": True, "code": "OK", "message": ""}
+
+
+def _host(image: str, lab: Lab) -> str:
+    return REFERRERS if f"{REFERRERS}/{image}" in lab.built else "docker.io"
+
+
+def _said(allow: bool, code: str) -> str:
+    return f"{'allow' if allow else 'refuse'} {code}"
