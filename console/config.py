@@ -67,6 +67,7 @@ class Settings:
         registry: how registries are reached.
         kind: the cluster of the place ``kind``.
         offline: never use the network to fetch tools.
+        sudo_password: for sudo on a machine over SSH where it wants one (Invoke's own ``sudo.password``).
     """
 
     node: str = "auto"
@@ -77,6 +78,7 @@ class Settings:
     registry: RegistrySettings = RegistrySettings()
     kind: KindSettings = KindSettings()
     offline: bool = False
+    sudo_password: str = field(default="", repr=False)
 
 
 def settings_from(context: Any, on: str | None = None) -> Settings:
@@ -109,6 +111,7 @@ def settings_from(context: Any, on: str | None = None) -> Settings:
         ),
         kind=_kind(given.get("kind") or {}),
         offline=_switch(given, "offline"),
+        sudo_password=str((given.get("sudo") or {}).get("password") or ""),
     )
 
 
