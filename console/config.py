@@ -84,6 +84,7 @@ class Settings:
         kind: the cluster of the place ``kind``.
         crio: CRI-O.
         offline: never use the network to fetch tools.
+        sudo_password: for sudo on a machine over SSH where it wants one (Invoke's own ``sudo.password``).
     """
 
     node: str = "auto"
@@ -96,6 +97,7 @@ class Settings:
     kind: KindSettings = KindSettings()
     crio: CrioSettings = CrioSettings()
     offline: bool = False
+    sudo_password: str = field(default="", repr=False)
 
 
 def settings_from(context: Any, on: str | None = None, room: str = "") -> Settings:
@@ -132,6 +134,7 @@ def settings_from(context: Any, on: str | None = None, room: str = "") -> Settin
         kind=_kind(given.get("kind") or {}),
         crio=_crio(given.get("crio") or {}),
         offline=_switch(given, "offline"),
+        sudo_password=str((given.get("sudo") or {}).get("password") or ""),
     )
 
 

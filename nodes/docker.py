@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
-import secrets
 import socket
 import struct
-import tarfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from console.errors import InfrastructureError, MissingError
-from nodes.files import Content, stats
+from nodes.files import Content
 from nodes.node import CommandError, Result
+from nodes.placing import place, put_one
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -28,7 +26,6 @@ KILLED = 128 + 9
 NOT_FOUND = 127
 GRACE = 15.0
 """Seconds that the engine may take beyond the time of the command itself."""
-RENAME = 'while [ $# -gt 0 ]; do mv -fT -- "$1" "$2" || exit; shift 2; done'
 
 
 @dataclass(frozen=True)
@@ -74,35 +71,11 @@ class DockerNode:
 
     def put(self, content: bytes | Path, path: str, mode: int = 0o644, owner: str = "") -> bool:
         """See `Node.put`."""
-        wanted = Content(content, path, mode, owner)
-        before = stats(self, [path]).get(path)
-        same = before is not None and (before.kind, before.mode, before.sha256) == ("f", mode, wanted.digest())
-        if same and not owner:
-            return False
-        if same:
-            there = self.run(["stat", "-c", "%U %G", "--", path]).text.split()
-            user, _, group = owner.partition(":")
-            if there[0] == user and group in ("", there[1]):
-                return False
-        self.put_all([wanted])
-        return True
+        return put_one(self, Content(content, path, mode, owner))
 
     def put_all(self, files: Sequence[Content]) -> None:
         """See `nodes.files.TakesMany.put_all`."""
-        if not files:
-            return
-        mark = secrets.token_hex(4)
-        names = [_temporary(file.path, mark) for file in files]
-        try:
-            self.run(["tar", "-C", "/", "-xpf", "-"], input=_archive(files, names), timeout=300)
-            for file, name in zip(files, names, strict=True):
-                if file.owner:
-                    self.run(["chown", "--", file.owner, name])
-            pairs = [part for file, name in zip(files, names, strict=True) for part in (name, file.path)]
-            self.run(["sh", "-c", RENAME, "rename", *pairs])
-        except BaseException:
-            self.run(["rm", "-f", "--", *names], check=False)
-            raise
+        place(self, files)
 
     def get(self, path: str) -> bytes:
         """See `Node.get`."""
@@ -231,19 +204,3 @@ def _exactly(raw: socket.socket, count: int) -> bytes:
             return b""
         found += chunk
     return found
-
-
-def _temporary(path: str, mark: str) -> str:
-    folder, _, name = path.rpartition("/")
-    return f"{folder}/.{name}.{mark}"
-
-
-def _archive(files: Iterable[Content], names: Iterable[str]) -> bytes:
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for file, name in zip(files, names, strict=True):
-            content = file.content if isinstance(file.content, bytes) else file.content.read_bytes()
-            entry = tarfile.TarInfo(name.lstrip("/"))
-            entry.size, entry.mode, entry.mtime = len(content), file.mode, int(time.time())
-            tar.addfile(entry, io.BytesIO(content))
-    return archive.getvalue()
