@@ -27,6 +27,7 @@ from containerd.machine import CONFIG, Demo
 from containerd.pins import pin
 from containerd.runtime import NAMESPACE
 from containerd.survey import Survey
+from enforcement import gate_unit
 from enforcement.layout import SYSTEM
 from enforcement.node_units import GATE
 from kind import cluster as clusters
@@ -216,8 +217,8 @@ def _write(home: Path, parts: Sequence[Folder | File | Link], found: Look) -> No
     units = [File(f"{home}/units/{UNIT}", (BORN / UNIT).read_bytes())]
     units += [File(f"{home}/units/containerd.service.d/countersign.conf", (BORN / "containerd.conf").read_bytes())]
     for part in parts:
-        if isinstance(part, File) and part.path.startswith(f"{enforce.SYSTEMD}/{GATE}"):
-            units.append(replace(part, path=f"{home}/units{part.path.removeprefix(enforce.SYSTEMD)}"))
+        if isinstance(part, File) and part.path.startswith(f"{gate_unit.SYSTEMD}/{GATE}"):
+            units.append(replace(part, path=f"{home}/units{part.path.removeprefix(gate_unit.SYSTEMD)}"))
     Folder(str(home), 0o700).apply(node)
     for file in (File(f"{home}/parts/root.tar", archive(parts), 0o600), File(f"{home}/parts/birth.sh", script), *units):
         Folder(file.path.rpartition("/")[0]).apply(node)

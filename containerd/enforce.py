@@ -11,20 +11,18 @@ from console.errors import InfrastructureError
 from containerd import adapt
 from containerd.machine import CONFIG, Machine
 from containerd.survey import Survey, targets
-from enforcement import gate, registries
-from enforcement.node_units import ACTIVE, CONTAINERD, GATE, KUBELET
+from enforcement import gate, gate_unit, registries
+from enforcement.gate_unit import SYSTEMD
+from enforcement.node_units import CONTAINERD, GATE, KubeletRuns
 from enforcement.policy import Policy
 from nodes.node import CommandError
 from nodes.steps import File, Folder, Group, Link
-from nodes.systemd import UnitRuns, unit_state
+from nodes.systemd import UnitRuns
 
 if TYPE_CHECKING:
     from console.steps import Step
     from nodes.node import Node
 
-UNIT_FILE = Path(__file__).resolve().parent.parent / "enforcement" / "units" / GATE
-WITHOUT_RESOURCE = UNIT_FILE.with_name("without-sys-resource.conf")
-SYSTEMD = "/etc/systemd/system"
 WANTED_BY = "multi-user.target"
 BEFORE = f"{CONFIG}.before-countersign"
 """The node's own configuration, kept for the day that enforcement is taken away."""
@@ -56,16 +54,12 @@ class Work:
 def steps(work: Work) -> list[Step[Node]]:
     """Return the steps in order; nothing restarts before all that it reads is there."""
     layout, demo = work.machine.layout, work.machine.demo
-    units: list[Folder | File] = [Folder(f"{SYSTEMD}/{GATE}.d"), File(f"{SYSTEMD}/{GATE}", UNIT_FILE.read_bytes())]
-    if work.survey.lacks_resource:
-        units.append(File(f"{SYSTEMD}/{GATE}.d/{WITHOUT_RESOURCE.name}", WITHOUT_RESOURCE.read_bytes()))
     hosts = registries.hosts_files(layout.certs, demo.urls, demo.registries.identity.ca)
-    read_by_gate = [layout.gate, layout.gate_config, *(unit.path for unit in units if isinstance(unit, File))]
     return [
         *gate.steps(work.gate),
         Group(f"the way to the demo's registries ({layout.certs})", [*_folders(hosts), *hosts]),
         Policy(layout, work.policy, tuple(work.pins), keys_to_come=work.keys_to_come),
-        Group(f"unit {GATE}", [*units, UnitRuns(GATE, read_by_gate)]),
+        gate_unit.group(layout, lacks_resource=work.survey.lacks_resource),
         SandboxNamed(work.machine, work.sandbox),
         Configured(work.machine, adapt.adapted(work.survey.config, _wanted(work)), tuple(work.gate.base_specs)),
         KubeletRuns(),
@@ -203,22 +197,6 @@ def _check(node: Node, config: bytes) -> None:
         ) from error
     finally:
         node.run(["rm", "-f", "--", trial])
-
-
-@dataclass(frozen=True)
-class KubeletRuns:
-    """The kubelet runs, where there is one: a trial that was killed may have left it stopped."""
-
-    name: str = "kubelet runs"
-
-    def needed(self, node: Node) -> bool:
-        """Return whether there is one that is enabled and down."""
-        found = unit_state(node, KUBELET)
-        return found.enabled and found.active != ACTIVE
-
-    def apply(self, node: Node) -> None:
-        """Start it."""
-        node.run(["systemctl", "start", KUBELET])
 
 
 @dataclass(frozen=True)

@@ -230,6 +230,20 @@ class Client:
         answer = self._call("ContainerStatus", request, api.ContainerStatusResponse)
         return messages.status(answer.status)
 
+    def running_images(self, namespace: str) -> list[tuple[str, str]]:
+        """Return the images of the containers that run in the pods of a Kubernetes namespace.
+
+        Each is what was asked for (a name, or what the runtime shows) and what the runtime resolved it to.
+        """
+        request = api.ListContainersRequest(
+            filter=api.ContainerFilter(
+                state=api.ContainerStateValue(state=api.CONTAINER_RUNNING),
+                label_selector={"io.kubernetes.pod.namespace": namespace},
+            )
+        )
+        answer = self._call("ListContainers", request, api.ListContainersResponse)
+        return [(each.image.user_specified_image or each.image.image, each.image_ref) for each in answer.containers]
+
     def wait_exit(self, container_id: str, timeout: float = 30) -> Status:
         """Wait until a container has exited and return its state.
 

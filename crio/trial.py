@@ -64,7 +64,7 @@ def run_all(settings: Settings, machine: Machine, only: Sequence[str], *, json: 
             raise UsageError(
                 f"nothing begins with {name!r}", where="--only", do="see cases/matrix.yaml, crio/starts.py"
             )
-    failures = []
+    failures: list[VerdictError] = []
     if not only:
         for reference in trial.start_demo(CrioPlace(machine, settings.policy, "both")):
             output.done(f"{reference} pulled, started, and answers")

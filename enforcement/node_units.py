@@ -91,3 +91,19 @@ def kubelet_paused(node: Node) -> Iterator[None]:
     finally:
         if running:
             node.run(["systemctl", "start", KUBELET])
+
+
+@dataclass(frozen=True)
+class KubeletRuns:
+    """The kubelet runs, where there is one: a trial that was killed may have left it stopped."""
+
+    name: str = "kubelet runs"
+
+    def needed(self, node: Node) -> bool:
+        """Return whether there is one that is enabled and down."""
+        found = unit_state(node, KUBELET)
+        return found.enabled and found.active != ACTIVE
+
+    def apply(self, node: Node) -> None:
+        """Start it."""
+        node.run(["systemctl", "start", KUBELET])

@@ -18,6 +18,7 @@ from containerd import birth, enforce
 from containerd.birth import BORN, MARKER, Look
 from containerd.machine import CONFIG
 from containerd.survey import Survey
+from enforcement import gate_unit, node_units
 from nodes.host import HostNode
 from nodes.steps import File, Folder, Group, Link
 from nodes.systemd import UnitRuns
@@ -93,7 +94,7 @@ def tempfile_node() -> Any:
 def test_steps_are_laid_out_as_files_and_units_as_links_that_enable_them() -> None:
     unit = UnitRuns("x.service", ())
     group = Group("g", [Folder("/a"), File("/a/b", b"c"), Link("/a/d", "/a/b"), unit])
-    assert list(enforce.laid_out([group, enforce.KubeletRuns()])) == [
+    assert list(enforce.laid_out([group, node_units.KubeletRuns()])) == [
         Folder("/a"),
         File("/a/b", b"c"),
         Link("/a/d", "/a/b"),
@@ -161,7 +162,7 @@ def test_containerd_does_not_start_before_enforcement_is_laid_out_but_outlives_t
 
 
 def test_what_nodes_mount_is_roots_alone_and_has_the_gates_unit(tmp_path: Path) -> None:
-    gate = f"{enforce.SYSTEMD}/countersign-gate.service"
+    gate = f"{gate_unit.SYSTEMD}/countersign-gate.service"
     parts = [File(CONFIG, b"version = 3\n"), File(gate, b"unit"), File(f"{gate}.d/x.conf", b"drop-in")]
     home = tmp_path / "birth"
     birth._write(home, parts, LOOK)

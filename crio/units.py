@@ -1,0 +1,139 @@
+"""A CRI-O that systemd keeps running on some machine, with the usual paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from console.errors import UsageError
+from crio.controls import Recovering
+from crio.machine import Machine, Ways
+from crio.paths import INSTALLED
+from enforcement.gate_unit import SYSTEMD
+from enforcement.layout import SYSTEM
+from enforcement.node_units import ACTIVE, GATE, KUBELET, Units, kubelet_paused
+from enforcement.report import ServiceState
+from nodes.systemd import unit_state
+
+if TYPE_CHECKING:
+    from crio.effective import Effective
+    from crio.render import Engine
+    from enforcement.registries import Registries
+    from nodes.node import Node
+
+CRIO = "crio.service"
+LOGS = {"crio": CRIO, "gate": GATE, "kubelet": KUBELET}
+SLICE, CGROUP = "countersign.slice", "/countersign"
+StopRegistry = Callable[[str], AbstractContextManager[None]]
+
+
+def machine(
+    state: Path,
+    node: Node,
+    found: Effective,
+    demo: Registries,
+    names: Sequence[str],
+    stop_registry: StopRegistry,
+    engine: Engine,
+    pins: Path,
+) -> Machine:
+    """Return the CRI-O of a node as the verbs use it.
+
+    Args:
+        state: the state folder on this machine.
+        node: where it runs.
+        found: its configuration in effect.
+        demo: the demo's registries.
+        names: those of them that the node reaches by name.
+        stop_registry: keeps one of them stopped, by its name.
+        engine: how strict its own engine is.
+        pins: the file on this machine with what set-up pinned.
+    """
+    return Machine(
+        state=state,
+        node=node,
+        layout=SYSTEM,
+        paths=INSTALLED,
+        crio="crio",
+        handlers=found.handlers,
+        pins=pins,
+        registries=demo,
+        registry_names=names,
+        engine=engine,
+        ways=Ways(
+            controls=lambda each: Recovering(Units(node, stop_registry, each.wait_until_it_answers, CRIO), each),
+            services=services,
+            undisturbed=lambda each: kubelet_paused(each.node),
+            log=log,
+        ),
+        cgroup_parent=SLICE if found.systemd_cgroups else CGROUP,
+    )
+
+
+def services(machine: Machine) -> list[ServiceState]:
+    """Return how gate and CRI-O are."""
+    found = []
+    for unit in (GATE, CRIO):
+        state = unit_state(machine.node, unit)
+        found.append(
+            ServiceState(
+                node=machine.node.name,
+                name=unit,
+                state=f"{state.active} ({state.sub})",
+                up=state.active == ACTIVE,
+                pid=state.main_pid,
+                restarts=state.restarts,
+                last_end="" if state.result == "success" else state.result,
+            )
+        )
+    return found
+
+
+def log(machine: Machine, name: str) -> bytes:
+    """Return the end of a log. Raises UsageError when there is none of that name."""
+    if name == "verdicts":
+        return machine.node.run(["tail", "-n", "10000", machine.layout.verdicts]).stdout
+    if name not in LOGS:
+        raise UsageError(f"got {name!r}", where="--name", expected=", ".join((*LOGS, "verdicts")))
+    return machine.node.run(["journalctl", f"--unit={LOGS[name]}", "--no-pager", "--lines=10000"]).stdout
+
+
+@dataclass(frozen=True)
+class Restored:
+    """CRI-O runs as it did before, and nothing of ours is left on the node.
+
+    Attributes:
+        hosts: the registries whose CAs and hosts.toml files are ours.
+    """
+
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    name: str = "CRI-O is as it was"
+
+    def _paths(self) -> list[str]:
+        layout, paths = SYSTEM, INSTALLED
+        certs = [f"{layout.certs}/{name}" for name in self.hosts]
+        cas = [f"{paths.certs}/{url.partition('://')[2]}" for url in self.hosts.values() if url.startswith("https:")]
+        units = [f"{SYSTEMD}/{GATE}", f"{SYSTEMD}/{GATE}.d"]
+        programs = [layout.gate, layout.hook, layout.verifier]
+        folders = [layout.etc, layout.lib, layout.run, layout.log]
+        return [paths.drop_in, paths.registries_conf, paths.registries_d, *programs, *units, *certs, *cas, *folders]
+
+    def needed(self, node: Node) -> bool:
+        """Return whether anything of ours is there."""
+        found = node.run(["ls", "-d", "--", *self._paths()], check=False)
+        return bool(found.text)
+
+    def apply(self, node: Node) -> None:
+        """Take CRI-O's configuration away first: without it CRI-O needs none of the rest."""
+        running = unit_state(node, CRIO).active == ACTIVE
+        node.run(["rm", "-f", "--", INSTALLED.drop_in])
+        if running:
+            node.run(["systemctl", "restart", CRIO], timeout=120)
+        node.run(["systemctl", "disable", "--now", GATE], check=False)
+        node.run(["rm", "-rf", "--", *self._paths()])
+        for folder in {path.rpartition("/")[0] for path in (INSTALLED.registries_conf, INSTALLED.registries_d)}:
+            node.run(["rmdir", "--ignore-fail-on-non-empty", "--", folder], check=False)
+        node.run(["systemctl", "daemon-reload"])
