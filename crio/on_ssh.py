@@ -1,0 +1,298 @@
+"""CRI-O under systemd on a machine over SSH, the Vagrant machine too, as a place for the tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from console.config import Settings, record_place
+from console.errors import InfrastructureError
+from console.steps import Step, StepResult, run_steps
+from crio import effective, enforce, system_images, units
+from crio.effective import Effective
+from crio.enforce import Configured, Work
+from crio.machine import Machine
+from crio.paths import INSTALLED
+from crio.prove import prove
+from crio.units import CRIO, Restored
+from enforcement import gate, gate_unit, policy
+from enforcement import lent as lending
+from enforcement.elsewhere import open_node
+from enforcement.gate import CrioStorage
+from enforcement.keys import KeyPair
+from enforcement.layout import SYSTEM
+from enforcement.lent import GivenBack, Here
+from enforcement.node_units import ACTIVE, KubeletRuns
+from nodes.facts import CAP_SYS_RESOURCE, has_capability
+from nodes.host import HostNode
+from nodes.systemd import UnitRuns, unit_state
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nodes.node import Node
+    from nodes.ssh import SshNode
+    from nodes.steps import File
+
+TOOLS = ("countersign-gate", "countersign-hook")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What the node itself needs, taken before enforcement and kept.
+
+    Attributes:
+        sandbox: its sandbox image by digest.
+        pins: all of it, by digest.
+        tags: names by tag.
+        hooks_dirs: its own folders of hooks.
+    """
+
+    sandbox: str
+    pins: Sequence[str]
+    tags: Sequence[str]
+    hooks_dirs: Sequence[str]
+
+
+class OnSsh:
+    """See `crio.backend.Backend`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._node: SshNode = open_node(settings)
+        self._lent = lending.lent(settings)
+
+    def configure(self, *, keep: bool, plan: bool) -> list[StepResult]:
+        """Bring the machine's CRI-O under enforcement; all that can be asked is asked before anything changes."""
+        from console import output
+
+        if not KeyPair(self.settings.keys).needed(HostNode()):
+            policy.render(self.settings.policy, ())
+        effective.version(self._node)
+        self._require_running()
+        existed = Restored(self._addresses).needed(self._node)
+        try:
+            results = run_steps(self._node, self._steps(plan=plan), plan=plan)
+            if not plan:
+                with output.progress("an image without a signature is refused at pull and at start"):
+                    prove(self.machine())
+                record_place(self.settings.state, self.settings.node, "crio")
+        except BaseException as error:
+            if not (existed or keep or plan):
+                self._undo(error)
+            raise
+        return results
+
+    def machine(self) -> Machine:
+        """See `Backend.machine`; the way to the demo's registries is mended, for it may lead elsewhere by now."""
+        engine: Literal["strict", "lenient"] = "lenient" if self.settings.crio.engine == "lenient" else "strict"
+        return units.machine(
+            self.settings.state,
+            self._node,
+            self._effective,
+            self._lent.made,
+            tuple(self._addresses),
+            self._lent.stopped,
+            engine,
+            self._pins,
+        )
+
+    def clean(self, *, plan: bool) -> list[StepResult]:
+        """Take our parts off the machine again; it and its CRI-O stay."""
+        return run_steps(self._node, self._undoing(), plan=plan)
+
+    def report(self) -> dict[str, Any]:
+        """See `Backend.report`."""
+        from crio.status import document
+
+        return document(self.settings, self.settings.node, [self.machine()])
+
+    def _steps(self, *, plan: bool) -> Iterator[Step[Any]]:
+        from tools.resolver import install
+
+        keys = KeyPair(self.settings.keys)
+        keys_to_come = keys.needed(HostNode())
+        yield keys
+        yield from (Here(step) for step in self._lent.steps(self._user))
+        kept = Kept(self._kept, self._take)
+        yield kept
+        taken = kept.read() if self._kept.is_file() else self._take()
+        yield Here(PinsFile(self._pins, tuple(taken.pins)))
+        programs = install(TOOLS, self.settings)
+        found = self._effective
+        work = Work(
+            machine=self.machine(),
+            gate=gate.Gate(
+                layout=SYSTEM,
+                program=programs["countersign-gate"],
+                hook=programs["countersign-hook"],
+                docker_config=self._docker_config(),
+                crio=CrioStorage(found.storage, found.run_storage, INSTALLED.nri),
+            ),
+            policy=self.settings.policy,
+            pins=taken.pins,
+            tags=taken.tags,
+            sandbox=taken.sandbox,
+            hooks_dirs=taken.hooks_dirs,
+            addresses=self._addresses,
+            keys_to_come=keys_to_come,
+        )
+        lacks = not has_capability(self._node, CAP_SYS_RESOURCE)
+
+        def runtime(files: Sequence[File]) -> Step[Node]:
+            return Configured(work.machine, files, UnitRuns(CRIO, [file.path for file in files]))
+
+        yield from enforce.steps(work, gate_unit.group(SYSTEM, lacks_resource=lacks), runtime)
+        yield KubeletRuns()
+
+    def _require_running(self) -> None:
+        """Raise InfrastructureError unless CRI-O runs: what it is like has to be asked of it."""
+        if unit_state(self._node, CRIO).active != ACTIVE:
+            self._node.run(["systemctl", "start", CRIO], check=False, timeout=120)
+        found = unit_state(self._node, CRIO)
+        if found.active != ACTIVE:
+            raise InfrastructureError(
+                f"{CRIO} is {found.active}", where=self._node.name, do="start it there, and read journalctl -u crio"
+            )
+
+    def _take(self) -> Taken:
+        """Ask the machine what it needs; where it has no sandbox image and reaches none, it is lent the demo's."""
+        found = self._effective
+        with self.machine().client() as client:
+            sandbox = system_images.sandbox(client, found.sandbox) or self._lent.sandbox()
+            pins, tags = system_images.taken(client)
+        others = [folder for folder in found.hooks_dirs if folder != INSTALLED.hooks]
+        return Taken(sandbox, sorted({*pins, sandbox}), tags, others)
+
+    def _undo(self, error: BaseException) -> None:
+        """Put the machine back as it was; one that cannot be reached any more is named with what is left on it."""
+        try:
+            run_steps(self._node, self._undoing())
+        except InfrastructureError as failed:
+            raise InfrastructureError(
+                f"configuring failed ({error}), and what it did could not be undone ({failed})",
+                where=self._node.name,
+                do=f"run ./inv crio.clean --on {self.settings.node}",
+            ) from error
+
+    def _undoing(self) -> list[Step[Any]]:
+        kept = (self._pins, self._kept)
+        return [
+            ImagesGone(tuple(self._addresses)),
+            Restored(self._addresses),
+            GivenBack(self.settings, self._lent, self._user, kept, "crio"),
+        ]
+
+    def _docker_config(self) -> bytes:
+        from enforcement.registries import docker_config
+
+        return docker_config(self._lent.made, self.settings.registry.docker_config)
+
+    @property
+    def _user(self) -> str:
+        return f"crio-{self._node.name}"
+
+    @property
+    def _home(self) -> Path:
+        return self.settings.state.resolve() / "ssh" / self._node.name
+
+    @property
+    def _pins(self) -> Path:
+        return self._home / "crio-pins.json"
+
+    @property
+    def _kept(self) -> Path:
+        return self._home / "crio.json"
+
+    @cached_property
+    def _addresses(self) -> dict[str, str]:
+        return self._lent.urls(self._node)
+
+    @cached_property
+    def _effective(self) -> Effective:
+        return effective.effective(self._node, "crio", INSTALLED.socket)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the machine needs is known by digest; taken once, before enforcement, and shown."""
+
+    path: Path
+    take: Any = field(repr=False)
+    name: str = "images that the machine needs, pinned by digest"
+
+    def needed(self, node: object) -> bool:  # noqa: ARG002
+        """Return whether it was never taken; it is never taken again by itself."""
+        return not self.path.is_file()
+
+    def apply(self, node: object) -> None:  # noqa: ARG002
+        """Take it, keep it, and show it."""
+        from console import output
+
+        found: Taken = self.take()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        HostNode().put((json.dumps(vars(found), indent=2) + "\n").encode(), str(self.path))
+        for pin in found.pins:
+            output.say(f"  pinned {pin}")
+
+    def read(self) -> Taken:
+        """Return what was kept."""
+        return Taken(**json.loads(self.path.read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True)
+class PinsFile:
+    """The pins lie where the verbs after set-up read them."""
+
+    path: Path
+    pins: tuple[str, ...]
+    name: str = "pins of the machine"
+
+    def needed(self, node: Node) -> bool:  # noqa: ARG002
+        """Return whether others lie there."""
+        return policy.read_pins(self.path) != list(self.pins)
+
+    def apply(self, node: Node) -> None:
+        """Write them."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        node.put((json.dumps(self.pins, indent=2) + "\n").encode(), str(self.path))
+
+
+@dataclass(frozen=True)
+class ImagesGone:
+    """The machine has no image of the demo's registries, except a sandbox image in use."""
+
+    hosts: tuple[str, ...]
+    name: str = "the demo's images are gone"
+
+    def needed(self, node: Node) -> bool:
+        """Return whether it has one; a CRI-O that does not answer is asked nothing."""
+        return bool(self._found(node))
+
+    def apply(self, node: Node) -> None:
+        """Remove them over CRI."""
+        from cri.client import Client
+
+        with Client(node.forward(INSTALLED.socket)) as client:
+            for image in self._found(node):
+                client.remove_image(image)
+
+    def _found(self, node: Node) -> list[str]:
+        from cri.client import Client
+        from cri.errors import CriError
+
+        if unit_state(node, CRIO).active != ACTIVE:
+            return []
+        try:
+            with Client(node.forward(INSTALLED.socket), timeout=10) as client:
+                return [
+                    image.id
+                    for image in client.list_images()
+                    if any(name.startswith(f"{host}/") for name in (*image.tags, *image.digests) for host in self.hosts)
+                ]
+        except CriError:
+            return []
