@@ -11,6 +11,7 @@ ROOMS = {  # namespace -> module; those of later rooms are listed when they come
     "policy": "policy.commands",
     "tools": "tools.commands",
     "kind": "kind.commands",
+    "vagrant": "machines.commands",
     "admission": "admission.commands",
     "crio": "crio.commands",
     "bench": "bench.commands",

@@ -15,6 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 """The repository: relative paths in the configuration count from here."""
 
 MOST_WORKERS = 20
+PROVIDERS = ("libvirt", "virtualbox", "lxc")
+DISTRIBUTIONS = ("ubuntu", "debian", "rocky")
+_MACHINE = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
 _CLUSTER = re.compile(r"[a-z0-9]([a-z0-9.-]{0,48}[a-z0-9])?")
 
 
@@ -70,6 +73,30 @@ class CrioSettings:
 
 
 @dataclass(frozen=True)
+class VagrantSettings:
+    """The machine of the place ``vagrant``.
+
+    Attributes:
+        provider: ``libvirt``, ``virtualbox`` or ``lxc``; empty means the first of them that works here.
+        box: a box of the catalogue; ``built`` is the one that ``vagrant.box`` makes; empty means the
+            distribution's public one (with lxc: the built one).
+        machine: its name; several names are several machines.
+        distribution: ``ubuntu`` (24.04), ``debian`` (12) or ``rocky`` (9), where no box is named.
+        memory: MiB of a virtual machine.
+        cpus: of a virtual machine.
+        bridge: for lxc, a bridge with DHCP that is there already; empty means one of our own, without a way out.
+    """
+
+    provider: str = ""
+    box: str = ""
+    machine: str = "countersign"
+    distribution: str = "ubuntu"
+    memory: int = 2048
+    cpus: int = 2
+    bridge: str = ""
+
+
+@dataclass(frozen=True)
 class Settings:
     """The whole configuration of one task.
 
@@ -83,6 +110,7 @@ class Settings:
         registry: how registries are reached.
         kind: the cluster of the place ``kind``.
         crio: CRI-O.
+        vagrant: the machine of the place ``vagrant``.
         offline: never use the network to fetch tools.
         sudo_password: for sudo on a machine over SSH where it wants one (Invoke's own ``sudo.password``).
     """
@@ -96,6 +124,7 @@ class Settings:
     registry: RegistrySettings = RegistrySettings()
     kind: KindSettings = KindSettings()
     crio: CrioSettings = CrioSettings()
+    vagrant: VagrantSettings = VagrantSettings()
     offline: bool = False
     sudo_password: str = field(default="", repr=False)
 
@@ -133,6 +162,7 @@ def settings_from(context: Any, on: str | None = None, room: str = "") -> Settin
         ),
         kind=_kind(given.get("kind") or {}),
         crio=_crio(given.get("crio") or {}),
+        vagrant=_vagrant(given.get("vagrant") or {}),
         offline=_switch(given, "offline"),
         sudo_password=str((given.get("sudo") or {}).get("password") or ""),
     )
@@ -192,6 +222,39 @@ def _crio(given: Mapping[str, Any]) -> CrioSettings:
     if engine not in ("strict", "lenient"):
         raise UsageError(f"got {engine!r}", where="crio.engine", expected="strict or lenient")
     return CrioSettings(_path({"binary": given.get("binary") or os.environ.get("CRIO_BIN")}, "binary", None), engine)
+
+
+def _vagrant(given: Mapping[str, Any]) -> VagrantSettings:
+    default = VagrantSettings()
+    texts = {key: str(given.get(key) or getattr(default, key)) for key in ("provider", "box", "bridge")}
+    machine = str(given.get("machine") or default.machine)
+    if not _MACHINE.fullmatch(machine):
+        raise UsageError(
+            f"got {machine!r}", where="vagrant.machine", expected="up to 30 lower-case letters, digits and dashes"
+        )
+    if texts["provider"]:
+        _one_of(texts["provider"], "vagrant.provider", PROVIDERS)
+    distribution = str(given.get("distribution") or default.distribution)
+    return VagrantSettings(
+        **texts,
+        machine=machine,
+        distribution=_one_of(distribution, "vagrant.distribution", DISTRIBUTIONS),
+        memory=_number(given.get("memory") or default.memory, "vagrant.memory", 512),
+        cpus=_number(given.get("cpus") or default.cpus, "vagrant.cpus", 1),
+    )
+
+
+def _one_of(value: str, where: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise UsageError(f"got {value!r}", where=where, expected=f"one of {', '.join(known)}")
+    return value
+
+
+def _number(value: object, where: str, least: int) -> int:
+    text = str(value)
+    if not text.isdecimal() or int(text) < least:
+        raise UsageError(f"got {text!r}", where=where, expected=f"a number, {least} or more")
+    return int(text)
 
 
 def _path(given: Mapping[str, Any], key: str, default: Any) -> Any:

@@ -9,6 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from enforcement.elsewhere import open_node
+from enforcement.lent import GivenBack, Here
+
 from console.config import Settings, record_place
 from console.errors import InfrastructureError
 from console.steps import Step, StepResult, run_steps
@@ -21,11 +24,9 @@ from crio.prove import prove
 from crio.units import CRIO, Restored
 from enforcement import gate, gate_unit, policy
 from enforcement import lent as lending
-from enforcement.elsewhere import open_node
 from enforcement.gate import CrioStorage
 from enforcement.keys import KeyPair
 from enforcement.layout import SYSTEM
-from enforcement.lent import GivenBack, Here
 from enforcement.node_units import ACTIVE, KubeletRuns
 from nodes.facts import CAP_SYS_RESOURCE, has_capability
 from nodes.host import HostNode

@@ -82,7 +82,8 @@ def explain(context: Context, image: list[str], policy: str = "", json: bool = F
 
 @task(
     help={
-        "engine": "whose policy: gate, kyverno, or kyverno-verifyimages (for Kyverno without ImageValidatingPolicy)",
+        "engine": "whose policy: gate, crio, crio-registries (its registries.d), kyverno, or kyverno-verifyimages (for"
+        " Kyverno without ImageValidatingPolicy)",
         "out": "file to write, whole or not at all (default: stdout)",
         "policy": _POLICY,
     }
@@ -92,18 +93,20 @@ def render(context: Context, engine: str = "gate", out: str = "", policy: str = 
 
     Example: ./inv policy.render --out policy.json
     """
-    from policy import gate, kyverno
+    from policy import crio, gate, kyverno
     from policy.load import load
 
     renderers = {
         "gate": gate.render,
+        "crio": crio.render,
+        "crio-registries": crio.registries_d,
         "kyverno": kyverno.render,
         "kyverno-verifyimages": kyverno.render_verify_images,
     }
     if engine not in renderers:
         raise UsageError(f"got {engine!r}", where="--engine", expected=" or ".join(renderers))
     content = renderers[engine](load(_path(context, policy)))
-    for limit in kyverno.LIMITS.get(engine, ()):
+    for limit in {**kyverno.LIMITS, **crio.LIMITS}.get(engine, ()):
         warn(f"{engine}: {limit}")
     if not out:
         sys.stdout.write(content.decode())

@@ -16,10 +16,10 @@ from policy.model import Policy, Root, Rule
 
 LIMITS: Mapping[str, Sequence[str]] = {
     "crio": (
-        "signatures in the format bundle are not read: an image that has only those is refused (sign it as attachment too)",
+        "signatures in the format bundle are not read: an image that has no others is refused",
         "a signature on an index says nothing of its manifests: sign both, as signing.sign does",
         "revoked.digests is enforced by the gate, at start",
-        "a pinned image is accepted by its digest; the name by tag of one that a kubelet needs is added by crio.configure",
+        "a pin is accepted by its digest; the name by tag that a kubelet pulls is added by crio.configure",
     ),
 }
 ACCEPT: list[dict[str, Any]] = [{"type": "insecureAcceptAnything"}]
