@@ -15,6 +15,7 @@ from console.errors import InfrastructureError, MissingError
 from nodes.files import Content
 from nodes.node import CommandError, Result
 from nodes.placing import place, put_one
+from nodes.shell import PROGRAM, Shell, Shells
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -36,11 +37,13 @@ class DockerNode:
         container: its name or ID.
         name: how users call the node.
         client: opens a client of the Docker Engine.
+        shells: stay open for commands that read nothing.
     """
 
     container: str
     name: str
     client: Callable[[], DockerClient] = field(repr=False)
+    shells: Shells = field(default_factory=Shells, repr=False, compare=False)
 
     def run(
         self,
@@ -61,13 +64,23 @@ class DockerNode:
         start = time.monotonic()
         bounded = ["timeout", "--signal=KILL", f"{timeout:g}", *argv]
         with self._errors(argv[0]):
-            stdout, stderr, code = _exec(self.client(), self.container, bounded, stdin, env, timeout + GRACE, limit)
+            if stdin:
+                stdout, stderr, code = _exec(self.client(), self.container, bounded, stdin, env, timeout + GRACE, limit)
+            else:
+                with self.shells.one(self._shell) as shell:
+                    stdout, stderr, code = shell.run(bounded, env, timeout + GRACE, limit)
         result = Result(argv, code, stdout, stderr, time.monotonic() - start)
         if code == KILLED and result.seconds >= timeout:
             raise CommandError(result, self.name, f"did not end within {timeout:g} s")
         if code == NOT_FOUND and b"No such file or directory" in stderr and stderr.startswith(b"timeout:"):
             raise MissingError("is not on this node", where=f"{self.name}: {argv[0]}")
         return result
+
+    def _shell(self) -> Shell:
+        api = self.client().api
+        made = api.exec_create(self.container, list(PROGRAM), stdin=True, stdout=True, stderr=True)["Id"]
+        stream = api.exec_start(made, socket=True)
+        return Shell(getattr(stream, "_sock", stream), _frames, stream)
 
     def put(self, content: bytes | Path, path: str, mode: int = 0o644, owner: str = "") -> bool:
         """See `Node.put`."""
@@ -147,10 +160,9 @@ def _exec(
     timeout: float,
     limit: int,
 ) -> tuple[bytes, bytes, int]:
-    """Run a command in a container, and return the last ``limit`` bytes of stdout and stderr, and its exit code."""
+    """Run a command that reads from stdin, and return the last ``limit`` bytes of its outputs, and its exit code."""
     api = client.api
-    # no stdin where there is nothing to send: the engine may cut off output that comes while stdin is closed
-    options: dict[str, Any] = {"stdin": bool(stdin), "stdout": True, "stderr": True, "environment": dict(env)}
+    options: dict[str, Any] = {"stdin": True, "stdout": True, "stderr": True, "environment": dict(env)}
     made = api.exec_create(container, list(argv), **options)["Id"]
     stream = api.exec_start(made, socket=True)
     raw: socket.socket = getattr(stream, "_sock", stream)
@@ -181,8 +193,13 @@ def _talk(raw: socket.socket, stdin: bytes) -> Iterator[tuple[int, bytes]]:
             pass  # the command ended without reading it all; its exit code tells
 
     sender = Thread(target=send, daemon=True)
-    if stdin:
-        sender.start()
+    sender.start()
+    yield from _frames(raw)
+    sender.join()
+
+
+def _frames(raw: socket.socket) -> Iterator[tuple[int, bytes]]:
+    """Yield the frames of an answer (Engine API, "Attach") until the end of the stream."""
     while header := _exactly(raw, 8):
         kind, length = struct.unpack(">BxxxL", header)
         while length:
@@ -191,8 +208,6 @@ def _talk(raw: socket.socket, stdin: bytes) -> Iterator[tuple[int, bytes]]:
                 raise EOFError("the stream ended early")
             length -= len(chunk)
             yield kind, chunk
-    if stdin:
-        sender.join()
 
 
 def _exactly(raw: socket.socket, count: int) -> bytes:

@@ -28,8 +28,10 @@ def test_variables_win_over_invoke_yaml(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("INVOKE_NODE", "kind")
     monkeypatch.setenv("INVOKE_REGISTRY_ALLOW_HTTP", "false")
     monkeypatch.setenv("INVOKE_OFFLINE", "1")
+    monkeypatch.setenv("INVOKE_KIND_FROM_BIRTH", "no")
     settings = load_settings()
     assert (settings.node, settings.registry.allow_http, settings.offline) == ("kind", False, True)
+    assert settings.kind.from_birth is False
 
 
 @pytest.mark.parametrize(("value", "path"), [("sub", ROOT / "sub"), ("/abs", Path("/abs")), ("~/x", Path.home() / "x")])
