@@ -23,6 +23,22 @@ WATCHDOG = 10.0
 
 
 @dataclass(frozen=True)
+class CrioStorage:
+    """Where CRI-O keeps what the gate reads, and how the gate reaches it.
+
+    Attributes:
+        root: CRI-O's ``root``, which is containers/storage's.
+        run_root: CRI-O's ``runroot``.
+        nri: CRI-O's ``nri_listen``, through which the gate sees to it that every container has the hook;
+            empty for no NRI plugin.
+    """
+
+    root: str
+    run_root: str
+    nri: str
+
+
+@dataclass(frozen=True)
 class Gate:
     """What goes to a node.
 
@@ -31,22 +47,33 @@ class Gate:
         program: the gate's binary on this machine.
         hook: the hook's binary on this machine.
         docker_config: registry credentials.
-        runtime_socket: containerd's gRPC socket on the node.
-        base_specs: path of a base spec → the OCI spec that it is, once our hook is in it.
+        runtime_socket: containerd's gRPC socket on the node; empty where CRI-O is the runtime.
+        base_specs: path of a base spec → the OCI spec that it is, once our hook is in it; none on CRI-O.
+        crio: CRI-O's storage; None where containerd is the runtime.
     """
 
     layout: Layout
     program: Path
     hook: Path
     docker_config: bytes = field(repr=False)
-    runtime_socket: str
-    base_specs: Mapping[str, bytes] = field(repr=False)
+    runtime_socket: str = ""
+    base_specs: Mapping[str, bytes] = field(repr=False, default_factory=dict)
+    crio: CrioStorage | None = None
+
+    def __post_init__(self) -> None:
+        """Check that there is one runtime.
+
+        Raises:
+            ValueError: there is none, or there are two.
+        """
+        if bool(self.runtime_socket) == bool(self.crio):
+            raise ValueError("a gate has containerd's socket or CRI-O's storage")
 
 
 def files(gate: Gate) -> list[File]:
     """Return the gate's files, programs first."""
     layout = gate.layout
-    config = render(CONFIG, layout=layout, runtime_socket=gate.runtime_socket)
+    config = render(CONFIG, layout=layout, runtime_socket=gate.runtime_socket, crio=gate.crio)
     return [
         File(layout.gate, gate.program, 0o755),
         File(layout.hook, gate.hook, 0o755),

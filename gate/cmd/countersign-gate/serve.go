@@ -13,10 +13,12 @@ import (
 
 	"countersign/gate/internal/bind"
 	"countersign/gate/internal/config"
+	"countersign/gate/internal/crio"
 	"countersign/gate/internal/daemon"
 	"countersign/gate/internal/engine"
 	"countersign/gate/internal/evidence"
 	"countersign/gate/internal/judge"
+	"countersign/gate/internal/nri"
 	"countersign/gate/internal/registry"
 	"countersign/gate/internal/wire"
 )
@@ -89,6 +91,7 @@ func run(ctx context.Context, settings *config.Config) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	server := daemon.NewServer(gate, listener)
+	server.NRI = watchHook(ctx, settings)
 	background := func(what string, work func() error) {
 		go func() {
 			if err := work(); err != nil {
@@ -115,6 +118,20 @@ func run(ctx context.Context, settings *config.Config) error {
 		return cause
 	}
 	return nil
+}
+
+// watchHook has the NRI plugin see to it that every container of CRI-O has the
+// hook, and gives its state; on containerd there is nothing to see to.
+func watchHook(ctx context.Context, settings *config.Config) func() string {
+	switch {
+	case settings.Crio == nil:
+		return nil
+	case settings.Crio.NRI == "":
+		return func() string { return nri.Off }
+	}
+	plugin := nri.New(settings.Crio.NRI, settings.Crio.Hook, settings.Socket)
+	go plugin.Run(ctx)
+	return plugin.State
 }
 
 // onHangup turns SIGHUP into a reopened log and a tick for the policy's watcher.
@@ -154,7 +171,17 @@ func openStore(settings *config.Config) (*evidence.Store, error) {
 	})
 }
 
-func newBinder(settings *config.Config) (*bind.Binder, error) {
+// binder is one runtime's side of a verdict.
+type binder interface {
+	engine.Binder
+	Connect()
+	Close() error
+}
+
+func newBinder(settings *config.Config) (binder, error) {
+	if c := settings.Crio; c != nil {
+		return crio.New(crio.Config{Root: c.Root, RunRoot: c.RunRoot, Timeout: time.Duration(settings.Timeouts.Runtime)}), nil
+	}
 	return bind.New(bind.Config{
 		Address:      settings.Containerd.Address,
 		Namespace:    settings.Containerd.Namespace,
@@ -163,7 +190,7 @@ func newBinder(settings *config.Config) (*bind.Binder, error) {
 	})
 }
 
-func newEngine(settings *config.Config, store *evidence.Store, binder *bind.Binder, observer engine.Observer) *engine.Engine {
+func newEngine(settings *config.Config, store *evidence.Store, binder engine.Binder, observer engine.Observer) *engine.Engine {
 	client := registry.New(registry.Config{
 		CertsDir:     settings.Registry.CertsDir,
 		DockerConfig: settings.Registry.DockerConfig,

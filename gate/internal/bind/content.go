@@ -130,21 +130,31 @@ func ParseDocument(dgst string, content []byte) (*Document, error) {
 }
 
 func parseChain(dgst string, content []byte) (digest.Digest, error) {
+	diffIDs, err := ParseDiffIDs(dgst, content)
+	if err != nil {
+		return "", err
+	}
+	return identity.ChainID(diffIDs), nil
+}
+
+// ParseDiffIDs reads the diff IDs of a config, whose bytes were checked against
+// dgst before, lowest layer first. It returns a *code.Refusal.
+func ParseDiffIDs(dgst string, content []byte) ([]digest.Digest, error) {
 	var c struct {
 		RootFS *ocispec.RootFS `json:"rootfs"`
 	}
 	if err := json.Unmarshal(content, &c); err != nil {
-		return "", malformed(dgst, err.Error())
+		return nil, malformed(dgst, err.Error())
 	}
 	if c.RootFS == nil {
-		return "", malformed(dgst, "it is no image config: it has no rootfs")
+		return nil, malformed(dgst, "it is no image config: it has no rootfs")
 	}
 	for _, id := range c.RootFS.DiffIDs {
 		if err := id.Validate(); err != nil {
-			return "", malformed(dgst, "diff_ids: "+err.Error())
+			return nil, malformed(dgst, "diff_ids: "+err.Error())
 		}
 	}
-	return identity.ChainID(c.RootFS.DiffIDs), nil
+	return c.RootFS.DiffIDs, nil
 }
 
 func malformed(dgst, why string) error {

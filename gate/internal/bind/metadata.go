@@ -35,22 +35,51 @@ var containerID = regexp.MustCompile(`^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$`)
 // (runtime-spec, "State"). Its annotations are only ever compared.
 type State struct {
 	ID          string            `json:"id"`
+	Bundle      string            `json:"bundle"`
 	Annotations map[string]string `json:"annotations"`
+
+	image, pod string // for messages, where a runtime has annotations of its own
 }
 
+// Describe sets the image's name and the pod for messages, for a runtime whose
+// annotations are not containerd's.
+func (s *State) Describe(image, pod string) { s.image, s.pod = image, pod }
+
 // Image gives the name in the state, for messages.
-func (s *State) Image() string { return s.Annotations[annotationImageName] }
+func (s *State) Image() string {
+	if s.image != "" {
+		return s.image
+	}
+	return s.Annotations[annotationImageName]
+}
 
 // Pod gives namespace/name of the pod, for messages.
 func (s *State) Pod() string {
-	if s.Annotations[annotationName] == "" {
-		return ""
+	if s.pod != "" || s.Annotations[annotationName] == "" {
+		return s.pod
 	}
 	return s.Annotations[annotationNamespace] + "/" + s.Annotations[annotationName]
 }
 
-// ParseState reads the OCI state. It returns a *code.Refusal.
+// ParseState reads the OCI state of a container of containerd's CRI plugin. It
+// returns a *code.Refusal.
 func ParseState(content []byte) (*State, error) {
+	s, err := DecodeState(content)
+	if err != nil {
+		return nil, err
+	}
+	if t := s.Annotations[annotationType]; t != kindContainer {
+		return s, code.Refuse(code.UnsupportedRuntime, fmt.Sprintf("annotation %s is %.40q", annotationType, t),
+			"a container that containerd's CRI plugin started", "start it through CRI; sandboxes get no hook")
+	}
+	return s, nil
+}
+
+// State is ParseState.
+func (b *Binder) State(content []byte) (*State, error) { return ParseState(content) }
+
+// DecodeState reads the OCI state of any container. It returns a *code.Refusal.
+func DecodeState(content []byte) (*State, error) {
 	var s State
 	decoder := json.NewDecoder(bytes.NewReader(content))
 	if err := decoder.Decode(&s); err != nil {
@@ -58,10 +87,6 @@ func ParseState(content []byte) (*State, error) {
 	}
 	if len(s.ID) > 256 || !containerID.MatchString(s.ID) {
 		return nil, code.Refuse(code.Malformed, fmt.Sprintf("the OCI state has the id %.80q", s.ID), "a container ID", "look at the runtime's log")
-	}
-	if t := s.Annotations[annotationType]; t != kindContainer {
-		return &s, code.Refuse(code.UnsupportedRuntime, fmt.Sprintf("annotation %s is %.40q", annotationType, t),
-			"a container that containerd's CRI plugin started", "start it through CRI; sandboxes get no hook")
 	}
 	return &s, nil
 }

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"countersign/gate/internal/bounded"
 )
 
 // DefaultPath is where gate.json lies on a node.
@@ -29,6 +31,7 @@ type Config struct {
 	Metrics    string     `json:"metrics"` // "unix:PATH", a loopback "ADDRESS:PORT", or "" for none
 	Evidence   Evidence   `json:"evidence"`
 	Containerd Containerd `json:"containerd"`
+	Crio       *Crio      `json:"crio"` // instead of containerd; nil where containerd is the runtime
 	Registry   Registry   `json:"registry"`
 	Timeouts   Timeouts   `json:"timeouts"`
 }
@@ -45,6 +48,15 @@ type Containerd struct {
 	Address      string   `json:"address"`      // of its gRPC socket
 	Namespace    string   `json:"namespace"`    // CRI's: k8s.io
 	Snapshotters []string `json:"snapshotters"` // whose layers containerd unpacks itself
+}
+
+// Crio says where CRI-O keeps its storage, and how the gate watches over its own
+// hook.
+type Crio struct {
+	Root    string `json:"root"`    // containers/storage's root
+	RunRoot string `json:"runRoot"` // and its run root
+	NRI     string `json:"nri"`     // NRI's socket; "" for no plugin
+	Hook    string `json:"hook"`    // the hook's program, as hooks.d names it
 }
 
 // Registry says how registries are reached.
@@ -102,6 +114,11 @@ func defaults() *Config {
 	}
 }
 
+// crioDefaults holds what the block "crio" may leave out.
+func crioDefaults() *Crio {
+	return &Crio{Root: "/var/lib/containers/storage", RunRoot: "/run/containers/storage", NRI: "/var/run/nri/nri.sock", Hook: "/usr/local/bin/countersign-hook"}
+}
+
 // Load reads and checks a configuration file.
 func Load(path string) (*Config, error) {
 	file, err := os.Open(path)
@@ -123,6 +140,13 @@ func Load(path string) (*Config, error) {
 // Parse reads and checks a configuration.
 func Parse(content []byte) (*Config, error) {
 	c := defaults()
+	var runtimes struct{ Containerd, Crio json.RawMessage }
+	if err := json.Unmarshal(content, &runtimes); err == nil && bounded.Present(runtimes.Crio) { // what is no JSON is told below
+		if runtimes.Containerd != nil {
+			return nil, errors.New("containerd and crio: a node has one of them")
+		}
+		c.Crio = crioDefaults()
+	}
 	decoder := json.NewDecoder(bytes.NewReader(content))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(c); err != nil {
@@ -135,6 +159,10 @@ func Parse(content []byte) (*Config, error) {
 }
 
 func (c *Config) check() error {
+	crio := c.Crio
+	if crio == nil {
+		crio = crioDefaults()
+	}
 	for _, p := range []struct {
 		key, path string
 		optional  bool
@@ -143,6 +171,10 @@ func (c *Config) check() error {
 		{"socket", c.Socket, false},
 		{"evidence.dir", c.Evidence.Dir, false},
 		{"containerd.address", c.Containerd.Address, false},
+		{"crio.root", crio.Root, false},
+		{"crio.runRoot", crio.RunRoot, false},
+		{"crio.nri", crio.NRI, true},
+		{"crio.hook", crio.Hook, false},
 		{"registry.certsDir", c.Registry.CertsDir, true},
 		{"registry.dockerConfig", c.Registry.DockerConfig, true},
 		{"log", c.Log, c.Log == "-" || c.Log == ""},

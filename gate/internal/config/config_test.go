@@ -29,6 +29,12 @@ func TestParseRefuses(t *testing.T) {
 		{"a registry that outlasts the verdict", `{"timeouts": {"registry": "4.6s"}}`, "registry"},
 		{"a number as duration", `{"timeouts": {"pull": 20}}`, "4.5s"},
 		{"no time at all", `{"timeouts": {"pull": "0s"}}`, "pull"},
+		{"two runtimes", `{"containerd": {"address": "/c.sock"}, "crio": {"root": "/r"}}`, "one of them"},
+		{"two runtimes, one of them null", `{"containerd": null, "crio": {}}`, "one of them"},
+		{"a relative storage", `{"crio": {"root": "storage"}}`, "crio.root"},
+		{"no run root", `{"crio": {"runRoot": ""}}`, "crio.runRoot"},
+		{"a relative NRI socket", `{"crio": {"nri": "nri.sock"}}`, "crio.nri"},
+		{"an unknown field of crio", `{"crio": {"runroot2": "/r"}}`, "runroot2"},
 		{"two documents", `{} {}`, "more than one"},
 		{"no JSON", `policy: /p`, "invalid"},
 	} {
@@ -46,5 +52,20 @@ func TestParseTakesLoopbackMetrics(t *testing.T) {
 		if _, err := Parse([]byte(`{"metrics": "` + address + `"}`)); err != nil {
 			t.Errorf("%s: %v", address, err)
 		}
+	}
+}
+
+func TestOneRuntimeIsContainerdUnlessCrioIsGiven(t *testing.T) {
+	for document, crio := range map[string]bool{
+		`{}`: false, `{"containerd": {"address": "/c.sock"}}`: false, `{"crio": null}`: false, `{"crio": {}}`: true, `{"crio": {"root": "/r", "nri": ""}}`: true,
+	} {
+		c, err := Parse([]byte(document))
+		if err != nil || (c.Crio != nil) != crio {
+			t.Errorf("%s: got %+v, %v", document, c, err)
+		}
+	}
+	c, err := Parse([]byte(`{"crio": {"root": "/r", "nri": ""}}`))
+	if err != nil || c.Crio.Root != "/r" || c.Crio.NRI != "" || c.Crio.RunRoot != "/run/containers/storage" || c.Crio.Hook == "" {
+		t.Errorf("got %+v, %v", c.Crio, err)
 	}
 }

@@ -46,6 +46,8 @@ type Decider interface {
 
 // Server answers requests on a unix socket.
 type Server struct {
+	NRI func() string // the state of the gate's NRI plugin, for a ping; nil where the runtime needs none
+
 	decider  Decider
 	listener *net.UnixListener
 	slots    chan struct{}
@@ -134,7 +136,11 @@ func (s *Server) decide(ctx context.Context, op wire.Op, body []byte, err error)
 	case wire.Explain:
 		return decoded(body, func(r wire.NameRequest) *verdict.Verdict { return s.decider.Explain(ctx, r.Name) })
 	case wire.Ping:
-		return &verdict.Verdict{Version: verdict.Version, Time: time.Now().UTC(), Allow: true, Code: code.OK, Message: "countersign: the gate serves", Policy: s.decider.PolicyHash()}
+		v := &verdict.Verdict{Version: verdict.Version, Time: time.Now().UTC(), Allow: true, Code: code.OK, Message: "countersign: the gate serves", Policy: s.decider.PolicyHash()}
+		if s.NRI != nil {
+			v.NRI = s.NRI()
+		}
+		return v
 	}
 	return unreadable(wire.ErrUnknownOp)
 }

@@ -21,8 +21,9 @@ import (
 	"countersign/gate/internal/verdict"
 )
 
-// Binder says what a container runs (package bind).
+// Binder says what a container runs (packages bind and crio).
 type Binder interface {
+	State(content []byte) (*bind.State, error)
 	Container(ctx context.Context, state *bind.State, trace *verdict.Trace) (*bind.Bound, error)
 	Live(ctx context.Context, id string) (*bind.State, error)
 	Lookup(ctx context.Context, written string, trace *verdict.Trace) ([]bind.Candidate, error)
@@ -132,7 +133,7 @@ type subject struct {
 // OCI state as the hook sent it.
 func (e *Engine) Create(ctx context.Context, state []byte) *verdict.Verdict {
 	return e.guard(ctx, e.Timeouts.Verdict, subject{layer: verdict.Create, name: "this container"}, func(ctx context.Context, s subject) *verdict.Verdict {
-		parsed, err := bind.ParseState(state)
+		parsed, err := e.Binder.State(state)
 		if parsed != nil {
 			s.container, s.pod = parsed.ID, parsed.Pod()
 			if parsed.Image() != "" {

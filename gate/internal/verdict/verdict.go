@@ -48,6 +48,7 @@ type Verdict struct {
 	Policy     string    `json:"policy,omitempty"` // sha256 of the policy file
 	Millis     float64   `json:"ms"`
 	Steps      []Step    `json:"steps,omitempty"` // only where a person asked: verify, explain
+	NRI        string    `json:"nri,omitempty"`   // only in a ping on CRI-O: connected, disconnected, off
 }
 
 // Bounds on what a verdict repeats of what came from outside, in bytes.

@@ -1,0 +1,197 @@
+// Package nri makes the gate a plugin of the runtime's Node Resource Interface. On
+// CRI-O the hook comes from hooks.d, and CRI-O drops one whose program is missing
+// when it reads that folder. The plugin puts the hook into every container that
+// lacks it, and as a validator refuses one that is to be made without. CRI-O, for
+// its part, is to require the plugin (nri_validator_required_plugins), so that
+// without a gate no container is made.
+package nri
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/containerd/nri/pkg/api"
+	"github.com/containerd/nri/pkg/stub"
+)
+
+const (
+	// Name is what CRI-O's configuration requires.
+	Name = "countersign"
+	// order is where the plugin stands among others; any would do, for plugins can
+	// add hooks but not take them away.
+	order = "10"
+	// hookTimeout is the hook's "timeout", in seconds, as in its hooks.d file.
+	hookTimeout = 10
+	// patience is how long CRI-O may take to configure the plugin.
+	patience = 10 * time.Second
+	// The wait before each new try to connect.
+	soonest = 50 * time.Millisecond
+	latest  = time.Second
+)
+
+// States, as a ping tells them.
+const (
+	Connected    = "connected"
+	Disconnected = "disconnected"
+	Off          = "off"
+)
+
+// Plugin keeps itself registered with one runtime.
+type Plugin struct {
+	socket    string   // of NRI
+	hook      []string // argv
+	connected atomic.Bool
+}
+
+// New makes a plugin for the NRI socket; hook and gate are the hook's program and
+// the gate's socket, by which the hook is known.
+func New(socket, hook, gate string) *Plugin {
+	return &Plugin{socket: socket, hook: []string{hook, "--socket", gate}}
+}
+
+// State says whether the plugin is registered.
+func (p *Plugin) State() string {
+	if p.connected.Load() {
+		return Connected
+	}
+	return Disconnected
+}
+
+// Run stays connected until the context ends: whenever the connection is lost it
+// tries again, without end.
+func (p *Plugin) Run(ctx context.Context) {
+	pause, told := soonest, ""
+	for ctx.Err() == nil {
+		was, err := p.session(ctx)
+		if was {
+			pause, told = soonest, ""
+		}
+		if ctx.Err() == nil && err.Error() != told {
+			told = err.Error()
+			slog.Warn("NRI: not connected; trying again", "socket", p.socket, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+			pause = min(2*pause, latest)
+		}
+	}
+}
+
+// session is one connection, to its end; was says whether it got as far as being
+// registered.
+func (p *Plugin) session(ctx context.Context) (was bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	conn, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "unix", p.socket)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = conn.Close() }()
+	one := &session{Plugin: p, ready: make(chan struct{})}
+	closed := make(chan struct{})
+	s, err := stub.New(one, stub.WithPluginName(Name), stub.WithPluginIdx(order), stub.WithConnection(conn), stub.WithLogger(quiet{}),
+		stub.WithOnClose(closer(closed)))
+	if err != nil {
+		return false, err
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	select {
+	case <-one.ready:
+	case err := <-done:
+		return false, fmt.Errorf("not registered: %w", orClosed(err))
+	case <-closed:
+		return false, errors.New("not registered: the connection was closed")
+	case <-time.After(patience):
+		return false, fmt.Errorf("not registered: no answer within %s", patience)
+	}
+	p.connected.Store(true)
+	defer p.connected.Store(false)
+	slog.Info("NRI: registered", "socket", p.socket, "plugin", order+"-"+Name)
+	select {
+	case err = <-done:
+	case <-closed:
+	}
+	return true, orClosed(err)
+}
+
+func orClosed(err error) error {
+	if err == nil {
+		return errors.New("the connection was closed")
+	}
+	return err
+}
+
+// closer gives a function that closes a channel when first called.
+func closer(c chan struct{}) func() {
+	var called atomic.Bool
+	return func() {
+		if called.CompareAndSwap(false, true) {
+			close(c)
+		}
+	}
+}
+
+// session handles one connection's requests.
+type session struct {
+	*Plugin
+	ready  chan struct{}
+	synced atomic.Bool
+}
+
+// Synchronize is the last step of a registration. Containers that run already are
+// left alone.
+func (s *session) Synchronize(context.Context, []*api.PodSandbox, []*api.Container) ([]*api.ContainerUpdate, error) {
+	if s.synced.CompareAndSwap(false, true) {
+		close(s.ready)
+	}
+	return nil, nil
+}
+
+// CreateContainer adds the hook to a container that lacks it.
+func (s *session) CreateContainer(_ context.Context, pod *api.PodSandbox, container *api.Container) (*api.ContainerAdjustment, []*api.ContainerUpdate, error) {
+	if s.hooked(container.GetHooks()) {
+		return nil, nil, nil
+	}
+	slog.Warn("NRI: hooks.d gave the container no hook; adding it", "container", container.GetId(), "pod", pod.GetNamespace()+"/"+pod.GetName())
+	adjustment := &api.ContainerAdjustment{}
+	adjustment.AddHooks(&api.Hooks{CreateRuntime: []*api.Hook{{Path: s.hook[0], Args: s.hook, Timeout: api.Int(hookTimeout)}}})
+	return adjustment, nil, nil
+}
+
+// ValidateContainerAdjustment refuses a container that is to be made without the
+// hook. It is asked after every plugin's adjustments, also where the answer above
+// came too late to count; where it is itself too late, CRI-O refuses.
+func (s *session) ValidateContainerAdjustment(_ context.Context, r *api.ValidateContainerAdjustmentRequest) error {
+	if s.hooked(r.GetContainer().GetHooks()) || s.hooked(r.GetAdjust().GetHooks()) {
+		return nil
+	}
+	return fmt.Errorf("countersign: refused container %s: GATE_DOWN: it would start without the hook %s; expected the hook in its spec; look at the gate's log and at hooks.d",
+		r.GetContainer().GetId(), s.hook[0])
+}
+
+// hooked says whether our hook is among a container's, with the gate that it asks.
+func (p *Plugin) hooked(hooks *api.Hooks) bool {
+	return slices.ContainsFunc(hooks.GetCreateRuntime(), func(h *api.Hook) bool {
+		return h.GetPath() == p.hook[0] && len(h.GetArgs()) == len(p.hook) && slices.Equal(h.GetArgs()[1:], p.hook[1:])
+	})
+}
+
+// quiet passes the library's warnings on, and nothing else.
+type quiet struct{}
+
+func (quiet) Debugf(context.Context, string, ...any) {}
+func (quiet) Infof(context.Context, string, ...any)  {}
+func (quiet) Warnf(_ context.Context, format string, args ...any) {
+	slog.Warn("NRI: " + fmt.Sprintf(format, args...))
+}
+func (quiet) Errorf(_ context.Context, format string, args ...any) {
+	slog.Error("NRI: " + fmt.Sprintf(format, args...))
+}
