@@ -105,7 +105,7 @@ def _deciding(trial: Trial, verdicts: Sequence[dict[str, Any]]) -> dict[str, Any
     image volumes: a refusal decides, wherever it stands.
     """
     own = [verdict for verdict in verdicts if verdict["layer"] == trial.layer]
-    if trial.layer == "create":
+    if trial.layer == "create" and trial.container:  # CRI-O judges before a container has an ID
         own = [verdict for verdict in own if verdict.get("container") == trial.container]
     refusals = [verdict for verdict in own if not verdict["allow"]]
     decisions = refusals or own

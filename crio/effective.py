@@ -35,7 +35,7 @@ class Effective:
         handlers: runtime handlers, the default one first.
         storage: graph root.
         run_storage: run root.
-        nri: ``crio.nri`` as it is.
+        nri: ``crio.nri``, with what its table ``default_validator`` has.
         systemd_cgroups: systemd manages cgroups.
     """
 
@@ -59,7 +59,7 @@ def parse(text: str) -> Effective:
     """
     try:
         crio = tomllib.loads(text)["crio"]
-        runtime, image = crio["runtime"], crio["image"]
+        runtime, image, nri = crio["runtime"], crio["image"], crio.get("nri", {})
         first = runtime["default_runtime"]
         return Effective(
             hooks_dirs=runtime.get("hooks_dir", []),
@@ -70,7 +70,7 @@ def parse(text: str) -> Effective:
             handlers=sorted(runtime.get("runtimes", {}), key=lambda name: name != first),
             storage=crio.get("root", ""),
             run_storage=crio.get("runroot", ""),
-            nri=crio.get("nri", {}),
+            nri={**nri, **nri.get("default_validator", {})},
             systemd_cgroups=runtime.get("cgroup_manager", "systemd") == "systemd",
         )
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from console.errors import InfrastructureError
 from crio import render
+from crio.credentials import Credentials
 from crio.machine import Machine
-from enforcement import gate
+from enforcement import gate, registries
 from enforcement.policy import Policy
 from nodes.files import stats
 from nodes.node import CommandError
@@ -51,7 +52,7 @@ class Work:
 
 
 def steps(work: Work, gate_runs: Step[Node], runtime: Callable[[Sequence[File]], Step[Node]]) -> list[Step[Node]]:
-    """Return the steps in order; nothing restarts before all that it reads is there.
+    """Return the steps after `enforcement.gate.steps`; nothing restarts before all that it reads is there.
 
     Args:
         work: what is to be brought about.
@@ -59,19 +60,33 @@ def steps(work: Work, gate_runs: Step[Node], runtime: Callable[[Sequence[File]],
         runtime: given CRI-O's files, makes it run by them.
     """
     paths, layout = work.machine.paths, work.machine.layout
-    way = render.registry_files(paths, work.machine.registries, work.addresses, short_names=work.private)
     configuration = [
         File(paths.hook, render.hook(layout)),
         File(paths.drop_in, render.drop_in(paths, work.hooks_dirs, work.sandbox)),
     ]
     return [
-        *gate.steps(work.gate),
-        Group(f"the way to the demo's registries ({paths.registries_conf})", [*render.folders(way), *way]),
+        way_to_registries(work.machine, work.addresses, short_names=work.private),
         Policy(layout, work.policy, tuple(work.pins), keys_to_come=work.keys_to_come),
         NativePolicy(work.machine, work.policy, tuple(work.pins), tuple(work.tags), keys_to_come=work.keys_to_come),
         gate_runs,
         runtime(configuration),
     ]
+
+
+def way_to_registries(machine: Machine, addresses: Mapping[str, str], *, short_names: bool = False) -> Group:
+    """Return the step by which CRI-O and the gate find the demo's registries.
+
+    Args:
+        machine: the CRI-O.
+        addresses: registry name → the URL under which the node reaches it.
+        short_names: short names lead there, too.
+    """
+    paths, demo = machine.paths, machine.registries
+    files = render.registry_files(paths, demo, addresses, short_names=short_names)
+    hosts = registries.hosts_files(machine.layout.certs, addresses, demo.identity.ca)
+    location = addresses[registries.FALLBACK].partition("://")[2]
+    parts = [*render.folders([*files, *hosts]), *files, *hosts, Credentials(paths.auth, {location: demo.basic_auth})]
+    return Group(f"the way to the demo's registries ({paths.registries_conf})", parts)
 
 
 @dataclass(frozen=True)
@@ -124,11 +139,13 @@ class Configured:
         machine: the CRI-O.
         files: its drop-in and the hook.
         runs: makes it run by them.
+        ran_before: there is an old configuration, by which it ran.
     """
 
     machine: Machine
     files: Sequence[File] = field(repr=False)
     runs: Step[Node] = field(repr=False)
+    ran_before: bool = True
 
     @property
     def name(self) -> str:
@@ -162,7 +179,7 @@ class Configured:
             self.machine.wait_until_ready()
         except InfrastructureError as error:
             changed = [file.path for file in self.files if before[file.path] != file.content]
-            if not changed:
+            if not changed or not self.ran_before:
                 raise
             for path in changed:
                 _put_back(node, path, before[path])

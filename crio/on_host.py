@@ -122,6 +122,7 @@ class OnHost:
             keys,
             Group(f"folders of CRI-O ({ours.root})", private.folders(ours)),
             File(str(ours.pins), (json.dumps([sandbox], indent=2) + "\n").encode()),
+            *gate.steps(parts),
             *registries.steps(demo, ours.layout, running),
             images.Pushed(self.registry, PAUSE, PAUSE_TAG, pause, up),
             *(
@@ -139,7 +140,9 @@ class OnHost:
             inputs = {**{file.path: file.digest() for file in every}, "crio": str(crio)}
             running = private.crio_service(self._ours, crio, inputs)
             links = [Link(f"{self._ours.layout.bin}/cni/loopback", str(programs["cni-loopback"]))]
-            return Group("CRI-O runs by our settings", [*links, Configured(machine, every, Running(running))])
+            return Group(
+                "CRI-O runs by our settings", [*links, Configured(machine, every, Running(running), ran_before=False)]
+            )
 
         return runtime
 

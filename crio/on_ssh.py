@@ -147,6 +147,7 @@ class OnSsh:
         def runtime(files: Sequence[File]) -> Step[Node]:
             return Configured(work.machine, files, UnitRuns(CRIO, [file.path for file in files]))
 
+        yield from gate.steps(work.gate)
         yield from enforce.steps(work, gate_unit.group(SYSTEM, lacks_resource=lacks), runtime)
         yield KubeletRuns()
 

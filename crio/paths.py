@@ -25,6 +25,7 @@ class Paths:
         storage: containers/storage's graph root.
         run_storage: containers/storage's run root.
         nri: the socket at which NRI plugins register.
+        auth: registry credentials of CRI-O's user (containers-auth.json(5)).
     """
 
     socket: str
@@ -39,6 +40,12 @@ class Paths:
     storage: str
     run_storage: str
     nri: str
+    auth: str
+
+    @property
+    def demo_registries_d(self) -> str:
+        """The same for where the demo's registries really are."""
+        return f"{self.registries_d.rpartition('/')[0]}/countersign-demo.yaml"
 
     @property
     def hook(self) -> str:
@@ -65,6 +72,7 @@ INSTALLED = Paths(
     storage="/var/lib/containers/storage",
     run_storage="/run/containers/storage",
     nri="/var/run/nri/nri.sock",
+    auth="/root/.config/containers/auth.json",
     **_ours(SYSTEM),
 )
 
@@ -81,5 +89,6 @@ def private(layout: Layout) -> Paths:
         storage=f"{data}/storage",
         run_storage=f"{layout.run}/storage",
         nri=f"{layout.run}/nri.sock",
+        auth=f"{home}/.config/containers/auth.json",
         **_ours(layout),
     )

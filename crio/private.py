@@ -158,7 +158,9 @@ def folders(ours: Instance) -> list[Folder]:
     return [
         *(Folder(path) for path in open_to_others),
         *(Folder(str(ours.root / name)) for name in names),
-        *(Folder(f"{layout.run}/{name}", 0o700) for name in ("exits", "attach", "ns", "auth")),
+        *(Folder(path, 0o700) for path in (layout.lib, layout.run, layout.log)),
+        *(Folder(f"{layout.run}/{name}", 0o700) for name in ("exits", "attach", "ns", "auth", "own")),
+        Folder(f"{ours.data}/cni", 0o700),
     ]
 
 

@@ -108,7 +108,7 @@ def registry_files(
         addresses: registry name → the URL under which the node reaches it.
         short_names: short names lead there, too (only where CRI-O is all ours).
     """
-    from policy.crio import registries_conf
+    from policy.crio import attachments_of, registries_conf
 
     found = {name: (url.partition("://")[2], url.startswith("http:")) for name, url in addresses.items()}
     content = registries_conf(found)
@@ -116,7 +116,8 @@ def registry_files(
         content = b'unqualified-search-registries = ["docker.io"]\n\n' + content
     tls = {location for location, insecure in found.values() if not insecure}
     cas = [File(f"{paths.certs}/{location}/ca.crt", registries.identity.ca) for location in sorted(tls)]
-    return [*cas, File(paths.registries_conf, content)]
+    signatures = attachments_of({location for location, _ in found.values()})
+    return [*cas, File(paths.demo_registries_d, signatures), File(paths.registries_conf, content)]
 
 
 def folders(files: Sequence[File]) -> list[Folder]:

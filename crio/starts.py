@@ -253,7 +253,7 @@ def signatures_fetched_later(scene: Scene) -> Seen:
 
 
 def _pull_without_registries_d(scene: Scene) -> None:
-    node, path = scene.machine.node, scene.machine.paths.registries_d
+    node, path = scene.machine.node, scene.machine.paths.demo_registries_d
     scene.place.empty([f"{REFERRERS}/cases/"])
     scene.place.set_policy(scene.lab.lax)
     scene.place.set_own(None)
@@ -380,10 +380,10 @@ STARTS = (
     Start("cached", "cached before the policy was tightened", cached, "UNSIGNED", "own"),
     Start("cached-own-accepts", "the same, CRI-O's own engine accepting", cached_own_accepts, "UNSIGNED", "gate"),
     Start("tag-moved", "the tag moved to an unsigned image", tag_moved, "UNSIGNED", "gate"),
-    Start("claimed-name", "the client claims a signed image's name", claimed_name, "NOT_WHAT_RUNS", "gate"),
-    Start("claimed-scope", "the client claims a name in an accepting scope", claimed_scope, "NOT_WHAT_RUNS", "gate"),
+    Start("claimed-name", "the client claims a signed image's name", claimed_name, "UNSIGNED", "gate"),
+    Start("claimed-scope", "the client claims a name in an accepting scope", claimed_scope, "UNSIGNED", "gate"),
     Start(
-        "claimed-annotation", "an annotation claims a signed image's name", claimed_by_annotation, "UNSIGNED", "gate"
+        "claimed-annotation", "an annotation claims a signed image's name", claimed_by_annotation, "NOT_WHAT_RUNS", "gate"
     ),
     Start("accepted", "an image in an accepting scope", accepted),
     Start("namespace-looser", "a namespace's own policy accepts everything", namespace_looser, "UNSIGNED", "gate"),

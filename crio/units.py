@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from console.errors import UsageError
 from crio.controls import Recovering
+from crio.credentials import Credentials
 from crio.machine import Machine, Ways
 from crio.paths import INSTALLED
 from enforcement.gate_unit import SYSTEMD
@@ -119,12 +120,23 @@ class Restored:
         units = [f"{SYSTEMD}/{GATE}", f"{SYSTEMD}/{GATE}.d"]
         programs = [layout.gate, layout.hook, layout.verifier]
         folders = [layout.etc, layout.lib, layout.run, layout.log]
-        return [paths.drop_in, paths.registries_conf, paths.registries_d, *programs, *units, *certs, *cas, *folders]
+        demo = paths.demo_registries_d
+        return [
+            paths.drop_in,
+            paths.registries_conf,
+            paths.registries_d,
+            demo,
+            *programs,
+            *units,
+            *certs,
+            *cas,
+            *folders,
+        ]
 
     def needed(self, node: Node) -> bool:
         """Return whether anything of ours is there."""
         found = node.run(["ls", "-d", "--", *self._paths()], check=False)
-        return bool(found.text)
+        return bool(found.text) or Credentials(INSTALLED.auth, {}).needed(node)
 
     def apply(self, node: Node) -> None:
         """Take CRI-O's configuration away first: without it CRI-O needs none of the rest."""
@@ -134,6 +146,7 @@ class Restored:
             node.run(["systemctl", "restart", CRIO], timeout=120)
         node.run(["systemctl", "disable", "--now", GATE], check=False)
         node.run(["rm", "-rf", "--", *self._paths()])
+        Credentials(INSTALLED.auth, {}).apply(node)
         for folder in {path.rpartition("/")[0] for path in (INSTALLED.registries_conf, INSTALLED.registries_d)}:
             node.run(["rmdir", "--ignore-fail-on-non-empty", "--", folder], check=False)
         node.run(["systemctl", "daemon-reload"])

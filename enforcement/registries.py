@@ -66,6 +66,11 @@ class Registries:
         """The CA's certificate on disk."""
         return str(self.folder / "ca.crt")
 
+    @property
+    def basic_auth(self) -> str:
+        """Return the credentials as an ``auth`` of a Docker config."""
+        return base64.b64encode(f"{USER}:{self.password}".encode()).decode()
+
     def url(self, name: str) -> str:
         """Return where a registry really is."""
         return f"{'https' if name == FALLBACK else 'http'}://127.0.0.1:{self.ports[name]}"
@@ -266,8 +271,7 @@ def docker_config(registries: Registries, users: Path | None) -> bytes:
             auths |= json.loads(users.read_text(encoding="utf-8")).get("auths", {})
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise UsageError(f"cannot be read as a Docker config ({error})", where=str(users)) from None
-    token = base64.b64encode(f"{USER}:{registries.password}".encode()).decode()
-    return _json({"auths": {**auths, FALLBACK: {"auth": token}}})
+    return _json({"auths": {**auths, FALLBACK: {"auth": registries.basic_auth}}})
 
 
 def _json(document: Mapping[str, Any]) -> bytes:

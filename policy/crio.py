@@ -85,15 +85,19 @@ def key_files(policy: Policy, keys_folder: str) -> dict[str, bytes]:
 
 
 def registries_d(policy: Policy) -> bytes:
-    """Return containers-registries.d(5): each registry of the policy has its signatures beside its images.
+    """Return containers-registries.d(5): each registry of the policy has its signatures beside its images."""
+    return attachments_of({name.partition("/")[0] for name in policy.scopes})
 
-    Without this an image is pulled without signatures, and refused at pull and at every later start.
+
+def attachments_of(hosts: Iterable[str]) -> bytes:
+    """Return containers-registries.d(5) that says of registries that their signatures lie beside their images.
+
+    Without it an image is pulled without signatures, and refused at pull and at every later start. The engine
+    asks it for the place where a registry really is: a mirror or another location counts under its own name.
     """
     import yaml
 
-    hosts = sorted({name.partition("/")[0] for name in policy.scopes})
-    entries = {host: {"use-sigstore-attachments": True} for host in hosts}
-    return yaml.safe_dump({"docker": entries}, sort_keys=True).encode()
+    return yaml.safe_dump({"docker": {host: {"use-sigstore-attachments": True} for host in sorted(hosts)}}).encode()
 
 
 def registries_conf(registries: Mapping[str, tuple[str, bool]]) -> bytes:

@@ -35,6 +35,7 @@ TEXT = """
   [crio.nri]
     enable_nri = true
     nri_disable_connections = false
+    [crio.nri.default_validator]
     nri_enable_default_validator = true
     nri_validator_required_plugins = ["countersign"]
     nri_validator_tolerate_missing_plugins_annotation = ""

@@ -55,7 +55,7 @@ def test_the_drop_in_keeps_the_nodes_own_hooks_and_names_ours_once() -> None:
     assert found["runtime"]["hooks_dir"] == ["/usr/share/containers/oci/hooks.d", INSTALLED.hooks]
     assert found["image"]["signature_policy"] == INSTALLED.policy
     assert found["image"]["pause_image"] == PIN
-    assert found["nri"]["nri_validator_required_plugins"] == ["countersign"]
+    assert found["nri"]["default_validator"]["nri_validator_required_plugins"] == ["countersign"]
 
 
 def test_the_hook_is_for_every_container() -> None:
