@@ -146,15 +146,16 @@ func judge(answer []byte) (allowed bool, sentence string, fail *failure) {
 // subject finds the image's name in the state, for the sentence only: nothing is
 // decided by it.
 func subject(state []byte) string {
-	const key = `"io.kubernetes.cri.image-name":`
 	s := string(state)
-	for i := 0; i+len(key) < len(s); i++ {
-		if s[i:i+len(key)] != key {
-			continue
-		}
-		if _, after, ok := cutString(s[i+len(key):], '"'); ok {
-			name, _, _ := cutString(after, '"')
-			return printable(name, 255)
+	for _, key := range [...]string{`"io.kubernetes.cri.image-name":`, `"io.kubernetes.cri-o.ImageName":`} {
+		for i := 0; i+len(key) < len(s); i++ {
+			if s[i:i+len(key)] != key {
+				continue
+			}
+			if _, after, ok := cutString(s[i+len(key):], '"'); ok {
+				name, _, _ := cutString(after, '"')
+				return printable(name, 255)
+			}
 		}
 	}
 	return ""

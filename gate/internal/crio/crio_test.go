@@ -54,6 +54,10 @@ func TestBinding(t *testing.T) {
 		{"the digest of the index", func(w *world, app, _ *picture) { w.name = repository + "@" + app.index }, ""},
 		{"the digest of the manifest", func(w *world, app, _ *picture) { w.name = repository + "@" + app.manifest }, ""},
 		{"a digest of another image", func(w *world, _, other *picture) { w.name = repository + "@" + other.manifest }, code.NotWhatRuns},
+		{"a sandbox, by the digest of its image", func(w *world, app, _ *picture) {
+			w.name, w.meta["pod"], w.meta["pod-id"] = repository+"@"+app.index, true, id
+			w.annotations[annotationImage], w.annotations["io.kubernetes.cri-o.ContainerType"] = w.name, "sandbox"
+		}, ""},
 		{"no name", func(w *world, _, _ *picture) { w.name = "" }, code.UnsupportedRuntime},
 		{"an unparsable name", func(w *world, _, _ *picture) { w.name = "Registry/UPPER" }, code.BadReference},
 		{"no pod: another tool's container", func(w *world, _, _ *picture) { w.meta["pod-id"] = "" }, code.UnsupportedRuntime},

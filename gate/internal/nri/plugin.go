@@ -184,14 +184,13 @@ func (p *Plugin) hooked(hooks *api.Hooks) bool {
 	})
 }
 
-// quiet passes the library's warnings on, and nothing else.
+// quiet passes the library's errors on, and nothing else: what it warns of is that
+// a runtime's version is not NRI's.
 type quiet struct{}
 
 func (quiet) Debugf(context.Context, string, ...any) {}
 func (quiet) Infof(context.Context, string, ...any)  {}
-func (quiet) Warnf(_ context.Context, format string, args ...any) {
-	slog.Warn("NRI: " + fmt.Sprintf(format, args...))
-}
+func (quiet) Warnf(context.Context, string, ...any)  {}
 func (quiet) Errorf(_ context.Context, format string, args ...any) {
 	slog.Error("NRI: " + fmt.Sprintf(format, args...))
 }
