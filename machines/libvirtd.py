@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from console.errors import InfrastructureError
-from machines.needs import find, require
-from nodes import service
-from nodes.service import Service
-from nodes.steps import File, Folder, Running
-from nodes.template import render
 
 if TYPE_CHECKING:
     from console.steps import Step
@@ -24,7 +15,7 @@ NAME = "libvirtd"
 POOL = "default"
 
 
-def environment(place: Place) -> dict[str, str]:
+def environment(_: Place) -> dict[str, str]:
     """Return what makes Vagrant and virsh use it."""
     return {"LIBVIRT_DEFAULT_URI": "qemu:///system", "COUNTERSIGN_POOL": POOL}
 
