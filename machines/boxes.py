@@ -197,8 +197,8 @@ def _furnish(root: Path, log: Path) -> None:
     for name, (target, mode) in FILES.items():
         _put(RECIPE / name, root / target, mode)
     for unit in HOST_ONLY:
-        target = root / "etc/systemd/system" / f"{unit}.d" / "not-in-a-container.conf"
-        _put(RECIPE / "not-in-a-container.conf", target, 0o644)
+        drop_in = root / "etc/systemd/system" / f"{unit}.d" / "not-in-a-container.conf"
+        _put(RECIPE / "not-in-a-container.conf", drop_in, 0o644)
     inside = ["chroot", str(root)]
     _run([*inside, "useradd", "--create-home", "--shell", "/bin/bash", "vagrant"], log)
     home = root / "home/vagrant"

@@ -98,6 +98,15 @@ def _engine(settings: Settings) -> None:
     url(settings)
 
 
+def _lxc(settings: Settings) -> None:
+    _root(settings)
+    from machines import boxes, needs, providers
+
+    providers.check("lxc")
+    if not boxes.box(settings, "lxc").built():
+        needs.require("debootstrap")
+
+
 def _chromium(_: Settings) -> None:
     from report.browser import program
 
@@ -113,6 +122,7 @@ PARTS = (
     Part("interop", lambda settings: tool("cosign", settings), folder="tests/interop"),
     Part("e2e", _root, folder="tests/e2e"),
     Part("kind", _engine, folder="tests/kind"),
+    Part("vagrant", _lxc, folder="tests/vagrant"),
 )
 
 
