@@ -12,7 +12,8 @@ _SYSTEM_HOSTS = Path("/etc/containerd/certs.d")
 
 def etc(settings: Settings) -> Path:
     """Return the folder in which a place keeps this machine's own way to the demo's registries."""
-    place = settings.node if settings.node == "kind" else "ssh" if "://" in settings.node else "host"
+    elsewhere = settings.node == "vagrant" or "://" in settings.node
+    place = settings.node if settings.node == "kind" else "lent" if elsewhere else "host"
     return settings.state / place / "etc"
 
 
