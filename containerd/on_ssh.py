@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from console.config import Settings, record_place, recorded_place
-from console.errors import InfrastructureError, UsageError
+from console.errors import InfrastructureError, MissingError, UsageError
 from console.steps import Step, StepResult, run_steps
 from containerd import enforce, fleet, pins
 from containerd.machine import Demo, Machine
@@ -46,6 +46,7 @@ class OnSsh:
         if not KeyPair(self.settings.keys).needed(HostNode()):
             policy.render(self.settings.policy, ())
         together = self._fleet(self._lent.sandbox())
+        self._require_pods(self._machine(together))
         existed = enforce.Restored(self._machine(together)).needed(self._node)
         try:
             results = run_steps(self._node, self._steps(together, plan=plan), plan=plan)
@@ -74,6 +75,22 @@ class OnSsh:
         if not plan:
             with output.progress("an image without a signature is refused at pull and at start"):
                 together.prove()
+
+    def _require_pods(self, machine: Machine) -> None:
+        """Refuse a machine on which no pod could start, with us or without.
+
+        Raises:
+            MissingError: it has no network for pods.
+            InfrastructureError: its containerd does not answer over CRI.
+        """
+        with machine.client(timeout=10) as client:
+            why = client.conditions().get("NetworkReady", "")
+        if why:
+            raise MissingError(
+                f"containerd has no network for pods ({why})",
+                where=self._node.name,
+                do="install CNI plugins in /opt/cni/bin and a configuration in /etc/cni/net.d there",
+            )
 
     def _undo(self, together: fleet.Fleet, error: BaseException) -> None:
         """Put the machine back as it was; one that cannot be reached any more is named with what is left on it."""
