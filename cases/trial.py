@@ -122,8 +122,12 @@ def run_matrix(
 
 
 def possible(place: CriPlace, cases: Sequence[Case]) -> list[Case]:
-    """Return the rows that can be tried there: short names only where Docker Hub leads to the demo's registry."""
-    return [case for case in cases if case.name != "short" or place.short_names]
+    """Return the rows that can be tried there.
+
+    Short names need a Docker Hub that leads to the demo's registry; another runtime handler must be there.
+    """
+    short, handlers = place.short_names, len(place.at.handlers) > 1
+    return [case for case in cases if (short or case.name != "short") and (handlers or case.way != "other_handler")]
 
 
 def run_and_show(settings: Settings, place: CriPlace, cases: Sequence[Case], *, json: bool = False) -> None:
@@ -141,7 +145,8 @@ def run_and_show(settings: Settings, place: CriPlace, cases: Sequence[Case], *, 
     name = place.node
     output.table(show.COLUMNS, show.rows(outcomes), title=f"{place.runtime} on {name}")
     if len(able) < len(cases):
-        output.skipped(f"{len(cases) - len(able)} rows with short names: {SHORT} is not the demo's registry on {name}")
+        why = f"{SHORT} is not the demo's registry on {name}, or it has one runtime handler only"
+        output.skipped(f"{len(cases) - len(able)} rows: {why}")
     output.say(f"verdict log {place.at.layout.verdicts}")
     output.say(f"JSON        {path}")
     if json:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from console.errors import UsageError
+from enforcement.elsewhere import is_elsewhere
 
 if TYPE_CHECKING:
     from console.config import Settings
@@ -64,6 +65,10 @@ def open_place(settings: Settings) -> Backend:
         from containerd.on_kind import OnKind
 
         return OnKind(settings)
+    if is_elsewhere(settings.node):
+        from containerd.on_ssh import OnSsh
+
+        return OnSsh(settings)
     raise UsageError(f"got {settings.node!r}", where="node", expected=PLACES)
 
 

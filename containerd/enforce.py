@@ -15,6 +15,7 @@ from enforcement import gate, gate_unit, registries
 from enforcement.gate_unit import SYSTEMD
 from enforcement.node_units import CONTAINERD, GATE, KubeletRuns
 from enforcement.policy import Policy
+from nodes.files import stats
 from nodes.node import CommandError
 from nodes.steps import File, Folder, Group, Link
 from nodes.systemd import UnitRuns
@@ -215,7 +216,7 @@ class Restored:
         """Return whether anything of ours is there."""
         layout = self.machine.layout
         ours = (BEFORE, layout.etc, layout.gate, layout.hook, layout.verifier, f"{SYSTEMD}/{GATE}")
-        return any(node.exists(path) for path in ours)
+        return bool(stats(node, ours))
 
     def apply(self, node: Node) -> None:
         """Put containerd's own configuration back first: without our hook it needs none of the rest."""
@@ -227,4 +228,6 @@ class Restored:
         paths = [layout.gate, layout.hook, layout.verifier, f"{SYSTEMD}/{GATE}", f"{SYSTEMD}/{GATE}.d"]
         hosts = [f"{layout.certs}/{name}" for name in self.machine.demo.urls]
         node.run(["rm", "-rf", "--", *paths, *hosts, layout.etc, layout.lib, layout.run, layout.log])
+        emptied = [layout.certs, layout.verifiers, layout.verifiers.rpartition("/")[0]]
+        node.run(["rmdir", "--ignore-fail-on-non-empty", "--", *emptied], check=False)
         node.run(["systemctl", "daemon-reload"])

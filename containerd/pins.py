@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console.errors import InfrastructureError
+from containerd.runtime import NAMESPACE
 from containerd.survey import targets
 from nodes.each import side_by_side
 from oci.reference import BadReference, parse
@@ -29,12 +30,28 @@ def take(nodes: Sequence[Node], kubeconfig: Path) -> list[str]:
     Raises:
         InfrastructureError: the API server does not answer, or no node has an image that a system pod runs.
     """
-    preloaded = [
-        image for found in side_by_side(lambda node: targets(node, PRELOADED), nodes) for image in found.items()
-    ]
+    preloaded = {pin for found in side_by_side(_preloaded, nodes) for pin in found}
     stores = side_by_side(targets, nodes)
-    running = system_images(kubeconfig)
-    return sorted({*filter(None, (pin(*image) for image in preloaded)), *_of(running, stores)})
+    return sorted({*preloaded, *_of(system_images(kubeconfig), stores)})
+
+
+def take_from(node: Node) -> list[str]:
+    """Return ``repository@digest`` of what came with one machine and of what the system's pods run on it, sorted.
+
+    Nobody has to be asked but the machine's own containerd, so a kubelet's API server may be anywhere, or nowhere.
+    """
+    found = _preloaded(node)
+    store = targets(node)
+    for name in SYSTEM_NAMESPACES:
+        filters = f'labels."io.kubernetes.pod.namespace"=={name}'
+        listed = node.run(["ctr", "--namespace", NAMESPACE, "containers", "ls", filters]).text.splitlines()[1:]
+        running = {line.split()[1] for line in listed if len(line.split()) > 1}
+        found |= set(filter(None, (pin(image, store[image]) for image in running & store.keys())))
+    return sorted(found)
+
+
+def _preloaded(node: Node) -> set[str]:
+    return set(filter(None, (pin(*image) for image in targets(node, PRELOADED).items())))
 
 
 def _of(names: Iterable[str], stores: Sequence[dict[str, str]]) -> Iterable[str]:

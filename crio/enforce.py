@@ -85,7 +85,12 @@ def way_to_registries(machine: Machine, addresses: Mapping[str, str], *, short_n
     files = render.registry_files(paths, demo, addresses, short_names=short_names)
     hosts = registries.hosts_files(machine.layout.certs, addresses, demo.identity.ca)
     location = addresses[registries.FALLBACK].partition("://")[2]
-    parts = [*render.folders([*files, *hosts]), *files, *hosts, Credentials(paths.auth, {location: demo.basic_auth})]
+    parts: list[Step[Node]] = [
+        *render.folders([*files, *hosts]),
+        *files,
+        *hosts,
+        Credentials(paths.auth, {location: demo.basic_auth}),
+    ]
     return Group(f"the way to the demo's registries ({paths.registries_conf})", parts)
 
 

@@ -127,7 +127,7 @@ class OnHost:
             images.Pushed(self.registry, PAUSE, PAUSE_TAG, pause, up),
             *(
                 images.Pushed(self.registry, repository, canary.TAG, marked, up)
-                for repository in (canary.REPOSITORY, f"{registries.CANARY}/refused")
+                for repository in (canary.REPOSITORY, canary.REFUSED)
             ),
             *enforce.steps(
                 work, Running(gate.service(parts, ours.cgroup)), self._runtime(work.machine, crio, own, programs)

@@ -9,9 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from enforcement.elsewhere import open_node
-from enforcement.lent import GivenBack, Here
-
 from console.config import Settings, record_place
 from console.errors import InfrastructureError
 from console.steps import Step, StepResult, run_steps
@@ -24,9 +21,11 @@ from crio.prove import prove
 from crio.units import CRIO, Restored
 from enforcement import gate, gate_unit, policy
 from enforcement import lent as lending
+from enforcement.elsewhere import open_node
 from enforcement.gate import CrioStorage
 from enforcement.keys import KeyPair
 from enforcement.layout import SYSTEM
+from enforcement.lent import GivenBack, Here
 from enforcement.node_units import ACTIVE, KubeletRuns
 from nodes.facts import CAP_SYS_RESOURCE, has_capability
 from nodes.host import HostNode
@@ -77,10 +76,10 @@ class OnSsh:
         self._require_running()
         existed = Restored(self._addresses).needed(self._node)
         try:
-            results = run_steps(self._node, self._steps(plan=plan), plan=plan)
+            results = run_steps(self._node, self._steps(), plan=plan)
             if not plan:
                 with output.progress("an image without a signature is refused at pull and at start"):
-                    prove(self.machine())
+                    prove(self._machine())
                 record_place(self.settings.state, self.settings.node, "crio")
         except BaseException as error:
             if not (existed or keep or plan):
@@ -90,6 +89,14 @@ class OnSsh:
 
     def machine(self) -> Machine:
         """See `Backend.machine`; the way to the demo's registries is mended, for it may lead elsewhere by now."""
+        found = self._machine()
+        if self._node.exists(INSTALLED.drop_in):
+            way = enforce.way_to_registries(found, self._addresses)
+            if way.needed(self._node):
+                way.apply(self._node)
+        return found
+
+    def _machine(self) -> Machine:
         engine: Literal["strict", "lenient"] = "lenient" if self.settings.crio.engine == "lenient" else "strict"
         return units.machine(
             self.settings.state,
@@ -112,7 +119,7 @@ class OnSsh:
 
         return document(self.settings, self.settings.node, [self.machine()])
 
-    def _steps(self, *, plan: bool) -> Iterator[Step[Any]]:
+    def _steps(self) -> Iterator[Step[Any]]:
         from tools.resolver import install
 
         keys = KeyPair(self.settings.keys)
@@ -126,7 +133,7 @@ class OnSsh:
         programs = install(TOOLS, self.settings)
         found = self._effective
         work = Work(
-            machine=self.machine(),
+            machine=self._machine(),
             gate=gate.Gate(
                 layout=SYSTEM,
                 program=programs["countersign-gate"],
@@ -164,7 +171,7 @@ class OnSsh:
     def _take(self) -> Taken:
         """Ask the machine what it needs; where it has no sandbox image and reaches none, it is lent the demo's."""
         found = self._effective
-        with self.machine().client() as client:
+        with self._machine().client() as client:
             sandbox = system_images.sandbox(client, found.sandbox) or self._lent.sandbox()
             pins, tags = system_images.taken(client)
         others = [folder for folder in found.hooks_dirs if folder != INSTALLED.hooks]

@@ -8,16 +8,16 @@ from cri.errors import CriError
 from cri.model import Container
 from crio import doctor
 from crio.machine import Machine
+from enforcement import canary
 from enforcement.canary import EXPECTED, REFERENCE, SENTENCE
 from enforcement.doctor import NotEnforced, Problem
-from enforcement.registries import CANARY
 from nodes.each import side_by_side
 
 if TYPE_CHECKING:
     from cri.client import Client
 
-REFUSED = f"{CANARY}/refused:unsigned"
-"""In no scope of CRI-O's own policy; nothing needs to lie there, for the policy is asked first."""
+REFUSED = f"{canary.REFUSED}:{canary.TAG}"
+"""In no scope of CRI-O's own policy, while it lets `REFERENCE` pass."""
 NATIVE = "SignatureValidationFailed"
 
 

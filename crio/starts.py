@@ -383,7 +383,11 @@ STARTS = (
     Start("claimed-name", "the client claims a signed image's name", claimed_name, "UNSIGNED", "gate"),
     Start("claimed-scope", "the client claims a name in an accepting scope", claimed_scope, "UNSIGNED", "gate"),
     Start(
-        "claimed-annotation", "an annotation claims a signed image's name", claimed_by_annotation, "NOT_WHAT_RUNS", "gate"
+        "claimed-annotation",
+        "an annotation claims a signed image's name",
+        claimed_by_annotation,
+        "NOT_WHAT_RUNS",
+        "gate",
     ),
     Start("accepted", "an image in an accepting scope", accepted),
     Start("namespace-looser", "a namespace's own policy accepts everything", namespace_looser, "UNSIGNED", "gate"),

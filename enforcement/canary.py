@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from cri.client import Client
 
 REPOSITORY = f"{CANARY}/canary"
+REFUSED = f"{CANARY}/refused"
+"""For a runtime with an engine of its own, which has to refuse this one at pull."""
 TAG = "unsigned"
 REFERENCE = f"{REPOSITORY}:{TAG}"
 EXPECTED = "NO_SCOPE"

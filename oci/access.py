@@ -15,7 +15,7 @@ def etc(settings: Settings) -> Path:
     if settings.node == "kind":
         place = "kind"
     elif settings.node == "vagrant" or "://" in settings.node:
-        place = "ssh"
+        place = "lent"
     else:
         place = "crio" if settings.room == "crio" else "host"
     return settings.state / place / "etc"

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ def test_output_is_bounded_to_its_end(node: SshNode) -> None:
 
 def test_a_command_that_is_late_is_killed_with_all_it_started(node: SshNode, tmp_path: Path) -> None:
     start = time.monotonic()
-    with pytest.raises(CommandError, match="did not end within 0.5 s"):
+    with pytest.raises(CommandError, match=r"did not end within 0\.5 s"):
         node.run(["sh", "-c", f"sleep 33 & echo $! >{tmp_path}/pid; wait"], timeout=0.5)
     assert time.monotonic() - start < 5
     pid = int((tmp_path / "pid").read_text())
@@ -142,7 +143,7 @@ def test_commands_run_as_root(user: str, password: str, connect_as: Opener, tmp_
     assert node.run(["cat"]).stdout == b""
     assert node.put(b"content", f"{tmp_path}/{user}", 0o600)
     assert (tmp_path / user).stat().st_uid == 0
-    with pytest.raises(CommandError, match="did not end within 0.3 s"):
+    with pytest.raises(CommandError, match=r"did not end within 0\.3 s"):
         node.run(["sleep", "20"], timeout=0.3)
 
 
@@ -171,7 +172,7 @@ def test_a_lost_connection_is_one_line_and_the_next_command_connects_again(node:
     with echo_server(socket.AF_INET, ("127.0.0.1", 0)) as address:
         url = node.expose(address[1])
         threading.Timer(0.5, sshd.cut).start()
-        with pytest.raises(InfrastructureError, match="sleep: the connection was lost.*; run it again") as lost:
+        with pytest.raises(InfrastructureError, match=r"sleep: the connection was lost.*; run it again") as lost:
             node.run(["sleep", "20"])
         assert "\n" not in str(lost.value)
         assert node.run(["echo", "back"]).text == "back"
@@ -272,7 +273,7 @@ def known_hosts(sshd: Sshd, content: str) -> Iterator[None]:
 
 
 @contextmanager
-def echo_server(family: int, address) -> Iterator:
+def echo_server(family: int, address) -> Iterator[Any]:
     """Listen, and answer each connection with all that it sent, once it has ended."""
     with socket.socket(family) as listener:
         listener.bind(address)

@@ -34,7 +34,8 @@ def test_one_that_fails_stops_no_other_and_is_named(capsys: pytest.CaptureFixtur
 
 def test_all_of_them_are_answered_for() -> None:
     places = Places([place("ssh://a"), place("ssh://b")])
-    assert places.configure(keep=False, plan=False) == {"ssh://a": ["ssh://a"], "ssh://b": ["ssh://b"]}
+    found: Any = places.configure(keep=False, plan=False)
+    assert found == {"ssh://a": ["ssh://a"], "ssh://b": ["ssh://b"]}
 
 
 def test_a_single_one_fails_with_its_own_error() -> None:
@@ -45,4 +46,5 @@ def test_a_single_one_fails_with_its_own_error() -> None:
 def test_names_are_separated_by_commas_and_each_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(several, "open_place", lambda settings: settings.node)
     found = several.open_places(replace(Settings(), node="ssh://a, ssh://b,ssh://a"))
-    assert found.each == ["ssh://a", "ssh://b"]
+    names: Any = found.each
+    assert names == ["ssh://a", "ssh://b"]

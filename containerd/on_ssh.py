@@ -1,0 +1,264 @@
+"""Containerd under systemd on a machine over SSH, as a place for the tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from console.config import Settings, record_place
+from console.errors import InfrastructureError, MissingError, UsageError
+from console.steps import Step, StepResult, run_steps
+from containerd import enforce, fleet, pins
+from containerd.machine import Demo, Machine
+from enforcement import lent as lending
+from enforcement import policy, registries
+from enforcement.elsewhere import open_node
+from enforcement.keys import KeyPair
+from enforcement.layout import SYSTEM
+from enforcement.lent import GivenBack, Here
+from enforcement.node_units import ACTIVE, CONTAINERD, GATE, KUBELET
+from nodes.host import HostNode
+from nodes.steps import Folder, Group
+from nodes.systemd import unit_state
+
+if TYPE_CHECKING:
+    from nodes.node import Node
+    from nodes.ssh import SshNode
+
+UNITS = {"containerd": CONTAINERD, "gate": GATE}
+REGISTRIES = tuple(registries.SERVICES.values())
+LOGS = (*UNITS, "kubelet", *REGISTRIES, "verdicts")
+
+
+class OnSsh:
+    """See `containerd.backend.Backend`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._node: SshNode = open_node(settings)
+        self._lent = lending.lent(settings)
+
+    def setup(self, *, keep: bool, plan: bool) -> list[StepResult]:
+        """Bring the machine's containerd under enforcement; all that can be asked is asked before anything changes."""
+        if not KeyPair(self.settings.keys).needed(HostNode()):
+            policy.render(self.settings.policy, ())
+        together = self._fleet(self._lent.sandbox())
+        self._require_pods(self._machine(together))
+        existed = enforce.Restored(self._machine(together)).needed(self._node)
+        try:
+            results = run_steps(self._node, self._steps(together, plan=plan), plan=plan)
+        except BaseException as error:
+            if not (existed or keep or plan):
+                self._undo(together, error)
+            raise
+        if not plan:
+            record_place(self.settings.state, self.settings.node)
+        return results
+
+    def _steps(self, together: fleet.Fleet, *, plan: bool) -> Iterator[Step[Any]]:
+        """Yield the steps; what is pinned is known only once it was taken."""
+        from console import output
+        from tools.resolver import install
+
+        keys = KeyPair(self.settings.keys)
+        keys_to_come = keys.needed(HostNode())
+        yield keys
+        yield from (Here(step) for step in self._lent.steps(self._user))
+        taken = PinsTaken(self._pins, together.sandbox_of(self._node.name))
+        yield taken
+        found = taken.find(self._node) if plan and not self._pins.is_file() else policy.read_pins(self._pins)
+        programs = install(fleet.TOOLS, self.settings)
+        yield from together.steps(found, programs, keys_to_come=keys_to_come)
+        if not plan:
+            with output.progress("an image without a signature is refused at pull and at start"):
+                together.prove()
+
+    def _require_pods(self, machine: Machine) -> None:
+        """Refuse a machine on which no pod could start, with us or without.
+
+        Raises:
+            MissingError: it has no network for pods.
+            InfrastructureError: its containerd does not answer over CRI.
+        """
+        with machine.client(timeout=10) as client:
+            why = client.conditions().get("NetworkReady", "")
+        if why:
+            raise MissingError(
+                f"containerd has no network for pods ({why})",
+                where=self._node.name,
+                do="install CNI plugins in /opt/cni/bin and a configuration in /etc/cni/net.d there",
+            )
+
+    def _undo(self, together: fleet.Fleet, error: BaseException) -> None:
+        """Put the machine back as it was; one that cannot be reached any more is named with what is left on it."""
+        try:
+            run_steps(self._node, self._undoing(self._machine(together)))
+        except InfrastructureError as failed:
+            raise InfrastructureError(
+                f"set-up failed ({error}), and what it did could not be undone ({failed})",
+                where=self._node.name,
+                do=f"run ./inv containerd.clean --on {self.settings.node}",
+            ) from error
+
+    def _undoing(self, machine: Machine) -> list[Step[Any]]:
+        return [
+            enforce.Restored(machine),
+            ImagesGone(machine),
+            GivenBack(self.settings, self._lent, self._user, (self._pins,), "containerd"),
+        ]
+
+    def require_up(self) -> None:
+        """See `Backend.require_up`."""
+        self._lent.require_up()
+        machine = self._machine()
+        machine.require_up()
+        self._way_to_registries(machine)
+
+    def _way_to_registries(self, machine: Machine) -> None:
+        """Have the machine find the registries where they are exposed now; that is nearly always where they were."""
+        hosts = registries.hosts_files(machine.layout.certs, machine.demo.urls, machine.demo.registries.identity.ca)
+        folders = [Folder(path) for path in dict.fromkeys(file.path.rpartition("/")[0] for file in hosts)]
+        way = Group("", [*folders, *hosts])
+        if way.needed(self._node):
+            way.apply(self._node)
+
+    def test(self, only: Sequence[str], *, json: bool) -> None:
+        """Start the signed demo, unless rows are named, then run the rows."""
+        from cases import trial
+        from console import output
+        from containerd.place import ContainerdPlace
+
+        cases = trial.chosen(only)
+        machine = self._machine()
+        if not only:
+            for reference in trial.start_demo(ContainerdPlace(machine, self.settings.policy)):
+                output.done(f"{reference} pulled, started, and answers")
+        trial.run_and_show(self.settings, ContainerdPlace(machine, self.settings.policy), cases, json=json)
+
+    def report(self) -> dict[str, Any]:
+        """See `Backend.report`."""
+        from enforcement.report import ServiceState, document
+
+        services = [
+            ServiceState(
+                node="host",
+                name=found.name,
+                state=found.state,
+                up=found.state == "running",
+                pid=found.child.pid if found.child else 0,
+                restarts=found.restarts,
+                last_end=found.reason,
+            )
+            for found in self._lent.states()
+        ]
+        kubelet = [KUBELET] if unit_state(self._node, KUBELET).enabled else []
+        for unit in (*UNITS.values(), *kubelet):
+            state = unit_state(self._node, unit)
+            services.append(
+                ServiceState(
+                    node=self._node.name,
+                    name=unit,
+                    state=f"{state.active} ({state.sub})",
+                    up=state.active == ACTIVE,
+                    pid=state.main_pid,
+                    restarts=state.restarts,
+                    last_end="" if state.result == "success" else state.result,
+                )
+            )
+        return document(self.settings.node, self.settings.state, services, [self._machine()])
+
+    def log(self, name: str) -> bytes:
+        """See `Backend.log`."""
+        if name not in LOGS:
+            raise UsageError(f"got {name!r}", where="--name", expected=", ".join(LOGS))
+        if name in REGISTRIES:
+            path = self._lent.log(name)
+            if not path.is_file():
+                raise UsageError("there is no such log yet", where=str(path), do="run ./inv containerd.setup")
+            return HostNode().get(str(path))
+        if name == "verdicts":
+            return self._node.run(["tail", "-n", "10000", SYSTEM.verdicts]).stdout
+        unit = UNITS.get(name, KUBELET)
+        return self._node.run(["journalctl", f"--unit={unit}", "--no-pager", "--lines=10000"]).stdout
+
+    def clean(self, *, plan: bool) -> list[StepResult]:
+        """Take our parts off the machine again; it and its containerd stay."""
+        return run_steps(self._node, self._undoing(self._machine()), plan=plan)
+
+    @property
+    def _user(self) -> str:
+        return f"containerd-{self._node.name}"
+
+    @property
+    def _pins(self) -> Path:
+        return self.settings.state.resolve() / "ssh" / self._node.name / "pins.json"
+
+    @cached_property
+    def _urls(self) -> dict[str, str]:
+        return self._lent.urls(self._node)
+
+    def _fleet(self, sandbox: str = "") -> fleet.Fleet:
+        demo = Demo(self._lent.made, self._urls, self._lent.stopped)
+        return fleet.gather(self.settings, [self._node], demo, self._pins, sandbox)
+
+    def _machine(self, together: fleet.Fleet | None = None) -> Machine:
+        return (together or self._fleet()).machines[self._node.name]
+
+
+@dataclass(frozen=True)
+class PinsTaken:
+    """The images that the machine itself needs are known by digest; taken once, before enforcement."""
+
+    path: Path
+    sandbox: str
+    name: str = "images that the machine needs, pinned by digest"
+
+    def needed(self, node: Node) -> bool:  # noqa: ARG002
+        """Return whether they were never taken; they are never taken again by themselves."""
+        return not self.path.is_file()
+
+    def find(self, node: Node) -> list[str]:
+        """Return them as they are now."""
+        return sorted({*pins.take_from(node), self.sandbox})
+
+    def apply(self, node: Node) -> None:
+        """Take them from the machine, keep them, and show them."""
+        from console import output
+
+        found = self.find(node)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        HostNode().put((json.dumps(found, indent=2) + "\n").encode(), str(self.path))
+        for pin in found:
+            output.say(f"  pinned {pin}")
+
+
+@dataclass(frozen=True)
+class ImagesGone:
+    """The machine has no image of the demo's registries, and no pod that a trial left."""
+
+    machine: Machine
+    name: str = "the demo's images are gone"
+
+    def needed(self, node: Node) -> bool:
+        """Return whether it has one."""
+        return bool(self._found(node))
+
+    def apply(self, node: Node) -> None:
+        """Remove them over CRI, which removes their IDs as well."""
+        with self.machine.client() as client:
+            for image in client.list_images():
+                if any(self._ours(name) for name in (*image.tags, *image.digests)):
+                    client.remove_image(image.id)
+        self.machine.forget(*self._found(node))
+
+    def _found(self, node: Node) -> list[str]:
+        from containerd.survey import targets
+
+        return [name for name in targets(node) if self._ours(name)]
+
+    def _ours(self, name: str) -> bool:
+        return any(name.startswith(f"{host}/") for host in self.machine.demo.urls)
