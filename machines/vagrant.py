@@ -34,6 +34,7 @@ PUBLIC = {  # distribution -> box, for libvirt and VirtualBox; the Vagrantfile h
 }
 NO_CATALOGUE = re.compile(r"could not be found or\s+could not be accessed|error occurred while downloading", re.DOTALL)
 REACH_WITHIN = 2.0
+LXC_LOCKS = Path("/run/lxc/lock")
 SHOWN = 400
 
 
@@ -131,6 +132,9 @@ def destroy(settings: Settings) -> bool:
             _forget_box(client, made)
     if made.subnet:
         network.remove(here)
+    if made.provider == "lxc":
+        for lock in LXC_LOCKS.rglob(f".{here.guest}"):  # lxc-destroy leaves it
+            lock.unlink(missing_ok=True)
     if made.libvirtd:
         libvirtd.stop(here)
     shutil.rmtree(here.folder)
