@@ -65,9 +65,14 @@ def start(place: Place) -> None:
             step.apply(HostNode())
 
 
+def runs(place: Place) -> bool:
+    """Return whether it does."""
+    return service.state(place.run, NAME).child is not None
+
+
 def stop(place: Place) -> None:
     """Stop its networks, with the programs that serve them, and itself."""
-    if service.state(place.run, NAME).child:
+    if runs(place):
         for network in _virsh(place, "net-list", "--name").split():
             _virsh(place, "net-destroy", network)
         _virsh(place, "pool-destroy", POOL)
@@ -88,7 +93,7 @@ class Pool:
 
     def needed(self, node: Node) -> bool:  # noqa: ARG002 - it is of our libvirtd
         """Return whether there is none."""
-        if not service.state(self.place.run, NAME).child:
+        if not runs(self.place):
             return True
         return POOL not in _virsh(self.place, "pool-list", "--name").split()
 

@@ -34,6 +34,7 @@ PUBLIC = {  # distribution -> box, for libvirt and VirtualBox; the Vagrantfile h
 }
 NO_CATALOGUE = re.compile(r"could not be found or\s+could not be accessed|error occurred while downloading", re.DOTALL)
 REACH_WITHIN = 2.0
+LXC_LOCKS = Path("/run/lxc/lock")
 SHOWN = 400
 
 
@@ -59,8 +60,7 @@ def up(settings: Settings, show: Show = output.progress, plan: bool = False, kee
         return sum(result.changed for result in run_steps(HostNode(), wanted, plan=plan, show=show))
     except BaseException:
         if new and not keep and not plan:
-            _keep_log(settings, here)
-            destroy(settings)
+            _undo(settings, here)
         raise
 
 
@@ -108,7 +108,11 @@ def state(settings: Settings) -> str:
     """
     here = place(settings)
     made = here.made()
-    return "not_created" if made is None else _state(settings, here, made)
+    if made is None:
+        return "not_created"
+    if made.libvirtd and not libvirtd.runs(here):
+        return "poweroff"
+    return _state(settings, here, made)
 
 
 def destroy(settings: Settings) -> bool:
@@ -121,9 +125,9 @@ def destroy(settings: Settings) -> bool:
     made = here.made()
     if made is None:
         return False
-    if made.libvirtd:
-        libvirtd.start(here)
     if (here.folder / "dotfile").is_dir():
+        if made.libvirtd:
+            libvirtd.start(here)
         client = _client(settings, here, made)
         with _errors(here):
             client.destroy(vm_name=here.name)
@@ -131,6 +135,9 @@ def destroy(settings: Settings) -> bool:
             _forget_box(client, made)
     if made.subnet:
         network.remove(here)
+    if made.provider == "lxc":
+        for lock in LXC_LOCKS.rglob(f".{here.guest}"):  # lxc-destroy leaves it
+            lock.unlink(missing_ok=True)
     if made.libvirtd:
         libvirtd.stop(here)
     shutil.rmtree(here.folder)
@@ -183,7 +190,7 @@ class Up:
     def apply(self, node: Node) -> None:  # noqa: ARG002
         """Let Vagrant bring it up."""
         client = _client(self.settings, self.here, self.made)
-        with _errors(self.here), self.here.log.open("a", encoding="utf-8") as log:
+        with _errors(self.here), self.here.log.open("a", encoding="utf-8", buffering=1) as log:
             for line in client.up(vm_name=self.here.name, provider=self.made.provider, stream_output=True):
                 log.write(line.split("\r")[-1])
 
@@ -342,6 +349,15 @@ def _answers(config: Path) -> bool:
             return True
     except (OSError, KeyError, ValueError):
         return False
+
+
+def _undo(settings: Settings, here: Place) -> None:
+    """Destroy what was half made; why it could not be made stays the error that users see."""
+    _keep_log(settings, here)
+    try:
+        destroy(settings)
+    except CountersignError as left:
+        output.warn(f"something of it stays: {left}")
 
 
 def _keep_log(settings: Settings, here: Place) -> None:

@@ -176,6 +176,33 @@ def test_a_subnet_that_is_taken_is_left_alone(monkeypatch) -> None:
         network.free_subnet(here)
 
 
+def test_a_machine_that_could_not_be_made_is_destroyed_and_the_first_error_stays(monkeypatch, settings) -> None:
+    class Fails:
+        name = "machine"
+
+        def needed(self, node: object) -> bool:
+            return True
+
+        def apply(self, node: object) -> None:
+            raise InfrastructureError("no disk")
+
+    tried: list[Settings] = []
+
+    def destroy(given: Settings) -> bool:
+        tried.append(given)
+        raise InfrastructureError("it stays")
+
+    monkeypatch.setattr(vagrant, "steps", lambda _: [Fails()])
+    monkeypatch.setattr(vagrant, "destroy", destroy)
+    with pytest.raises(InfrastructureError, match="no disk"):
+        vagrant.up(settings)
+    assert tried == [settings]
+    with pytest.raises(InfrastructureError, match="no disk"):
+        vagrant.up(settings, keep=True)
+    assert vagrant.up(settings, plan=True) == 1
+    assert tried == [settings]
+
+
 @pytest.mark.parametrize(
     ("said", "kind", "text"),
     [
