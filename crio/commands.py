@@ -16,6 +16,30 @@ JSON = "one JSON document on stdout"
 PLAN = "list the steps with a diff of each file, and change nothing"
 
 
+@task(
+    help={
+        "on": "the machine: vagrant (default), which is made if there is none, or ssh://USER@HOST",
+        "kubernetes": "also make it a cluster of one node, with kubeadm",
+        "plan": "list the steps and change nothing",
+        "json": JSON,
+    }
+)
+def setup_vm(context: Context, on: str = "", kubernetes: bool = False, plan: bool = False, json: bool = False) -> None:
+    """Bring a machine up and install CRI-O on it: from its official repository, or the binary that CRIO_BIN names.
+
+    Example: ./inv crio.setup-vm --kubernetes
+    """
+    from console import output
+    from console.config import settings_from
+    from crio.setup_vm import setup_vm as run
+
+    results = run(settings_from(context, on or None, room="crio"), kubernetes=kubernetes, plan=plan)
+    if json:
+        steps = [{"name": each.name, "changed": each.changed, "seconds": round(each.seconds, 3)} for each in results]
+        changed = sum(each.changed for each in results)
+        output.emit_json({"version": "countersign.steps/v1", "plan": plan, "changed": changed, "steps": steps})
+
+
 @task(help={"on": ON, "keep": "keep what there is when a step fails", "plan": PLAN, "json": JSON})
 def configure(context: Context, on: str = "", keep: bool = False, plan: bool = False, json: bool = False) -> None:
     """Bring CRI-O under enforcement: its own policy, gate, hook; prove that nothing runs unseen.

@@ -1,14 +1,13 @@
-"""What a CRI-O says of itself: its version, and the configuration that is in effect."""
+"""What a CRI-O says of itself: the configuration that is in effect."""
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from console.errors import InfrastructureError, MissingError
+from console.errors import InfrastructureError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -17,9 +16,6 @@ else:
 
 if TYPE_CHECKING:
     from nodes.node import Node
-
-OLDEST = (1, 34)
-"""The first release with NRI's default validator: without it a missing gate could not stop a container."""
 
 
 @dataclass(frozen=True)
@@ -89,23 +85,3 @@ def effective(node: Node, crio: str, socket: str) -> Effective:
         CommandError: it does not run.
     """
     return parse(node.run([crio, "status", "--socket", socket, "config"], timeout=20).text)
-
-
-def version(node: Node, crio: str = "crio") -> tuple[int, int]:
-    """Return the version, major and minor.
-
-    Raises:
-        MissingError: there is no CRI-O, or one that is too old.
-    """
-    asked = node.run(["sh", "-c", 'command -v "$0" >/dev/null && "$0" --version', crio], check=False)
-    found = re.search(r"^(?:crio version|Version:)\s+v?(\d+)\.(\d+)", asked.text, re.MULTILINE)
-    if asked.code or not found:
-        raise MissingError("there is no CRI-O", where=node.name, do="run ./inv crio.setup-vm, or install CRI-O there")
-    number = int(found[1]), int(found[2])
-    if number < OLDEST:
-        raise MissingError(
-            f"CRI-O {number[0]}.{number[1]}",
-            where=node.name,
-            expected=f"{OLDEST[0]}.{OLDEST[1]} or newer: before, a container started though the gate was absent",
-        )
-    return number

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from console.config import Settings, record_place
 from console.errors import InfrastructureError
 from console.steps import Step, StepResult, run_steps
-from crio import effective, enforce, system_images, units
+from crio import effective, enforce, packages, system_images, units
 from crio.effective import Effective
 from crio.enforce import Configured, Work
 from crio.machine import Machine
@@ -72,7 +72,7 @@ class OnSsh:
 
         if not KeyPair(self.settings.keys).needed(HostNode()):
             policy.render(self.settings.policy, ())
-        effective.version(self._node)
+        packages.require_version(self._node)
         self._require_running()
         existed = Restored(self._addresses).needed(self._node)
         try:

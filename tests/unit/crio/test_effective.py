@@ -1,19 +1,17 @@
-"""What a CRI-O says of itself is read, and one that cannot be stopped by a missing gate is not supported."""
+"""What a CRI-O says of itself is read, and every setting by which a container could start unseen is found."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from console.errors import InfrastructureError, MissingError
+from console.errors import InfrastructureError
 from crio import doctor
-from crio.effective import Effective, parse, version
+from crio.effective import Effective, parse
 from crio.paths import INSTALLED
 from nodes.host import HostNode
-from nodes.node import Result
 
 TEXT = """
 [crio]
@@ -41,18 +39,6 @@ TEXT = """
     nri_validator_tolerate_missing_plugins_annotation = ""
 """
 GOOD = parse(TEXT)
-
-
-class Saying(HostNode):
-    """A node whose one command says so."""
-
-    def __init__(self, text: str, code: int = 0) -> None:
-        super().__init__("node")
-        object.__setattr__(self, "said", Result(("crio",), code, text.encode(), b"", 0.0))
-
-    def run(self, argv: Sequence[str], **_: Any) -> Result:
-        found: Result = self.said  # type: ignore[attr-defined]
-        return found
 
 
 def problems(found: Effective) -> list[str]:
@@ -115,14 +101,3 @@ def test_a_policy_for_one_namespace_and_an_open_folder_are_found(tmp_path) -> No
     folder.chmod(0o777)
     found = [problem.where for problem in doctor.namespace_problems(HostNode(), paths)]
     assert found == [str(folder / "loose.json"), str(folder)]
-
-
-def test_the_oldest_version_is_the_first_that_a_missing_gate_stops() -> None:
-    assert version(Saying("crio version 1.34.0\n   GitCommit: x\n")) == (1, 34)
-    with pytest.raises(MissingError, match=r"CRI-O 1\.33"):
-        version(Saying("crio version 1.33.9\n"))
-
-
-def test_a_node_without_crio_is_one_clear_error() -> None:
-    with pytest.raises(MissingError, match="there is no CRI-O"):
-        version(Saying("", code=1))

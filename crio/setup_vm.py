@@ -1,0 +1,51 @@
+"""A machine with CRI-O: the Vagrant machine, which is made if there is none, or any other one over SSH."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from console.config import Settings
+from console.errors import UsageError
+from console.steps import StepResult, run_steps
+from crio import packages
+from enforcement.elsewhere import VAGRANT, is_elsewhere, open_node
+
+if TYPE_CHECKING:
+    from console.steps import Step
+    from nodes.node import Node
+
+
+def setup_vm(settings: Settings, *, kubernetes: bool, plan: bool) -> list[StepResult]:
+    """Bring the machine up and install CRI-O on it; a second time changes nothing.
+
+    Args:
+        settings: the user's; the place ``auto`` is the Vagrant machine.
+        kubernetes: also make it a cluster of one node.
+        plan: list the steps and change nothing.
+
+    Raises:
+        UsageError: the place is no machine, or a binary is to be a cluster.
+        MissingError: this host or the distribution cannot do it.
+    """
+    if settings.node == "auto":
+        settings = replace(settings, node=VAGRANT)
+    if not is_elsewhere(settings.node) or "," in settings.node:
+        raise UsageError(f"got {settings.node!r}", where="--on", expected="vagrant or one ssh://USER@HOST")
+    if kubernetes and settings.crio.binary:
+        raise UsageError("CRIO_BIN is set", where="--kubernetes", expected="CRI-O from its packages", do="unset it")
+    if settings.node == VAGRANT:
+        from machines import vagrant
+
+        vagrant.up(settings, plan=plan)
+        if plan and vagrant.state(settings) != "running":
+            return []
+    node = open_node(settings)
+    return run_steps(node, steps(settings, node, kubernetes=kubernetes), plan=plan)
+
+
+def steps(settings: Settings, node: Node, *, kubernetes: bool) -> list[Step[Node]]:
+    """Return the steps that install CRI-O on a machine."""
+    if settings.crio.binary:
+        return packages.binary_steps(settings.crio.binary, node)
+    return packages.steps(node, settings, kubernetes)
