@@ -249,6 +249,7 @@ func TestSubjectIsForShowOnly(t *testing.T) {
 		`{"io.kubernetes.cri.image-name":"` + "a\x1b[2J" + `"}`: "a [2J",
 		`{"io.kubernetes.cri.image-name":`:                      "",
 		`{}`:                                                    "",
+		`{"annotations":{"io.kubernetes.cri-o.ImageName":"registry.example/app:v2"}}`: "registry.example/app:v2",
 	} {
 		if got := subject([]byte(given)); got != want {
 			t.Errorf("%s: got %q, expected %q", given, got, want)

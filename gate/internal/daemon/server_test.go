@@ -214,3 +214,14 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 		t.Error("it still accepts")
 	}
 }
+
+func TestAPingTellsThePluginsStateWhereThereIsOne(t *testing.T) {
+	socket, server := serve(t, &decider{})
+	if v := ask(t, socket, wire.Ping, nil); v.NRI != "" {
+		t.Errorf("no plugin: %q", v.NRI)
+	}
+	server.NRI = func() string { return "connected" }
+	if v := ask(t, socket, wire.Ping, nil); !v.Allow || v.NRI != "connected" {
+		t.Errorf("got %+v", v)
+	}
+}

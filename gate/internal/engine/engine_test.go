@@ -10,9 +10,11 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"countersign/gate/internal/bind"
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/fakecontainerd"
 	"countersign/gate/internal/judge"
+	"countersign/gate/internal/testsign"
 	"countersign/gate/internal/verdict"
 	"countersign/gate/internal/wire"
 )
@@ -241,4 +243,42 @@ func TestRuntimeUnreachable(t *testing.T) {
 	w := newWorld(t)
 	w.node.Delay = 1500 * time.Millisecond
 	wantVerdict(t, w.create(t, tagged), code.RuntimeUnreachable)
+}
+
+// many is a binder whose image goes by several repositories, as one of CRI-O that
+// was named by its ID.
+type many struct {
+	Binder
+	repositories []string
+}
+
+func (m many) Container(_ context.Context, state *bind.State, _ *verdict.Trace) (*bind.Bound, error) {
+	bound := &bind.Bound{Container: state.ID}
+	for _, r := range m.repositories {
+		bound.Images = append(bound.Images, bind.Image{Name: r + ":v1", Repository: r, Candidates: []bind.Candidate{{Manifest: testsign.Digest([]byte("m")), Config: testsign.Digest([]byte("c"))}}})
+	}
+	return bound, nil
+}
+
+func TestAnImageOfSeveralRepositoriesNeedsEachOfThem(t *testing.T) {
+	for _, test := range []struct {
+		repositories []string
+		want         code.Code
+	}{
+		{[]string{"registry.example/app", "registry.example/lax"}, code.OK},
+		{[]string{"registry.example/app", "registry.example/other"}, code.Unsigned},
+		{[]string{"registry.example/other", "registry.example/app"}, code.Unsigned},
+	} {
+		w := newWorld(t)
+		w.judgement = func(_ context.Context, r judge.Request) judge.Outcome {
+			if strings.HasSuffix(r.Repository, "/other") {
+				return unsigned()
+			}
+			return allowed()
+		}
+		w.Binder = many{w.Binder, test.repositories}
+		if v := w.create(t, tagged); v.Code != test.want || v.Allow != (test.want == code.OK) {
+			t.Errorf("%v: got %s", test.repositories, v.Message)
+		}
+	}
 }
