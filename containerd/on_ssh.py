@@ -107,7 +107,7 @@ class OnSsh:
     def _undoing(self, machine: Machine) -> list[Step[Any]]:
         return [
             enforce.Restored(machine),
-            ImagesGone(machine),
+            ImagesGone(machine, self._lent.images()),
             GivenBack(self.settings, self._lent, self._user, (self._pins,), "containerd"),
         ]
 
@@ -241,6 +241,8 @@ class ImagesGone:
     """The machine has no image of the demo's registries, and no pod that a trial left."""
 
     machine: Machine
+    pushed: frozenset[str] = frozenset()
+    """Digests of the demo's own: the runtime keeps an image's ID when its name has gone."""
     name: str = "the demo's images are gone"
 
     def needed(self, node: Node) -> bool:
@@ -258,7 +260,7 @@ class ImagesGone:
     def _found(self, node: Node) -> list[str]:
         from containerd.survey import targets
 
-        return [name for name in targets(node) if self._ours(name)]
+        return [name for name, digest in targets(node).items() if self._ours(name) or digest in self.pushed]
 
     def _ours(self, name: str) -> bool:
         return any(name.startswith(f"{host}/") for host in self.machine.demo.urls)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cases.cri_place import CriPlace
+from cases.native import code_of as native_code
+from cases.ways import code_of as gate_code
 from console.errors import InfrastructureError
 from crio import render
 
@@ -37,6 +39,10 @@ class CrioPlace(CriPlace):
         self.machine = machine
         self._judges = judges
         self._policy = users_policy
+
+    def code_of(self, message: str) -> str:
+        """Return the reason code in the gate's own sentence, or the one that CRI-O's own words stand for."""
+        return gate_code(message) or native_code(message)
 
     def set_policy(self, source: Path) -> None:
         """Put a policy on the node for those who decide here, and let the other one accept everything."""

@@ -14,6 +14,7 @@ from cri.errors import CriError
 from cri.model import Container
 from crio import render
 from crio.place import CrioPlace
+from crio.prove import NATIVE
 from enforcement.registries import REFERRERS
 
 if TYPE_CHECKING:
@@ -134,8 +135,6 @@ class Scene:
             namespace: of the pod.
             annotations: of the container.
         """
-        from cases.native import code_of
-
         reference = self.image(name)
         with self.machine.client() as client:
             try:
@@ -148,11 +147,8 @@ class Scene:
                     )
                     client.start(client.create(pod, container))
             except CriError as error:
-                code = gate_code(error.message)
-                if code:
-                    return Seen(allow=False, code=code, by="gate", message=error.message)
-                code = code_of(error.message)
-                by = "own" if "SignatureValidationFailed" in error.message else "runtime"
+                code = self.place.code_of(error.message)
+                by: By = "gate" if gate_code(error.message) else "own" if NATIVE in error.message else "runtime"
                 return Seen(allow=False, code=code, by=by, message=error.message)
         return Seen(allow=True)
 

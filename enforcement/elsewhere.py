@@ -20,6 +20,10 @@ def is_elsewhere(place: str) -> bool:
     return place == VAGRANT or "://" in place
 
 
+_OPEN: dict[tuple[str, str], SshNode] = {}
+"""The machines of this process: tasks after one another share a connection, and what is exposed over it."""
+
+
 def open_node(settings: Settings) -> SshNode:
     """Return the machine of the place ``vagrant`` or ``ssh://…``; it is connected to when it is first used.
 
@@ -27,13 +31,21 @@ def open_node(settings: Settings) -> SshNode:
         UsageError: the URL is none of ours.
         InfrastructureError: the Vagrant machine is not up.
     """
+    name = settings.vagrant.machine if settings.node == VAGRANT else settings.node
+    known = (str(settings.state), name)
+    if known not in _OPEN:
+        _OPEN[known] = _opened(settings)
+    return _OPEN[known]
+
+
+def _opened(settings: Settings) -> SshNode:
     from nodes import connect
 
     if settings.node != VAGRANT:
         return connect.ssh(settings.node, settings)
-    from importlib import import_module
+    from machines.vagrant import ssh_config
 
-    config: Path = import_module("machines.vagrant").ssh_config(settings)
+    config = ssh_config(settings)
     return connect.from_config(_alias(config), config, settings)
 
 

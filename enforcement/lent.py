@@ -82,6 +82,10 @@ class Lent:
 
         return f"{PAUSE}@{images.digest(pause_layout(self.settings))}"
 
+    def images(self) -> frozenset[str]:
+        """Return the digests of the canary, which the demo alone has."""
+        return frozenset({images.digest(self._canary())})
+
     def urls(self, node: Node) -> dict[str, str]:
         """Return registry name → where a machine reaches it, as long as its node is open."""
         there = {host: node.expose(self.made.ports[host]).partition("://")[2] for host in SERVICES}

@@ -51,6 +51,12 @@ UNWANTED = (
     "var/cache/apt/*.bin",
 )
 """A left-over fstab would mean the host's disks in a container; the rest belongs to one machine only."""
+WRITTEN = {
+    "etc/machine-id": "",
+    "etc/hosts": "127.0.0.1 localhost\n",
+    "etc/resolv.conf": "# written by DHCP where it names a server\n",  # CRI-O wants one to copy
+}
+"""What every machine has, with nothing in it of the one that built the box."""
 BUILD_WITHIN = 1800.0
 
 
@@ -163,7 +169,7 @@ def _own(provider: str) -> list[str]:
 
 
 def _key(files: Sequence[str]) -> str:
-    digest = hashlib.sha256(f"{SUITE} {MIRROR} {DISK} {HOST_ONLY} {UNWANTED} {FILES}".encode())
+    digest = hashlib.sha256(f"{SUITE} {MIRROR} {DISK} {HOST_ONLY} {UNWANTED} {WRITTEN} {FILES}".encode())
     for name in files:
         digest.update(f"{name} {hashlib.sha256((RECIPE / name).read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()[:12]
@@ -214,8 +220,8 @@ def _clear(root: Path) -> None:
             path.unlink()
     for archive in (root / "var/cache/apt/archives").glob("*.deb"):
         archive.unlink()
-    (root / "etc/machine-id").write_text("")
-    (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
+    for name, content in WRITTEN.items():
+        (root / name).write_text(content)
 
 
 def _lxc(root: Path, wanted: Box, scratch: Path) -> None:

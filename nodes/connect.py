@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from console.config import Settings
 
 CONNECT_WITHIN = 15
-_HOST = re.compile(r"[A-Za-z0-9_.:%][A-Za-z0-9_.:%-]*")
-_USER = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.@$-]*")
+_HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]*")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@$-]*")
 EXPECTED = "ssh://[USER@]HOST[:PORT]"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -107,6 +108,13 @@ def _lxc(settings: Settings) -> None:
         needs.require("debootstrap")
 
 
+def _sshd(settings: Settings) -> None:
+    _root(settings)
+    for program, package in (("sshd", "openssh-server"), ("sudo", "sudo"), ("openssl", "openssl")):
+        if shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None:
+            raise MissingError(f"there is no {program}", do=f"apt-get install {package}")
+
+
 def _chromium(_: Settings) -> None:
     from report.browser import program
 
@@ -120,6 +128,7 @@ PARTS = (
     Part("unit", _nothing, folder="tests/unit"),
     Part("browser", _chromium, folder="tests/browser"),
     Part("interop", lambda settings: tool("cosign", settings), folder="tests/interop"),
+    Part("ssh", _sshd, folder="tests/ssh"),
     Part("e2e", _root, folder="tests/e2e"),
     Part("kind", _engine, folder="tests/kind"),
     Part("vagrant", _lxc, folder="tests/vagrant"),
