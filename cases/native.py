@@ -14,7 +14,7 @@ PATTERNS = (
     (r"Signature for identity .* is not accepted", "OTHER_IMAGE"),
     (r"is rejected by policy", "NO_SCOPE"),
     (r"Required email .* not found", "WRONG_IDENTITY"),
-    (r"(?:required plugin|missing required)", "GATE_DOWN"),
+    (r"plugin \S*countersign\S* (?:not present|failed)", "GATE_DOWN"),
     (
         r"countersign-hook\S*:? .*no such file|fork/exec .*countersign-hook|error executing hook .*countersign",
         "GATE_DOWN",
