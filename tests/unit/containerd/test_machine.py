@@ -194,3 +194,12 @@ def test_pins_of_a_machine_are_read_from_its_file(tmp_path):
     path.write_text(json.dumps(["a@sha256:1"]))
     made = Machine(tmp_path, Remembering({}), ("runc",), path, Demo(NOBODY, {}, NOBODY))
     assert made.pinned() == ["a@sha256:1"]
+
+
+def test_a_machines_own_containerd_tells_what_the_system_runs_on_it() -> None:
+    listed = b"CONTAINER IMAGE RUNTIME\nabc registry.k8s.io/pause:3.10 io.containerd.runc.v2\ndef gone:1 x\n"
+    command = 'ctr --namespace k8s.io containers ls labels."io.kubernetes.pod.namespace"==kube-system'
+    preloaded = f"ctr --namespace k8s.io images ls {pins.PRELOADED}"
+    answers = {preloaded: b"REF\n", command: listed, "ctr --namespace k8s.io images ls": IMAGES}
+    assert pins.take_from(Remembering(answers)) == [f"registry.k8s.io/pause@{PAUSE}"]
+    assert pins.take_from(Remembering({**answers, command: b"CONTAINER\n"})) == []

@@ -1,0 +1,65 @@
+"""The registries that this machine lends to others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from console.config import Settings
+from console.errors import InfrastructureError, UsageError
+from enforcement import elsewhere, lent
+from enforcement.registries import CANARY, FALLBACK, REFERRERS
+from oci import access
+
+
+class Exposing:
+    """A node on which every port of ours has another number."""
+
+    name = "box"
+
+    def expose(self, port: int) -> str:
+        return f"http://127.0.0.1:{port + 1}"
+
+
+def test_a_machine_is_given_the_demos_names_and_never_docker_hub(tmp_path: Path) -> None:
+    made = lent.lent(Settings(state=tmp_path))
+    ports = made.made.ports
+    node: Any = Exposing()
+    assert made.urls(node) == {
+        REFERRERS: f"http://127.0.0.1:{ports[REFERRERS] + 1}",
+        CANARY: f"http://127.0.0.1:{ports[REFERRERS] + 1}",
+        FALLBACK: f"https://127.0.0.1:{ports[FALLBACK] + 1}",
+    }
+
+
+def test_they_stay_until_the_last_user_gives_them_back(tmp_path: Path) -> None:
+    made = lent.lent(Settings(state=tmp_path))
+    users = made.home / "users"
+    users.mkdir(parents=True)
+    for user in ("containerd-a", "crio-b"):
+        (users / user).touch()
+    made.give_back("containerd-a")
+    assert (made.used_by("containerd-a"), made.used_by("crio-b")) == (False, True)
+    made.give_back("crio-b")
+    assert not made.home.exists()
+
+
+def test_registries_that_do_not_run_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InfrastructureError, match="registry is stopped; run set-up again"):
+        lent.lent(Settings(state=tmp_path)).require_up()
+
+
+@pytest.mark.parametrize(
+    ("place", "is_one"), [("vagrant", True), ("ssh://box", True), ("host", False), ("kind", False)]
+)
+def test_places_over_ssh_share_one_way_to_the_registries(place: str, is_one: bool, tmp_path: Path) -> None:
+    assert elsewhere.is_elsewhere(place) is is_one
+    found = access.etc(Settings(node=place, state=tmp_path))
+    assert (found == lent.folder(tmp_path) / "etc") is is_one
+
+
+def test_a_place_with_another_scheme_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="got 'http://box'"):
+        elsewhere.open_node(Settings(node="http://box", state=tmp_path))
