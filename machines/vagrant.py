@@ -243,7 +243,7 @@ def _wanted(settings: Settings, here: Place) -> Made:
     own_bridge = provider == "lxc" and not chosen.bridge
     return Made(
         provider=provider,
-        box=boxes.box(settings, provider).vagrant_name if built else chosen.box or PUBLIC[chosen.distribution],
+        box=_own_box(settings, provider, here) if built else chosen.box or PUBLIC[chosen.distribution],
         built=built,
         distribution=chosen.distribution,
         memory=chosen.memory,
@@ -252,6 +252,11 @@ def _wanted(settings: Settings, here: Place) -> Made:
         subnet=network.free_subnet(here) if own_bridge else "",
         libvirtd=provider == "libvirt" and not providers.libvirtd_answers(),
     )
+
+
+def _own_box(settings: Settings, provider: str, here: Place) -> str:
+    """Return the built box's name in Vagrant's store: one for each machine, so that it can go with it."""
+    return f"{boxes.box(settings, provider).vagrant_name}-{here.tag}"
 
 
 def _same(settings: Settings, made: Made, here: Place) -> None:
@@ -327,7 +332,7 @@ def _forget_box(client: Any, made: Made) -> None:
     try:
         client.box_remove(made.box, f"--provider={made.provider}")
     except subprocess.CalledProcessError:
-        output.warn(f"Vagrant keeps the box {made.box}: another machine has it")
+        output.warn(f"Vagrant's store does not give up the box {made.box}")
 
 
 def _options(text: str) -> dict[str, str]:
