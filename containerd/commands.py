@@ -31,6 +31,23 @@ def setup(context: Context, on: str = "", keep: bool = False, plan: bool = False
         output.emit_json({"version": "countersign.steps/v1", "plan": plan, "changed": changed, "steps": steps})
 
 
+@task(help={"on": "vagrant (default), which is made if there is none, or ssh://USER@HOST", "plan": PLAN, "json": JSON})
+def setup_vm(context: Context, on: str = "", plan: bool = False, json: bool = False) -> None:
+    """Bring a machine up and put containerd on it; one that the machine has stays as it is.
+
+    Example: ./inv containerd.setup-vm --on vagrant
+    """
+    from console import output
+    from console.config import settings_from
+    from containerd.setup_vm import setup_vm as run
+
+    results = run(settings_from(context, on or "vagrant"), plan=plan)
+    if json:
+        steps = [{"name": each.name, "changed": each.changed, "seconds": round(each.seconds, 3)} for each in results]
+        changed = sum(each.changed for each in results)
+        output.emit_json({"version": "countersign.steps/v1", "plan": plan, "changed": changed, "steps": steps})
+
+
 @task(help={"on": ON, "key": "private key (default: keys/cosign.key of the configuration)"})
 def sign(context: Context, on: str = "", key: str = "") -> None:
     """Push the demo image to both registries and sign it in both formats; a second time adds nothing.

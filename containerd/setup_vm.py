@@ -1,0 +1,115 @@
+"""A machine with containerd: the Vagrant machine, which is made if there is none, or any other one over SSH.
+
+What distributions have is too old (Debian 12: 1.6, Ubuntu 24.04: 1.7), so it is the one that is built here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from console.config import Settings
+from console.errors import UsageError
+from console.steps import StepResult, run_steps
+from enforcement.elsewhere import VAGRANT, is_elsewhere, open_node
+from enforcement.gate_unit import SYSTEMD
+from enforcement.node_units import CONTAINERD
+from nodes import facts
+from nodes.steps import File, Folder, Group
+from nodes.systemd import UnitRuns
+from nodes.template import render
+
+if TYPE_CHECKING:
+    from console.steps import Step
+    from nodes.node import Node
+
+MADE = Path(__file__).resolve().parent / "made"
+NETWORK = MADE.parent.parent / "cri" / "10-loopback.conflist"
+PROGRAMS = {
+    "containerd": "/usr/local/bin/containerd",
+    "containerd-shim-runc-v2": "/usr/local/bin/containerd-shim-runc-v2",
+    "ctr": "/usr/local/bin/ctr",
+    "runc": "/usr/local/sbin/runc",
+    "cni-loopback": "/opt/cni/bin/loopback",
+}
+"""Tool → where it goes."""
+CONFIG = "/etc/containerd/config.toml"
+FOLDERS = ("/opt/cni/bin", "/etc/cni/net.d", "/etc/containerd", "/var/lib/containerd")
+
+
+def setup_vm(settings: Settings, *, plan: bool) -> list[StepResult]:
+    """Bring the machine up and put containerd on it; a second time changes nothing, one that is there stays.
+
+    Raises:
+        UsageError: the place is no machine.
+        MissingError: this host cannot do it.
+    """
+    from tools.resolver import install
+
+    if settings.node == "auto":
+        settings = replace(settings, node=VAGRANT)
+    if not is_elsewhere(settings.node):
+        raise UsageError(f"got {settings.node!r}", where="--on", expected="vagrant or ssh://USER@HOST")
+    if settings.node == VAGRANT:
+        from machines import vagrant
+
+        vagrant.up(settings, plan=plan)
+        if plan and vagrant.state(settings) != "running":
+            return []
+    programs = install(tuple(PROGRAMS), settings)
+    return run_steps(open_node(settings), [Containerd(programs)], plan=plan)
+
+
+@dataclass(frozen=True)
+class Containerd:
+    """The machine has a containerd that runs; one of its own is left as it is."""
+
+    programs: Mapping[str, Path]
+    name: str = "containerd runs"
+
+    def needed(self, node: Node) -> bool:
+        """Return whether there is none, or ours does not run as we put it there."""
+        theirs = node.exists("/usr/bin/containerd")
+        return not theirs and any(part.needed(node) for part in self._parts())
+
+    def apply(self, node: Node) -> None:
+        """Put it there."""
+        for part in self._parts():
+            if part.needed(node):
+                part.apply(node)
+
+    def _parts(self) -> list[Step[Node]]:
+        binaries = [File(path, self.programs[tool], 0o755) for tool, path in PROGRAMS.items()]
+        unit = File(f"{SYSTEMD}/{CONTAINERD}", (MADE / "containerd.service").read_bytes())
+        network = File(f"/etc/cni/net.d/99-countersign-{NETWORK.name.partition('-')[2]}", NETWORK.read_bytes())
+        folders = [
+            Folder(path) for path in ("/opt/cni/bin", "/etc/cni/net.d", "/etc/containerd", "/var/lib/containerd")
+        ]
+        return [
+            Group("programs", [*folders, *binaries, unit, network]),
+            Configured(),
+            UnitRuns(CONTAINERD, [*PROGRAMS.values()]),
+        ]
+
+
+@dataclass(frozen=True)
+class Configured:
+    """There is a configuration; what set-up made of it later stays."""
+
+    name: str = "configuration of containerd"
+
+    def needed(self, node: Node) -> bool:
+        """Return whether there is none."""
+        return not node.exists(CONFIG)
+
+    def apply(self, node: Node) -> None:
+        """Write one that fits the machine."""
+        found = facts.gather(node, "/var/lib/containerd")
+        config = render(
+            MADE / "config.toml.j2",
+            snapshotter=found.snapshotter,
+            restrict_oom_score_adj=found.restrict_oom_score_adj,
+        )
+        node.put(config, CONFIG)
