@@ -13,7 +13,7 @@ import ssl
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,11 +182,12 @@ class Runs:
     def _answers(self) -> bool:
         """Return whether it speaks HTTP; the port alone says nothing, for Docker's own proxy listens there."""
         try:
-            with socket.create_connection(("127.0.0.1", self.made.ports[self.host]), 1) as plain:
-                talk: socket.socket = plain
+            with ExitStack() as opened:
+                address = ("127.0.0.1", self.made.ports[self.host])
+                talk: socket.socket = opened.enter_context(socket.create_connection(address, 1))
                 if self.host == FALLBACK:
                     trust = ssl.create_default_context(cadata=self.made.identity.ca.decode())
-                    talk = trust.wrap_socket(plain, server_hostname=FALLBACK)
+                    talk = opened.enter_context(trust.wrap_socket(talk, server_hostname=FALLBACK))
                 talk.sendall(b"GET /v2/ HTTP/1.0\r\n\r\n")
                 return talk.recv(5) == b"HTTP/"
         except OSError:
