@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 @task(
     help={
-        "on": "only this place: host or kind (default: every place that this machine can carry)",
+        "on": "only this place: host, kind, vagrant, or crio (a private CRI-O on this host); default: every place that"
+        " this machine can carry",
         "json": "one JSON document on stdout: the places, and what came of each",
     }
 )
@@ -28,24 +29,50 @@ def e2e(context: Context, on: str = "", json: bool = False) -> None:
     from cases.places import run_places, wanted
     from console import output
     from console.config import settings_from
-    from containerd import commands as containerd
-
-    def everything(place: str) -> None:
-        containerd.setup(context, on=place)
-        containerd.sign(context, on=place)
-        containerd.test(context, only=[], on=place)
-        if place == "kind":
-            _admission(context)
 
     start = time.monotonic()
     settings = settings_from(context)
     try:
-        results = run_places(settings, wanted(settings, on), everything)
+        results = run_places(settings, wanted(settings, on), lambda place: _everything(context, place))
     finally:
         _report(settings)
     if json:
         output.emit_json({"version": "countersign.e2e/v1", "places": [result.as_json() for result in results]})
     output.done("all.e2e", time.monotonic() - start)
+
+
+def _everything(context: Context, place: str) -> None:
+    """Try all of a place; a machine has each runtime in turn, for it has one gate."""
+    from console import output
+    from console.config import settings_from
+    from containerd import commands as containerd
+    from crio import commands as crio
+
+    def on_containerd() -> None:
+        containerd.setup(context, on=place)
+        containerd.sign(context, on=place)
+        containerd.test(context, only=[], on=place)
+
+    def on_crio(where: str) -> None:
+        crio.configure(context, on=where)
+        crio.sign(context, on=where)
+        crio.test(context, only=[], on=where)
+
+    if place == "crio":
+        on_crio("host")
+    elif place == "vagrant":
+        containerd.setup_vm(context, on=place)
+        on_containerd()
+        if settings_from(context).crio.binary:
+            containerd.clean(context, on=place)
+            crio.setup_vm(context, on=place)
+            on_crio(place)
+        else:
+            output.skipped("CRI-O on the machine: CRIO_BIN names none")
+    else:
+        on_containerd()
+        if place == "kind":
+            _admission(context)
 
 
 def _admission(context: Context) -> None:

@@ -48,7 +48,29 @@ def wanted(settings: Settings, on: str = "") -> list[Wanted]:
     return [
         Wanted("host", "" if _is_root() else "a containerd of our own needs root"),
         Wanted("kind", why_not(settings)),
+        Wanted("vagrant", _why_no_machine(settings)),
+        Wanted("crio", _why_no_crio(settings)),
     ]
+
+
+def _why_no_machine(settings: Settings) -> str:
+    from machines.providers import choose
+
+    try:
+        choose(settings)
+    except CountersignError as error:
+        return str(error)
+    return ""
+
+
+def _why_no_crio(settings: Settings) -> str:
+    from crio.private import program
+
+    try:
+        program(settings)
+    except CountersignError as error:
+        return str(error)
+    return ""
 
 
 def run_places(settings: Settings, places: Sequence[Wanted], work: Callable[[str], object]) -> list[PlaceResult]:
