@@ -1,0 +1,132 @@
+"""Containerd, and CRI-O where a binary is named, on a machine over SSH: enforced, tried, and as it was before."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from console.config import ROOT, Settings, load_settings
+from machines import vagrant
+
+ROWS = ("bundle/", "unsigned/", "wrong_key_attachment/import", "both/registry_")
+NEEDS_CRIO = pytest.mark.skipif("CRIO_BIN" not in os.environ, reason="CRIO_BIN names no CRI-O")
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A machine of its own, up."""
+    found = load_settings()
+    chosen = dataclasses.replace(found.vagrant, provider="lxc", box="built", machine="runtimes", bridge="")
+    settings = dataclasses.replace(found, state=tmp_path_factory.mktemp("state"), vagrant=chosen, node="vagrant")
+    vagrant.up(settings)
+    yield settings
+    inv(settings, "containerd.clean")
+    inv(settings, "crio.clean")
+    vagrant.destroy(settings)
+
+
+def inv(settings: Settings, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    known = {
+        "INVOKE_STATE": str(settings.state),
+        "INVOKE_NODE": "vagrant",
+        "INVOKE_VAGRANT_MACHINE": settings.vagrant.machine,
+        "INVOKE_VAGRANT_PROVIDER": "lxc",
+        "INVOKE_VAGRANT_BOX": "built",
+    }
+    return subprocess.run(
+        [str(ROOT / "inv"), *words],
+        env={**os.environ, **known, **environment},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+
+
+def good(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def there(settings: Settings, script: str) -> str:
+    config = str(vagrant.ssh_config(settings))
+    command = ["ssh", "-F", config, settings.vagrant.machine, f"sudo sh -c '{script}'"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+LISTED = "find /etc /usr/local /opt -type f | sort | xargs sha256sum"
+
+
+def only(names: tuple[str, ...]) -> list[str]:
+    return [word for name in names for word in ("--only", name)]
+
+
+@pytest.mark.timeout(1200)
+def test_containerd_from_set_up_to_clean(machine: Settings) -> None:
+    good(inv(machine, "containerd.setup-vm"))
+    before = there(machine, LISTED)
+    planned = good(inv(machine, "containerd.setup", "--plan"))
+    assert "+++" in planned.stderr  # a diff of what would change
+    assert there(machine, LISTED) == before
+    good(inv(machine, "containerd.setup", "containerd.sign"))
+    again = good(inv(machine, "containerd.setup", "--json"))
+    assert json.loads(again.stdout)["changed"] == 0
+    good(inv(machine, "containerd.test", *only(ROWS)))
+    good(inv(machine, "containerd.status"))
+    good(inv(machine, "containerd.clean"))
+    assert there(machine, LISTED) == before
+
+
+@pytest.mark.timeout(600)
+def test_a_machine_whose_disk_is_full_is_left_as_it_was(machine: Settings) -> None:
+    before = there(machine, LISTED)
+    there(machine, "mkdir -p /etc/countersign && mount -t tmpfs -o size=16k tmpfs /etc/countersign")
+    try:
+        done = inv(machine, "containerd.setup")
+        assert (done.returncode, "Traceback" in done.stderr) == (4, False)
+        assert "No space left on device" in done.stderr
+    finally:
+        there(machine, "umount /etc/countersign && rmdir /etc/countersign")
+    assert there(machine, LISTED) == before
+    good(inv(machine, "containerd.setup"))
+    good(inv(machine, "containerd.clean"))
+
+
+def test_a_machine_without_crio_is_one_line_and_left_as_it_was(machine: Settings) -> None:
+    if there(machine, "command -v crio || true"):
+        pytest.fail("the machine has a CRI-O already")
+    before = there(machine, LISTED)
+    done = inv(machine, "crio.configure")
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False)
+    assert there(machine, LISTED) == before
+
+
+@NEEDS_CRIO
+@pytest.mark.timeout(1800)
+def test_crio_from_set_up_to_clean_and_over_a_reboot(machine: Settings) -> None:
+    good(inv(machine, "crio.setup-vm"))
+    before = there(machine, LISTED)
+    good(inv(machine, "crio.configure", "crio.sign"))
+    again = good(inv(machine, "crio.configure", "--json"))
+    assert json.loads(again.stdout)["changed"] == 0
+    good(inv(machine, "crio.test"))
+    there(machine, "(sleep 1; systemctl reboot) >/dev/null 2>&1 &")
+    vagrant.up(machine)
+    good(inv(machine, "crio.test", *only(("starts/signed", "starts/cached"))))
+    good(inv(machine, "crio.clean"))
+    assert there(machine, LISTED) == before
+
+
+def test_one_machine_out_of_reach_stops_no_other(machine: Settings) -> None:
+    if shutil.which("ssh") is None:
+        pytest.fail("there is no ssh")
+    done = inv(machine, "crio.configure", "--on", "vagrant,ssh://root@127.0.0.1:9")
+    assert done.returncode == 4
+    assert "ssh://root@127.0.0.1:9" in done.stderr
+    assert "of 2 machines were not configured" in done.stderr
