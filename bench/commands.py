@@ -94,6 +94,29 @@ def kind(context: Context, pods: int = 15, at_once: int = 30, json: bool = False
         output.emit_json(document)
 
 
+@task(help={"rounds": "how often each variant pulls and starts", "json": JSON})
+def crio(context: Context, rounds: int = 50, json: bool = False) -> None:
+    """Measure what enforcement costs a CRI-O, on a private one (CRIO_BIN) that is removed afterwards.
+
+    Example: ./inv bench.crio --rounds 50
+    """
+    from bench import crio as measured
+    from bench import show
+    from console import output
+    from console.config import settings_from
+
+    _at_least_one("--rounds", rounds)
+    settings = settings_from(context, "host", room="crio")
+    document = measured.measure(settings, rounds)
+    rows = measured.rows(document)
+    path = show.save(settings.state / "report", "bench-crio", document, measured.COLUMNS, rows)
+    output.table(measured.COLUMNS, rows)
+    output.table(show.GOAL_COLUMNS, show.goal_rows(document["goals"]))
+    output.say(f"JSON {path}, Markdown {path.with_suffix('.md')}")
+    if json:
+        output.emit_json(document)
+
+
 def _at_least_one(option: str, value: int) -> None:
     from console.errors import UsageError
 

@@ -14,7 +14,8 @@ class Runs:
     """Pytest, as it ends each time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, failed: list[str], *codes: int) -> None:
-        self.codes, self.words = list(codes), []
+        self.codes = list(codes)
+        self.words: list[list[str]] = []
         monkeypatch.setattr(parts, "_pytest", self)
         monkeypatch.setattr(parts, "_last_failed", lambda: failed)
 
