@@ -110,9 +110,7 @@ def _said(document: Mapping[str, Any]) -> list[tuple[tuple[str, str], Verdict]]:
     return []
 
 
-def _row(
-    image: str, expected: Verdict, seen: Mapping[tuple[str, str], Sequence[Verdict]], known: Differences
-) -> Row:
+def _row(image: str, expected: Verdict, seen: Mapping[tuple[str, str], Sequence[Verdict]], known: Differences) -> Row:
     problems: list[str] = []
     reason = ""
     for column in COLUMNS:

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cases.lab import SHORT, TAG
+from cases.images import TAG
+from cases.lab import SHORT
 from cases.native import code_of
 from console.errors import CountersignError, InfrastructureError
 

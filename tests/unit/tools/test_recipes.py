@@ -21,7 +21,15 @@ def write(path: Path, old: str, new: str) -> Path:
 def test_every_tool_that_the_rooms_ask_for_is_there() -> None:
     wanted = {
         *("go", "containerd", "containerd-shim-runc-v2", "ctr", "runc", "cni-loopback", "registry"),
-        *("registry-fallback", "cosign", "countersign-gate", "countersign-hook", "countersign-library", "demo", "pause"),
+        *(
+            "registry-fallback",
+            "cosign",
+            "countersign-gate",
+            "countersign-hook",
+            "countersign-library",
+            "demo",
+            "pause",
+        ),
     }
     assert wanted <= {tool.name for recipe in recipes().values() for tool in recipe.tools}
 
