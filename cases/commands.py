@@ -41,6 +41,35 @@ def e2e(context: Context, on: str = "", json: bool = False) -> None:
     output.done("all.e2e", time.monotonic() - start)
 
 
+@task(help={"json": "one JSON document on stdout"})
+def consistency(context: Context, json: bool = False) -> None:
+    """Compare what every engine said of every image, from the documents of earlier runs; exit code 1 if they clash.
+
+    Example: ./inv all.consistency
+    """
+    from cases.consistency import compare
+    from console import output
+    from console.config import settings_from
+    from console.errors import MissingError, VerdictError
+    from report.model import documents
+
+    folder = settings_from(context).state / "report"
+    found = documents(folder)
+    if not found:
+        raise MissingError("nothing has been run yet", where=str(folder), do="run ./inv crio.test or all.e2e")
+    table = compare(found)
+    if json:
+        output.emit_json(table.as_json())
+    rows = [(row.image, *row.cells, "; ".join((*row.problems, *filter(None, [row.reason])))) for row in table.rows]
+    output.table(("image", *table.columns, ""), rows, title="what each engine says")
+    if table.problems:
+        raise VerdictError(
+            f"{len(table.problems)} verdicts are not reviewed: {'; '.join(table.problems[:3])}",
+            where="cases/differences.yaml",
+        )
+    output.done("every verdict is the gate's, or a reviewed difference")
+
+
 def _everything(context: Context, place: str) -> None:
     """Try all of a place; a machine has each runtime in turn, for it has one gate."""
     from console import output

@@ -103,6 +103,7 @@ def _files(folder: Path, policy: Path, addresses: Mapping[str, str]) -> list[str
     written = {
         "policy.json": crio.policy_json(found, str(keys)),
         "registries.d/countersign.yaml": crio.registries_d(found),
+        "registries.d/locations.yaml": crio.attachments_of({location for location, _ in plain.values()}),
         "registries.conf": crio.registries_conf(plain),
         "auth.json": b"{}\n",
     }

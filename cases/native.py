@@ -9,9 +9,9 @@ import re
 
 PATTERNS = (
     (r"A signature was required, but no signature exists", "UNSIGNED"),
-    (r"cryptographic signature verification failed", "BAD_SIGNATURE"),
     (r"Signature for digest \S+ does not match", "OTHER_IMAGE"),
     (r"Signature for identity .* is not accepted", "OTHER_IMAGE"),
+    (r"cryptographic signature verification failed", "BAD_SIGNATURE"),
     (r"is rejected by policy", "NO_SCOPE"),
     (r"Required email .* not found", "WRONG_IDENTITY"),
     (r"plugin \S*countersign\S* (?:not present|failed)", "GATE_DOWN"),
@@ -19,7 +19,7 @@ PATTERNS = (
         r"countersign-hook\S*:? .*no such file|fork/exec .*countersign-hook|error executing hook .*countersign",
         "GATE_DOWN",
     ),
-    (r"(?:unauthorized|authentication required|denied)", "REGISTRY_AUTH"),
+    (r"unauthorized|authentication required|access to the resource is denied", "REGISTRY_AUTH"),
     (r"(?:connection refused|no such host|i/o timeout|deadline exceeded)", "REGISTRY_ERROR"),
 )
 """Text → code, the first that matches. A scope that rejects and a name in no scope read the same to this engine

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from cases.consistency import Consistency, compare
 from console.errors import InfrastructureError
 
 VERSIONS = {
@@ -17,6 +18,7 @@ VERSIONS = {
     "countersign.admission/v1": "admission",
 }
 """Versions of documents → what kind of trial their rows are."""
+STARTS = "countersign.starts/v1"
 BENCH = "bench-start.json"
 PLACES = "places.json"
 SIZE_LIMIT = 32 << 20
@@ -64,6 +66,33 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Start:
+    """One way to start a container past the engine or the gate, and what came of it.
+
+    Attributes:
+        node: the node's name.
+        name: the trial's name.
+        about: what was tried.
+        expected: the reason code; empty if it must run.
+        actual: the same.
+        by: who refused; empty if it ran.
+        message: the reason, as the runtime gave it.
+        difference: what was not as it must be; empty if nothing.
+        repeat: the command that repeats it.
+    """
+
+    node: str
+    name: str
+    about: str
+    expected: str
+    actual: str
+    by: str
+    message: str
+    difference: str
+    repeat: str
+
+
+@dataclass(frozen=True)
 class Report:
     """All that is known of a state folder.
 
@@ -72,17 +101,26 @@ class Report:
         rows: of every document, failures first.
         places: what ran, and what was left out and why.
         bench: the document of bench.start, if there is one.
+        starts: the ways to start unseen, failures first.
+        consistency: what each engine says of each image; None if none of CRI-O was asked.
     """
 
     made: str
     rows: tuple[Row, ...]
     places: tuple[Mapping[str, Any], ...] = ()
     bench: Mapping[str, Any] | None = field(default=None, repr=False)
+    starts: tuple[Start, ...] = ()
+    consistency: Consistency | None = None
+
+    @property
+    def trials(self) -> int:
+        """How many trials there are, of rows and of starts."""
+        return len(self.rows) + len(self.starts)
 
     @property
     def failed(self) -> int:
-        """How many rows are not as they must be."""
-        return sum(not row.passed for row in self.rows)
+        """How many trials are not as they must be."""
+        return sum(not row.passed for row in self.rows) + sum(bool(start.difference) for start in self.starts)
 
     def groups(self) -> list[tuple[str, str, str, int, int]]:
         """Return kind, runtime, node, and the numbers of rows passed and failed, for each document."""
@@ -98,10 +136,12 @@ class Report:
         return {
             "version": "countersign.report/v1",
             "made": self.made,
-            "passed": len(self.rows) - self.failed,
+            "passed": self.trials - self.failed,
             "failed": self.failed,
             "places": list(self.places),
             "rows": [asdict(row) for row in self.rows],
+            "starts": [asdict(start) for start in self.starts],
+            "consistency": self.consistency.as_json() if self.consistency else None,
         }
 
 
@@ -111,12 +151,25 @@ def load(folder: Path) -> Report:
     Raises:
         InfrastructureError: a document of ours cannot be read.
     """
-    documents = [_read(path) for path in sorted(folder.glob("*.json"))]
-    rows = [row for document in documents for row in _rows(document)]
+    found = documents(folder)
+    rows = [row for document in found for row in _rows(document)]
+    starts = sorted((start for document in found for start in _starts(document)), key=lambda one: not one.difference)
     places = _read(folder / PLACES) if (folder / PLACES).is_file() else []
     bench = _read(folder / BENCH) if (folder / BENCH).is_file() else None
     made = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    return Report(made, tuple(sorted(rows, key=lambda row: row.passed)), tuple(places), bench)
+    ordered = tuple(sorted(rows, key=lambda row: row.passed))
+    compared = compare(found)
+    consistency = compared if compared.of_crio else None
+    return Report(made, ordered, tuple(places), bench, tuple(starts), consistency)
+
+
+def documents(folder: Path) -> list[Any]:
+    """Return the content of every JSON file of a report folder, ours or not.
+
+    Raises:
+        InfrastructureError: one cannot be read.
+    """
+    return [_read(path) for path in sorted(folder.glob("*.json"))]
 
 
 def _read(path: Path) -> Any:
@@ -152,6 +205,14 @@ def _rows(document: Any) -> Iterator[Row]:
             gate_ms=entry.get("gate_ms"),
             repeat=str(entry["repeat"]),
         )
+
+
+def _starts(document: Any) -> Iterator[Start]:
+    if not isinstance(document, dict) or document.get("version") != STARTS:
+        return
+    for entry in document["starts"]:
+        texts = {name: str(entry[name])[:TEXT_LIMIT] for name in Start.__dataclass_fields__ if name != "node"}
+        yield Start(node=str(document["node"]), **texts)
 
 
 def _verdict(entry: Mapping[str, Any], which: str) -> str:

@@ -120,3 +120,33 @@ def test_a_plot_has_a_bar_for_each_variant_in_the_order_of_the_figures(state):
     page = render(load(state / "report"))
     assert len(re.findall(r'class="median"', page)) == 2
     assert "bench.start" not in page
+
+
+def starts(state: Path, message: str, difference: str) -> None:
+    entry = {"name": "cached", "about": "cached, then tightened", "expected": "UNSIGNED", "actual": "UNSIGNED"}
+    entry |= {"by": "own", "message": message, "difference": difference, "repeat": "./inv crio.test"}
+    document = {"version": "countersign.starts/v1", "node": "n1", "starts": [entry]}
+    (state / "report").mkdir(exist_ok=True)
+    (state / "report" / "crio-starts-n1.json").write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(("difference", "failed"), [("it ran", 1), ("", 0)])
+def test_ways_to_start_unseen_are_shown_escaped_and_counted(tmp_path: Path, difference: str, failed: int) -> None:
+    starts(tmp_path, HOSTILE, difference)
+    report = load(tmp_path / "report")
+    page = render(report)
+    assert (report.trials, report.failed) == (1, failed)
+    assert 'id="starts"' in page
+    assert HOSTILE not in page
+    assert write(tmp_path).is_file()
+
+
+def test_the_engines_are_compared_once_one_of_cri_o_was_asked(tmp_path: Path) -> None:
+    save(tmp_path, "containerd-n1.json", "countersign.matrix/v1", row("unsigned/pull"))
+    assert 'id="consistency"' not in render(load(tmp_path / "report"))
+    said = {"unsigned": {"allow": False, "code": "UNSIGNED", "message": ""}}
+    document = {"version": "countersign.verdicts/v1", "engine": "crio-library", "images": said}
+    (tmp_path / "report" / "crio-library.json").write_text(json.dumps(document))
+    page = render(load(tmp_path / "report"))
+    assert 'id="consistency"' in page
+    assert "not run" in page
