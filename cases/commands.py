@@ -102,6 +102,24 @@ def _everything(context: Context, place: str) -> None:
         on_containerd()
         if place == "kind":
             _admission(context)
+        else:
+            _library(settings_from(context, place))
+
+
+def _library(settings: Settings) -> None:
+    """Ask CRI-O's engine as a library, for the table that lays all engines side by side."""
+    from cases.library import verdicts
+    from cases.trial import lab
+    from console import output
+    from containerd.instance import instance
+    from containerd.place import ContainerdPlace
+    from enforcement import registries
+
+    ours = instance(settings.state)
+    demo = registries.load_or_make(ours.registry_folder)
+    addresses = dict.fromkeys(registries.MAPPED, demo.url(registries.REFERRERS))
+    found = verdicts(settings, lab(settings, ContainerdPlace(ours, settings.policy)), addresses)
+    output.done(f"{len(found)} images judged by CRI-O's engine as a library")
 
 
 def _admission(context: Context) -> None:

@@ -15,6 +15,7 @@ from enforcement.registries import FALLBACK, REFERRERS
 
 if TYPE_CHECKING:
     from cases.cri_place import CriPlace
+    from cases.lab import Lab
     from cases.model import Case
     from cases.run import Outcome
     from console.config import Settings
@@ -100,25 +101,30 @@ def run_matrix(
     settings: Settings, place: CriPlace, cases: Sequence[Case], each: Callable[[Outcome], None]
 ) -> tuple[list[Outcome], Path]:
     """Run rows of the matrix, and return the outcomes and the JSON document's path."""
-    from cases.lab import build
-    from cases.model import load
     from cases.run import run
     from cases.show import document
-    from tools.images import demo_layout, variant
 
-    def new_layout(mark: str, folder: Path) -> Path:
-        return variant(demo_layout(settings), mark, folder)
-
-    everything = possible(place, load())
-    folder = settings.state / "cases" / place.node
-    lab = build(folder, place.registries, registry(settings), new_layout, everything)
+    made = lab(settings, place)
     with place:
-        outcomes = run(place, lab, cases, each)
+        outcomes = run(place, made, cases, each)
     path = settings.state / "report" / f"{place.runtime}-{place.node}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     found = document(place.runtime, place.node, outcomes)
     path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     return outcomes, path
+
+
+def lab(settings: Settings, place: CriPlace) -> Lab:
+    """Return the built images and policies of a place, those of an earlier run or new ones."""
+    from cases.lab import build
+    from cases.model import load
+    from tools.images import demo_layout, variant
+
+    def new_layout(mark: str, folder: Path) -> Path:
+        return variant(demo_layout(settings), mark, folder)
+
+    folder = settings.state / "cases" / f"{place.runtime}-{place.node}"
+    return build(folder, place.registries, registry(settings), new_layout, possible(place, load()))
 
 
 def possible(place: CriPlace, cases: Sequence[Case]) -> list[Case]:

@@ -65,7 +65,7 @@ def steps(work: Work, gate_runs: Step[Node], runtime: Callable[[Sequence[File]],
         File(paths.drop_in, render.drop_in(paths, work.hooks_dirs, work.sandbox)),
     ]
     return [
-        way_to_registries(work.machine, work.addresses, short_names=work.private),
+        way_to_registries(work.machine, work.addresses, private=work.private),
         Policy(layout, work.policy, tuple(work.pins), keys_to_come=work.keys_to_come),
         NativePolicy(work.machine, work.policy, tuple(work.pins), tuple(work.tags), keys_to_come=work.keys_to_come),
         gate_runs,
@@ -73,17 +73,17 @@ def steps(work: Work, gate_runs: Step[Node], runtime: Callable[[Sequence[File]],
     ]
 
 
-def way_to_registries(machine: Machine, addresses: Mapping[str, str], *, short_names: bool = False) -> Group:
+def way_to_registries(machine: Machine, addresses: Mapping[str, str], *, private: bool = False) -> Group:
     """Return the step by which CRI-O and the gate find the demo's registries.
 
     Args:
         machine: the CRI-O.
         addresses: registry name → the URL under which the node reaches it.
-        short_names: short names lead there, too.
+        private: CRI-O is all ours: short names lead there, too, and the gate knows the way already.
     """
     paths, demo = machine.paths, machine.registries
-    files = render.registry_files(paths, demo, addresses, short_names=short_names)
-    hosts = registries.hosts_files(machine.layout.certs, addresses, demo.identity.ca)
+    files = render.registry_files(paths, demo, addresses, short_names=private)
+    hosts = [] if private else registries.hosts_files(machine.layout.certs, addresses, demo.identity.ca)
     location = addresses[registries.FALLBACK].partition("://")[2]
     parts: list[Step[Node]] = [
         *render.folders([*files, *hosts]),

@@ -149,7 +149,8 @@ class OnHost:
     def _overlay(self) -> bool:
         from nodes.facts import overlay_works
 
-        return overlay_works(self._ours.node, str(self._ours.state))
+        root = self._ours.root
+        return overlay_works(self._ours.node, str(next(each for each in (root, *root.parents) if each.is_dir())))
 
     def registry(self) -> Registry:
         """Return a client that reaches the demo's registries."""

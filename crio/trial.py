@@ -5,7 +5,6 @@ from __future__ import annotations
 import json as jsonlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cases import trial
@@ -80,7 +79,10 @@ def run_all(settings: Settings, machine: Machine, only: Sequence[str], *, json: 
     if own:
         _noting(failures, lambda: run_own(settings, machine, own, whole=not only))
     if starts:
-        _noting(failures, lambda: run_starts(settings, machine, lab_of(settings, machine), starts))
+        _noting(
+            failures,
+            lambda: run_starts(settings, machine, trial.lab(settings, CrioPlace(machine, settings.policy)), starts),
+        )
     if failures:
         raise failures[0] if len(failures) == 1 else VerdictError("; ".join(map(str, failures)))
 
@@ -99,21 +101,6 @@ def _wanted(name: str, only: Sequence[str]) -> bool:
 
 def _names(matrix: Sequence[Case], own: Sequence[str]) -> list[str]:
     return [*(case.id for case in matrix), *(OWN + image for image in own)]
-
-
-def lab_of(settings: Settings, machine: Machine) -> Lab:
-    """Return the built images and policies, as the matrix made them or anew."""
-    from cases.lab import build
-    from cases.model import load
-    from tools.images import demo_layout, variant
-
-    place = CrioPlace(machine, settings.policy)
-
-    def new_layout(mark: str, folder: Path) -> Path:
-        return variant(demo_layout(settings), mark, folder)
-
-    folder = settings.state / "cases" / place.node
-    return build(folder, place.registries, trial.registry(settings), new_layout, trial.possible(place, load()))
 
 
 def run_own(settings: Settings, machine: Machine, chosen: Sequence[str], *, whole: bool) -> None:
@@ -149,7 +136,7 @@ def run_own(settings: Settings, machine: Machine, chosen: Sequence[str], *, whol
 
 def own_verdicts(settings: Settings, machine: Machine, chosen: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return image → ``allow``, ``code`` and ``message`` of CRI-O's own engine at pull; writes them down."""
-    lab = lab_of(settings, machine)
+    lab = trial.lab(settings, CrioPlace(machine, settings.policy))
     strict = replace(machine, engine="strict")
     found: dict[str, dict[str, Any]] = {}
     with CrioPlace(strict, settings.policy, "own") as place:
@@ -173,21 +160,18 @@ def own_verdicts(settings: Settings, machine: Machine, chosen: Sequence[str]) ->
 
 
 def _own(place: CrioPlace, lab: Lab, image: str) -> dict[str, Any]:
+    from cases.library import reference
     from cases.native import code_of
 
-    reference = f"{lab.built[f'{_host(image, lab)}/{image}'][0]}:v1"
+    wanted = reference(lab, image)
     try:
-        place.pull(reference)
+        place.pull(wanted)
     except CriError as error:
         code = code_of(error.message)
         if not code:
-            raise CountersignError(error.message, where=reference, expected="a verdict") from error
+            raise CountersignError(error.message, where=wanted, expected="a verdict") from error
         return {"allow": False, "code": code, "message": error.message}
     return {"allow": True, "code": "OK", "message": ""}
-
-
-def _host(image: str, lab: Lab) -> str:
-    return REFERRERS if f"{REFERRERS}/{image}" in lab.built else "docker.io"
 
 
 def _said(allow: bool, code: str) -> str:

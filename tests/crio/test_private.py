@@ -93,7 +93,7 @@ def test_the_whole_matrix_both_engines_and_every_start(configured: Settings) -> 
 def test_bad_input_is_one_line_and_changes_nothing(configured: Settings) -> None:
     for environment, line in (
         ({"CRIO_BIN": "/nowhere/crio"}, "CRIO_BIN: /nowhere/crio: is no program"),
-        ({"INVOKE_CRIO_ENGINE": "off"}, "crio.engine: got 'off', expected strict or lenient"),
+        ({"INVOKE_CRIO_ENGINE": "off"}, "crio.engine: got 'off'; expected strict or lenient"),
     ):
         done = inv(configured, "crio.configure", "--on", "host", **environment)
         assert (done.returncode, "Traceback" in done.stderr) == (2, False)
@@ -103,6 +103,8 @@ def test_bad_input_is_one_line_and_changes_nothing(configured: Settings) -> None
 
 def test_clean_leaves_no_trace(configured: Settings, before: footprint.Footprint) -> None:
     assert inv(configured, "crio.clean").returncode == 0
-    after = footprint.take(private.instance(configured.state).cgroup)
-    assert after.beside(before, str(configured.state)) == footprint.NOTHING
+    cgroup = private.instance(configured.state).cgroup
+    left = footprint.take(cgroup).beside(before, str(configured.state))
+    left["cgroups"] = {path for path in left["cgroups"] if cgroup in path}  # others come and go
+    assert left == footprint.NOTHING
     assert footprint.processes(configured.state) == []
