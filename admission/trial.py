@@ -309,7 +309,7 @@ def _lab(kyverno: Kyverno) -> Lab:
     def new_layout(mark: str, folder: Path) -> Path:
         return variant(demo_layout(settings), mark, folder)
 
-    folder = settings.state / "cases" / clusters.require(settings).workers[0].name
+    folder = settings.state / "cases" / f"containerd-{clusters.require(settings).workers[0].name}"
     everything = [case for case in load() if case.name != "short"]
     return build(folder, HOSTS, kyverno.registry(), new_layout, everything)
 
