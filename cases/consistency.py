@@ -68,7 +68,7 @@ def compare(
     """Return the table and what is wrong in it.
 
     The gate must say what the matrix says, code and all. CRI-O's engine and its library must allow and refuse as
-    the gate does, or ``differences.yaml`` has the image; an entry of it that a run contradicts is wrong, too.
+    the gate does, for a reason that can stand for the gate's (``cases.native.MEANS``), or ``differences.yaml`` has the image; an entry of it that a run contradicts is wrong, too.
 
     Args:
         documents: ``countersign.matrix/v1`` and ``countersign.verdicts/v1``; others are left alone.
@@ -111,6 +111,8 @@ def _said(document: Mapping[str, Any]) -> list[tuple[tuple[str, str], Verdict]]:
 
 
 def _row(image: str, expected: Verdict, seen: Mapping[tuple[str, str], Sequence[Verdict]], known: Differences) -> Row:
+    from cases.native import agrees
+
     problems: list[str] = []
     reason = ""
     for column in COLUMNS:
@@ -122,6 +124,8 @@ def _row(image: str, expected: Verdict, seen: Mapping[tuple[str, str], Sequence[
             if verdict[0] == expected[0]:
                 if known.excuse(image, "crio", allow=not verdict[0]):
                     problems.append(f"{column} says {_words(verdict)}, which differences.yaml denies")
+                elif not agrees(verdict[1], expected[1]):
+                    problems.append(f"{column} says {_words(verdict)}, which cannot stand for {expected[1]}")
                 continue
             entry = known.excuse(image, "crio", allow=verdict[0])
             if entry is None:

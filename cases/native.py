@@ -6,6 +6,7 @@ The engine's texts are those of go.podman.io/image; CRI-O's are of its server, N
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 PATTERNS = (
     (r"A signature was required, but no signature exists", "UNSIGNED"),
@@ -24,6 +25,24 @@ PATTERNS = (
 )
 """Text → code, the first that matches. A scope that rejects and a name in no scope read the same to this engine
 (``NO_SCOPE``), and so do a key that is not trusted and a payload that was altered (``BAD_SIGNATURE``)."""
+
+MEANS: Mapping[str, frozenset[str]] = {
+    "OK": frozenset({"OK", "ACCEPTED_BY_SCOPE", "PINNED_DIGEST"}),
+    "UNSIGNED": frozenset({"UNSIGNED", "BAD_SIGNATURE", "TAMPERED", "OTHER_IMAGE"}),
+    "BAD_SIGNATURE": frozenset({"BAD_SIGNATURE", "TAMPERED", "REVOKED"}),
+    "NO_SCOPE": frozenset({"NO_SCOPE", "REJECTED_BY_SCOPE", "REVOKED"}),
+}
+"""A code of ``code_of`` → the gate's codes that it can stand for, where that is not the same code alone.
+
+``OK``: what is allowed has no reason. ``UNSIGNED``: bundles, good or bad, are nothing to this engine, and neither are
+signatures of the index. ``BAD_SIGNATURE``: a revoked key is one that is not trusted. ``NO_SCOPE``: a scope that rejects,
+or whose keys are all revoked. A registry that could not be asked stands for no verdict of the gate.
+"""
+
+
+def agrees(code: str, expected: str) -> bool:
+    """Say whether CRI-O's code for an image can stand for the gate's code for the same image."""
+    return expected in MEANS.get(code, {code})
 
 
 def code_of(message: str) -> str:

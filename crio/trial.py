@@ -111,6 +111,7 @@ def run_own(settings: Settings, machine: Machine, chosen: Sequence[str], *, whol
     """
     from cases import differences
     from cases.model import load
+    from cases.native import agrees
     from console import output
 
     found = own_verdicts(settings, machine, chosen)
@@ -122,8 +123,9 @@ def run_own(settings: Settings, machine: Machine, chosen: Sequence[str], *, whol
         entry = None
         if seen["allow"] != case.allow:
             entry = known.excuse(image, "crio", allow=seen["allow"])
-            wrong += entry is None
-        note = f"differs: {entry.reason}" if entry else "✓" if seen["allow"] == case.allow else "✗ " + seen["message"]
+        good = seen["allow"] == case.allow and agrees(seen["code"], case.code)
+        wrong += not good and entry is None
+        note = f"differs: {entry.reason}" if entry else "✓" if good else "✗ " + seen["message"]
         table.append((image, _said(case.allow, case.code), _said(seen["allow"], seen["code"]), note))
     output.table(("image", "gate", "CRI-O's own engine", ""), table, title=f"CRI-O's own engine on {machine.node.name}")
     unused = known.unused("crio") if whole else []

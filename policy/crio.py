@@ -39,13 +39,14 @@ def policy_json(
     Args:
         policy: the policy.
         keys_folder: where `key_files` lie on the node.
-        extra_pins: ``repository@sha256:…`` beside those of the policy.
+        extra_pins: ``repository@sha256:…`` beside those of the policy. A pin of a revoked digest is rejected.
         accept_tags: ``repository:tag`` that is accepted by this engine; the gate decides about it by digest.
     """
     revoked = frozenset(policy.revoked_keys)
     scopes = {name: _rule(scope.rule, policy.roots, keys_folder, revoked) for name, scope in policy.scopes.items()}
     for pin in (*policy.pinned, *extra_pins):
-        scopes[str(reference.parse(pin))] = ACCEPT
+        ref = reference.parse(pin)
+        scopes[str(ref)] = REJECT if ref.digest in policy.revoked_digests else ACCEPT
     for name in accept_tags:
         scopes[str(reference.parse(name))] = ACCEPT
     return _json({"default": REJECT, "transports": {"docker": dict(sorted(scopes.items()))}})

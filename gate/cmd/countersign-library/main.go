@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -45,16 +46,19 @@ func run(args []string, out io.Writer) error {
 	sys := &types.SystemContext{}
 	flags.StringVar(&sys.RegistriesDirPath, "registries-d", "", "folder of containers-registries.d(5)")
 	flags.StringVar(&sys.SystemRegistriesConfPath, "registries-conf", "", "containers-registries.conf(5)")
-	flags.StringVar(&sys.DockerPerHostCertDirPath, "certs-dir", "", "folder of containers-certs.d(5)")
-	flags.StringVar(&sys.AuthFilePath, "auth", "", "containers-auth.json(5)")
+	flags.StringVar(&sys.DockerPerHostCertDirPath, "certs-dir", "", "folder of containers-certs.d(5); none: no CA but the system's")
+	flags.StringVar(&sys.AuthFilePath, "auth", "", "containers-auth.json(5); none: no credentials")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if *policyFile == "" || sys.SystemRegistriesConfPath == "" || flags.NArg() == 0 {
-		return fmt.Errorf("expected --policy FILE, --registries-conf FILE and at least one image")
+	if *policyFile == "" || sys.RegistriesDirPath == "" || sys.SystemRegistriesConfPath == "" || flags.NArg() == 0 {
+		return fmt.Errorf("expected --policy FILE, --registries-d FOLDER, --registries-conf FILE and at least one image")
 	}
-	// Nothing of this machine's own configuration may have a say.
+	// Nothing of this machine's own configuration may have a say: what is empty here, the library looks for there.
 	sys.SystemRegistriesConfDirPath = sys.SystemRegistriesConfPath + ".d"
+	none := sys.SystemRegistriesConfPath + ".none"
+	sys.DockerPerHostCertDirPath = cmp.Or(sys.DockerPerHostCertDirPath, none)
+	sys.AuthFilePath = cmp.Or(sys.AuthFilePath, none)
 	policy, err := signature.NewPolicyFromFile(*policyFile)
 	if err != nil {
 		return err

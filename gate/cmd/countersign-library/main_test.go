@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -55,7 +57,21 @@ func TestNoPolicyIsNoVerdict(t *testing.T) {
 	if err := run([]string{"r.test/app:v1"}, &bytes.Buffer{}); err == nil {
 		t.Error("ran without a policy")
 	}
-	if err := run([]string{"--policy", filepath.Join(t.TempDir(), "none"), "--registries-conf", "none", "r.test/app:v1"}, &bytes.Buffer{}); err == nil {
-		t.Error("ran without a policy file")
+	options := []string{"--registries-d", t.TempDir(), "--registries-conf", "none", "r.test/app:v1"}
+	err := run(append([]string{"--policy", filepath.Join(t.TempDir(), "none")}, options...), &bytes.Buffer{})
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("ran without a policy file: %v", err)
+	}
+}
+
+// The library falls back to the machine's own folder without it.
+func TestNoFolderOfRegistriesIsNoVerdict(t *testing.T) {
+	policy := filepath.Join(t.TempDir(), "policy.json")
+	if err := os.WriteFile(policy, []byte(`{"default":[{"type":"insecureAcceptAnything"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := run([]string{"--policy", policy, "--registries-conf", "none", "r.test/app:v1"}, &bytes.Buffer{})
+	if err == nil || !strings.Contains(err.Error(), "--registries-d") {
+		t.Errorf("ran without --registries-d: %v", err)
 	}
 }

@@ -87,3 +87,10 @@ def test_two_nodes_that_disagree_are_both_shown() -> None:
     documents = [matrix("crio", "good", "OK", allow=True), matrix("crio", "good", "UNSIGNED", allow=False)]
     assert cells(documents)["good"]["CRI-O + gate"] == "allow OK / refuse UNSIGNED"
     assert len(problems(documents)) == 1
+
+
+@pytest.mark.parametrize("engine", ["crio-native", "crio-library"])
+def test_a_refusal_for_another_reason_is_no_agreement(engine: str) -> None:
+    assert not problems([verdicts(engine, "bad", "UNSIGNED", allow=False)])
+    (problem,) = problems([verdicts(engine, "bad", "REGISTRY_ERROR", allow=False)])
+    assert problem.endswith("says refuse REGISTRY_ERROR, which cannot stand for UNSIGNED")

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from cases.native import code_of
+from cases.model import load, reason_codes
+from cases.native import MEANS, PATTERNS, agrees, code_of
 
 PULL = (
     "SignatureValidationFailed: unable to pull image or OCI artifact: pull image err: copying system image from "
@@ -73,3 +74,22 @@ def test_of_several_signatures_the_one_that_got_furthest_counts() -> None:
 )
 def test_what_is_no_refusal_has_no_code(text: str) -> None:
     assert not code_of(text)
+
+
+def test_a_code_stands_for_itself_and_for_what_cannot_be_told_apart() -> None:
+    assert agrees("OTHER_IMAGE", "OTHER_IMAGE")
+    assert not agrees("OTHER_IMAGE", "UNSIGNED")
+    assert agrees("UNSIGNED", "OTHER_IMAGE")
+    assert agrees("NO_SCOPE", "REJECTED_BY_SCOPE")
+    assert not agrees("NO_SCOPE", "UNSIGNED")
+
+
+def test_an_unreachable_registry_is_no_verdict_of_the_gate() -> None:
+    assert not [case.code for case in load() if case.way == "pull" and agrees("REGISTRY_ERROR", case.code)]
+
+
+def test_a_code_stands_for_codes_of_its_own_verdict_alone() -> None:
+    codes = reason_codes()
+    assert {code for _, code in PATTERNS} <= set(codes)
+    for code, meant in MEANS.items():
+        assert {codes[each] for each in meant} == {codes[code]}
