@@ -68,7 +68,8 @@ def compare(
     """Return the table and what is wrong in it.
 
     The gate must say what the matrix says, code and all. CRI-O's engine and its library must allow and refuse as
-    the gate does, for a reason that can stand for the gate's (``cases.native.MEANS``), or ``differences.yaml`` has the image; an entry of it that a run contradicts is wrong, too.
+    the gate does, for a reason that can stand for the gate's (``cases.native.MEANS``), or
+    ``differences.yaml`` has the image; an entry of it that a run contradicts is wrong, too.
 
     Args:
         documents: ``countersign.matrix/v1`` and ``countersign.verdicts/v1``; others are left alone.

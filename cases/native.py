@@ -21,7 +21,7 @@ PATTERNS = (
         "GATE_DOWN",
     ),
     (r"unauthorized|authentication required|access to the resource is denied", "REGISTRY_AUTH"),
-    (r"(?:connection refused|no such host|i/o timeout|deadline exceeded)", "REGISTRY_ERROR"),
+    (r"connection refused|no such host|i/o timeout|deadline exceeded|signed by unknown authority", "REGISTRY_ERROR"),
 )
 """Text → code, the first that matches. A scope that rejects and a name in no scope read the same to this engine
 (``NO_SCOPE``), and so do a key that is not trusted and a payload that was altered (``BAD_SIGNATURE``)."""
@@ -35,8 +35,8 @@ MEANS: Mapping[str, frozenset[str]] = {
 """A code of ``code_of`` → the gate's codes that it can stand for, where that is not the same code alone.
 
 ``OK``: what is allowed has no reason. ``UNSIGNED``: bundles, good or bad, are nothing to this engine, and neither are
-signatures of the index. ``BAD_SIGNATURE``: a revoked key is one that is not trusted. ``NO_SCOPE``: a scope that rejects,
-or whose keys are all revoked. A registry that could not be asked stands for no verdict of the gate.
+signatures of the index. ``BAD_SIGNATURE``: a revoked key is one that is not trusted. ``NO_SCOPE``: a scope that
+rejects, or whose keys are all revoked. A registry that could not be asked stands for no verdict of the gate.
 """
 
 

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from cases import differences
+from cases.consistency import compare
 from cases.lab import Lab, build
-from cases.library import verdicts
+from cases.library import ask, verdicts
 from cases.model import load
+from cases.native import code_of
 from console.config import Settings
 from enforcement.registries import MAPPED, REFERRERS
 from oci.registry import Registry
-from tests.interop.conftest import free_netloc, running
+from policy import crio
+from policy.load import load as load_policy
+from signing.keys import generate
+from signing.sign import sign
+from tests.images import push_image
+from tests.interop.conftest import LOGIN, free_netloc, running, write_fallback
 from tools.images import demo_layout, variant
 from tools.resolver import tool
 
@@ -45,14 +55,76 @@ def test_the_library_says_what_the_gate_says_or_what_is_reviewed(
 ) -> None:
     lab, addresses = matrix
     found = verdicts(replace(settings, state=tmp_path), lab, addresses)
-    expected = {case.image: case.allow for case in reversed(load()) if case.way == "pull"}
     known = differences.load()
-    wrong = [
-        (image, said)
-        for image, said in found.items()
-        if said["allow"] != expected[image] and known.excuse(image, "crio", allow=said["allow"]) is None
-    ]
-    assert not wrong
+    document = json.loads((tmp_path / "report" / "crio-library.json").read_text())
+    assert compare([document], known=known).problems == []
     assert not known.unused("crio")
-    assert found.keys() == expected.keys()
-    assert (tmp_path / "report" / "crio-library.json").is_file()
+    assert found.keys() == {case.image for case in load() if case.way == "pull"}
+
+
+@dataclass(frozen=True)
+class Far:
+    """A registry behind TLS under an own CA and a login, with an image that is signed and one that is not."""
+
+    options: dict[str, str]
+    signed: str
+    unsigned: str
+
+
+@pytest.fixture(scope="module")
+def far(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
+    folder, netloc = tmp_path_factory.mktemp("far"), free_netloc()
+    write_fallback(folder, netloc)
+    certs = folder / "certs" / netloc
+    certs.mkdir(parents=True)
+    shutil.copy(folder / "ca.pem", certs / "ca.crt")
+    auth = base64.b64encode(":".join(LOGIN).encode()).decode()
+    (folder / "auth.json").write_text(json.dumps({"auths": {netloc: {"auth": auth}}}))
+    options = {"certs-dir": str(certs.parent), "auth": str(folder / "auth.json")}
+    with running([str(tool("registry-fallback", settings)), "serve", str(folder / "config.yml")], netloc):
+        client = Registry(folder / "certs.d", folder / "config.json")
+        key = generate()
+        (folder / "team.pub").write_text(key.public.pem)
+        (folder / "policy.yaml").write_text(
+            "apiVersion: countersign/v1\ndefault: reject\n"
+            f"roots: {{team: {{publicKey: {{files: [team.pub]}}}}}}\nscopes: {{'{netloc}': {{anyOf: [team]}}}}\n"
+        )
+        names = [f"{netloc}/far/{name}" for name in ("signed", "unsigned")]
+        pushed = [push_image(client, name, "v1", name) for name in names]
+        sign(client, names[0], pushed[0], key, ["attachment"])
+        yield Far(options | _rendered(folder), *(f"{name}:v1" for name in names))
+
+
+def _rendered(folder: Path) -> dict[str, str]:
+    policy = load_policy(folder / "policy.yaml")
+    (folder / "registries.d").mkdir()
+    (folder / "registries.d" / "countersign.yaml").write_bytes(crio.registries_d(policy))
+    (folder / "registries.conf").write_bytes(crio.registries_conf({}))
+    (folder / "policy.json").write_bytes(crio.policy_json(policy, str(folder)))
+    for path, content in crio.key_files(policy, str(folder)).items():
+        Path(path).write_bytes(content)
+    files = {"policy": "policy.json", "registries-d": "registries.d", "registries-conf": "registries.conf"}
+    return {option: str(folder / name) for option, name in files.items()}
+
+
+def _said(settings: Settings, options: dict[str, str], image: str) -> tuple[bool, str]:
+    program = str(tool("countersign-library", settings))
+    line = ask([program, *(f"--{name}={value}" for name, value in options.items()), image], 1)[image]
+    return line["allow"], code_of(line["message"])
+
+
+def test_a_registry_behind_tls_and_a_login_is_asked_with_both(settings: Settings, far: Far) -> None:
+    assert _said(settings, far.options, far.signed) == (True, "")
+    assert _said(settings, far.options, far.unsigned) == (False, "UNSIGNED")
+
+
+@pytest.mark.parametrize(("option", "code"), [("auth", "REGISTRY_AUTH"), ("certs-dir", "REGISTRY_ERROR")])
+def test_without_one_of_them_nothing_is_allowed(settings: Settings, far: Far, option: str, code: str) -> None:
+    less = {name: value for name, value in far.options.items() if name != option}
+    assert _said(settings, less, far.signed) == (False, code)
+
+
+def test_a_registry_without_its_entry_in_registries_d_has_no_signatures(
+    settings: Settings, far: Far, tmp_path: Path
+) -> None:
+    assert _said(settings, far.options | {"registries-d": str(tmp_path)}, far.signed) == (False, "UNSIGNED")

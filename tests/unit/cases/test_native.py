@@ -48,6 +48,7 @@ REFUSED = "pinging container registry 127.0.0.1:5000: dial tcp 127.0.0.1:5000: c
         ("CRI CreateContainer: UNKNOWN: validator plugin 10-countersign failed: ttrpc: closed", "GATE_DOWN"),
         (HOOK_GONE, "GATE_DOWN"),
         (REFUSED, "REGISTRY_ERROR"),
+        ("tls: failed to verify certificate: x509: certificate signed by unknown authority", "REGISTRY_ERROR"),
         ("unable to retrieve auth token: invalid username/password: unauthorized", "REGISTRY_AUTH"),
     ],
 )
