@@ -46,7 +46,7 @@ class Credentials:
         """Write it, or remove it when nothing is left in it."""
         mended = self._mended(self._read(node))
         if mended.get("auths") or set(mended) - {"auths"}:
-            node.run(["install", "-d", "-m", "700", self.path.rpartition("/")[0]])
+            node.run(["mkdir", "-p", "-m", "700", "--", self.path.rpartition("/")[0]])
             node.put((json.dumps(mended, indent=2) + "\n").encode(), self.path, 0o600)
         else:
             node.run(["rm", "-f", "--", self.path])
