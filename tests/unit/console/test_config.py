@@ -1,4 +1,5 @@
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,14 @@ from console.errors import UsageError
 
 def context(**given: object) -> MockContext:
     return MockContext(Config(overrides=given))
+
+
+@pytest.fixture(autouse=True)
+def no_variables_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have set some, as CI does."""
+    for name in os.environ:
+        if name.startswith("INVOKE_") or name == "CRIO_BIN":
+            monkeypatch.delenv(name)
 
 
 def test_an_empty_configuration_gives_the_defaults(tmp_path: Path) -> None:
