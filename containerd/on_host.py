@@ -53,21 +53,10 @@ class OnHost:
 
     def report(self) -> dict[str, Any]:
         """See `Backend.report`."""
-        from enforcement.report import ServiceState, document
+        from enforcement.report import document, of_service
 
         ours = self._instance
-        services = [
-            ServiceState(
-                node=ours.node.name,
-                name=found.name,
-                state=found.state,
-                up=found.state == "running",
-                pid=found.child.pid if found.child else 0,
-                restarts=found.restarts,
-                last_end=found.reason,
-            )
-            for found in ours.states()
-        ]
+        services = [of_service(found) for found in ours.states()]
         return document("host", ours.state, services, [ours], socket=ours.socket)
 
     def log(self, name: str) -> bytes:

@@ -17,7 +17,7 @@ from containerd.birth import FromBirth
 from containerd.machine import Demo, Machine
 from enforcement import canary, images, policy, registries
 from enforcement.keys import KeyPair
-from enforcement.node_units import ACTIVE, CONTAINERD, GATE, KUBELET
+from enforcement.node_units import CONTAINERD, GATE, KUBELET
 from enforcement.registries import FALLBACK, REFERRERS, Registries
 from kind import cluster as clusters
 from kind import engine
@@ -26,7 +26,6 @@ from kind.cluster import TAINT, Cluster
 from nodes.each import side_by_side
 from nodes.host import HostNode
 from nodes.steps import File, Folder, Group
-from nodes.systemd import unit_state
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -144,25 +143,11 @@ class OnKind:
 
     def report(self) -> dict[str, Any]:
         """See `Backend.report`."""
-        from enforcement.report import ServiceState, document
+        from enforcement.report import ServiceState, document, of_unit
 
         found = clusters.find(self.settings)
         running = [each for each in found.nodes if each.running] if found else []
-        services = []
-        for each in running:
-            for unit in LOGS.values():
-                state = unit_state(each.node, unit)
-                services.append(
-                    ServiceState(
-                        node=each.name,
-                        name=unit,
-                        state=f"{state.active} ({state.sub})",
-                        up=state.active == ACTIVE,
-                        pid=state.main_pid,
-                        restarts=state.restarts,
-                        last_end="" if state.result == "success" else state.result,
-                    )
-                )
+        services = [of_unit(each.node, unit) for each in running for unit in LOGS.values()]
         down = [each.name for each in found.nodes if not each.running] if found else []
         services += [ServiceState(name, "container", "not running", up=False) for name in down]
         machines = self._fleet(running) if running else []

@@ -20,7 +20,7 @@ from enforcement.elsewhere import open_node
 from enforcement.keys import KeyPair
 from enforcement.layout import SYSTEM
 from enforcement.lent import GivenBack, Here
-from enforcement.node_units import ACTIVE, CONTAINERD, GATE, KUBELET
+from enforcement.node_units import CONTAINERD, GATE, KUBELET
 from nodes.host import HostNode
 from nodes.steps import Folder, Group
 from nodes.systemd import unit_state
@@ -141,34 +141,11 @@ class OnSsh:
 
     def report(self) -> dict[str, Any]:
         """See `Backend.report`."""
-        from enforcement.report import ServiceState, document
+        from enforcement.report import document, of_service, of_unit
 
-        services = [
-            ServiceState(
-                node="host",
-                name=found.name,
-                state=found.state,
-                up=found.state == "running",
-                pid=found.child.pid if found.child else 0,
-                restarts=found.restarts,
-                last_end=found.reason,
-            )
-            for found in self._lent.states()
-        ]
+        services = [of_service(found) for found in self._lent.states()]
         kubelet = [KUBELET] if unit_state(self._node, KUBELET).enabled else []
-        for unit in (*UNITS.values(), *kubelet):
-            state = unit_state(self._node, unit)
-            services.append(
-                ServiceState(
-                    node=self._node.name,
-                    name=unit,
-                    state=f"{state.active} ({state.sub})",
-                    up=state.active == ACTIVE,
-                    pid=state.main_pid,
-                    restarts=state.restarts,
-                    last_end="" if state.result == "success" else state.result,
-                )
-            )
+        services += [of_unit(self._node, unit) for unit in (*UNITS.values(), *kubelet)]
         return document(self.settings.node, self.settings.state, services, [self._machine()])
 
     def log(self, name: str) -> bytes:

@@ -17,7 +17,7 @@ from crio.paths import Paths, private
 from enforcement import layout as layouts
 from enforcement import registries
 from enforcement.layout import Layout
-from enforcement.report import ServiceState
+from enforcement.report import ServiceState, of_service
 from enforcement.supervised import Supervised
 from nodes import service
 from nodes.host import HostNode
@@ -204,19 +204,7 @@ def machine(ours: Instance, settings: Settings, demo: Registries) -> Machine:
 
 def states(ours: Instance) -> list[ServiceState]:
     """Return how each service is."""
-    found = [service.state(ours.run, name) for name in SERVICES]
-    return [
-        ServiceState(
-            node=ours.node.name,
-            name=each.name,
-            state=each.state,
-            up=each.state == "running",
-            pid=each.child.pid if each.child else 0,
-            restarts=each.restarts,
-            last_end=each.reason,
-        )
-        for each in found
-    ]
+    return [of_service(service.state(ours.run, name)) for name in SERVICES]
 
 
 def log(ours: Instance, name: str) -> bytes:

@@ -16,7 +16,7 @@ from crio.paths import INSTALLED
 from enforcement.gate_unit import SYSTEMD
 from enforcement.layout import SYSTEM
 from enforcement.node_units import ACTIVE, GATE, KUBELET, Units, kubelet_paused
-from enforcement.report import ServiceState
+from enforcement.report import ServiceState, of_unit
 from nodes.systemd import unit_state
 
 if TYPE_CHECKING:
@@ -76,21 +76,7 @@ def machine(
 
 def services(machine: Machine) -> list[ServiceState]:
     """Return how gate and CRI-O are."""
-    found = []
-    for unit in (GATE, CRIO):
-        state = unit_state(machine.node, unit)
-        found.append(
-            ServiceState(
-                node=machine.node.name,
-                name=unit,
-                state=f"{state.active} ({state.sub})",
-                up=state.active == ACTIVE,
-                pid=state.main_pid,
-                restarts=state.restarts,
-                last_end="" if state.result == "success" else state.result,
-            )
-        )
-    return found
+    return [of_unit(machine.node, unit) for unit in (GATE, CRIO)]
 
 
 def log(machine: Machine, name: str) -> bytes:

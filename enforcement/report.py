@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from console.errors import CountersignError
 from enforcement.ask import ask
+from enforcement.node_units import ACTIVE
+from nodes.systemd import unit_state
 
 if TYPE_CHECKING:
     from enforcement.runtime import Runtime
+    from nodes.node import Node
+    from nodes.service import State
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,33 @@ class ServiceState:
     pid: int = 0
     restarts: int = 0
     last_end: str = ""
+
+
+def of_unit(node: Node, unit: str) -> ServiceState:
+    """Return how a systemd unit of a node is."""
+    found = unit_state(node, unit)
+    return ServiceState(
+        node=node.name,
+        name=unit,
+        state=f"{found.active} ({found.sub})",
+        up=found.active == ACTIVE,
+        pid=found.main_pid,
+        restarts=found.restarts,
+        last_end="" if found.result == "success" else found.result,
+    )
+
+
+def of_service(found: State) -> ServiceState:
+    """Return how a service is that our own supervisor keeps running on this host."""
+    return ServiceState(
+        node="host",
+        name=found.name,
+        state=found.state,
+        up=found.state == "running",
+        pid=found.child.pid if found.child else 0,
+        restarts=found.restarts,
+        last_end=found.reason,
+    )
 
 
 def document(
