@@ -280,7 +280,7 @@ def _client(settings: Settings, here: Place, made: Made) -> Any:
         if made.provider == "libvirt":
             extra |= {"COUNTERSIGN_KERNEL": str(box.kernel), "COUNTERSIGN_INITRD": str(box.initrd)}
     if made.libvirtd:
-        extra |= libvirtd.environment(here)
+        extra |= libvirtd.environment(here) | {"COUNTERSIGN_CONSOLE": str(here.console)}
     here.folder.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
