@@ -27,6 +27,7 @@ NRI plugin is there, and so a hook that CRI-O dropped would go unseen."""
 UNIT = "crio.service"
 CONFIG = "/etc/crio/crio.conf.d"
 NETWORK = "/etc/cni/net.d"
+LINKS = "/etc/systemd/network"
 BEFORE = {"deb": ("ca-certificates", "curl", "gnupg"), "rpm": ("ca-certificates", "curl", "gnupg2")}
 """What fetching and checking a signing key needs."""
 RUNTIME = {
@@ -147,6 +148,8 @@ def _network() -> list[Step[Node]]:
         Folder(NETWORK),
         File(f"{CONFIG}/05-plugins.conf", FILES / "05-plugins.conf"),
         File(f"{NETWORK}/11-countersign-bridge.conflist", FILES / "11-countersign-bridge.conflist"),
+        Folder(LINKS),
+        File(f"{LINKS}/11-countersign-veth.link", FILES / "11-countersign-veth.link"),
     ]
 
 

@@ -54,9 +54,14 @@ UNWANTED = (
 WRITTEN = {
     "etc/machine-id": "",
     "etc/hosts": "127.0.0.1 localhost\n",
+    "etc/fstab": "# nothing: neither the host's disks in a container, nor a line for the disk that is / already\n",
     "etc/resolv.conf": "# written by DHCP where it names a server\n",  # CRI-O wants one to copy
 }
-"""What every machine has, with nothing in it of the one that built the box."""
+"""What every machine has, with nothing in it of the one that built the box.
+
+Debian's dhclient-script reads fstab before it writes resolv.conf; without the file the shell ends (POSIX, special
+built-in utilities: a failed redirection of ``exec``), and dhclient declines the lease that it has just been given.
+"""
 BUILD_WITHIN = 1800.0
 
 

@@ -113,6 +113,7 @@ def _service(place: Place) -> Service:
         run=str(place.run),
         log=str(place.run / "libvirtd.log"),
         env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+        ready="notify",
         shadows={path: str(home / _inside(path)) for path in FIXED},
     )
 

@@ -77,6 +77,11 @@ class Place:
         return self.folder / "vagrant.log"
 
     @property
+    def console(self) -> Path:
+        """What a virtual machine of our own libvirtd wrote to its serial console."""
+        return self.folder / "console.log"
+
+    @property
     def ssh_config(self) -> Path:
         """How it is reached, with its host keys beside it."""
         return self.folder / "ssh-config"

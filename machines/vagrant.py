@@ -280,7 +280,7 @@ def _client(settings: Settings, here: Place, made: Made) -> Any:
         if made.provider == "libvirt":
             extra |= {"COUNTERSIGN_KERNEL": str(box.kernel), "COUNTERSIGN_INITRD": str(box.initrd)}
     if made.libvirtd:
-        extra |= libvirtd.environment(here)
+        extra |= libvirtd.environment(here) | {"COUNTERSIGN_CONSOLE": str(here.console)}
     here.folder.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
@@ -366,12 +366,13 @@ def _undo(settings: Settings, here: Place) -> None:
 
 
 def _keep_log(settings: Settings, here: Place) -> None:
-    """Let what Vagrant wrote outlive its machine."""
-    if here.log.is_file():
-        folder = settings.state / "log"
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(here.log, folder / "vagrant.log")
-        output.say(f"what Vagrant wrote is in {folder / 'vagrant.log'}")
+    """Let what Vagrant and the serial console wrote outlive the machine."""
+    folder = settings.state / "log"
+    for log, kept in ((here.log, "vagrant.log"), (here.console, "vagrant-console.log")):
+        if log.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(log, folder / kept)
+            output.say(f"kept {folder / kept}")
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 16
 TICK = 0.1
-OPEN_WITHIN = 20.0
+OPEN_WITHIN = 60.0
 SILENCE = 1.0
 """Seconds: the exit code may come before the end of the output, but not that much."""
 

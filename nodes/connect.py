@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from console.config import Settings
 
 CONNECT_WITHIN = 15
+LOGGED_IN_WITHIN = 60
+"""Seconds for sshd's greeting, and for its answer to our key: an emulated machine takes several for each."""
 _HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]*")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@$-]*")
 EXPECTED = "ssh://[USER@]HOST[:PORT]"
@@ -110,8 +112,8 @@ def _open(connection: Connection, name: str, pins: Path | None) -> Connection:
         )
         link = link.gateway
     where = f"{connection.user}@{host_keys.written(connection.host, connection.port)}"
-    connection.connect_kwargs.setdefault("banner_timeout", CONNECT_WITHIN)
-    connection.connect_kwargs.setdefault("auth_timeout", CONNECT_WITHIN)
+    connection.connect_kwargs.setdefault("banner_timeout", LOGGED_IN_WITHIN)
+    connection.connect_kwargs.setdefault("auth_timeout", LOGGED_IN_WITHIN)
     connection.connect_timeout = connection.connect_timeout or CONNECT_WITHIN
     if str(connection.ssh_config.get("identitiesonly", "")).lower() == "yes":
         connection.connect_kwargs.update(look_for_keys=False, allow_agent=False)

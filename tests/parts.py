@@ -20,7 +20,7 @@ from tools.toolchain import go_environment
 
 SOME_FAILED = 1
 """Pytest's exit code when tests ran and some failed."""
-ON_MACHINES = ("tests/e2e/", "tests/kind/", "tests/ssh/", "tests/vagrant/", "tests/crio/")
+ON_MACHINES = ("tests/e2e/", "tests/kind/", "tests/ssh/", "tests/vagrant/", "tests/vm/", "tests/crio/")
 PYTHON_FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 
 
@@ -132,6 +132,17 @@ def _lxc(settings: Settings) -> None:
         needs.require("debootstrap")
 
 
+def _libvirt(settings: Settings) -> None:
+    _root(settings)
+    from machines import boxes, needs, providers
+
+    if settings.vagrant.provider != "libvirt":
+        raise MissingError("it takes long, and libvirt is not chosen", do="set INVOKE_VAGRANT_PROVIDER=libvirt")
+    providers.check("libvirt")
+    if not boxes.box(settings, "libvirt").built():
+        needs.require("debootstrap", "mke2fs", "qemu-img")
+
+
 def _sshd(settings: Settings) -> None:
     _root(settings)
     for program, package in (("sshd", "openssh-server"), ("sudo", "sudo"), ("openssl", "openssl")):
@@ -162,6 +173,7 @@ PARTS = (
     Part("e2e", _root, folder="tests/e2e"),
     Part("kind", _engine, folder="tests/kind"),
     Part("vagrant", _lxc, folder="tests/vagrant"),
+    Part("vm", _libvirt, folder="tests/vm"),
     Part("crio", _crio, folder="tests/crio"),
 )
 

@@ -31,6 +31,8 @@ def test_it_is_cloud_config_with_the_packages_of_the_steps(written):
 
 def test_it_writes_the_files_of_the_steps(written):
     assert written[f"{packages.CONFIG}/05-plugins.conf"] == (packages.FILES / "05-plugins.conf").read_text()
+    link = "11-countersign-veth.link"
+    assert written[f"{packages.LINKS}/{link}"] == (packages.FILES / link).read_text()
     network = "11-countersign-bridge.conflist"
     assert json.loads(written[f"{packages.NETWORK}/{network}"]) == json.loads((packages.FILES / network).read_text())
 

@@ -119,6 +119,8 @@ def test_a_binary_goes_there_with_pinns_and_a_unit(tmp_path, node):
         "folder /etc/cni/net.d",
         "/etc/crio/crio.conf.d/05-plugins.conf",
         "/etc/cni/net.d/11-countersign-bridge.conflist",
+        "folder /etc/systemd/network",
+        "/etc/systemd/network/11-countersign-veth.link",
         "/etc/crio/crio.conf.d/05-binary.conf",
         "/etc/systemd/system/crio.service",
         "crio.service runs",

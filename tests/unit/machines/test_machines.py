@@ -1,6 +1,7 @@
 import dataclasses
 import re
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from console.config import ROOT, Settings, VagrantSettings, settings_from
 from console.errors import InfrastructureError, MissingError, UsageError
 from machines import boxes, needs, network, providers, vagrant
 from machines.place import Made, Place, place
+from tests.parts import PARTS
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def test_the_vagrantfile_knows_the_same_boxes_and_variables() -> None:
     read = {f"COUNTERSIGN_{name}" for name in re.findall(r'setting\("(\w+)"', text)}
     given = {name for name in Place("m", Path("/s")).environment(made(), {}) if name.startswith("COUNTERSIGN_")}
     assert given <= read
-    assert read - given == {f"COUNTERSIGN_{name}" for name in ("BOX_URL", "KERNEL", "INITRD", "POOL")}
+    assert read - given == {f"COUNTERSIGN_{name}" for name in ("BOX_URL", "KERNEL", "INITRD", "POOL", "CONSOLE")}
 
 
 def test_machines_of_two_folders_and_two_names_do_not_meet(tmp_path: Path) -> None:
@@ -230,3 +232,27 @@ def test_failures_of_vagrant_become_ours(tmp_path: Path, said: bytes, kind: type
 def test_options_of_an_ssh_config() -> None:
     text = 'Host m\n  HostName 10.1.2.3\n  Port 22\n  IdentityFile "/a b/key"\n\n'
     assert vagrant._options(text) == {"Host": "m", "HostName": "10.1.2.3", "Port": "22", "IdentityFile": "/a b/key"}
+
+
+def test_a_box_names_no_disk_and_has_what_dhclient_reads(tmp_path: Path) -> None:
+    for name in ("etc/fstab", "etc/hostname", "etc/ssh/ssh_host_rsa_key"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("/dev/vda / ext4 defaults 0 1\n")
+    boxes._clear(tmp_path)
+    files = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    assert set(files) == {"etc/machine-id", "etc/hosts", "etc/fstab", "etc/resolv.conf"}
+    assert not any("/dev/" in text for text in files.values())
+
+
+@pytest.mark.parametrize(("provider", "said"), [("", "libvirt is not chosen"), ("libvirt", "")])
+def test_a_virtual_machine_is_only_tried_when_chosen(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, provider: str, said: str
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("machines.providers.check", lambda provider: None)
+    monkeypatch.setattr("machines.needs.require", lambda *programs: None)
+    part = next(part for part in PARTS if part.name == "vm")
+    chosen = dataclasses.replace(settings, vagrant=dataclasses.replace(settings.vagrant, provider=provider))
+    with pytest.raises(MissingError, match=said) if said else nullcontext():
+        part.need(chosen)
