@@ -17,7 +17,7 @@ from nodes.ssh import SshNode
 from tests.ssh.machine import PASSWORD, START, USERS, Sshd
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: what comes after needs the real home
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     """The machine, which knows our key; the user's home folder is one of our own, too."""
     folder = tmp_path_factory.mktemp("sshd")
