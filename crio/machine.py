@@ -64,7 +64,6 @@ class Machine:
         engine: how strict its own engine is.
         ways: what differs with how it is kept running.
         cgroup_parent: of pods that trials make.
-        run_command: starts of trials with an environment that CRI-O's program needs.
     """
 
     state: Path

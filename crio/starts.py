@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from cases.lab import Lab
     from console.config import Settings
     from crio.machine import Machine
-    from oci.registry import Registry
 
 By = Literal["gate", "own", "runtime"]
 """Who refuses: the gate, CRI-O's own engine, or CRI-O because the gate or its hook is not there."""
@@ -82,12 +81,10 @@ class Scene:
     Attributes:
         place: the CRI-O, opened for trials.
         lab: the built images and policies.
-        registry: pushes images.
     """
 
     place: CrioPlace
     lab: Lab
-    registry: Registry
 
     @property
     def machine(self) -> Machine:
@@ -415,12 +412,11 @@ def run_starts(settings: Settings, machine: Machine, lab: Lab, starts: Sequence[
     Raises:
         VerdictError: one came out otherwise than it must.
     """
-    from cases import trial
     from console import output
 
     found = []
     with CrioPlace(machine, settings.policy, "both") as place:
-        scene = Scene(place, lab, trial.registry(settings))
+        scene = Scene(place, lab)
         try:
             for start in starts:
                 seen = start.run(scene)
