@@ -24,7 +24,7 @@ SIGNED_AUXILIARIES = ("attachment", "bundle", "both")
 """Images that ways use beside the row's own."""
 SHORT = "docker.io"
 _BUILT = "built.json"
-_IMAGE_NAME = "io.containerd.image.name"
+IMAGE_NAME = "io.containerd.image.name"
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def write_archive(path: Path, wanted: Mapping[str, Path]) -> None:
     with tarfile.open(path, "w") as archive:
         for reference, folder in wanted.items():
             root = layouts.root(folder)
-            entries.append({**root.as_json(), "annotations": {_IMAGE_NAME: reference}})
+            entries.append({**root.as_json(), "annotations": {IMAGE_NAME: reference}})
             for blob in sorted((folder / "blobs" / "sha256").iterdir()):
                 if blob.name not in written:
                     written.add(blob.name)

@@ -11,7 +11,7 @@ from console.errors import InfrastructureError
 from crio import render
 from crio.credentials import Credentials
 from crio.machine import Machine
-from enforcement import gate, registries
+from enforcement import registries
 from enforcement.policy import Policy
 from nodes.files import stats
 from nodes.node import CommandError
@@ -28,7 +28,6 @@ class Work:
 
     Attributes:
         machine: the CRI-O.
-        gate: the gate's parts.
         policy: the user's policy.yaml.
         pins: what set-up pins, by digest.
         tags: names by tag of what is pinned.
@@ -40,7 +39,6 @@ class Work:
     """
 
     machine: Machine
-    gate: gate.Gate = field(repr=False)
     policy: Path
     pins: Sequence[str]
     tags: Sequence[str]

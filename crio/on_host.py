@@ -102,7 +102,6 @@ class OnHost:
         )
         work = Work(
             machine=private.machine(ours, settings, demo),
-            gate=parts,
             policy=settings.policy,
             pins=(sandbox,),
             tags=(),

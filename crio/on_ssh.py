@@ -132,15 +132,15 @@ class OnSsh:
         yield Here(PinsFile(self._pins, tuple(taken.pins)))
         programs = install(TOOLS, self.settings)
         found = self._effective
+        parts = gate.Gate(
+            layout=SYSTEM,
+            program=programs["countersign-gate"],
+            hook=programs["countersign-hook"],
+            docker_config=self._docker_config(),
+            crio=CrioStorage(found.storage, found.run_storage, INSTALLED.nri),
+        )
         work = Work(
             machine=self._machine(),
-            gate=gate.Gate(
-                layout=SYSTEM,
-                program=programs["countersign-gate"],
-                hook=programs["countersign-hook"],
-                docker_config=self._docker_config(),
-                crio=CrioStorage(found.storage, found.run_storage, INSTALLED.nri),
-            ),
             policy=self.settings.policy,
             pins=taken.pins,
             tags=taken.tags,
@@ -154,7 +154,7 @@ class OnSsh:
         def runtime(files: Sequence[File]) -> Step[Node]:
             return Configured(work.machine, files, UnitRuns(CRIO, [file.path for file in files]))
 
-        yield from gate.steps(work.gate)
+        yield from gate.steps(parts)
         yield from enforce.steps(work, gate_unit.group(SYSTEM, lacks_resource=lacks), runtime)
         yield KubeletRuns()
 

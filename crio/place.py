@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cases.cri_place import CriPlace
+from cases.lab import IMAGE_NAME
 from cases.native import code_of as native_code
 from cases.ways import code_of as gate_code
 from console.errors import InfrastructureError
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 Judges = Literal["gate", "own", "both"]
 """Who decides while trials run: the gate alone, CRI-O's own engine alone, or both, as set-up left them."""
-IMAGE_NAME = "io.containerd.image.name"
 
 
 class CrioPlace(CriPlace):
