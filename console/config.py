@@ -97,6 +97,21 @@ class VagrantSettings:
 
 
 @dataclass(frozen=True)
+class CheckSettings:
+    """What ``./inv test`` runs.
+
+    Attributes:
+        turn: of the parts that take turns: ``all``, ``commit`` (the commit chooses), or names with commas between them.
+        guards: how many guards are taken out in a run, or ``all``.
+        fuzz: seconds for each fuzz target.
+    """
+
+    turn: str = "all"
+    guards: str = "8"
+    fuzz: str = "10"
+
+
+@dataclass(frozen=True)
 class Settings:
     """The whole configuration of one task.
 
@@ -111,6 +126,7 @@ class Settings:
         kind: the cluster of the place ``kind``.
         crio: CRI-O.
         vagrant: the machine of the place ``vagrant``.
+        tests: what ``./inv test`` runs.
         offline: never use the network to fetch tools.
         sudo_password: for sudo on a machine over SSH where it wants one (Invoke's own ``sudo.password``).
     """
@@ -125,6 +141,7 @@ class Settings:
     kind: KindSettings = KindSettings()
     crio: CrioSettings = CrioSettings()
     vagrant: VagrantSettings = VagrantSettings()
+    tests: CheckSettings = CheckSettings()
     offline: bool = False
     sudo_password: str = field(default="", repr=False)
 
@@ -163,6 +180,7 @@ def settings_from(context: Any, on: str | None = None, room: str = "") -> Settin
         kind=_kind(given.get("kind") or {}),
         crio=_crio(given.get("crio") or {}),
         vagrant=_vagrant(given.get("vagrant") or {}),
+        tests=_tests(given.get("tests") or {}),
         offline=_switch(given, "offline"),
         sudo_password=str((given.get("sudo") or {}).get("password") or ""),
     )
@@ -242,6 +260,11 @@ def _vagrant(given: Mapping[str, Any]) -> VagrantSettings:
         memory=_number(given.get("memory") or default.memory, "vagrant.memory", 512),
         cpus=_number(given.get("cpus") or default.cpus, "vagrant.cpus", 1),
     )
+
+
+def _tests(given: Mapping[str, Any]) -> CheckSettings:
+    default = CheckSettings()
+    return CheckSettings(**{key: str(given.get(key) or getattr(default, key)) for key in ("turn", "guards", "fuzz")})
 
 
 def _one_of(value: str, where: str, known: tuple[str, ...]) -> str:

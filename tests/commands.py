@@ -13,17 +13,24 @@ if TYPE_CHECKING:
 @task(
     name="test",
     iterable=["part"],
-    help={"part": "lint, types, go, unit, browser, interop, e2e or kind; repeatable (default: all)"},
+    help={
+        "part": "one of those that --list names; repeatable (default: all that are on turn)",
+        "list": "only print the names of the parts that would be run, one a line",
+    },
 )
-def run_tests(context: Context, part: list[str] | None = None) -> None:
+def run_tests(context: Context, part: list[str] | None = None, list: bool = False) -> None:  # noqa: A002
     """Test this checkout: style, types, Go, unit, cosign, end to end.
 
     What cannot run here is skipped and says why; the configuration's `require`
-    (a list of parts, or all) makes that a failure.
+    (a list of parts, or all) makes that a failure. `tests.turn` lets heavy parts take turns.
 
     Example: ./inv test --part lint --part unit
     """
     from console.config import settings_from
-    from tests.run import run_parts
+    from tests.run import names, run_parts
 
-    run_parts(part or [], str(context.config.get("require") or ""), settings_from(context))
+    settings = settings_from(context)
+    if list:
+        print("\n".join(names(part or [], settings)))  # noqa: T201  for scripts
+        return
+    run_parts(part or [], str(context.config.get("require") or ""), settings)

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from console import output
 from console.config import ROOT, Settings
-from console.errors import CountersignError, MissingError
+from console.errors import MissingError
+from tests import fuzz, guards, turns
+from tests.failures import CheckFailed
 from tools.recipes import recipes
 from tools.resolver import tool
 from tools.toolchain import go_environment
@@ -22,12 +24,6 @@ SOME_FAILED = 1
 """Pytest's exit code when tests ran and some failed."""
 ON_MACHINES = ("tests/e2e/", "tests/kind/", "tests/ssh/", "tests/vagrant/", "tests/vm/", "tests/crio/")
 PYTHON_FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
-
-
-class CheckFailed(CountersignError):
-    """A check ran and found something."""
-
-    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -39,10 +35,12 @@ class Part:
         need: raises a ``CountersignError`` that says why the part cannot run here; brings what it can.
         check: runs it and raises ``CheckFailed``; None where pytest runs it.
         folder: what pytest runs, relative to the repository.
+        budget: seconds that it may take on two cores with everything built.
     """
 
     name: str
     need: Callable[[Settings], object]
+    budget: int
     check: Callable[[Settings], None] | None = None
     folder: str = ""
 
@@ -95,7 +93,8 @@ def pytest(folders: Sequence[str]) -> None:
 
 
 def _pytest(words: Sequence[str]) -> int:
-    return subprocess.run([sys.executable, "-m", "pytest", *words], cwd=ROOT, check=False).returncode
+    command = [sys.executable, "-m", "pytest", "-p", "tests.timing", *words]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
 def _last_failed() -> list[str]:
@@ -105,6 +104,12 @@ def _last_failed() -> list[str]:
     except FileNotFoundError:
         return []
     return sorted(kept)
+
+
+def spent(part: Part, seconds: float) -> str:
+    """Return a line that compares what a part took with its budget."""
+    over = "" if seconds <= part.budget else ": OVER"
+    return f"part {part.name}: {seconds:.0f} s (budget {part.budget} s{over})"
 
 
 def _nothing(_: Settings) -> None:
@@ -150,6 +155,12 @@ def _sshd(settings: Settings) -> None:
             raise MissingError(f"there is no {program}", do=f"apt-get install {package}")
 
 
+def _git(settings: Settings) -> None:
+    tool("go", settings)
+    if shutil.which("git") is None:
+        raise MissingError("there is no git", do="apt-get install git")
+
+
 def _crio(settings: Settings) -> None:
     from crio.private import program
 
@@ -163,18 +174,22 @@ def _chromium(_: Settings) -> None:
 
 
 PARTS = (
-    Part("lint", _nothing, lint),
-    Part("types", _nothing, types),
-    Part("go", lambda settings: tool("go", settings), go),
-    Part("unit", _nothing, folder="tests/unit"),
-    Part("browser", _chromium, folder="tests/browser"),
-    Part("interop", lambda settings: tool("cosign", settings), folder="tests/interop"),
-    Part("ssh", _sshd, folder="tests/ssh"),
-    Part("e2e", _root, folder="tests/e2e"),
-    Part("kind", _engine, folder="tests/kind"),
-    Part("vagrant", _lxc, folder="tests/vagrant"),
-    Part("vm", _libvirt, folder="tests/vm"),
-    Part("crio", _crio, folder="tests/crio"),
+    Part("lint", _nothing, 20, lint),
+    Part("types", _nothing, 60, types),
+    Part("go", lambda settings: tool("go", settings), 240, go),
+    Part("unit", _nothing, 90, folder="tests/unit"),
+    Part("guards", _git, 240, lambda settings: guards.check(settings, settings.tests.guards, turns.commit())),
+    Part(
+        "fuzz", lambda settings: tool("go", settings), 600, lambda settings: fuzz.check(settings, settings.tests.fuzz)
+    ),
+    Part("browser", _chromium, 60, folder="tests/browser"),
+    Part("interop", lambda settings: tool("cosign", settings), 120, folder="tests/interop"),
+    Part("ssh", _sshd, 120, folder="tests/ssh"),
+    Part("e2e", _root, 420, folder="tests/e2e"),
+    Part("kind", _engine, 300, folder="tests/kind"),
+    Part("vagrant", _lxc, 420, folder="tests/vagrant"),
+    Part("vm", _libvirt, 1200, folder="tests/vm"),
+    Part("crio", _crio, 420, folder="tests/crio"),
 )
 
 

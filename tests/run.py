@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from console import output
 from console.config import ROOT, Settings
 from console.errors import CountersignError, MissingError, UsageError
-from tests.parts import PARTS, CheckFailed, Part, pytest
+from tests import turns
+from tests.failures import CheckFailed
+from tests.parts import PARTS, Part, pytest, spent
 
 
 def run_parts(chosen: Sequence[str], require: str, settings: Settings) -> None:
-    """Run the chosen parts (all if none is named), pytest's last and in one run.
+    """Run the chosen parts (if none is named, all that are on turn), pytest's last and in one run.
 
     Args:
         chosen: names of parts.
@@ -25,6 +28,10 @@ def run_parts(chosen: Sequence[str], require: str, settings: Settings) -> None:
     """
     parts = _select(chosen)
     required = {part.name for part in _select([] if require == "all" else require.split(","))} if require else set()
+    off = set() if chosen else turns.off_turn(settings.tests.turn, turns.commit())
+    for part in (part for part in parts if part.name in off):
+        output.skipped(f"{part.name} skipped: it is not this commit's turn; ./inv test --part {part.name}")
+    parts, required = [part for part in parts if part.name not in off], required - off
     skipped = [part.name for part in parts if not _can_run(part, settings)]
     able = [part for part in parts if part.name not in skipped]
     failed = [part.name for part in able if part.check and not _passes(part, settings)]
@@ -39,6 +46,16 @@ def run_parts(chosen: Sequence[str], require: str, settings: Settings) -> None:
         raise CheckFailed("failed: " + ", ".join(failed))
     if required & set(skipped):
         raise MissingError("required, but not run: " + ", ".join(sorted(required & set(skipped))))
+
+
+def names(chosen: Sequence[str], settings: Settings) -> list[str]:
+    """Return the names of the parts that ``run_parts`` would run or skip for want of something.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    off = set() if chosen else turns.off_turn(settings.tests.turn, turns.commit())
+    return [part.name for part in _select(chosen) if part.name not in off]
 
 
 def _select(names: Sequence[str]) -> list[Part]:
@@ -65,10 +82,12 @@ def _passes(part: Part, settings: Settings) -> bool:
     """Return whether the part's own check passes; its findings are shown."""
     if part.check is None:
         return True
+    start = time.monotonic()
     try:
         with output.progress(part.name):
             part.check(settings)
     except CountersignError as failure:
         output.say(f"  {failure}")
         return False
+    output.say(f"  {spent(part, time.monotonic() - start)}")
     return True

@@ -112,8 +112,13 @@ def source_files(folder: Path) -> Iterator[Path]:
 
 def read_recipes(path: Path) -> dict[str, Recipe]:
     """Return the recipes of a file by name, in the file's order."""
+    return {name: _recipe(name, table) for name, table in read_table(path).items()}
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """Return what a TOML file of ours holds."""
     with path.open("rb") as file:
-        return {name: _recipe(name, table) for name, table in tomllib.load(file).items()}
+        return tomllib.load(file)
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests import parts
-from tests.parts import CheckFailed
+from tests.failures import CheckFailed
 
 MACHINE, UNIT = "tests/kind/test_birth.py::test_a", "tests/unit/test_b.py::test_b"
 

@@ -5,7 +5,8 @@ import pytest
 from console.config import Settings
 from console.errors import MissingError, UsageError
 from tests import run
-from tests.parts import PARTS, CheckFailed, Part
+from tests.failures import CheckFailed
+from tests.parts import PARTS, Part
 
 
 class Machine:
@@ -17,7 +18,7 @@ class Machine:
         self.failing: set[str] = set()
 
     def part(self, name: str, folder: str = "") -> Part:
-        return Part(name, lambda _: self._need(name), None if folder else (lambda _: self._check(name)), folder)
+        return Part(name, lambda _: self._need(name), 1, None if folder else (lambda _: self._check(name)), folder)
 
     def pytest(self, folders: list[str]) -> None:
         self._check("pytest " + " ".join(folders))

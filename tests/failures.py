@@ -1,0 +1,9 @@
+"""What a part of the tests raises."""
+
+from console.errors import CountersignError
+
+
+class CheckFailed(CountersignError):
+    """A check ran and found something."""
+
+    exit_code = 1
