@@ -120,18 +120,19 @@ func run(ctx context.Context, settings *config.Config) error {
 	return nil
 }
 
-// watchHook has the NRI plugin see to it that every container of CRI-O has the
-// hook, and gives its state; on containerd there is nothing to see to.
-func watchHook(ctx context.Context, settings *config.Config) func() string {
-	switch {
-	case settings.Crio == nil:
-		return nil
-	case settings.Crio.NRI == "":
-		return func() string { return nri.Off }
+// watchHook has the NRI plugin see to it that no container starts without the hook,
+// and gives its state and the version of the runtime's NRI.
+func watchHook(ctx context.Context, settings *config.Config) func() (state, version string) {
+	watched := nri.Config{Socket: settings.Containerd.NRI, Hook: settings.Containerd.Hook, Gate: settings.Socket}
+	if c := settings.Crio; c != nil {
+		watched = nri.Config{Socket: c.NRI, Hook: c.Hook, Gate: settings.Socket, Adds: true}
 	}
-	plugin := nri.New(settings.Crio.NRI, settings.Crio.Hook, settings.Socket)
+	if watched.Socket == "" {
+		return func() (string, string) { return nri.Off, "" }
+	}
+	plugin := nri.New(watched)
 	go plugin.Run(ctx)
-	return plugin.State
+	return func() (string, string) { return plugin.State(), plugin.Version() }
 }
 
 // onHangup turns SIGHUP into a reopened log and a tick for the policy's watcher.

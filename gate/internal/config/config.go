@@ -43,11 +43,14 @@ type Evidence struct {
 	MaxEntries int    `json:"maxEntries"`
 }
 
-// Containerd says how the runtime is asked.
+// Containerd says how the runtime is asked, and how the gate watches over its own
+// hook.
 type Containerd struct {
 	Address      string   `json:"address"`      // of its gRPC socket
 	Namespace    string   `json:"namespace"`    // CRI's: k8s.io
 	Snapshotters []string `json:"snapshotters"` // whose layers containerd unpacks itself
+	NRI          string   `json:"nri"`          // NRI's socket; "" for no plugin
+	Hook         string   `json:"hook"`         // the hook's program, as the base specs name it
 }
 
 // Crio says where CRI-O keeps its storage, and how the gate watches over its own
@@ -103,7 +106,7 @@ func defaults() *Config {
 		Socket:     "/run/countersign/gate.sock",
 		Log:        "-",
 		Evidence:   Evidence{Dir: "/var/lib/countersign/evidence"},
-		Containerd: Containerd{Address: "/run/containerd/containerd.sock", Namespace: "k8s.io", Snapshotters: []string{"overlayfs", "native"}},
+		Containerd: Containerd{Address: "/run/containerd/containerd.sock", Namespace: "k8s.io", Snapshotters: []string{"overlayfs", "native"}, Hook: "/usr/local/bin/countersign-hook"},
 		Registry:   Registry{CertsDir: "/etc/containerd/certs.d"},
 		Timeouts: Timeouts{
 			Runtime:  Duration(2 * time.Second),
@@ -171,6 +174,8 @@ func (c *Config) check() error {
 		{"socket", c.Socket, false},
 		{"evidence.dir", c.Evidence.Dir, false},
 		{"containerd.address", c.Containerd.Address, false},
+		{"containerd.nri", c.Containerd.NRI, true},
+		{"containerd.hook", c.Containerd.Hook, false},
 		{"crio.root", crio.Root, false},
 		{"crio.runRoot", crio.RunRoot, false},
 		{"crio.nri", crio.NRI, true},

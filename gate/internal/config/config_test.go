@@ -34,6 +34,8 @@ func TestParseRefuses(t *testing.T) {
 		{"a relative storage", `{"crio": {"root": "storage"}}`, "crio.root"},
 		{"no run root", `{"crio": {"runRoot": ""}}`, "crio.runRoot"},
 		{"a relative NRI socket", `{"crio": {"nri": "nri.sock"}}`, "crio.nri"},
+		{"a relative NRI socket of containerd", `{"containerd": {"nri": "nri.sock"}}`, "containerd.nri"},
+		{"no hook of containerd", `{"containerd": {"hook": ""}}`, "containerd.hook"},
 		{"an unknown field of crio", `{"crio": {"runroot2": "/r"}}`, "runroot2"},
 		{"two documents", `{} {}`, "more than one"},
 		{"no JSON", `policy: /p`, "invalid"},
@@ -64,7 +66,11 @@ func TestOneRuntimeIsContainerdUnlessCrioIsGiven(t *testing.T) {
 			t.Errorf("%s: got %+v, %v", document, c, err)
 		}
 	}
-	c, err := Parse([]byte(`{"crio": {"root": "/r", "nri": ""}}`))
+	c, err := Parse([]byte(`{"containerd": {"nri": "/nri.sock"}}`))
+	if err != nil || c.Containerd.NRI != "/nri.sock" || c.Containerd.Hook == "" {
+		t.Errorf("got %+v, %v", c.Containerd, err)
+	}
+	c, err = Parse([]byte(`{"crio": {"root": "/r", "nri": ""}}`))
 	if err != nil || c.Crio.Root != "/r" || c.Crio.NRI != "" || c.Crio.RunRoot != "/run/containers/storage" || c.Crio.Hook == "" {
 		t.Errorf("got %+v, %v", c.Crio, err)
 	}

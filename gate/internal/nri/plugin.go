@@ -1,9 +1,11 @@
-// Package nri makes the gate a plugin of the runtime's Node Resource Interface. On
-// CRI-O the hook comes from hooks.d, and CRI-O drops one whose program is missing
-// when it reads that folder. The plugin puts the hook into every container that
-// lacks it, and as a validator refuses one that is to be made without. CRI-O, for
-// its part, is to require the plugin (nri_validator_required_plugins), so that
-// without a gate no container is made.
+// Package nri makes the gate a plugin of the runtime's Node Resource Interface: a
+// validator that refuses a container which is to be made without the hook. On
+// containerd the hook comes from each runtime handler's base spec, so a handler that
+// was added later, or a base spec that was changed, has none. On CRI-O it comes from
+// hooks.d, and CRI-O drops one whose program is missing when it reads that folder;
+// there the plugin first puts the hook into a container that lacks it. The runtime,
+// for its part, is to require the plugin (required_plugins of NRI's default
+// validator), so that without a gate no container is made.
 package nri
 
 import (
@@ -18,19 +20,24 @@ import (
 
 	"github.com/containerd/nri/pkg/api"
 	"github.com/containerd/nri/pkg/stub"
+
+	"countersign/gate/internal/bounded"
+	"countersign/gate/internal/code"
+	"countersign/gate/internal/verdict"
 )
 
 const (
-	// Name is what CRI-O's configuration requires.
+	// Name is what the runtime's configuration requires.
 	Name = "countersign"
 	// order is where the plugin stands among others; any would do, for plugins can
 	// add hooks but not take them away.
 	order = "10"
 	// hookTimeout is the hook's "timeout", in seconds, as in its hooks.d file.
 	hookTimeout = 10
-	// patience is how long CRI-O may take to configure the plugin.
+	// patience is how long the runtime may take to configure the plugin.
 	patience = 10 * time.Second
-	// The wait before each new try to connect.
+	// The wait before each new try to connect. The longest bounds how long nothing
+	// starts after the gate or the runtime came back.
 	soonest = 50 * time.Millisecond
 	latest  = time.Second
 )
@@ -42,17 +49,35 @@ const (
 	Off          = "off"
 )
 
-// Plugin keeps itself registered with one runtime.
-type Plugin struct {
-	socket    string   // of NRI
-	hook      []string // argv
-	connected atomic.Bool
+// Config says what the plugin watches over.
+type Config struct {
+	Socket string // of NRI
+	Hook   string // the hook's program, and
+	Gate   string // the gate's socket, by which the hook is known
+	Adds   bool   // the hook is put in where it is missing; else such a container is refused
 }
 
-// New makes a plugin for the NRI socket; hook and gate are the hook's program and
-// the gate's socket, by which the hook is known.
-func New(socket, hook, gate string) *Plugin {
-	return &Plugin{socket: socket, hook: []string{hook, "--socket", gate}}
+// Plugin keeps itself registered with one runtime.
+type Plugin struct {
+	socket    string
+	hook      []string // argv
+	adds      bool
+	connected atomic.Bool
+	version   atomic.Pointer[string] // of the runtime's own NRI
+}
+
+// New makes a plugin.
+func New(c Config) *Plugin {
+	return &Plugin{socket: c.Socket, hook: []string{c.Hook, "--socket", c.Gate}, adds: c.Adds}
+}
+
+// Version is that of the runtime's own NRI, such as "v0.12.3"; "" where it can't be
+// told, or the plugin is not registered.
+func (p *Plugin) Version() string {
+	if version := p.version.Load(); version != nil && p.connected.Load() {
+		return *version
+	}
+	return ""
 }
 
 // State says whether the plugin is registered.
@@ -96,8 +121,9 @@ func (p *Plugin) session(ctx context.Context) (was bool, err error) {
 	defer func() { _ = conn.Close() }()
 	one := &session{Plugin: p, ready: make(chan struct{})}
 	closed := make(chan struct{})
-	s, err := stub.New(one, stub.WithPluginName(Name), stub.WithPluginIdx(order), stub.WithConnection(conn), stub.WithLogger(quiet{}),
-		stub.WithOnClose(closer(closed)))
+	version := runtimesNRI(conn)
+	s, err := stub.New(p.handler(one), stub.WithPluginName(Name), stub.WithPluginIdx(order), stub.WithConnection(conn), stub.WithLogger(quiet{}),
+		stub.WithOnClose(closer(closed)), stub.WithFailurePolicy(&api.FailurePolicy{FailRequest: true}))
 	if err != nil {
 		return false, err
 	}
@@ -112,9 +138,10 @@ func (p *Plugin) session(ctx context.Context) (was bool, err error) {
 	case <-time.After(patience):
 		return false, fmt.Errorf("not registered: no answer within %s", patience)
 	}
+	p.version.Store(&version)
 	p.connected.Store(true)
 	defer p.connected.Store(false)
-	slog.Info("NRI: registered", "socket", p.socket, "plugin", order+"-"+Name)
+	slog.Info("NRI: registered", "socket", p.socket, "plugin", order+"-"+Name, "runtime's NRI", version)
 	select {
 	case err = <-done:
 	case <-closed:
@@ -155,8 +182,20 @@ func (s *session) Synchronize(context.Context, []*api.PodSandbox, []*api.Contain
 	return nil, nil
 }
 
+// handler gives what answers on a session; only one that adds hooks takes part in
+// the creation of containers, for each part costs every start a question.
+func (p *Plugin) handler(s *session) any {
+	if p.adds {
+		return &adder{s}
+	}
+	return s
+}
+
+// adder is a session that puts the hook in as well.
+type adder struct{ *session }
+
 // CreateContainer adds the hook to a container that lacks it.
-func (s *session) CreateContainer(_ context.Context, pod *api.PodSandbox, container *api.Container) (*api.ContainerAdjustment, []*api.ContainerUpdate, error) {
+func (s *adder) CreateContainer(_ context.Context, pod *api.PodSandbox, container *api.Container) (*api.ContainerAdjustment, []*api.ContainerUpdate, error) {
 	if s.hooked(container.GetHooks()) {
 		return nil, nil, nil
 	}
@@ -168,13 +207,17 @@ func (s *session) CreateContainer(_ context.Context, pod *api.PodSandbox, contai
 
 // ValidateContainerAdjustment refuses a container that is to be made without the
 // hook. It is asked after every plugin's adjustments, also where the answer above
-// came too late to count; where it is itself too late, CRI-O refuses.
+// came too late to count; where it is itself too late, the runtime refuses.
 func (s *session) ValidateContainerAdjustment(_ context.Context, r *api.ValidateContainerAdjustmentRequest) error {
 	if s.hooked(r.GetContainer().GetHooks()) || s.hooked(r.GetAdjust().GetHooks()) {
 		return nil
 	}
-	return fmt.Errorf("countersign: refused container %s: GATE_DOWN: it would start without the hook %s; expected the hook in its spec; look at the gate's log and at hooks.d",
-		r.GetContainer().GetId(), s.hook[0])
+	source := "base_runtime_spec of its runtime handler"
+	if s.adds {
+		source = "hooks.d"
+	}
+	return fmt.Errorf("countersign: refused container %s: %s: it would start without the hook %s, expected the hook in its spec; look at %s, and run set-up again",
+		bounded.Text(r.GetContainer().GetId(), verdict.MaxName), code.GateDown, s.hook[0], source)
 }
 
 // hooked says whether our hook is among a container's, with the gate that it asks.

@@ -44,9 +44,9 @@ func runtime(t *testing.T, socket string) *adaptation.Adaptation {
 	return r
 }
 
-func plugin(t *testing.T, socket string) (p *Plugin, stop func()) {
+func plugin(t *testing.T, socket string, adds bool) (p *Plugin, stop func()) {
 	t.Helper()
-	p = New(socket, hook, gate)
+	p = New(Config{Socket: socket, Hook: hook, Gate: gate, Adds: adds})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); p.Run(ctx) }()
@@ -80,8 +80,8 @@ func ours() *api.Hook {
 func TestEveryContainerGetsTheHookOnce(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "nri.sock")
 	r := runtime(t, socket)
-	p, _ := plugin(t, socket)
-	becomes(t, p, Connected)
+	p, _ := plugin(t, socket, true)
+	registered(t, r, p)
 	other := ours()
 	other.Args = []string{"countersign-hook", "--socket", "/tmp/other.sock"}
 	for _, test := range []struct {
@@ -115,11 +115,8 @@ func TestWithoutThePluginNoContainerIsMade(t *testing.T) {
 	if _, err := create(r, ours()); err == nil || !strings.Contains(err.Error(), Name) {
 		t.Errorf("never there: %v", err)
 	}
-	p, stop := plugin(t, socket)
-	becomes(t, p, Connected)
-	if _, err := create(r, ours()); err != nil {
-		t.Error(err)
-	}
+	p, stop := plugin(t, socket, true)
+	registered(t, r, p)
 	stop()
 	becomes(t, p, Disconnected)
 	// The runtime may notice only now; a validator that is gone refuses as well.
@@ -130,8 +127,98 @@ func TestWithoutThePluginNoContainerIsMade(t *testing.T) {
 	}
 }
 
+func TestAPluginThatAddsNothingRefusesWhatHasNoHook(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "nri.sock")
+	r := runtime(t, socket)
+	p, _ := plugin(t, socket, false)
+	registered(t, r, p)
+	if hooks, err := create(r, ours()); err != nil || len(hooks) != 1 {
+		t.Errorf("with the hook: %v, %v", hooks, err)
+	}
+	other := ours()
+	other.Args = []string{"countersign-hook", "--socket", "/tmp/other.sock"}
+	for name, has := range map[string][]*api.Hook{
+		"no hook":              nil,
+		"another program":      {{Path: "/bin/true", Args: ours().Args}},
+		"asks another gate":    {other},
+		"no arguments":         {{Path: hook}},
+		"more arguments":       {{Path: hook, Args: append(ours().Args, "--more")}},
+		"none after the first": {{Path: hook, Args: ours().Args[:1]}},
+	} {
+		if _, err := create(r, has...); err == nil || !strings.Contains(err.Error(), "countersign: refused container container: GATE_DOWN: ") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if hooks, err := create(r, &api.Hook{Path: "/bin/true"}, ours()); err != nil || len(hooks) != 2 {
+		t.Errorf("after others' hooks: %v, %v", hooks, err)
+	}
+}
+
+// A hung gate is seen by nobody but those that wait for it. With NRI 0.12.5 the
+// first container would be made if the plugin did not ask for its failures to count.
+func TestWhileThePluginHangsNoContainerIsMade(t *testing.T) {
+	adaptation.SetPluginRequestTimeout(time.Second)
+	t.Cleanup(func() { adaptation.SetPluginRequestTimeout(adaptation.DefaultPluginRequestTimeout) })
+	for name, adds := range map[string]bool{"adds the hook": true, "only refuses": false} {
+		for what, has := range map[string][]*api.Hook{"with the hook": {ours()}, "the hook gone as well": nil} {
+			t.Run(name+", "+what, func(t *testing.T) {
+				dir := t.TempDir()
+				behind, socket := filepath.Join(dir, "runtime.sock"), filepath.Join(dir, "nri.sock")
+				r := runtime(t, behind)
+				_, frozen := relayed(t, socket, behind)
+				p, _ := plugin(t, socket, adds)
+				registered(t, r, p)
+				frozen.Lock()
+				for _, which := range []string{"first", "second"} {
+					if hooks, err := create(r, has...); err == nil {
+						t.Errorf("the %s container is made, with the hooks %v", which, hooks)
+					}
+				}
+				frozen.Unlock()
+				awaken(t, r)
+			})
+		}
+	}
+}
+
+// registered waits until the runtime counts on the plugin: a little after the plugin
+// itself has answered to the last step.
+func registered(t *testing.T, r *adaptation.Adaptation, p *Plugin) {
+	t.Helper()
+	becomes(t, p, Connected)
+	awaken(t, r)
+}
+
+// awaken waits until a container with the hook is made again.
+func awaken(t *testing.T, r *adaptation.Adaptation) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		_, err := create(r, ours())
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("still refused: %v", err)
+		}
+	}
+}
+
+func TestGatesThatDieWhileTheyRegisterHinderNoOther(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "nri.sock")
+	r := runtime(t, socket)
+	for range 20 {
+		conn, err := net.Dial("unix", socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+	}
+	p, _ := plugin(t, socket, false)
+	registered(t, r, p)
+}
+
 func TestAContainerWithoutTheHookIsRefused(t *testing.T) {
-	s := &session{Plugin: New("", hook, gate)}
+	s := &session{Plugin: New(Config{Hook: hook, Gate: gate})}
 	request := &api.ValidateContainerAdjustmentRequest{Container: &api.Container{Id: "container"}, Adjust: &api.ContainerAdjustment{}}
 	if err := s.ValidateContainerAdjustment(context.Background(), request); err == nil || !strings.Contains(err.Error(), "GATE_DOWN") {
 		t.Errorf("no hook: %v", err)
@@ -153,18 +240,18 @@ func TestAContainerWithoutTheHookIsRefused(t *testing.T) {
 func TestThePluginComesBackWhenTheConnectionIsLost(t *testing.T) {
 	dir := t.TempDir()
 	behind, socket := filepath.Join(dir, "runtime.sock"), filepath.Join(dir, "nri.sock")
-	p, _ := plugin(t, socket)
+	p, _ := plugin(t, socket, true)
 	time.Sleep(2 * soonest)
 	if p.State() != Disconnected {
 		t.Fatalf("without a runtime the plugin is %s", p.State())
 	}
 	r := runtime(t, behind)
 	cut := relay(t, socket, behind)
-	becomes(t, p, Connected)
+	registered(t, r, p)
 	cut()
 	becomes(t, p, Disconnected)
 	relay(t, socket, behind)
-	becomes(t, p, Connected)
+	registered(t, r, p)
 	if hooks, err := create(r); err != nil || len(hooks) != 1 {
 		t.Errorf("got %v, %v", hooks, err)
 	}
@@ -174,6 +261,27 @@ func TestThePluginComesBackWhenTheConnectionIsLost(t *testing.T) {
 // process.
 func relay(t *testing.T, from, to string) (cut func()) {
 	t.Helper()
+	cut, _ = relayed(t, from, to)
+	return cut
+}
+
+// valve is a writer that passes nothing on while it is locked.
+type valve struct {
+	*sync.RWMutex
+	io.Writer
+}
+
+func (v valve) Write(b []byte) (int, error) {
+	v.RLock()
+	defer v.RUnlock()
+	return v.Writer.Write(b)
+}
+
+// relayed is a relay that can also be frozen, as a process is by SIGSTOP: it
+// accepts, and nothing comes back.
+func relayed(t *testing.T, from, to string) (cut func(), frozen *sync.RWMutex) {
+	t.Helper()
+	frozen = &sync.RWMutex{}
 	listener, err := net.Listen("unix", from)
 	if err != nil {
 		t.Fatal(err)
@@ -202,9 +310,13 @@ func relay(t *testing.T, from, to string) (cut func()) {
 			mu.Lock()
 			open = append(open, in, out)
 			mu.Unlock()
-			go func() { _, _ = io.Copy(in, out) }()
-			go func() { _, _ = io.Copy(out, in) }()
+			for to, from := range map[net.Conn]net.Conn{in: out, out: in} {
+				go func() {
+					_, _ = io.Copy(valve{frozen, to}, from)
+					_ = to.Close()
+				}()
+			}
 		}
 	}()
-	return cut
+	return cut, frozen
 }
