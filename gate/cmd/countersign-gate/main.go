@@ -41,6 +41,7 @@ var commands = []command{
 	{name: "verify", argument: "REF", about: "say whether an image may run here, and show every step", run: verify, verdict: true},
 	{name: "explain", argument: "REF|CONTAINER", about: "say what binds and allows or refuses an image or a container", run: explain, verdict: true},
 	{name: "check-policy", argument: "FILE", about: "say whether a rendered policy is valid", run: checkPolicy},
+	{name: "nri-version", argument: "PROGRAM", about: "print the version of NRI that a runtime's program was built with", run: printNRIVersion},
 	{name: "version", about: "print the version", run: printVersion},
 }
 

@@ -121,18 +121,18 @@ func run(ctx context.Context, settings *config.Config) error {
 }
 
 // watchHook has the NRI plugin see to it that no container starts without the hook,
-// and gives its state and the version of the runtime's NRI.
-func watchHook(ctx context.Context, settings *config.Config) func() (state, version string) {
+// and gives its state.
+func watchHook(ctx context.Context, settings *config.Config) func() string {
 	watched := nri.Config{Socket: settings.Containerd.NRI, Hook: settings.Containerd.Hook, Gate: settings.Socket}
 	if c := settings.Crio; c != nil {
 		watched = nri.Config{Socket: c.NRI, Hook: c.Hook, Gate: settings.Socket, Adds: true}
 	}
 	if watched.Socket == "" {
-		return func() (string, string) { return nri.Off, "" }
+		return func() string { return nri.Off }
 	}
 	plugin := nri.New(watched)
 	go plugin.Run(ctx)
-	return func() (string, string) { return plugin.State(), plugin.Version() }
+	return plugin.State
 }
 
 // onHangup turns SIGHUP into a reopened log and a tick for the policy's watcher.

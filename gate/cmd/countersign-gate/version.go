@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"runtime/debug"
+
+	"countersign/gate/internal/nri"
 )
 
 // release is set by the linker for releases: -X main.release=1.2.3.
@@ -26,5 +28,14 @@ func version() string {
 
 func printVersion(c *invocation) int {
 	fmt.Fprintf(c.stdout, "countersign-gate %s\n", version())
+	return exitOK
+}
+
+func printNRIVersion(c *invocation) int {
+	found, err := nri.VersionIn(c.arguments[0])
+	if err != nil {
+		return c.fail(err)
+	}
+	fmt.Fprintln(c.stdout, found)
 	return exitOK
 }

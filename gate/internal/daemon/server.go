@@ -46,7 +46,7 @@ type Decider interface {
 
 // Server answers requests on a unix socket.
 type Server struct {
-	NRI func() (state, version string) // of the gate's NRI plugin and the runtime's NRI, for a ping; nil for no word
+	NRI func() string // the state of the gate's NRI plugin, for a ping; nil for no word
 
 	decider  Decider
 	listener *net.UnixListener
@@ -138,7 +138,7 @@ func (s *Server) decide(ctx context.Context, op wire.Op, body []byte, err error)
 	case wire.Ping:
 		v := &verdict.Verdict{Version: verdict.Version, Time: time.Now().UTC(), Allow: true, Code: code.OK, Message: "countersign: the gate serves", Policy: s.decider.PolicyHash()}
 		if s.NRI != nil {
-			v.NRI, v.NRIVersion = s.NRI()
+			v.NRI = s.NRI()
 		}
 		return v
 	}

@@ -63,21 +63,11 @@ type Plugin struct {
 	hook      []string // argv
 	adds      bool
 	connected atomic.Bool
-	version   atomic.Pointer[string] // of the runtime's own NRI
 }
 
 // New makes a plugin.
 func New(c Config) *Plugin {
 	return &Plugin{socket: c.Socket, hook: []string{c.Hook, "--socket", c.Gate}, adds: c.Adds}
-}
-
-// Version is that of the runtime's own NRI, such as "v0.12.3"; "" where it can't be
-// told, or the plugin is not registered.
-func (p *Plugin) Version() string {
-	if version := p.version.Load(); version != nil && p.connected.Load() {
-		return *version
-	}
-	return ""
 }
 
 // State says whether the plugin is registered.
@@ -121,7 +111,6 @@ func (p *Plugin) session(ctx context.Context) (was bool, err error) {
 	defer func() { _ = conn.Close() }()
 	one := &session{Plugin: p, ready: make(chan struct{})}
 	closed := make(chan struct{})
-	version := runtimesNRI(conn)
 	s, err := stub.New(p.handler(one), stub.WithPluginName(Name), stub.WithPluginIdx(order), stub.WithConnection(conn), stub.WithLogger(quiet{}),
 		stub.WithOnClose(closer(closed)), stub.WithFailurePolicy(&api.FailurePolicy{FailRequest: true}))
 	if err != nil {
@@ -138,10 +127,9 @@ func (p *Plugin) session(ctx context.Context) (was bool, err error) {
 	case <-time.After(patience):
 		return false, fmt.Errorf("not registered: no answer within %s", patience)
 	}
-	p.version.Store(&version)
 	p.connected.Store(true)
 	defer p.connected.Store(false)
-	slog.Info("NRI: registered", "socket", p.socket, "plugin", order+"-"+Name, "runtime's NRI", version)
+	slog.Info("NRI: registered", "socket", p.socket, "plugin", order+"-"+Name)
 	select {
 	case err = <-done:
 	case <-closed:

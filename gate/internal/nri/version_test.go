@@ -2,31 +2,29 @@ package nri
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
-func TestTheRuntimesOwnNRIIsNamed(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "nri.sock")
-	runtime(t, socket) // in this process, which is built with the version of go.mod
-	p, stop := plugin(t, socket, false)
-	becomes(t, p, Connected)
-	self, err := os.Executable()
+func TestTheNRIOfAProgramIsNamed(t *testing.T) {
+	self, err := os.Executable() // built with the version of go.mod
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := builtWith(self); want == "" || p.Version() != want {
-		t.Errorf("got %q, expected %q", p.Version(), want)
-	}
-	stop()
-	if p.Version() != "" {
-		t.Errorf("not registered, and yet %q", p.Version())
-	}
-	text := filepath.Join(t.TempDir(), "text")
-	if err := os.WriteFile(text, []byte("#!/bin/sh\n"), 0o755); err != nil {
+	mod, err := exec.Command("go", "list", "-m", "-f", "{{.Version}}", module).Output()
+	if err != nil {
 		t.Fatal(err)
 	}
-	if found := builtWith(text); found != "" {
+	if found, err := VersionIn(self); err != nil || found != strings.TrimSpace(string(mod)) {
+		t.Errorf("got %q, %v, expected %s", found, err, mod)
+	}
+	script := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := VersionIn(script); err == nil {
 		t.Errorf("a script has NRI %q", found)
 	}
 }

@@ -47,9 +47,8 @@ type Verdict struct {
 	Source     string    `json:"source,omitempty"` // where the outcome came from: memory, store, registry, policy
 	Policy     string    `json:"policy,omitempty"` // sha256 of the policy file
 	Millis     float64   `json:"ms"`
-	Steps      []Step    `json:"steps,omitempty"`      // only where a person asked: verify, explain
-	NRI        string    `json:"nri,omitempty"`        // only in a ping: connected, disconnected, off
-	NRIVersion string    `json:"nriVersion,omitempty"` // only in a ping: of the runtime's own NRI
+	Steps      []Step    `json:"steps,omitempty"` // only where a person asked: verify, explain
+	NRI        string    `json:"nri,omitempty"`   // only in a ping: connected, disconnected, off
 }
 
 // Bounds on what a verdict repeats of what came from outside, in bytes.
