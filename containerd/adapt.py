@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from console.errors import InfrastructureError
-from enforcement.doctor import CRIU_SWITCH, IMAGES, RUNTIME, VERIFIED_PULLS, VERIFIER
+from enforcement.doctor import CRIU_SWITCH, IMAGES, RUNC, RUNTIME, VERIFIED_PULLS, VERIFIER
 from enforcement.layout import Layout
+from enforcement.nri import NRI, PLUGIN, SETTINGS, VALIDATOR
+from enforcement.versions import Version
 
 READABLE = 3
 """The oldest version of the configuration that has the plugins' present names."""
@@ -26,19 +28,21 @@ class Wanted:
 
     Attributes:
         layout: where our parts are.
-        version: of containerd, major and minor.
+        version: of containerd.
         sandbox: the sandbox image by digest.
         base_specs: runtime handler → path of its base spec.
         platform: such as ``linux/amd64``.
+        nri: the socket of its NRI; empty where it can't require a plugin.
         lacks_resource: without CAP_SYS_RESOURCE no container can be given a lower OOM score than containerd has.
     """
 
     layout: Layout
-    version: tuple[int, int]
+    version: Version
     sandbox: str
     base_specs: Mapping[str, str]
     platform: str
     lacks_resource: bool = False
+    nri: str = ""
 
 
 def format_version(config: bytes) -> int:
@@ -78,8 +82,37 @@ def adapted(config: bytes, wanted: Wanted) -> bytes:
     handlers = _table(_table(runtime, "containerd"), "runtimes")
     for handler, path in wanted.base_specs.items():
         _set(_table(handlers, handler), {"base_runtime_spec": path})
+    if wanted.nri:
+        _require_plugin(_table(plugins, NRI), wanted.nri)
     _unpack(plugins, str(images.get("snapshotter") or DEFAULT_SNAPSHOTTER), wanted.platform)
     return _text(document)
+
+
+def with_handler(config: bytes, name: str, base_spec: str = "") -> bytes:
+    """Return the configuration with one more runtime handler of runc, as a user would add it after set-up.
+
+    Args:
+        config: containerd's.
+        name: of the handler.
+        base_spec: path of its base spec; empty for none.
+
+    Raises:
+        InfrastructureError: it is no TOML.
+    """
+    document = _parsed(config)
+    runtimes = _table(_table(_table(_table(document, "plugins"), RUNTIME), "containerd"), "runtimes")
+    _set(_table(runtimes, name), {"runtime_type": RUNC} | ({"base_runtime_spec": base_spec} if base_spec else {}))
+    return _text(document)
+
+
+def _require_plugin(table: MutableMapping[str, Any], socket: str) -> None:
+    """Let no container be made without the gate, beside whatever else the user requires."""
+    _set(table, {**SETTINGS, "socket_path": socket})
+    validator = _table(table, "default_validator")
+    _set(validator, VALIDATOR)
+    required = list(validator.get("required_plugins", []))
+    if PLUGIN not in required:
+        validator["required_plugins"] = [*required, PLUGIN]
 
 
 def _unpack(plugins: MutableMapping[str, Any], snapshotter: str, platform: str) -> None:

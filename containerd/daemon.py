@@ -36,7 +36,7 @@ def files(
     """Return containerd's own files; the base spec is the gate's.
 
     ``more_handlers`` are runtime handlers with base specs of their own: name → path. The bench
-    compares with them; doctor refuses each that lacks the hook.
+    compares with them, without NRI, which would refuse them; doctor refuses each that lacks the hook.
     """
     layout = instance.layout
     config = render(
@@ -47,6 +47,7 @@ def files(
         temp=f"{instance.data}/scratch",
         opt=f"{instance.data}/opt",
         socket=instance.socket,
+        nri="" if more_handlers else instance.nri,
         cni_bin=f"{layout.bin}/cni",
         cni_conf=f"{layout.etc}/cni",
         sandbox_image=sandbox_image,

@@ -76,6 +76,7 @@ def _wanted(work: Work) -> adapt.Wanted:
         found.handlers,
         found.platform,
         lacks_resource=found.lacks_resource,
+        nri=found.nri,
     )
 
 

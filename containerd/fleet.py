@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from containerd import enforce
 from containerd.machine import CONFIG, SOCKET, Demo, Machine
 from containerd.survey import Survey, survey
-from enforcement import canary, doctor, gate, registries
+from enforcement import canary, doctor, gate, registries, versions
 from enforcement.layout import SYSTEM
 from nodes.each import OnEach, on_each, side_by_side
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from nodes.node import Node
 
 TOOLS = ("countersign-gate", "countersign-hook")
+TOO_OLD_FOR_NRI = (
+    "containerd before 2.2 can't require the gate's NRI plugin: containers of a runtime handler that is added after "
+    "set-up start unjudged, and the gate only reports it (its log, countersign_handlers_without_hook); upgrade it"
+)
 SLICE = "countersign.slice"
 CGROUP = "/countersign"
 
@@ -42,6 +46,14 @@ class Fleet:
     def sandbox_of(self, name: str) -> str:
         """Return a node's sandbox image by digest."""
         return self.surveys[name].sandbox or self.sandbox
+
+    def warnings(self) -> list[str]:
+        """Return a line for each machine whose containerd has known holes, or can't require the gate's plugin."""
+        found = []
+        for name, each in self.surveys.items():
+            lines = (versions.holes(each.version), "" if each.nri else TOO_OLD_FOR_NRI)
+            found += [f"{name}: {line}" for line in lines if line]
+        return found
 
     def steps(self, pins: Sequence[str], programs: Mapping[str, Path], *, keys_to_come: bool) -> list[OnEach]:
         """Return the steps that bring every machine under enforcement.
@@ -83,6 +95,7 @@ class Fleet:
             hook=programs["countersign-hook"],
             docker_config=registries.docker_config(demo, self.settings.registry.docker_config),
             runtime_socket=SOCKET,
+            nri=found.nri,
             base_specs=found.base_specs,
         )
 
@@ -119,6 +132,7 @@ def machine(settings: Settings, node: Node, found: Survey, demo: Demo, pins: Pat
 
 
 def _prove(machine: Machine) -> None:
+    machine.wait_for_plugin()
     side_by_side(lambda look: look(machine), (_examine, _try_canary))
 
 

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 from console.errors import InfrastructureError
 from containerd.runtime import NAMESPACE
 from enforcement import layout as layouts
-from enforcement import policy, registries
+from enforcement import nri, policy, registries
 from enforcement.layout import Layout
+from enforcement.recovering import Recovering
 from enforcement.supervised import Supervised
 from nodes import service
 from nodes.host import HostNode
 from nodes.service import State
+from nodes.waiting import RECOVERY
 
 if TYPE_CHECKING:
     from cri.client import Client
@@ -72,6 +74,11 @@ class Instance:
     def socket(self) -> str:
         """Containerd's gRPC socket, CRI included."""
         return f"{self.layout.run}/containerd.sock"
+
+    @property
+    def nri(self) -> str:
+        """The socket at which NRI plugins register."""
+        return f"{self.layout.run}/nri.sock"
 
     @property
     def config(self) -> str:
@@ -142,9 +149,17 @@ class Instance:
         """Return the demo's own for the registry that wants some."""
         return registries.load_or_make(self.registry_folder).credentials(reference)
 
-    def controls(self) -> Supervised:
+    def controls(self) -> Recovering:
         """Return the services, which our own supervisor keeps running."""
-        return Supervised(self.run)
+        return Recovering(Supervised(self.run), self)
+
+    def wait_for_plugin(self) -> None:
+        """Return once containerd asks the gate as its NRI plugin; before that it makes no container at all."""
+        nri.wait_for_plugin(self.node, self.layout, RECOVERY)
+
+    def wait_until_ready(self) -> None:
+        """Return once containers can be made."""
+        self.wait_for_plugin()
 
     def undisturbed(self) -> AbstractContextManager[None]:
         """Keep nobody away: nobody else knows of this containerd."""

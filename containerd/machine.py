@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from console.errors import InfrastructureError
 from containerd.runtime import NAMESPACE
 from cri.errors import CriError
-from enforcement import policy
+from enforcement import nri, policy
 from enforcement.layout import SYSTEM, Layout
 from enforcement.node_units import ACTIVE, CONTAINERD, GATE, Units, kubelet_paused
+from enforcement.recovering import Recovering
 from nodes.systemd import unit_state
-from nodes.waiting import wait_for
+from nodes.waiting import RECOVERY, wait_for
 
 if TYPE_CHECKING:
     from cri.client import Client
@@ -68,6 +69,11 @@ class Machine:
     layout: Layout = SYSTEM
 
     @property
+    def config(self) -> str:
+        """See `Runtime.config`."""
+        return CONFIG
+
+    @property
     def registry_names(self) -> Sequence[str]:
         """See `Runtime.registry_names`."""
         return tuple(self.demo.urls)
@@ -106,9 +112,9 @@ class Machine:
         """See `Runtime.credentials`."""
         return self.demo.registries.credentials(reference)
 
-    def controls(self) -> Units:
+    def controls(self) -> Recovering:
         """See `Runtime.controls`."""
-        return Units(self.node, self.demo.stopped, self.wait_until_it_answers)
+        return Recovering(Units(self.node, self.demo.stopped, self.wait_until_it_answers), self)
 
     def undisturbed(self) -> AbstractContextManager[None]:
         """See `Runtime.undisturbed`."""
@@ -124,6 +130,15 @@ class Machine:
             found = unit_state(self.node, unit).active
             if found != ACTIVE:
                 raise InfrastructureError(f"{unit} is {found}", where=self.node.name, do="run ./inv containerd.setup")
+
+    def wait_for_plugin(self) -> None:
+        """Return once containerd asks the gate as its NRI plugin; before that it makes no container at all."""
+        nri.wait_for_plugin(self.node, self.layout, RECOVERY)
+
+    def wait_until_ready(self) -> None:
+        """Return once containers can be made."""
+        self.wait_until_it_answers()
+        self.wait_for_plugin()
 
     def wait_until_it_answers(self) -> None:
         """Return once containerd answers over CRI. Raises InfrastructureError when it does not in time."""

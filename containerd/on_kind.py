@@ -84,6 +84,8 @@ class OnKind:
         yield from self._registry_steps(programs, made)
         nodes = [each.node for each in found.nodes]
         together = fleet.gather(self.settings, nodes, self._demo(), self._pins)
+        for line in together.warnings():
+            output.warn(line)
         yield PinsTaken(found, self._pins, tuple(map(together.sandbox_of, together.machines)))
         if plan and not self._pins.is_file():
             yield NotYet(AFTERWARDS[-1])

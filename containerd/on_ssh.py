@@ -44,10 +44,14 @@ class OnSsh:
 
     def setup(self, *, keep: bool, plan: bool) -> list[StepResult]:
         """Bring the machine's containerd under enforcement; all that can be asked is asked before anything changes."""
+        from console import output
+
         if not KeyPair(self.settings.keys).needed(HostNode()):
             policy.render(self.settings.policy, ())
         together = self._fleet(self._lent.sandbox())
         self._require_pods(self._machine(together))
+        for line in together.warnings():
+            output.warn(line)
         existed = enforce.Restored(self._machine(together)).needed(self._node)
         try:
             results = run_steps(self._node, self._steps(together, plan=plan), plan=plan)

@@ -18,6 +18,10 @@ class Runtime(AnyRuntime, Protocol):
     """A containerd that set-up put under enforcement."""
 
     @property
+    def config(self) -> str:
+        """The path of its configuration."""
+
+    @property
     def snapshotter(self) -> str:
         """The snapshotter that its configuration names."""
 

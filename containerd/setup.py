@@ -114,6 +114,7 @@ def prepare(settings: Settings, instance: Instance, more_handlers: Mapping[str, 
         hook=programs["countersign-hook"],
         docker_config=registries.docker_config(demo, settings.registry.docker_config),
         runtime_socket=instance.socket,
+        nri="" if more_handlers else instance.nri,
         base_specs={layout.base_spec: node.run([str(programs["ctr"]), "oci", "spec"]).stdout},
     )
     folder = next(each for each in (instance.root, *instance.root.parents) if each.is_dir())
@@ -152,6 +153,7 @@ def prove(instance: Instance) -> None:
         NotEnforced: with everything found.
     """
     daemon_argv = [instance.program("containerd"), "--config", instance.config]
+    instance.wait_for_plugin()
     doctor.examine(instance.node, instance.layout, daemon_argv, _log(instance))
     with instance.client() as client:
         canary.prove(client, instance.fetch, instance.forget, HANDLERS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,8 +12,10 @@ from console.errors import InfrastructureError, MissingError
 from containerd import adapt
 from containerd.machine import CONFIG, DEFAULT_SNAPSHOTTER
 from containerd.runtime import NAMESPACE
-from enforcement.doctor import IMAGES, OLDEST, RUNTIME
+from enforcement import nri, versions
+from enforcement.doctor import IMAGES, RUNTIME
 from enforcement.layout import Layout
+from enforcement.versions import Version
 from nodes.facts import ARCHITECTURES, CAP_SYS_RESOURCE, has_capability
 
 if sys.version_info >= (3, 11):
@@ -31,7 +32,7 @@ class Survey:
     """What set-up has to know of one node.
 
     Attributes:
-        version: of containerd, major and minor.
+        version: of containerd: major, minor, patch.
         config: the configuration file, of version 3 or later.
         base_specs: path of ours → the OCI spec that it is made of.
         handlers: runtime handler → path of ours for its base spec, the default handler first.
@@ -41,9 +42,10 @@ class Survey:
         platform: such as ``linux/amd64``.
         systemd_cgroups: the default handler leaves cgroups to systemd.
         lacks_resource: without CAP_SYS_RESOURCE, no unit can lower its OOM score.
+        nri: the socket of its NRI, or an empty text where it is too old to require a plugin.
     """
 
-    version: tuple[int, int]
+    version: Version
     config: bytes = field(repr=False)
     base_specs: Mapping[str, bytes] = field(repr=False)
     handlers: Mapping[str, str]
@@ -53,6 +55,7 @@ class Survey:
     platform: str
     systemd_cgroups: bool
     lacks_resource: bool
+    nri: str
 
 
 def survey(node: Node, layout: Layout) -> Survey:
@@ -85,16 +88,16 @@ def survey(node: Node, layout: Layout) -> Survey:
         platform=f"linux/{ARCHITECTURES.get(machine, machine)}",
         systemd_cgroups=bool(handlers.get(first, {}).get("options", {}).get("SystemdCgroup")),
         lacks_resource=not has_capability(node, CAP_SYS_RESOURCE),
+        nri=nri.socket(effective, version),
     )
 
 
-def _version(node: Node) -> tuple[int, int]:
+def _version(node: Node) -> Version:
     asked = node.run(["sh", "-c", "command -v containerd >/dev/null && containerd --version"], check=False)
-    found = re.search(r"\bv?(\d+)\.(\d+)\.\d+", asked.text)
-    if asked.code or not found:
+    version = versions.parse(asked.text)
+    if asked.code or version is None:
         raise MissingError("there is no containerd", where=node.name, do="install containerd 2.1 or newer there")
-    version = int(found[1]), int(found[2])
-    if version < OLDEST:
+    if versions.too_old(version):
         raise MissingError(
             f"containerd {version[0]}.{version[1]}",
             where=node.name,

@@ -12,8 +12,7 @@ from console.errors import InfrastructureError
 from cri.errors import CriError
 from crio.effective import Effective, effective
 from crio.paths import Paths
-from enforcement import policy
-from enforcement.ask import GateDown, ask
+from enforcement import nri, policy
 from nodes.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -138,14 +137,7 @@ class Machine:
 
     def wait_for_plugin(self) -> None:
         """Return once CRI-O asks the gate as its NRI plugin; before that it makes no container at all."""
-
-        def connected() -> bool:
-            try:
-                return bool(ask(self.node, self.layout, "ping").get("nri") == "connected")
-            except GateDown:
-                return False
-
-        wait_for(connected, f"the gate on {self.node.name} is not CRI-O's NRI plugin", ANSWERS_WITHIN, pause=0.05)
+        nri.wait_for_plugin(self.node, self.layout, ANSWERS_WITHIN)
 
     def wait_until_ready(self) -> None:
         """Return once containers can be made."""

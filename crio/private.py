@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console.errors import MissingError, UsageError
-from crio.controls import Recovering
 from crio.machine import Machine, Ways
 from crio.paths import Paths, private
 from enforcement import layout as layouts
 from enforcement import registries
 from enforcement.layout import Layout
+from enforcement.recovering import Recovering
 from enforcement.report import ServiceState, of_service
 from enforcement.supervised import Supervised
 from nodes import service

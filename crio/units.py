@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console.errors import UsageError
-from crio.controls import Recovering
 from crio.credentials import Credentials
 from crio.machine import Machine, Ways
 from crio.paths import INSTALLED
 from enforcement.gate_unit import SYSTEMD
 from enforcement.layout import SYSTEM
 from enforcement.node_units import ACTIVE, GATE, KUBELET, Units, kubelet_paused
+from enforcement.recovering import Recovering
 from enforcement.report import ServiceState, of_unit
 from nodes.systemd import unit_state
 

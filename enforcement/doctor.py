@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from console.errors import InfrastructureError
+from enforcement import versions
 from enforcement.base_spec import hook
 from enforcement.layout import Layout
+from enforcement.versions import Version
 from nodes.node import Node
 
 if sys.version_info >= (3, 11):
@@ -38,7 +40,6 @@ VERIFIED_PULLS: Mapping[str, Any] = {
 PULLS_PAST_THE_VERIFIER = ("mirrors", "configs", "auths")
 """Tables of ``registry`` that have the same effect as soon as one has an entry."""
 NEEDED_PLUGINS = (VERIFIER, "io.containerd.transfer.v1.local")
-OLDEST = (2, 1)
 CRIU_SWITCH = (2, 4)
 FALLBACK = "Falling back to local image pull mode"
 RUNC = "io.containerd.runc.v2"
@@ -91,23 +92,27 @@ def examine(node: Node, layout: Layout, containerd: Sequence[str], log: str = ""
     Raises:
         NotEnforced: with every problem found.
     """
+    from enforcement import nri
+
     config = tomllib.loads(node.run([*containerd, "config", "dump"]).text)
-    version = _version(node.run([containerd[0], "--version"]).text)
+    version = versions.parse(node.run([containerd[0], "--version"]).text) or (0,)
     problems = [
         *version_problems(version, criu=node.run(["sh", "-c", "command -v criu"], check=False).code == 0),
         *pull_problems(config, layout),
         *handler_problems(config, layout, version, lambda path: _read(node, path)),
         *folder_problems(node, layout, _plugin(config, VERIFIER).get("max_verifiers", 0)),
         *log_problems(log),
+        *nri.setting_problems(config, version),
+        *nri.plugin_problems(node, layout, version),
     ]
     if problems:
         raise NotEnforced(problems, f"doctor on {node.name}")
 
 
-def version_problems(version: tuple[int, int], *, criu: bool) -> Iterator[Problem]:
+def version_problems(version: Version, *, criu: bool) -> Iterator[Problem]:
     """Yield what this version of containerd lacks; before 2.4 nothing but a missing criu stops restored checkpoints."""
-    found = f"version {version[0]}.{version[1]}"
-    if version < OLDEST:
+    found = f"version {'.'.join(map(str, version[:2]))}"
+    if versions.too_old(version):
         yield Problem("containerd", found, "2.1 or newer: before, the name that a hook sees is not what was written")
     elif version < CRIU_SWITCH and criu:
         yield Problem("criu", f"installed beside containerd {found}", "absent: a restored checkpoint has no verdict")
@@ -136,9 +141,7 @@ def pull_problems(config: Mapping[str, Any], layout: Layout) -> Iterator[Problem
         yield Problem(f"{VERIFIER}.per_verifier_timeout", f"{deadline:g}s", f"more than {PULL_DEADLINE:g}s")
 
 
-def handler_problems(
-    config: Mapping[str, Any], layout: Layout, version: tuple[int, int], read: Any
-) -> Iterator[Problem]:
+def handler_problems(config: Mapping[str, Any], layout: Layout, version: Version, read: Any) -> Iterator[Problem]:
     """Yield every runtime handler whose containers would start without the hook, or beyond its sight.
 
     ``read`` returns the content of a file of the node, or None.
@@ -205,12 +208,6 @@ def _hooks(content: bytes) -> list[Any]:
 
 def _read(node: Node, path: str) -> bytes | None:
     return node.get(path) if node.exists(path) else None
-
-
-def _version(text: str) -> tuple[int, int]:
-    """Return major and minor of ``containerd github.com/… v2.4.2 …``."""
-    found = re.search(r"\bv?(\d+)\.(\d+)\.\d+", text)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def _shown(value: object) -> str:

@@ -48,6 +48,7 @@ class Gate:
         hook: the hook's binary on this machine.
         docker_config: registry credentials.
         runtime_socket: containerd's gRPC socket on the node; empty where CRI-O is the runtime.
+        nri: containerd's NRI socket, through which the gate refuses containers without the hook; empty for no plugin.
         base_specs: path of a base spec → the OCI spec that it is, once our hook is in it; none on CRI-O.
         crio: CRI-O's storage; None where containerd is the runtime.
     """
@@ -59,6 +60,7 @@ class Gate:
     runtime_socket: str = ""
     base_specs: Mapping[str, bytes] = field(repr=False, default_factory=dict)
     crio: CrioStorage | None = None
+    nri: str = ""
 
     def __post_init__(self) -> None:
         """Check that there is one runtime.
@@ -73,7 +75,7 @@ class Gate:
 def files(gate: Gate) -> list[File]:
     """Return the gate's files, programs first."""
     layout = gate.layout
-    config = render(CONFIG, layout=layout, runtime_socket=gate.runtime_socket, crio=gate.crio)
+    config = render(CONFIG, layout=layout, runtime_socket=gate.runtime_socket, nri=gate.nri, crio=gate.crio)
     return [
         File(layout.gate, gate.program, 0o755),
         File(layout.hook, gate.hook, 0o755),

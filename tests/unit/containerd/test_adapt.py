@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import pytest
 
 from console.errors import InfrastructureError
-from containerd.adapt import Wanted, adapted, format_version
-from enforcement import doctor
+from containerd.adapt import Wanted, adapted, format_version, with_handler
+from enforcement import doctor, nri
 from enforcement.layout import SYSTEM
 
 if sys.version_info >= (3, 11):
@@ -27,7 +28,9 @@ version = 3
   base_runtime_spec = "/etc/containerd/cri-base.json"
 """
 SANDBOX = "registry.k8s.io/pause@sha256:" + "a" * 64
-WANTED = Wanted(SYSTEM, (2, 4), SANDBOX, {"runc": "/etc/countersign/base-runc.json"}, "linux/amd64")
+WANTED = Wanted(
+    SYSTEM, (2, 4), SANDBOX, {"runc": "/etc/countersign/base-runc.json"}, "linux/amd64", nri="/run/nri.sock"
+)
 
 
 def test_doctor_finds_nothing_in_the_pull_settings_of_what_was_adapted():
@@ -63,3 +66,31 @@ def test_the_version_of_a_file_without_one_is_the_first():
 def test_what_is_no_toml_is_told():
     with pytest.raises(InfrastructureError, match="is no TOML"):
         adapted(b"version = [", WANTED)
+
+
+def test_no_container_is_made_without_the_gate_where_containerd_can_require_it():
+    config = tomllib.loads(adapted(KIND, WANTED).decode())
+    assert list(nri.setting_problems(config, (2, 4))) == []
+    assert config["plugins"][nri.NRI]["socket_path"] == "/run/nri.sock"
+    old = tomllib.loads(adapted(KIND, replace(WANTED, version=(2, 1, 9), nri="")).decode())
+    assert nri.NRI not in old["plugins"]
+
+
+def test_plugins_that_the_user_requires_stay_and_a_waiver_goes():
+    mine = KIND + (
+        b'[plugins."io.containerd.nri.v1.nri".default_validator]\n  enable = false\n'
+        b'  required_plugins = ["mine"]\n  tolerate_missing_plugins_annotation = "waive.me"\n'
+    )
+    found = tomllib.loads(adapted(mine, WANTED).decode())["plugins"][nri.NRI]["default_validator"]
+    assert found == {
+        "enable": True,
+        "required_plugins": ["mine", "countersign"],
+        "tolerate_missing_plugins_annotation": "",
+    }
+
+
+@pytest.mark.parametrize(("spec", "given"), [("", {}), ("/base.json", {"base_runtime_spec": "/base.json"})])
+def test_a_handler_is_added_beside_the_others(spec, given):
+    found = tomllib.loads(with_handler(adapted(KIND, WANTED), "added", spec).decode())["plugins"][doctor.RUNTIME]
+    assert found["containerd"]["runtimes"]["added"] == {"runtime_type": doctor.RUNC, **given}
+    assert set(found["containerd"]["runtimes"]) == {"runc", "added"}

@@ -36,6 +36,7 @@ SURVEY = Survey(
     platform="linux/amd64",
     systemd_cgroups=True,
     lacks_resource=False,
+    nri="/run/nri.sock",
 )
 LOOK = Look(SURVEY, {"registry.example/pause:3": "sha256:" + "a" * 64}, "0" * 64)
 

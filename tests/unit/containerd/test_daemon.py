@@ -8,7 +8,7 @@ import pytest
 
 from containerd import daemon
 from containerd.instance import HANDLERS, Instance, instance
-from enforcement import doctor
+from enforcement import doctor, nri
 from enforcement.base_spec import with_hook
 from nodes.facts import Facts
 from nodes.steps import File
@@ -38,6 +38,19 @@ def config(ours: Instance, facts: Facts = PLAIN) -> dict[str, Any]:
 @pytest.mark.parametrize("facts", [PLAIN, POOR])
 def test_the_doctor_has_nothing_to_say_about_our_configuration(ours, facts):
     assert [str(problem) for problem in doctor.pull_problems(config(ours, facts), ours.layout)] == []
+
+
+def test_our_own_containerd_makes_no_container_without_the_gate(ours):
+    found = config(ours)
+    assert list(nri.setting_problems(found, (2, 4))) == []
+    assert found["plugins"][nri.NRI]["socket_path"] == ours.nri
+
+
+def test_with_handlers_that_lack_the_hook_it_is_not_required(ours):
+    files = daemon.files(ours, PLAIN, SANDBOX, {"bench": "/bench.json"})
+    content = next(file.content for file in files if file.path == ours.config)
+    assert isinstance(content, bytes)
+    assert tomllib.loads(content.decode())["plugins"][nri.NRI] == {"disable": True}
 
 
 def test_every_handler_has_the_hook(ours):

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from console.config import Settings
 from console.errors import InfrastructureError, MissingError
 from containerd import pins, survey
 from containerd.enforce import BEFORE, Configured, SandboxNamed
+from containerd.fleet import Fleet
 from containerd.machine import CONFIG, Demo, Machine
+from enforcement import nri
 from enforcement.layout import SYSTEM
 from nodes.node import CommandError, Result
 
@@ -89,7 +92,7 @@ FILES = {CONFIG: b"version = 3\n", "/etc/containerd/cri-base.json": b'{"process"
 
 def test_a_survey_tells_what_a_node_is_like():
     found = survey.survey(Remembering(ANSWERS, FILES), SYSTEM)
-    assert found.version == (2, 4)
+    assert (found.version, found.nri) == ((2, 4, 2), nri.DEFAULT_SOCKET)
     assert found.sandbox == f"registry.k8s.io/pause@{PAUSE}"
     assert found.handlers == {"runc": "/etc/countersign/base-runc.json", "alt": "/etc/countersign/base-alt.json"}
     assert found.base_specs == {
@@ -111,6 +114,28 @@ def test_a_machine_without_the_capability_is_recognised():
 def test_a_containerd_that_will_not_do_is_told(answer: bytes, told: str):
     with pytest.raises(MissingError, match=told):
         survey.survey(Remembering({**ANSWERS, "sh -c command -v containerd": answer}, FILES), SYSTEM)
+
+
+def test_a_containerd_that_can_require_no_plugin_gets_none():
+    old = {**ANSWERS, "sh -c command -v containerd": b"containerd x v2.1.9 y"}
+    assert survey.survey(Remembering(old, FILES), SYSTEM).nri == ""
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        (b"2.4.2", []),
+        (b"2.2.5", []),
+        (b"2.2.4", ["a: containerd 2.2.4 has known holes: CVE-"]),
+        (b"2.1.9", ["a: containerd before 2.2 can't require the gate's NRI plugin"]),
+        (b"2.1.8", ["a: containerd 2.1.8 has known holes: CVE-", "a: containerd before 2.2 can't require"]),
+    ],
+)
+def test_set_up_warns_of_known_holes_and_of_a_containerd_that_cannot_require_the_gate(version, told):
+    answers = {**ANSWERS, "sh -c command -v containerd": b"containerd x v" + version + b" y"}
+    found = survey.survey(Remembering(answers, FILES), SYSTEM)
+    warnings = Fleet(Settings(), {}, {"a": found}, "").warnings()
+    assert [line.startswith(start) for line, start in zip(warnings, told, strict=True)] == [True] * len(told)
 
 
 def test_an_old_configuration_is_taken_as_containerd_translates_it():

@@ -25,7 +25,7 @@ def gate_of(tmp_path: Path, runtime_socket: str = "", crio: CrioStorage | None =
     """Return a gate for a runtime, with programs that are empty files."""
     program = tmp_path / "program"
     program.touch()
-    return Gate(SYSTEM, program, program, b"{}", runtime_socket, crio=crio)
+    return Gate(SYSTEM, program, program, b"{}", runtime_socket, crio=crio, nri="/run/nri.sock")
 
 
 def test_containerd_alone_is_named_for_containerd(tmp_path: Path) -> None:
@@ -35,6 +35,8 @@ def test_containerd_alone_is_named_for_containerd(tmp_path: Path) -> None:
         "address": "/run/containerd.sock",
         "namespace": "k8s.io",
         "snapshotters": ["overlayfs", "native"],
+        "nri": "/run/nri.sock",
+        "hook": SYSTEM.hook,
     }
     assert "crio" not in document
 

@@ -65,7 +65,7 @@ def test_each_state_folder_has_a_name_of_its_own():
 
 
 def test_the_gates_configuration_names_the_layout():
-    text = render(gate.CONFIG, layout=SYSTEM, runtime_socket="/run/containerd/containerd.sock", crio=None)
+    text = render(gate.CONFIG, layout=SYSTEM, runtime_socket="/run/containerd/containerd.sock", nri="", crio=None)
     config = json.loads(text)
     assert config["policy"] == "/etc/countersign/policy.json"
     assert config["containerd"]["address"] == "/run/containerd/containerd.sock"

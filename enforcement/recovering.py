@@ -1,15 +1,24 @@
-"""The services around a CRI-O: a gate that is back decides only once CRI-O asks it as its NRI plugin again."""
+"""The services around a runtime: a gate that is back decides only once the runtime asks it as its NRI plugin again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from crio.machine import Machine
     from enforcement.runtime import Controls
+
+
+class Asked(Protocol):
+    """A runtime whose NRI plugin the gate is."""
+
+    def wait_for_plugin(self) -> None:
+        """Return once the runtime asks the gate as its NRI plugin."""
+
+    def wait_until_ready(self) -> None:
+        """Return once containers can be made."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +27,11 @@ class Recovering:
 
     Attributes:
         services: how they are stopped and started.
-        machine: the CRI-O.
+        runtime: the runtime.
     """
 
     services: Controls
-    machine: Machine
+    runtime: Asked
 
     @contextmanager
     def gate_stopped(self) -> Iterator[None]:
@@ -39,7 +48,7 @@ class Recovering:
     def gate_renewed(self, meanwhile: Callable[[], object]) -> None:
         """See `Controls.gate_renewed`."""
         self.services.gate_renewed(meanwhile)
-        self.machine.wait_for_plugin()
+        self.runtime.wait_for_plugin()
 
     def registry_stopped(self, host: str) -> AbstractContextManager[None]:
         """See `Controls.registry_stopped`."""
@@ -48,7 +57,7 @@ class Recovering:
     def restart_runtime(self) -> None:
         """See `Controls.restart_runtime`."""
         self.services.restart_runtime()
-        self.machine.wait_until_ready()
+        self.runtime.wait_until_ready()
 
     @contextmanager
     def _back(self, disturbed: AbstractContextManager[None]) -> Iterator[None]:
@@ -56,4 +65,4 @@ class Recovering:
             with disturbed:
                 yield
         finally:
-            self.machine.wait_for_plugin()
+            self.runtime.wait_for_plugin()
