@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,11 @@ class CriPlace(ABC):
     def short_names(self) -> bool:
         """Whether Docker Hub's names lead to the demo's registry here."""
         return "docker.io" in self.at.registry_names
+
+    @property
+    def plugin_required(self) -> bool:
+        """Whether the runtime makes no container without the gate's NRI plugin."""
+        return True
 
     @property
     def other_handler(self) -> str:
@@ -160,6 +165,20 @@ class CriPlace(ABC):
         complete = lines[: lines.rfind(b"\n") + 1]
         self._read += len(complete)
         return [json.loads(line) for line in complete.splitlines()]
+
+    @abstractmethod
+    def added_handler(self, *, hooked: bool) -> AbstractContextManager[str]:
+        """See `cases.place.Place.added_handler`."""
+
+    @contextmanager
+    def hook_program_gone(self) -> Iterator[None]:
+        """Move the hook's program away."""
+        node, path = self.at.node, self.at.layout.hook
+        node.run(["mv", "--", path, f"{path}.away"])
+        try:
+            yield
+        finally:
+            node.run(["mv", "--", f"{path}.away", path])
 
     def gate_stopped(self) -> AbstractContextManager[None]:
         """Keep the gate stopped."""

@@ -6,8 +6,17 @@ The engine's texts are those of go.podman.io/image; CRI-O's are of its server, N
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+GATE_GONE = (
+    (r"plugin \S*countersign\S* (?:not present|failed)", "GATE_DOWN"),
+    (
+        r"countersign-hook\S*:? .*no such file|fork/exec .*countersign-hook|error executing hook .*countersign",
+        "GATE_DOWN",
+    ),
+)
+"""What either runtime says of a required plugin that is absent, hangs or lost its connection (NRI's words), and of a
+hook that can't be executed (runc's)."""
 PATTERNS = (
     (r"A signature was required, but no signature exists", "UNSIGNED"),
     (r"Signature for digest \S+ does not match", "OTHER_IMAGE"),
@@ -15,11 +24,7 @@ PATTERNS = (
     (r"cryptographic signature verification failed", "BAD_SIGNATURE"),
     (r"is rejected by policy", "NO_SCOPE"),
     (r"Required email .* not found", "WRONG_IDENTITY"),
-    (r"plugin \S*countersign\S* (?:not present|failed)", "GATE_DOWN"),
-    (
-        r"countersign-hook\S*:? .*no such file|fork/exec .*countersign-hook|error executing hook .*countersign",
-        "GATE_DOWN",
-    ),
+    *GATE_GONE,
     (r"unauthorized|authentication required|access to the resource is denied", "REGISTRY_AUTH"),
     (r"connection refused|no such host|i/o timeout|deadline exceeded|signed by unknown authority", "REGISTRY_ERROR"),
 )
@@ -45,12 +50,13 @@ def agrees(code: str, expected: str) -> bool:
     return expected in MEANS.get(code, {code})
 
 
-def code_of(message: str) -> str:
+def code_of(message: str, patterns: Sequence[tuple[str, str]] = PATTERNS) -> str:
     """Return the reason code that an error of CRI-O or its library stands for, or an empty text.
 
     Of several signatures that all fail, the engine tells each in turn: the one that got furthest counts.
+    Of another runtime, give the ``patterns`` that hold there: `GATE_GONE`.
     """
-    for pattern, code in PATTERNS:
+    for pattern, code in patterns:
         if re.search(pattern, message, re.DOTALL):
             return code
     return ""

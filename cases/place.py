@@ -91,6 +91,12 @@ class Place(Protocol):
     def verdicts(self) -> list[dict[str, Any]]:
         """Return the verdicts that the gate logged since the last call."""
 
+    def added_handler(self, *, hooked: bool) -> AbstractContextManager[str]:
+        """Have one more runtime handler and give its name; ``hooked``: its base spec is the one with the hook."""
+
+    def hook_program_gone(self) -> AbstractContextManager[None]:
+        """Keep the hook's program away."""
+
     def gate_stopped(self) -> AbstractContextManager[None]:
         """Keep the gate stopped; its supervisor brings it back afterwards."""
 

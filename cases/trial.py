@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 DEMO = "demo/app"
 TAG = "v1"
+NEED_THE_PLUGIN = frozenset({"added_handler", "added_handler_gate_hung", "gate_hung"})
+"""Ways that come out so because the runtime makes no container without the gate's NRI plugin."""
 GREETING = "countersign demo"
 URL = "http://127.0.0.1:8080/"
 
@@ -130,10 +132,13 @@ def lab(settings: Settings, place: CriPlace) -> Lab:
 def possible(place: CriPlace, cases: Sequence[Case]) -> list[Case]:
     """Return the rows that can be tried there.
 
-    Short names need a Docker Hub that leads to the demo's registry; another runtime handler must be there.
+    Short names need a Docker Hub that leads to the demo's registry; another runtime handler must be there, and
+    a runtime that can require the gate.
     """
-    short, handlers = place.short_names, len(place.at.handlers) > 1
-    return [case for case in cases if (short or case.name != "short") and (handlers or case.way != "other_handler")]
+    left_out = set() if len(place.at.handlers) > 1 else {"other_handler"}
+    if any(case.way in NEED_THE_PLUGIN for case in cases) and not place.plugin_required:
+        left_out |= NEED_THE_PLUGIN
+    return [case for case in cases if (place.short_names or case.name != "short") and case.way not in left_out]
 
 
 def run_and_show(settings: Settings, place: CriPlace, cases: Sequence[Case], *, json: bool = False) -> None:
@@ -151,7 +156,7 @@ def run_and_show(settings: Settings, place: CriPlace, cases: Sequence[Case], *, 
     name = place.node
     output.table(show.COLUMNS, show.rows(outcomes), title=f"{place.runtime} on {name}")
     if len(able) < len(cases):
-        why = f"{SHORT} is not the demo's registry on {name}, or it has one runtime handler only"
+        why = f"on {name} {SHORT} is not the demo's registry, or there is one handler, or the gate can't be required"
         output.skipped(f"{len(cases) - len(able)} rows: {why}")
     output.say(f"verdict log {place.at.layout.verdicts}")
     output.say(f"JSON        {path}")

@@ -145,6 +145,40 @@ def other_handler(place: Place, lab: Lab, case: Case) -> Trial:
     return _run(place, _id(place, reference), reference, handler=place.other_handler)
 
 
+def hooked_handler(place: Place, lab: Lab, case: Case) -> Trial:
+    """Under a runtime handler that was added after set-up, with the base spec that has the hook."""
+    with place.added_handler(hooked=True) as handler:
+        return _under(place, lab, case, handler)
+
+
+def added_handler(place: Place, lab: Lab, case: Case) -> Trial:
+    """Under a runtime handler that was added after set-up, without the base spec that has the hook."""
+    with place.added_handler(hooked=False) as handler:
+        return _under(place, lab, case, handler)
+
+
+def added_handler_gate_hung(place: Place, lab: Lab, case: Case) -> Trial:
+    """The same while the gate hangs, twice: the first to wait for the gate, and the next."""
+    with place.added_handler(hooked=False) as handler, place.gate_hung():
+
+        def under(place: Place, lab: Lab, case: Case) -> Trial:
+            return _under(place, lab, case, handler)
+
+        return _twice(under, place, lab, case)
+
+
+def hook_program_gone(place: Place, lab: Lab, case: Case) -> Trial:
+    """The hook's program is removed."""
+    with place.hook_program_gone():
+        return cached(place, lab, case)
+
+
+def hook_program_gone_gate_hung(place: Place, lab: Lab, case: Case) -> Trial:
+    """The hook's program is removed while the gate hangs, twice as above."""
+    with place.hook_program_gone(), place.gate_hung():
+        return _twice(cached, place, lab, case)
+
+
 def gate_stopped(place: Place, lab: Lab, case: Case) -> Trial:
     """A start while the gate is stopped."""
     with place.gate_stopped():
@@ -155,6 +189,20 @@ def gate_hung(place: Place, lab: Lab, case: Case) -> Trial:
     """A start while the gate hangs."""
     with place.gate_hung():
         return cached(place, lab, case)
+
+
+def gate_stopped_at_start(place: Place, lab: Lab, case: Case) -> Trial:
+    """The gate is stopped between create and start: the hook has to notice."""
+    container = place.create(_id(place, lab.reference(case)), lab.reference(case))
+    with place.gate_stopped():
+        return _start(place, container)
+
+
+def gate_hung_at_start(place: Place, lab: Lab, case: Case) -> Trial:
+    """The gate hangs from between create and start."""
+    container = place.create(_id(place, lab.reference(case)), lab.reference(case))
+    with place.gate_hung():
+        return _start(place, container)
 
 
 def gate_back(place: Place, lab: Lab, case: Case) -> Trial:
@@ -192,9 +240,16 @@ WAYS: dict[str, Callable[[Place, Lab, Case], Trial]] = {
     "record_removed": record_removed,
     "volume": volume,
     "other_handler": other_handler,
+    "hooked_handler": hooked_handler,
+    "added_handler": added_handler,
+    "added_handler_gate_hung": added_handler_gate_hung,
     "cached": cached,
+    "hook_program_gone": hook_program_gone,
+    "hook_program_gone_gate_hung": hook_program_gone_gate_hung,
     "gate_stopped": gate_stopped,
+    "gate_stopped_at_start": gate_stopped_at_start,
     "gate_hung": gate_hung,
+    "gate_hung_at_start": gate_hung_at_start,
     "gate_back": gate_back,
     "registry_stopped": registry_stopped,
     "registry_back": registry_back,
@@ -227,6 +282,17 @@ def _run(place: Place, image: str, written: str, *, handler: str = "", mounted: 
     with _timed("create"):
         container = place.create(image, written, handler=handler, volume=mounted)
     return _start(place, container)
+
+
+def _under(place: Place, lab: Lab, case: Case, handler: str) -> Trial:
+    reference = lab.reference(case)
+    return _run(place, _id(place, reference), reference, handler=handler)
+
+
+def _twice(way: Callable[[Place, Lab, Case], Trial], place: Place, lab: Lab, case: Case) -> Trial:
+    """Try a way twice, and return the first trial that started, or else the second."""
+    first = attempt(way, place, lab, case)
+    return first if first.allow else attempt(way, place, lab, case)
 
 
 def _start(place: Place, container: str) -> Trial:

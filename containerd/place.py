@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cases.cri_place import CriPlace
+from cases.native import GATE_GONE, code_of
+from cases.ways import code_of as gate_code
+from containerd.adapt import with_handler
+from enforcement import nri
+from enforcement.ask import ask
 
 if TYPE_CHECKING:
     from containerd.runtime import Runtime
+
+ADDED = "countersign-added"
+"""A runtime handler of one trial."""
 
 
 class ContainerdPlace(CriPlace):
@@ -20,6 +30,28 @@ class ContainerdPlace(CriPlace):
         """Open the place; see `CriPlace`."""
         super().__init__(runtime, users_policy)
         self._containerd = runtime
+
+    @property
+    def plugin_required(self) -> bool:
+        """Whether this containerd is new enough to require the gate's NRI plugin."""
+        return str(ask(self.at.node, self.at.layout, "ping").get("nri")) != nri.OFF
+
+    def code_of(self, message: str) -> str:
+        """Return the reason code in the gate's own sentence, or what others' words for an absent gate stand for."""
+        return gate_code(message) or code_of(message, GATE_GONE)
+
+    @contextmanager
+    def added_handler(self, *, hooked: bool) -> Iterator[str]:
+        """Add a handler to containerd's configuration as a user would; see `cases.place.Place.added_handler`."""
+        node, path = self.at.node, self._containerd.config
+        before = node.get(path)
+        node.put(with_handler(before, ADDED, self.at.layout.base_spec if hooked else ""), path)
+        try:
+            self.restart_runtime()
+            yield ADDED
+        finally:
+            node.put(before, path)
+            self.restart_runtime()
 
     def import_images(self, archive: Path) -> None:
         """Load an OCI archive with ctr, which asks no verifier."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -80,6 +81,10 @@ class CrioPlace(CriPlace):
     def tag(self, source: str, target: str) -> None:
         """Raise InfrastructureError: CRI has no such call, and CRI-O no other way."""
         raise InfrastructureError("CRI-O gives images no other names", where=f"{source} → {target}")
+
+    def added_handler(self, *, hooked: bool) -> AbstractContextManager[str]:
+        """Raise InfrastructureError: on CRI-O every handler has the hook, from one folder."""
+        raise InfrastructureError("CRI-O's handlers have no hook of their own", where=f"hooked: {hooked}")
 
     def forget(self, reference: str) -> None:
         """Remove an image with all its names: CRI-O forgets no single one."""

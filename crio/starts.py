@@ -337,6 +337,33 @@ def plugin_absent(scene: Scene) -> Seen:
         return scene.start(SIGNED)
 
 
+def hook_file_gone_gate_hung(scene: Scene) -> Seen:
+    """The hook's JSON is removed while the gate hangs: the first container that waits for it, and the next."""
+    scene.cache(UNSIGNED)
+    with _without(scene, scene.machine.paths.hook), scene.own_accepts():
+        scene.machine.node.run(["sleep", "0.3"])
+        with scene.place.gate_hung():
+            return _twice(scene, UNSIGNED)
+
+
+def hook_program_gone_gate_hung(scene: Scene) -> Seen:
+    """The hook's program is removed and hooks.d read again, while the gate hangs."""
+    scene.cache(UNSIGNED)
+    with _without(scene, scene.machine.layout.hook), scene.own_accepts():
+        _touch_hook(scene)
+        try:
+            with scene.place.gate_hung():
+                return _twice(scene, UNSIGNED)
+        finally:
+            _touch_hook(scene)
+
+
+def _twice(scene: Scene, name: str) -> Seen:
+    """Start an image twice, and return the first start that ran, or else the second."""
+    first = scene.start(name)
+    return first if first.allow else scene.start(name)
+
+
 def plugin_back(scene: Scene) -> Seen:
     """The twin: it is back."""
     plugin_absent(scene)
@@ -398,6 +425,8 @@ STARTS = (
     Start("hook-file-gone", "the hook's JSON is removed", hook_file_gone, "UNSIGNED", "gate"),
     Start("hook-file-half", "the hook's JSON ends half-way", hook_file_half_written, "UNSIGNED", "gate"),
     Start("hook-file-half-signed", "the same, a signed image", hook_file_half_written_signed),
+    Start("hook-file-gone-hung", "the same, the gate hangs", hook_file_gone_gate_hung, "GATE_DOWN", "runtime"),
+    Start("hook-gone-hung", "the program gone, the gate hangs", hook_program_gone_gate_hung, "GATE_DOWN", "runtime"),
     Start("plugin-absent", "the gate is stopped", plugin_absent, "GATE_DOWN", "runtime"),
     Start("plugin-back", "the gate is back", plugin_back),
     Start("plugin-waived", "stopped, and an annotation waives it", plugin_waived, "GATE_DOWN", "runtime"),

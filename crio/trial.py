@@ -21,12 +21,18 @@ if TYPE_CHECKING:
     from crio.machine import Machine
 
 OWN, STARTED = "own/", "starts/"
-NOT_HERE = frozenset({"retagged", "repointed", "repointed_back", "record_removed"})
-"""Ways that give an image another name in the store; CRI-O has no call for that (`crio.starts` has its own)."""
+NOT_HERE = frozenset(
+    {
+        *("retagged", "repointed", "repointed_back", "record_removed"),
+        *("hooked_handler", "added_handler", "added_handler_gate_hung"),
+        *("gate_stopped_at_start", "gate_hung_at_start"),
+    }
+)
+"""Ways that give an image another name in the store, for which CRI-O has no call (`crio.starts` has its own); that
+add a handler without the hook, which CRI-O has from one folder for all; and where the hook runs after create."""
 NAMES = ("tag", "digest", "short")
 OTHER_CODES = {
     "*/volume": "UNSUPPORTED_RUNTIME",  # not judged there
-    "*/gate_hung": "GATE_DOWN",  # a silent NRI plugin counts as absent
     "two_scopes_a/import": "BAD_SIGNATURE",  # no written name is kept: every name must allow it
 }
 """Image and way → the code on CRI-O where it is another than on containerd."""
