@@ -17,6 +17,7 @@ import (
 	"countersign/gate/internal/daemon"
 	"countersign/gate/internal/engine"
 	"countersign/gate/internal/evidence"
+	"countersign/gate/internal/handlers"
 	"countersign/gate/internal/judge"
 	"countersign/gate/internal/nri"
 	"countersign/gate/internal/registry"
@@ -92,6 +93,10 @@ func run(ctx context.Context, settings *config.Config) error {
 	defer cancel(nil)
 	server := daemon.NewServer(gate, listener)
 	server.NRI = watchHook(ctx, settings)
+	if c := settings.Containerd; settings.Crio == nil {
+		metrics.WatchHandlers()
+		go handlers.Watch(ctx, handlers.Config{Address: c.Address, Hook: c.Hook, Gate: settings.Socket}, handlers.Every, metrics.HandlersWithoutHook)
+	}
 	background := func(what string, work func() error) {
 		go func() {
 			if err := work(); err != nil {

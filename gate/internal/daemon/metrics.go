@@ -23,6 +23,7 @@ type Metrics struct {
 	verifications prometheus.Counter
 	policyValid   prometheus.Gauge
 	reloads       *prometheus.CounterVec
+	unhooked      prometheus.Gauge
 }
 
 // NewMetrics makes the metrics; usage tells how full the evidence store is.
@@ -45,6 +46,9 @@ func NewMetrics(usage func() (bytes int64, entries int)) *Metrics {
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "countersign_policy_loads_total", Help: "Loads of a changed policy file, by result.",
 		}, []string{"result"}),
+		unhooked: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "countersign_handlers_without_hook", Help: "Runtime handlers of containerd whose containers would start unjudged, -1 while it does not say.",
+		}),
 	}
 	m.registry.MustRegister(m.verdicts, m.seconds, m.verifications, m.policyValid, m.reloads,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -57,6 +61,12 @@ func NewMetrics(usage func() (bytes int64, entries int)) *Metrics {
 		collectors.NewGoCollector())
 	return m
 }
+
+// WatchHandlers has the metrics tell of runtime handlers: on containerd only.
+func (m *Metrics) WatchHandlers() { m.registry.MustRegister(m.unhooked) }
+
+// HandlersWithoutHook sets the number of handlers without the hook.
+func (m *Metrics) HandlersWithoutHook(n int) { m.unhooked.Set(float64(n)) }
 
 // Observer writes verdicts into the log and counts them (engine.Observer).
 type Observer struct {
