@@ -117,6 +117,29 @@ def crio(context: Context, rounds: int = 50, json: bool = False) -> None:
         output.emit_json(document)
 
 
+@task(help={"rounds": "how often each variant starts a container", "json": JSON})
+def nri(context: Context, rounds: int = 100, json: bool = False) -> None:
+    """Measure what NRI, with the gate as a required plugin, adds to a container start; root.
+
+    Example: ./inv bench.nri --rounds 100
+    """
+    from bench import nri as measured
+    from bench import show
+    from console import output
+    from console.config import settings_from
+
+    _at_least_one("--rounds", rounds)
+    settings = settings_from(context)
+    document = measured.measure(settings, rounds)
+    rows = measured.rows(document)
+    path = show.save(settings.state / "report", "bench-nri", document, measured.COLUMNS, rows)
+    output.table(measured.COLUMNS, rows)
+    output.table(show.GOAL_COLUMNS, show.goal_rows(document["goals"]))
+    output.say(f"JSON {path}, Markdown {path.with_suffix('.md')}")
+    if json:
+        output.emit_json(document)
+
+
 def _at_least_one(option: str, value: int) -> None:
     from console.errors import UsageError
 

@@ -55,8 +55,12 @@ class Stand:
 
 
 @contextmanager
-def stand(settings: Settings) -> Iterator[Stand]:
+def stand(settings: Settings, *, compared: bool = True) -> Iterator[Stand]:
     """Set up below ``<state>/bench``, and take it all away again; on failure its logs are kept.
+
+    Args:
+        settings: the user's.
+        compared: with the handlers that are compared with, and so without NRI, which would refuse them.
 
     Raises:
         MissingError: we are not root.
@@ -69,7 +73,7 @@ def stand(settings: Settings) -> Iterator[Stand]:
     with _alone(settings.state):
         _remove(ours)
         try:
-            yield _set_up(own, ours)
+            yield _set_up(own, ours, compared=compared)
         except BaseException:
             if ours.root.is_dir():
                 kept = trial.collect(ours, settings.state / "artifacts" / time.strftime("bench-%Y%m%dT%H%M%S"))
@@ -91,17 +95,21 @@ def _alone(state: Path) -> Iterator[None]:
         yield
 
 
-def _set_up(settings: Settings, ours: Instance) -> Stand:
+def _set_up(settings: Settings, ours: Instance, *, compared: bool) -> Stand:
     settings.state.mkdir()
     shutil.copyfile(POLICY, settings.policy)
+    if not compared:
+        plan = setup.prepare(settings, ours)
+        run_steps(ours.node, setup.steps(plan))
+        return Stand(settings, ours, plan, {})
     folder = settings.state / "specs"
     plan = setup.prepare(settings, ours, more_handlers=hooks.paths(folder))
     programs = install(TOOLS, settings)
     server = plan.registries.url(REFERRERS).partition("://")[2]
     cosign = (str(programs["cosign"]), str(settings.keys / "cosign.pub"), REFERRERS, server)
     specs = hooks.files(folder, _base_spec(plan), programs["noop-hook"], cosign)
-    compared = Group(f"handlers to compare with ({folder})", [Folder(str(folder)), *specs])
-    run_steps(ours.node, [compared, *setup.steps(plan)])
+    handlers = Group(f"handlers to compare with ({folder})", [Folder(str(folder)), *specs])
+    run_steps(ours.node, [handlers, *setup.steps(plan)])
     return Stand(settings, ours, plan, programs)
 
 

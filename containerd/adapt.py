@@ -105,6 +105,13 @@ def with_handler(config: bytes, name: str, base_spec: str = "") -> bytes:
     return _text(document)
 
 
+def without_nri(config: bytes) -> bytes:
+    """Return the configuration with NRI switched off. Raises InfrastructureError when it is no TOML."""
+    document = _parsed(config)
+    _set(_table(_table(document, "plugins"), NRI), {"disable": True})
+    return _text(document)
+
+
 def _require_plugin(table: MutableMapping[str, Any], socket: str) -> None:
     """Let no container be made without the gate, beside whatever else the user requires."""
     _set(table, {**SETTINGS, "socket_path": socket})
