@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from containerd import enforce
 from containerd.machine import CONFIG, SOCKET, Demo, Machine
 from containerd.survey import Survey, survey
-from enforcement import canary, doctor, gate, registries, versions
+from enforcement import canary, doctor, gate, nri, registries, versions
 from enforcement.layout import SYSTEM
 from nodes.each import OnEach, on_each, side_by_side
 
@@ -78,6 +78,11 @@ class Fleet:
             for name, machine in self.machines.items()
         }
         return on_each(lists, {name: machine.node for name, machine in self.machines.items()})
+
+    def told(self) -> list[str]:
+        """Return a line for each machine whose containerd requires the gate's plugin: about its NRI."""
+        required = [machine for name, machine in self.machines.items() if self.surveys[name].nri]
+        return side_by_side(lambda each: nri.told(each.node, each.layout, "containerd"), required)
 
     def prove(self) -> None:
         """Refuse to call it done while anything could run unseen on any machine.

@@ -24,6 +24,7 @@ class OnHost:
         from console import output
         from containerd import setup as actions
         from containerd.lifecycle import removed_on_failure
+        from enforcement import nri
 
         actions.check(self.settings, self._instance)
         prepared = actions.prepare(self.settings, self._instance)
@@ -32,6 +33,8 @@ class OnHost:
             if not plan:
                 with output.progress("an image without a signature is refused at pull and at start"):
                     actions.prove(self._instance)
+                ours = self._instance
+                output.say(nri.told(ours.node, ours.layout, ours.program("containerd")))
                 record_place(self.settings.state, self._instance.node.name)
         return results
 

@@ -94,6 +94,8 @@ class OnKind:
         if not plan:
             with output.progress("an image without a signature is refused at pull and at start, on every node"):
                 together.prove()
+            for line in together.told():
+                output.say(line)
         yield Untainted(found)
 
     def _way_to_registries(self, made: Registries) -> Group:

@@ -80,6 +80,8 @@ class OnSsh:
         if not plan:
             with output.progress("an image without a signature is refused at pull and at start"):
                 together.prove()
+            for line in together.told():
+                output.say(line)
 
     def _require_pods(self, machine: Machine) -> None:
         """Refuse a machine on which no pod could start, with us or without.

@@ -139,6 +139,10 @@ class Machine:
         """Return once CRI-O asks the gate as its NRI plugin; before that it makes no container at all."""
         nri.wait_for_plugin(self.node, self.layout, ANSWERS_WITHIN)
 
+    def nri(self) -> str:
+        """Return a line about CRI-O's NRI."""
+        return nri.told(self.node, self.layout, self.crio)
+
     def wait_until_ready(self) -> None:
         """Return once containers can be made."""
         self.wait_until_it_answers()

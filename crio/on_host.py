@@ -59,6 +59,7 @@ class OnHost:
             if not plan:
                 with output.progress("an image without a signature is refused at pull and at start"):
                     prove(self.machine())
+                output.say(self.machine().nri())
                 record_place(self.settings.state, "host", "crio")
         return results
 

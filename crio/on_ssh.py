@@ -80,6 +80,7 @@ class OnSsh:
             if not plan:
                 with output.progress("an image without a signature is refused at pull and at start"):
                     prove(self._machine())
+                output.say(self._machine().nri())
                 record_place(self.settings.state, self.settings.node, "crio")
         except BaseException as error:
             if not (existed or keep or plan):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ NRI = "io.containerd.nri.v1.nri"
 PLUGIN = "countersign"
 VALIDATOR_SINCE = (2, 2)
 """The first containerd whose NRI can require a plugin, and refuse what a plugin finds wrong."""
+FAILS_REQUESTS_SINCE = (0, 12, 4)
+"""The first NRI that acts on the plugin's failure policy."""
 DEFAULT_SOCKET = "/var/run/nri/nri.sock"
 SETTINGS: Mapping[str, Any] = {"disable": False, "disable_connections": False}
 VALIDATOR: Mapping[str, Any] = {"enable": True, "tolerate_missing_plugins_annotation": ""}
@@ -71,14 +74,16 @@ def plugin_problems(node: Node, layout: Layout, version: tuple[int, ...]) -> Ite
         yield Problem("the gate's connection to NRI", found, CONNECTED)
 
 
-def built_with(node: Node, layout: Layout, program: str) -> str:
-    """Return the version of NRI that a runtime's program has, such as ``v0.12.3``; empty where it can't be told.
-
-    Only from 0.12.4 a runtime acts on the plugin's wish that a request fails which it does not answer; before,
-    the plugin's own validation refuses.
-    """
+def told(node: Node, layout: Layout, program: str) -> str:
+    """Return one line about the NRI that a runtime's program was built with, and what follows for a gate that hangs."""
     script = 'exec "$0" nri-version "$(command -v "$1")"'
-    return node.run(["sh", "-c", script, layout.gate, program], check=False).text
+    found = node.run(["sh", "-c", script, layout.gate, program], check=False).text
+    version = re.fullmatch(r"v(\d+)\.(\d+)\.(\d+)\S*", found)
+    if version is None:
+        return f"{node.name}: which NRI {program} was built with can't be told"
+    if tuple(map(int, version.groups())) >= FAILS_REQUESTS_SINCE:
+        return f"{node.name}: NRI {found} fails what a hung gate does not answer"
+    return f"{node.name}: NRI {found} lets the gate's own validation fail what a hung gate does not answer"
 
 
 def wait_for_plugin(node: Node, layout: Layout, within: float) -> None:

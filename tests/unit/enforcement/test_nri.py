@@ -12,6 +12,7 @@ from enforcement import nri
 from enforcement.ask import GateDown
 from enforcement.layout import SYSTEM
 from nodes.host import HostNode
+from nodes.node import Result
 
 GOOD: dict[str, Any] = {
     "disabled_plugins": ["io.containerd.snapshotter.v1.zfs"],
@@ -93,6 +94,26 @@ def test_a_gate_that_is_not_asked_is_told(monkeypatch, state, told):
     found = [problem.found for problem in nri.plugin_problems(HostNode(), SYSTEM, (2, 2, 0))]
     assert found == told
     assert list(nri.plugin_problems(HostNode(), SYSTEM, (2, 1, 9))) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        (b"v0.12.3\n", "a: NRI v0.12.3 lets the gate's own validation fail"),
+        (b"v0.12.4\n", "a: NRI v0.12.4 fails what a hung gate does not answer"),
+        (b"v0.13.0-rc.1\n", "a: NRI v0.13.0-rc.1 fails what a hung gate does not answer"),
+        (b"", "a: which NRI containerd was built with can't be told"),
+    ],
+)
+def test_the_runtimes_nri_is_named_with_what_follows_for_a_hung_gate(version, expected):
+    class Told(HostNode):
+        name = "a"
+
+        def run(self, argv: Sequence[str], **_: Any) -> Result:
+            assert list(argv[3:]) == [SYSTEM.gate, "containerd"]
+            return Result(tuple(argv), 0, version, b"", 0.0)
+
+    assert nri.told(Told(), SYSTEM, "containerd").startswith(expected)
 
 
 @pytest.mark.parametrize(
