@@ -68,9 +68,8 @@ def _pull(client: Client) -> Problem | None:
 def _start(client: Client, image: str, handler: str) -> Problem | None:
     where = f"start of {REFERENCE} under the handler {handler}"
     with client.pod(handler=handler) as pod:
-        container = client.create(pod, Container(image, written=REFERENCE))
         try:
-            client.start(container)
+            client.start(client.create(pod, Container(image, written=REFERENCE)))
         except CriError as error:
             return _judge(where, error)
     return Problem(where, "allowed", f"refused by the hook with {EXPECTED}")

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from bench.gauges import metrics
 from console.config import ROOT
 from containerd import setup
 from containerd.instance import HANDLERS, Instance, instance
@@ -254,9 +255,33 @@ def test_both_doctor_and_canary_see_a_handler_without_the_hook(shared):
     with reconfigured(shared, last, "", count=-1):
         with pytest.raises(NotEnforced, match="handler runc-alt: base_runtime_spec is empty"):
             setup.prove(shared)
-        with shared.client() as client, pytest.raises(NotEnforced, match="under the handler runc-alt is allowed"):
+        with shared.client() as client, pytest.raises(NotEnforced, match=r"runc-alt is refused with: .* GATE_DOWN"):
             canary.prove(client, shared.fetch, shared.forget, HANDLERS)
     setup.prove(shared)
+
+
+NRI = {
+    "enable": ("    enable = true", "    enable = false"),
+    "required_plugins": ('required_plugins = ["countersign"]', "required_plugins = []"),
+    "annotation": ('tolerate_missing_plugins_annotation = ""', 'tolerate_missing_plugins_annotation = "waive.me"'),
+}
+
+
+@pytest.mark.parametrize("switch", NRI)
+def test_doctor_sees_a_containerd_that_does_not_require_the_gate(shared, switch):
+    with reconfigured(shared, *NRI[switch]), pytest.raises(NotEnforced, match=switch):
+        setup.prove(shared)
+    setup.prove(shared)
+
+
+def test_the_gate_itself_reports_a_handler_without_the_hook(shared):
+    text = Path(shared.config).read_text()
+    last = next(line for line in reversed(text.splitlines()) if "base_runtime_spec" in line)
+    with reconfigured(shared, last, "", count=-1):
+        await_(lambda: metrics(shared.layout.metrics)["countersign_handlers_without_hook"] == 1)
+        log = Path(shared.layout.log, "gate.log").read_text()
+        assert 'handler \\"runc-alt\\": base_runtime_spec is empty' in log
+    await_(lambda: metrics(shared.layout.metrics)["countersign_handlers_without_hook"] == 0)
 
 
 @contextmanager
@@ -278,6 +303,7 @@ def reconfigured(ours: Instance, old: str, new: str, count: int = 1) -> Iterator
 def restart(ours: Instance) -> None:
     spec = Service.from_json((ours.run / "containerd.json").read_text())
     service.start(spec)
+    ours.wait_for_plugin()
 
 
 def await_(condition: Callable[[], bool], seconds: float = 60) -> None:

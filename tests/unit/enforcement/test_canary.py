@@ -19,8 +19,8 @@ REFUSED = (
 class Runtime:
     """A runtime that refuses, or not, as a test says."""
 
-    def __init__(self, pull: str = REFUSED, start: str = REFUSED) -> None:
-        self.answers = {"pull": pull, "start": start}
+    def __init__(self, pull: str = REFUSED, start: str = REFUSED, create: str = "") -> None:
+        self.answers = {"pull": pull, "create": create, "start": start}
         self.handlers: list[str] = []
         self.forgotten = 0
 
@@ -41,6 +41,7 @@ class Runtime:
         yield "pod"
 
     def create(self, pod: str, container) -> str:
+        self._answer("create")
         return "container"
 
     def image_status(self, reference: str):
@@ -68,6 +69,10 @@ def test_refused_at_pull_and_under_every_handler_is_the_proof():
         ({"start": ""}, "under the handler other is allowed"),
         ({"pull": "connection refused"}, "is refused with: connection refused, expected a refusal by the gate"),
         ({"start": "countersign: refused a: GATE_DOWN: x"}, "is refused with: countersign: refused a: GATE_DOWN"),
+        (
+            {"create": "countersign: refused container a: GATE_DOWN: x"},
+            "is refused with: countersign: refused container a",
+        ),
         ({"start": "countersign: refused a: POLICY_INVALID: x"}, "POLICY_INVALID"),
     ],
 )

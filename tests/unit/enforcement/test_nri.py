@@ -107,13 +107,11 @@ def test_a_gate_that_is_not_asked_is_told(monkeypatch, state, told):
 )
 def test_the_runtimes_nri_is_named_with_what_follows_for_a_hung_gate(version, expected):
     class Told(HostNode):
-        name = "a"
-
         def run(self, argv: Sequence[str], **_: Any) -> Result:
             assert list(argv[3:]) == [SYSTEM.gate, "containerd"]
             return Result(tuple(argv), 0, version, b"", 0.0)
 
-    assert nri.told(Told(), SYSTEM, "containerd").startswith(expected)
+    assert nri.told(Told("a"), SYSTEM, "containerd").startswith(expected)
 
 
 @pytest.mark.parametrize(
