@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"countersign/gate/internal/code"
 
@@ -31,17 +33,14 @@ const (
 // look-up, out of the gate's log.
 var errorsOnly = logrus.NewEntry(&logrus.Logger{Out: os.Stderr, Formatter: new(logrus.TextFormatter), Level: logrus.ErrorLevel})
 
-// hosts gives the places where registry may be asked, in order, as containerd
-// would: mirrors, then the registry itself.
-func (c *Client) hosts(ctx context.Context, registry string) ([]docker.RegistryHost, error) {
-	credentials, err := loadCredentials(c.config.DockerConfig)
-	if err != nil {
-		return nil, err
-	}
+// hosts gives the places where registry may be asked for path, in order, as
+// containerd would: mirrors, then the registry itself.
+func (c *Client) hosts(ctx context.Context, registry, path string, credentials credentials) ([]docker.RegistryHost, error) {
+	logins := map[string]login{} // by host; no other host is given one, wherever a server leads to
 	options := hostsconfig.HostOptions{
 		Credentials: func(host string) (string, string, error) {
-			user, secret := credentials.forHost(host, registry)
-			return user, secret, nil
+			l := logins[host]
+			return l.user, l.secret, l.err
 		},
 		UpdateClient: guardClient,
 	}
@@ -60,7 +59,20 @@ func (c *Client) hosts(ctx context.Context, registry string) ([]docker.RegistryH
 		return nil, code.Refuse(code.NoEvidenceOffline, "hosts.toml names no host for "+registry,
 			"a host to ask", "add one in "+c.config.CertsDir)
 	}
+	for i, host := range slices.Backward(hosts) {
+		l := credentials.forHost(atHost(host, path), registry+"/"+path)
+		logins[host.Host] = l
+		if l.bearer != "" {
+			hosts[i].Authorizer = &bearerAuthorizer{token: l.bearer}
+		}
+	}
 	return hosts, nil
+}
+
+// atHost gives the name that a repository has at one of its registry's hosts,
+// which may keep it below a path of its own.
+func atHost(host docker.RegistryHost, path string) string {
+	return host.Host + strings.TrimPrefix(host.Path, "/v2") + "/" + path
 }
 
 // checkHostsFile refuses a hosts.toml that is no TOML: containerd's loader would

@@ -9,6 +9,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"countersign/gate/internal/code"
@@ -18,7 +19,7 @@ import (
 // Config says how registries are reached.
 type Config struct {
 	CertsDir     string        // certs.d: <host>/hosts.toml as containerd reads it; "" for none
-	DockerConfig string        // a Docker config.json that only its owner can read; "" for none
+	DockerConfig string        // a Docker config.json or containers-auth.json that only its owner can read; "" for none
 	Timeout      time.Duration // of one whole look-up; 0 means 3 s
 }
 
@@ -68,9 +69,17 @@ func (c *Client) open(ctx context.Context, repository string) (*session, error) 
 		return nil, code.Refuse(code.BadReference, err.Error(), "registry/path", "correct the image name")
 	}
 	registry, path := reference.Split(repository)
-	hosts, err := c.hosts(ctx, registry)
+	logins, err := loadCredentials(c.config.DockerConfig)
 	if err != nil {
 		return nil, err
 	}
-	return &session{registry: registry, path: path, hosts: hosts}, nil
+	hosts, err := c.hosts(ctx, registry, path, logins)
+	if err != nil {
+		return nil, err
+	}
+	locks := map[string]*sync.Mutex{}
+	for _, host := range hosts {
+		locks[host.Host] = new(sync.Mutex)
+	}
+	return &session{registry: registry, path: path, hosts: hosts, logins: logins, auth: locks}, nil
 }

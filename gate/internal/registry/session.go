@@ -40,10 +40,12 @@ type session struct {
 	registry string // as in the image name
 	path     string // of the repository in it
 	hosts    []docker.RegistryHost
+	logins   credentials
 
-	// auth is held while an authorizer is used: containerd's (2.4.2) reads a
-	// token's expiry while another request that fetches the token writes it.
-	auth sync.Mutex
+	// auth has a lock for each host, held while its authorizer is used: containerd's
+	// (2.4.2) reads a token's expiry while another request that fetches the token
+	// writes it.
+	auth map[string]*sync.Mutex
 }
 
 // response is a whole answer of status 200.
@@ -134,8 +136,21 @@ func (s *session) get(ctx context.Context, q ask) (response, bool, error) {
 	return response{}, false, failure
 }
 
-// getFrom asks one host, and authenticates where it wants that.
+// getFrom asks one host, and says with a refusal for want of a login where that
+// login is kept.
 func (s *session) getFrom(ctx context.Context, host docker.RegistryHost, q ask) (response, bool, error) {
+	r, found, err := s.exchange(ctx, host, q)
+	var refusal *code.Refusal
+	if errors.As(err, &refusal) && refusal.Code == code.RegistryAuth {
+		if hint := s.logins.hint(atHost(host, s.path), s.registry+"/"+s.path); hint != "" {
+			err = code.Refuse(refusal.Code, refusal.Found+"; "+hint, refusal.Expected, refusal.Do)
+		}
+	}
+	return r, found, err
+}
+
+// exchange asks one host, and authenticates where it wants that.
+func (s *session) exchange(ctx context.Context, host docker.RegistryHost, q ask) (response, bool, error) {
 	target := s.url(host, q)
 	ctx = docker.WithScope(ctx, "repository:"+s.path+":pull")
 	var asked []*http.Response
@@ -187,15 +202,17 @@ func (s *session) send(ctx context.Context, host docker.RegistryHost, target *ur
 }
 
 func (s *session) authorize(ctx context.Context, host docker.RegistryHost, req *http.Request) error {
-	s.auth.Lock()
-	defer s.auth.Unlock()
+	lock := s.auth[host.Host]
+	lock.Lock()
+	defer lock.Unlock()
 	return host.Authorizer.Authorize(ctx, req)
 }
 
 // challenged tells the authorizer what the host wants.
 func (s *session) challenged(ctx context.Context, host docker.RegistryHost, asked []*http.Response) error {
-	s.auth.Lock()
-	defer s.auth.Unlock()
+	lock := s.auth[host.Host]
+	lock.Lock()
+	defer lock.Unlock()
 	return host.Authorizer.AddResponses(ctx, asked)
 }
 
