@@ -4,53 +4,67 @@ import (
 	"context"
 	"fmt"
 
+	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/evidence"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
 )
 
 const simpleSigning = "application/vnd.dev.cosign.simplesigning.v1+json"
 
 const (
 	maxAnnotations     = 32       // per signature
-	maxAnnotationBytes = 64 << 10 // per signature, keys and values: certificates and log entries are among them
+	maxAnnotationBytes = 64 << 10 // per signature, as JSON: certificates and log entries are among them
 )
 
-// attachments gets the signatures under cosign's tag for the digest (cosign's
+// attached gets the signatures under cosign's tag for the digest (cosign's
 // SIGNATURE_SPEC): each layer is a payload, with the signature in its annotations.
-func (f *fetch) attachments(ctx context.Context) ([]evidence.Attachment, error) {
-	manifest, found, err := f.manifest(ctx, f.tag(".sig"), maxManifest)
-	if err != nil || !found {
-		return nil, err
-	}
-	image, err := f.parsed(manifest.Raw)
-	if err != nil {
-		return nil, malformed(fmt.Sprintf("tag %s: %v", f.tag(".sig"), err), "an image manifest whose layers are signatures")
-	}
-	var layers []ocispec.Descriptor
-	for _, layer := range image.Layers {
-		if layer.MediaType == simpleSigning {
-			layers = append(layers, layer)
+func (f *fetch) attached(ctx context.Context) error {
+	var layers shortlist
+	left := maxContent
+	_, found, err := f.list(ctx, f.tagged(".sig"), "layers", func(layer descriptor) {
+		if layer.MediaType == simpleSigning && f.annotated(layer, left) {
+			left -= len(layer.Annotations)
+			layers.add(0, layer)
 		}
+	})
+	if !found && err == nil {
+		return nil
 	}
-	return each(f, f.fit("signatures under its tag", layers), func(layer ocispec.Descriptor) (evidence.Attachment, error) {
-		return f.attachment(ctx, layer)
-	}), nil
+	f.keepAttachments(ctx, layers.best(f, "signatures under its tag"))
+	return err
 }
 
-func (f *fetch) attachment(ctx context.Context, layer ocispec.Descriptor) (evidence.Attachment, error) {
-	size := 0
-	for key, value := range layer.Annotations {
-		size += len(key) + len(value)
+// keepAttachments reads the payloads of signatures.
+func (f *fetch) keepAttachments(ctx context.Context, layers []descriptor) {
+	read := each(f, f.fit("signatures", layers), func(layer descriptor) (evidence.Attachment, error) {
+		annotations, err := bounded.Strings(layer.Annotations, maxAnnotations)
+		if err != nil {
+			return evidence.Attachment{}, malformed(fmt.Sprintf("the annotations of signature %s: %v", layer.Digest, err),
+				fmt.Sprintf("at most %d strings", maxAnnotations))
+		}
+		payload, err := f.blob(ctx, layer.Digest, layer.Size)
+		return evidence.Attachment{MediaType: layer.MediaType, Payload: payload, Annotations: annotations}, err
+	})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.attachments = append(f.attachments, read...)
+}
+
+// annotated says whether the annotations of a signature are within their bound,
+// and within what is left of that of all.
+func (f *fetch) annotated(layer descriptor, left int) bool {
+	if len(layer.Annotations) <= min(maxAnnotationBytes, left) {
+		return true
 	}
-	if len(layer.Annotations) > maxAnnotations || size > maxAnnotationBytes {
-		return evidence.Attachment{}, malformed(
-			fmt.Sprintf("signature %s has %d annotations of %d bytes", layer.Digest, len(layer.Annotations), size),
-			fmt.Sprintf("at most %d of %d bytes", maxAnnotations, maxAnnotationBytes))
-	}
-	payload, err := f.blob(ctx, layer.Digest.String(), layer.Size)
-	if err != nil {
-		return evidence.Attachment{}, err
-	}
-	return evidence.Attachment{MediaType: layer.MediaType, Payload: payload, Annotations: layer.Annotations}, nil
+	f.found(malformed(fmt.Sprintf("signature %.80q has annotations of %d bytes", layer.Digest, len(layer.Annotations)),
+		fmt.Sprintf("at most %d, and at most %d of all signatures", maxAnnotationBytes, maxContent)))
+	return false
+}
+
+// tagged asks for what cosign (suffix ".sig") and the referrers tag schema of OCI
+// 1.1 (no suffix) keep under a tag that is made from a digest.
+func (f *fetch) tagged(suffix string) ask {
+	return ask{path: "manifests/" + tagOf(f.digest) + suffix, accept: manifestTypes,
+		needs: docker.HostCapabilityPull | docker.HostCapabilityResolve}
 }

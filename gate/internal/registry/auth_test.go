@@ -172,10 +172,11 @@ func TestMirrors(t *testing.T) {
 	tests := []struct {
 		name string
 		host string
+		want code.Code // of the error; all is found all the same
 	}{
-		{"a mirror that has nothing", mirror(func(rw http.ResponseWriter, _ *http.Request) { answer(rw, 404, "") })},
-		{"a mirror that fails", mirror(func(rw http.ResponseWriter, _ *http.Request) { answer(rw, 500, "") })},
-		{"a mirror that has it", mirror(w.pusher.Handler.ServeHTTP)},
+		{"a mirror that has nothing", mirror(func(rw http.ResponseWriter, _ *http.Request) { answer(rw, 404, "") }), code.OK},
+		{"a mirror that fails", mirror(func(rw http.ResponseWriter, _ *http.Request) { answer(rw, 500, "") }), code.RegistryError},
+		{"a mirror that has it", mirror(w.pusher.Handler.ServeHTTP), code.OK},
 	}
 	hosts := filepath.Join(w.config.CertsDir, "fallback.test", "hosts.toml")
 	good, err := os.ReadFile(hosts)
@@ -187,6 +188,10 @@ func TestMirrors(t *testing.T) {
 			asked.Store(0)
 			write(t, hosts, fmt.Sprintf("%s[host.\"http://%s\"]\n  capabilities = [\"pull\", \"resolve\"]\n", good, test.host), 0o644)
 			set, err := w.fetch(t)
+			if test.want != code.OK {
+				fails(t, err, test.want, "")
+				err = nil
+			}
 			complete(t, set, err)
 			if asked.Load() == 0 {
 				t.Error("the mirror was not asked")

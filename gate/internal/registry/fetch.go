@@ -3,33 +3,35 @@ package registry
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
-	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/evidence"
 	"countersign/gate/internal/reference"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
 )
 
 // What is beyond these bounds is MALFORMED. A node's memory hangs on them.
 const (
-	maxSignatures = 64      // read per digest and format
-	maxContent    = 4 << 20 // bytes of signatures, per digest and format
+	maxSignatures = 64        // read per digest, format and host
+	maxContent    = 512 << 10 // bytes of signatures, per digest, format and host
+	maxProblems   = 64        // told
 )
 
-// parallel is the number of requests of one look-up at a time, so that slow
-// content hides no other.
+// parallel is the number of requests of one look-up to one host at a time, so that
+// slow content hides no other.
 const parallel = 8
 
 // Fetch gets the evidence of (repository, digest): the manifest, unless it is
-// known, signatures under cosign's tag, and bundles among the referrers.
+// known, signatures under cosign's tag, and bundles and signatures among the
+// referrers. All hosts of the registry are asked at once, and what any of them has
+// counts: a mirror may be empty, or behind. A host that failed is the error.
 // It implements evidence.Fetcher.
 func (c *Client) Fetch(ctx context.Context, repository, digest string, known []byte) (evidence.Set, error) {
 	set := evidence.Set{Repository: repository, Digest: digest, Manifest: known}
@@ -43,78 +45,102 @@ func (c *Client) Fetch(ctx context.Context, repository, digest string, known []b
 		return set, err
 	}
 	defer s.close()
-	f := &fetch{session: s, digest: digest, slots: make(chan struct{}, parallel)}
+	failures := make([]error, 2+2*len(s.hosts))
 	var manifest Manifest
-	var failures [3]error
 	var wait sync.WaitGroup
 	if known == nil {
 		wait.Go(func() { manifest, _, failures[0] = s.manifest(ctx, digest, maxManifest) })
 	}
-	wait.Go(func() { set.Attachments, failures[1] = f.attachments(ctx) })
-	wait.Go(func() { set.Bundles, failures[2] = f.bundles(ctx) })
+	failures[1] = s.askable()
+	need := referrersNeed(s.hosts)
+	fetches := make([]*fetch, len(s.hosts))
+	for i := range s.hosts {
+		f := &fetch{session: s.from(i), digest: digest, referrersNeed: need, slots: make(chan struct{}, parallel)}
+		fetches[i] = f
+		if f.lists(f.tagged(".sig").needs) {
+			wait.Go(func() { failures[2+2*i] = f.attached(ctx) })
+		}
+		wait.Go(func() { failures[3+2*i] = f.referred(ctx) })
+	}
 	wait.Wait()
 	if known == nil {
 		set.Manifest = manifest.Raw
 	}
-	set.Problems = f.problems
-	return set, f.split(&set, failures[:])
+	for _, f := range fetches {
+		set = set.Merge(evidence.Set{Attachments: f.attachments, Bundles: f.bundles, Problems: f.problems})
+	}
+	return set, split(&set, failures)
 }
 
-// fetch is one look-up of one digest.
+// fetch is the look-up of one digest at one host, the first of its session.
 type fetch struct {
 	*session
-	digest string
-	slots  chan struct{}
+	digest        string
+	referrersNeed docker.HostCapabilities
+	slots         chan struct{}
 
-	mu       sync.Mutex
-	problems []*code.Refusal
+	mu          sync.Mutex
+	attachments []evidence.Attachment
+	bundles     []evidence.Bundle
+	problems    []*code.Refusal
 }
 
-// found notes something that cannot be used.
-func (f *fetch) found(problem error) {
-	var refusal *code.Refusal
-	if !errors.As(problem, &refusal) {
-		refusal = broken(f.registry, problem)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.problems = append(f.problems, refusal)
-}
+// lists says whether the fetch's host may be asked for what needs that.
+func (f *fetch) lists(needs docker.HostCapabilities) bool { return f.hosts[0].Capabilities.Has(needs) }
 
 // split puts what is wrong with the content among the set's problems, and
 // returns the first failure to look up.
-func (f *fetch) split(set *evidence.Set, failures []error) error {
+func split(set *evidence.Set, failures []error) error {
 	var first error
 	for _, failure := range failures {
-		var refusal *code.Refusal
-		switch {
-		case failure == nil:
-		case errors.As(failure, &refusal) && (refusal.Code == code.Malformed || refusal.Code == code.Tampered):
-			set.Problems = append(set.Problems, refusal)
-		case first == nil:
-			first = failure
+		for _, one := range parts(failure) {
+			var refusal *code.Refusal
+			switch {
+			case errors.As(one, &refusal) && (refusal.Code == code.Malformed || refusal.Code == code.Tampered):
+				set.Problems = append(set.Problems, refusal)
+			case first == nil:
+				first = one
+			}
 		}
 	}
 	return first
 }
 
-// tag gives the tag under which cosign (suffix ".sig") and the referrers tag
-// schema of OCI 1.1 (no suffix) keep what belongs to a digest.
-func (f *fetch) tag(suffix string) string {
-	return strings.Replace(f.digest, ":", "-", 1) + suffix
+// parts undoes errors.Join.
+func parts(err error) []error {
+	var joined interface{ Unwrap() []error }
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &joined):
+		return joined.Unwrap()
+	}
+	return []error{err}
 }
 
-// each calls get for every layer, several at a time, and gives the results that
+// tagOf gives sha256-<hex> for a digest.
+func tagOf(digest string) string { return strings.Replace(digest, ":", "-", 1) }
+
+// withPart leaves a third of the time to what comes after.
+func withPart(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Until(end)*2/3)
+}
+
+// each calls get for every item, several at a time, and gives the results that
 // came, in order. What fails is a problem of that one alone.
-func each[T any](f *fetch, layers []ocispec.Descriptor, get func(ocispec.Descriptor) (T, error)) []T {
-	results := make([]T, len(layers))
-	ok := make([]bool, len(layers))
+func each[T any](f *fetch, items []descriptor, get func(descriptor) (T, error)) []T {
+	results := make([]T, len(items))
+	ok := make([]bool, len(items))
 	var wait sync.WaitGroup
-	for i, layer := range layers {
+	for i, item := range items {
 		wait.Go(func() {
 			f.slots <- struct{}{}
 			defer func() { <-f.slots }()
-			result, err := get(layer)
+			result, err := get(item)
 			if err != nil {
 				f.found(err)
 				return
@@ -132,53 +158,26 @@ func each[T any](f *fetch, layers []ocispec.Descriptor, get func(ocispec.Descrip
 	return out
 }
 
-// parsed reads an image manifest.
-func (f *fetch) parsed(raw []byte) (ocispec.Manifest, error) {
-	var image struct {
-		ocispec.Manifest
-		Layers json.RawMessage `json:"layers"`
-	}
-	err := json.Unmarshal(raw, &image)
-	if err == nil {
-		image.Manifest.Layers, err = f.list("layers", image.Layers)
-	}
-	return image.Manifest, err
-}
-
-// list reads an array of descriptors, the first maxListed of it.
-func (f *fetch) list(what string, raw json.RawMessage) ([]ocispec.Descriptor, error) {
-	listed, more, err := bounded.List[ocispec.Descriptor](raw, maxListed)
-	if more {
-		f.found(malformed(fmt.Sprintf("%s has more than %d %s", f.digest, maxListed, what), "a shorter list"))
-	}
-	return listed, err
-}
-
 // fit keeps those layers whose content is within the bounds. The first of them
 // count, since signers append; of these the smallest are read first, for
 // signatures are small, and nobody is to push them out with something large.
-func (f *fetch) fit(what string, layers []ocispec.Descriptor) []ocispec.Descriptor {
-	layers = cut(f, what, layers)
-	slices.SortStableFunc(layers, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Size, b.Size) })
+func (f *fetch) fit(what string, layers []descriptor) []descriptor {
+	size := func(d descriptor) int64 { return d.Size + int64(len(d.Annotations)) }
+	if len(layers) > maxSignatures {
+		f.found(malformed(fmt.Sprintf("%s has %d %s", f.digest, len(layers), what), fmt.Sprintf("at most %d", maxSignatures)))
+	}
+	layers = slices.Clone(layers[:min(len(layers), maxSignatures)])
+	slices.SortStableFunc(layers, func(a, b descriptor) int { return cmp.Compare(size(a), size(b)) })
 	left := int64(maxContent)
-	var within []ocispec.Descriptor
+	var within []descriptor
 	for _, layer := range layers {
-		if layer.Size < 0 || layer.Size > min(maxBlob, left) {
-			f.found(malformed(fmt.Sprintf("%s: blob %s has %d bytes", f.digest, layer.Digest, layer.Size),
+		if layer.Size < 0 || layer.Size > maxBlob || size(layer) > left {
+			f.found(malformed(fmt.Sprintf("%s: blob %.80q has %d bytes", f.digest, layer.Digest, layer.Size),
 				fmt.Sprintf("at most %d, and at most %d of all %s", maxBlob, maxContent, what)))
 			continue
 		}
-		left -= layer.Size
+		left -= size(layer)
 		within = append(within, layer)
 	}
 	return within
-}
-
-// cut keeps the first maxSignatures of items, and notes where there are more.
-func cut[T any](f *fetch, what string, items []T) []T {
-	if len(items) <= maxSignatures {
-		return items
-	}
-	f.found(malformed(fmt.Sprintf("%s has %d %s", f.digest, len(items), what), fmt.Sprintf("at most %d", maxSignatures)))
-	return items[:maxSignatures]
 }

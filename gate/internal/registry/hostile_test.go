@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -70,8 +71,8 @@ func TestContentThatCannotBeUsedIsAProblem(t *testing.T) {
 			if !strings.HasSuffix(path, ".sig") {
 				return false
 			}
-			for range 5 << 20 / 1000 {
-				if _, err := w.Write(make([]byte, 1000)); err != nil {
+			for range 9 << 20 / 1000 {
+				if _, err := w.Write(bytes.Repeat([]byte(" "), 1000)); err != nil {
 					break
 				}
 			}
@@ -154,15 +155,15 @@ func TestListsAreBounded(t *testing.T) {
 	if err != nil || !set.Empty() {
 		t.Errorf("%d attachments, %d bundles, %v", len(set.Attachments), len(set.Bundles), err)
 	}
-	problem(t, set, code.Malformed, "more than 4096 layers")
-	problem(t, set, code.Malformed, "more than 4096 referrers")
+	problem(t, set, code.Malformed, "more than 20000 layers")
+	problem(t, set, code.Malformed, "more than 20000 manifests")
 }
 
 func TestContentIsBoundedInAll(t *testing.T) {
 	w := newWorld(t, false, nil)
 	var listed []testsign.Descriptor
 	for i := range 8 {
-		listed = append(listed, w.pusher.Referrer(t, w.digest, testsign.BundleType, append(fmt.Append(nil, i), make([]byte, 1<<20-8)...)))
+		listed = append(listed, w.pusher.Referrer(t, w.digest, testsign.BundleType, append(fmt.Append(nil, i), make([]byte, 128<<10-8)...)))
 	}
 	good := testsign.Bundle(t, w.key, w.digest)
 	listed = append(listed, w.pusher.Referrer(t, w.digest, testsign.BundleType, good.JSON))

@@ -26,7 +26,7 @@ import (
 const (
 	maxRedirects   = 5
 	maxHeaderBytes = 64 << 10
-	maxBody        = maxManifest + 1 // of any response: nothing larger is ever read
+	maxBody        = maxList + 1 // of any response: nothing larger is ever read
 )
 
 // errorsOnly keeps containerd's hints about hosts.toml, given anew at each
@@ -170,7 +170,11 @@ type boundedBody struct {
 
 func (b *boundedBody) Read(p []byte) (int, error) {
 	if b.left <= 0 {
-		return 0, errOverBound
+		n, err := b.ReadCloser.Read(make([]byte, 1))
+		if n > 0 {
+			err = errOverBound
+		}
+		return 0, err
 	}
 	if int64(len(p)) > b.left {
 		p = p[:b.left]

@@ -3,12 +3,14 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
+	"sync"
 
+	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/evidence"
 	"countersign/gate/internal/reference"
 
@@ -16,143 +18,189 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-const bundleType = "application/vnd.dev.sigstore.bundle.v0.3+json"
-
 const (
-	maxPages  = 8    // of a list of referrers
-	maxListed = 4096 // referrers or layers; of these, maxSignatures are read
+	bundleType = "application/vnd.dev.sigstore.bundle.v0.3+json"
+	// signatureType is what cosign calls simple signing that is stored as a referrer.
+	signatureType = "application/vnd.dev.cosign.artifact.sig.v1+json"
+
+	// signPredicate is what a bundle is about that is the signature of an image.
+	signPredicate = "https://sigstore.dev/cosign/sign/v1"
 )
 
-// bundles gets the Sigstore bundles that refer to the digest.
-func (f *fetch) bundles(ctx context.Context) ([]evidence.Bundle, error) {
-	listed, err := f.referrers(ctx)
-	if err != nil {
-		return nil, err
+const (
+	maxPages    = 256 // of a list of referrers
+	maxReferrer = 128 << 10
+)
+
+// referred gets the bundles and the signatures among what refers to the digest:
+// what the API lists, and what the referrers tag schema lists, for either may lack
+// what the other has (OCI distribution spec, "Listing Referrers").
+func (f *fetch) referred(ctx context.Context) error {
+	// A long list may not use up the time to read what is in it.
+	listing, cancel := withPart(ctx)
+	defer cancel()
+	listed, byTag := newShortlist(), newShortlist()
+	var failures [2]error
+	var wait sync.WaitGroup
+	if f.lists(f.referrersNeed) {
+		wait.Go(func() { failures[0] = f.referrersAPI(listing, listed.referrer) })
 	}
-	layers := each(f, cut(f, "referrers", listed), func(referrer ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-		return f.bundleLayer(ctx, referrer)
-	})
-	return each(f, f.fit("bundles", slices.Concat(layers...)), func(layer ocispec.Descriptor) (evidence.Bundle, error) {
-		content, err := f.blob(ctx, layer.Digest.String(), layer.Size)
+	if q := f.tagged(""); f.lists(q.needs) {
+		wait.Go(func() {
+			found := false
+			if _, found, failures[1] = f.list(listing, q, "manifests", byTag.referrer); !found && failures[1] == nil {
+				byTag = newShortlist()
+			}
+		})
+	}
+	wait.Wait()
+	listed.merge(byTag)
+	contents := each(f, listed.best(f, "referrers"), func(d descriptor) (content, error) { return f.referrer(ctx, d) })
+	var bundles, signatures []descriptor
+	for _, c := range contents {
+		bundles = append(bundles, c.bundles...)
+		signatures = append(signatures, c.signatures...)
+	}
+	read := each(f, f.fit("bundles", bundles), func(layer descriptor) (evidence.Bundle, error) {
+		content, err := f.blob(ctx, layer.Digest, layer.Size)
 		return evidence.Bundle{JSON: content}, err
-	}), nil
+	})
+	f.mu.Lock()
+	f.bundles = append(f.bundles, read...)
+	f.mu.Unlock()
+	f.keepAttachments(ctx, signatures)
+	return errors.Join(failures[:]...)
 }
 
-// bundleLayer reads one referrer, and gives its layer if it is a bundle. It counts
-// by its own artifact type: lists are known to be wrong about it (cosign writes
-// the type of the empty config there).
-func (f *fetch) bundleLayer(ctx context.Context, referrer ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-	digest := referrer.Digest.String()
-	if err := reference.CheckDigest(digest); err != nil {
-		return nil, malformed("referrer: "+err.Error(), "a sha256 digest")
+// referrer adds a referrer: what is most likely a signature goes first, so that no
+// number of others hides it, and a bundle that says to be about something else
+// does not count. The annotations are needed for nothing more.
+func (s *shortlist) referrer(d descriptor) {
+	var annotations struct {
+		Predicate string `json:"dev.sigstore.bundle.predicateType"`
 	}
-	manifest, found, err := f.manifest(ctx, digest, maxReferrer)
+	_ = json.Unmarshal(d.Annotations, &annotations) // what is no annotation says nothing
+	d.Annotations = nil
+	switch {
+	case annotations.Predicate == signPredicate || annotations.Predicate == "" && d.ArtifactType == signatureType:
+		s.add(0, d)
+	case annotations.Predicate != "":
+	case d.ArtifactType == bundleType:
+		s.add(1, d)
+	case d.ArtifactType == "", d.ArtifactType == ocispec.MediaTypeEmptyJSON:
+		s.add(2, d)
+	default:
+		s.add(3, d)
+	}
+}
+
+// content is what one referrer holds.
+type content struct{ bundles, signatures []descriptor }
+
+// referrer reads the manifest of one referrer. It counts by its own artifact type:
+// lists are known to be wrong about it (cosign writes the type of the empty config
+// there).
+func (f *fetch) referrer(ctx context.Context, d descriptor) (content, error) {
+	if err := reference.CheckDigest(d.Digest); err != nil {
+		return content{}, malformed("referrer: "+bounded.Text(err.Error(), 200), "a sha256 digest")
+	}
+	manifest, found, err := f.manifest(ctx, d.Digest, maxReferrer)
 	if err != nil || !found {
-		return nil, err // a list may name what was deleted since
+		return content{}, err // a list may name what was deleted since
 	}
-	image, err := f.parsed(manifest.Raw)
-	if err != nil {
-		return nil, malformed(fmt.Sprintf("referrer %s: %v", digest, err), "an image manifest")
+	var image struct {
+		ArtifactType string `json:"artifactType"`
+		Config       struct {
+			MediaType string `json:"mediaType"`
+		} `json:"config"`
+		Subject struct {
+			Digest string `json:"digest"`
+		} `json:"subject"`
+		Layers json.RawMessage `json:"layers"`
 	}
-	if image.ArtifactType != bundleType && (image.ArtifactType != "" || image.Config.MediaType != bundleType) {
-		return nil, nil
+	err = json.Unmarshal(manifest.Raw, &image)
+	var layers []descriptor
+	var more bool
+	if err == nil {
+		layers, more, err = bounded.List[descriptor](image.Layers, maxSignatures)
 	}
-	if image.Subject == nil || image.Subject.Digest.String() != f.digest {
-		return nil, malformed("referrer "+digest+" has another subject", f.digest)
+	if err != nil || more {
+		return content{}, malformed(fmt.Sprintf("referrer %s: %v", d.Digest, err), fmt.Sprintf("an image manifest of at most %d layers", maxSignatures))
 	}
-	if len(image.Layers) != 1 || image.Layers[0].MediaType != bundleType {
-		return nil, malformed(fmt.Sprintf("referrer %s has %d layers", digest, len(image.Layers)), "one, of type "+bundleType)
+	if image.ArtifactType == "" {
+		image.ArtifactType = image.Config.MediaType
 	}
-	return image.Layers, nil
-}
-
-// referrers lists what refers to the digest (OCI distribution spec, "Listing
-// Referrers"), bundles first: by the API, and where that is missing or has
-// nothing, by the referrers tag schema.
-func (f *fetch) referrers(ctx context.Context) ([]ocispec.Descriptor, error) {
-	listed, err := f.referrersAPI(ctx)
-	if err != nil || len(listed) == 0 {
-		byTag, tagErr := f.referrersTag(ctx)
-		listed = append(listed, byTag...)
-		if err == nil {
-			err = tagErr
+	switch image.ArtifactType {
+	default:
+		return content{}, nil
+	case bundleType, signatureType:
+	}
+	if image.Subject.Digest != f.digest {
+		return content{}, malformed("referrer "+d.Digest+" has another subject", f.digest)
+	}
+	if image.ArtifactType == bundleType {
+		if len(layers) != 1 || layers[0].MediaType != bundleType {
+			return content{}, malformed(fmt.Sprintf("referrer %s has %d layers", d.Digest, len(layers)), "one, of type "+bundleType)
+		}
+		return content{bundles: layers}, nil
+	}
+	var c content
+	for _, layer := range layers {
+		if layer.MediaType == simpleSigning && f.annotated(layer, maxContent) {
+			c.signatures = append(c.signatures, layer)
 		}
 	}
-	if len(listed) > 0 {
+	return c, nil
+}
+
+// referrersAPI lists what refers to the digest. Where that is more than is read,
+// it asks for the types alone that count, if the registry can filter by them.
+func (f *fetch) referrersAPI(ctx context.Context, add func(descriptor)) error {
+	whole, err := f.pages(ctx, "", add)
+	if whole || err != nil {
+		return err
+	}
+	for _, artifactType := range []string{bundleType, signatureType} {
+		part, err := f.pages(ctx, artifactType, add)
 		if err != nil {
-			f.found(err)
+			return err
 		}
-		err = nil
+		whole = part
+		if !whole {
+			break
+		}
 	}
-	slices.SortStableFunc(listed, func(a, b ocispec.Descriptor) int { return rank(a) - rank(b) })
-	return listed, err
+	if !whole {
+		f.found(malformed(fmt.Sprintf("%s has more than %d pages of referrers", f.digest, maxPages), "a shorter list"))
+	}
+	return nil
 }
 
-// rank puts first what is most likely a bundle, so that no number of other
-// referrers pushes one over the bound.
-func rank(d ocispec.Descriptor) int {
-	switch d.ArtifactType {
-	case bundleType:
-		return 0
-	case "", ocispec.MediaTypeEmptyJSON:
-		return 1
-	}
-	return 2
-}
-
-func (f *fetch) referrersTag(ctx context.Context) ([]ocispec.Descriptor, error) {
-	manifest, found, err := f.manifest(ctx, f.tag(""), maxManifest)
-	if err != nil || !found {
-		return nil, err
-	}
-	return f.descriptors(manifest.Raw)
-}
-
-func (f *fetch) referrersAPI(ctx context.Context) ([]ocispec.Descriptor, error) {
+// pages lists referrers page by page, and says whether that was all of them. With
+// an artifactType it reads on only where the registry filters.
+func (f *fetch) pages(ctx context.Context, artifactType string, add func(descriptor)) (whole bool, err error) {
 	q := ask{
-		path: "referrers/" + f.digest, accept: indexType, limit: maxManifest, needs: docker.HostCapabilityPull | docker.HostCapabilityReferrers,
+		path: "referrers/" + f.digest, accept: indexType, needs: f.referrersNeed,
 		// What registries without the API are known to answer.
 		missing: []int{http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented},
+		media:   indexType,
 	}
-	if !slices.ContainsFunc(f.hosts, func(h docker.RegistryHost) bool { return h.Capabilities.Has(q.needs) }) {
-		// A hosts.toml that lists capabilities and was written before containerd
-		// knew this one means no host to be without it.
-		q.needs = docker.HostCapabilityPull
+	if artifactType != "" {
+		q.query = url.Values{"artifactType": {artifactType}}
 	}
-	var all []ocispec.Descriptor
 	for range maxPages {
-		r, found, err := f.get(ctx, q)
-		if err != nil || !found || mediaType(r.header) != indexType {
-			return all, err
+		r, found, err := f.list(ctx, q, "manifests", add)
+		if err != nil || !found {
+			return true, err
 		}
-		page, err := f.descriptors(r.body)
-		if err != nil {
-			return all, err
+		if artifactType != "" && !strings.Contains(r.header.Get("OCI-Filters-Applied"), "artifactType") {
+			return false, nil
 		}
-		all = append(all, page...)
-		next := nextPage(r.header.Get("Link"))
-		if next == nil || len(all) > maxListed {
-			return all, nil
+		if q.query = nextPage(r.header.Get("Link")); q.query == nil {
+			return true, nil
 		}
-		q.query = next
 	}
-	f.found(malformed(fmt.Sprintf("%s has more than %d pages of referrers", f.digest, maxPages), "a shorter list"))
-	return all, nil
-}
-
-func (f *fetch) descriptors(raw []byte) ([]ocispec.Descriptor, error) {
-	var index struct {
-		Manifests json.RawMessage `json:"manifests"`
-	}
-	err := json.Unmarshal(raw, &index)
-	var listed []ocispec.Descriptor
-	if err == nil {
-		listed, err = f.list("referrers", index.Manifests)
-	}
-	if err != nil {
-		return nil, malformed(fmt.Sprintf("referrers of %s: %v", f.digest, err), "an index of referrers")
-	}
-	return listed, nil
+	return false, nil
 }
 
 // nextPage gives the query of the next page in a Link header (RFC 8288), or nil.
@@ -168,4 +216,17 @@ func nextPage(link string) url.Values {
 		return nil
 	}
 	return u.Query()
+}
+
+// referrersNeed is what a host must be good for to be asked for referrers. A
+// hosts.toml that lists capabilities and was written before containerd knew this
+// one means no host to be without it.
+func referrersNeed(hosts []docker.RegistryHost) docker.HostCapabilities {
+	const needs = docker.HostCapabilityPull | docker.HostCapabilityReferrers
+	for _, host := range hosts {
+		if host.Capabilities.Has(needs) {
+			return needs
+		}
+	}
+	return docker.HostCapabilityPull
 }

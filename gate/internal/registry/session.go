@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,8 +10,10 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/reference"
@@ -20,9 +23,11 @@ import (
 
 const (
 	maxManifest = 4 << 20   // bytes, of a manifest or index
-	maxReferrer = 256 << 10 // bytes, of the manifest of a referrer
-	maxBlob     = 1 << 20   // bytes, of a payload or bundle
+	maxBlob     = 256 << 10 // bytes, of a payload or bundle
 	maxAttempts = 3         // of one request, for authentication
+
+	// patience is how long a host is waited for before the next is asked too.
+	patience = 250 * time.Millisecond
 )
 
 // manifestTypes are what a manifest request accepts.
@@ -50,9 +55,9 @@ type session struct {
 
 // response is a whole answer of status 200.
 type response struct {
-	body   []byte
+	body   []byte // unless it was consumed
+	digest string // of the whole body
 	header http.Header
-	url    *url.URL // that was asked
 }
 
 // ask is one question to the hosts of a registry.
@@ -64,6 +69,13 @@ type ask struct {
 	needs  docker.HostCapabilities
 	// missing are statuses beside 404 that say that there is no such thing.
 	missing []int
+	// media is the only type of an answer that counts; any other says that there is
+	// no such thing. "" for any.
+	media string
+	// digest is what the body must have, or else that of another host counts; "" for any.
+	digest string
+	// consume reads the body as it comes; nil for a body that is kept.
+	consume func(io.Reader) error
 }
 
 func (s *session) close() {
@@ -76,20 +88,17 @@ func (s *session) close() {
 // that is not there is no error.
 func (s *session) manifest(ctx context.Context, tagOrDigest string, limit int64) (Manifest, bool, error) {
 	q := ask{path: "manifests/" + tagOrDigest, accept: manifestTypes, limit: limit, needs: docker.HostCapabilityPull}
-	want := tagOrDigest
-	if reference.CheckDigest(tagOrDigest) != nil {
-		want = ""
+	if reference.CheckDigest(tagOrDigest) == nil {
+		q.digest = tagOrDigest
+	} else {
 		q.needs |= docker.HostCapabilityResolve
 	}
 	r, found, err := s.get(ctx, q)
 	if err != nil || !found {
 		return Manifest{}, false, err
 	}
-	if want == "" {
-		want = r.header.Get("Docker-Content-Digest")
-	}
-	m := Manifest{Digest: digestOf(r.body), MediaType: mediaType(r.header), Raw: r.body}
-	if want != "" && m.Digest != want {
+	m := Manifest{Digest: r.digest, MediaType: mediaType(r.header), Raw: r.body}
+	if want := r.header.Get("Docker-Content-Digest"); q.digest == "" && want != "" && m.Digest != want {
 		return Manifest{}, false, s.tampered("manifest "+tagOrDigest, want, m.Digest)
 	}
 	return m, true, nil
@@ -100,38 +109,80 @@ func (s *session) blob(ctx context.Context, digest string, size int64) ([]byte, 
 	if err := reference.CheckDigest(digest); err != nil {
 		return nil, malformed("blob: "+err.Error(), "a sha256 digest")
 	}
-	r, found, err := s.get(ctx, ask{path: "blobs/" + digest, accept: "*/*", limit: size, needs: docker.HostCapabilityPull})
+	r, found, err := s.get(ctx, ask{path: "blobs/" + digest, accept: "*/*", limit: size, needs: docker.HostCapabilityPull, digest: digest})
 	switch {
 	case err != nil:
 		return nil, err
 	case !found:
 		return nil, code.Refuse(code.RegistryError, fmt.Sprintf("%s/%s lacks blob %s", s.registry, s.path, digest),
 			"the content of a signature", "sign the image again")
-	case digestOf(r.body) != digest:
-		return nil, s.tampered("blob", digest, digestOf(r.body))
 	}
 	return r.body, nil
 }
 
-// get asks the hosts in order until one has it. What the last one has not is
-// not there; else an error of any host is told, for it may have had it.
-func (s *session) get(ctx context.Context, q ask) (response, bool, error) {
-	var failure error
-	asked := false
-	for _, host := range s.hosts {
-		if !host.Capabilities.Has(q.needs) {
-			continue
-		}
-		asked = true
-		r, found, err := s.getFrom(ctx, host, q)
-		if found {
-			return r, true, nil
-		}
-		failure = err
+// from gives the same session with another host first.
+func (s *session) from(i int) *session {
+	other := *s
+	other.hosts = slices.Concat(s.hosts[i:i+1], s.hosts[:i], s.hosts[i+1:])
+	return &other
+}
+
+// askable refuses a registry none of whose hosts may be asked for a tag.
+func (s *session) askable() error {
+	const needs = docker.HostCapabilityPull | docker.HostCapabilityResolve
+	if slices.ContainsFunc(s.hosts, func(h docker.RegistryHost) bool { return h.Capabilities.Has(needs) }) {
+		return nil
 	}
-	if !asked {
-		failure = code.Refuse(code.RegistryError, "no host of "+s.registry+" may be asked for "+q.path,
-			"a host with that capability in hosts.toml", "add it")
+	return s.noHost("tags")
+}
+
+func (s *session) noHost(what string) error {
+	return code.Refuse(code.RegistryError, "no host of "+s.registry+" may be asked for "+what,
+		"a host with that capability in hosts.toml", "add it")
+}
+
+// get asks the hosts in order until one has it, the next as soon as one has it not,
+// or is slow. Where none has it, the error of any is told, for it may have had it.
+func (s *session) get(ctx context.Context, q ask) (response, bool, error) {
+	hosts := slices.DeleteFunc(slices.Clone(s.hosts), func(h docker.RegistryHost) bool { return !h.Capabilities.Has(q.needs) })
+	if len(hosts) == 0 {
+		return response{}, false, s.noHost(q.path)
+	}
+	type answer struct {
+		response
+		found bool
+		err   error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan answer, len(hosts))
+	var failure error
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for asked, answered := 0, 0; answered < len(hosts); {
+		select {
+		case <-next.C:
+			if asked == len(hosts) {
+				continue
+			}
+			host := hosts[asked]
+			asked++
+			go func() {
+				r, found, err := s.getFrom(ctx, host, q)
+				if found && q.digest != "" && r.digest != q.digest {
+					found, err = false, s.tampered(q.path, q.digest, r.digest)
+				}
+				answers <- answer{r, found, err}
+			}()
+			next.Reset(patience)
+		case a := <-answers:
+			answered++
+			if a.found {
+				return a.response, true, nil
+			}
+			failure = cmp.Or(failure, a.err)
+			next.Reset(0)
+		}
 	}
 	return response{}, false, failure
 }
@@ -168,7 +219,7 @@ func (s *session) exchange(ctx context.Context, host docker.RegistryHost, q ask)
 			continue
 		}
 		defer resp.Body.Close()
-		return read(resp, host.Host, q)
+		return read(ctx, resp, host.Host, q)
 	}
 	return response{}, false, unauthorised(host.Host, "401 Unauthorized, also with the gate's credentials")
 }
@@ -216,7 +267,7 @@ func (s *session) challenged(ctx context.Context, host docker.RegistryHost, aske
 	return host.Authorizer.AddResponses(ctx, asked)
 }
 
-func read(resp *http.Response, host string, q ask) (response, bool, error) {
+func read(ctx context.Context, resp *http.Response, host string, q ask) (response, bool, error) {
 	switch status := resp.StatusCode; {
 	case status == http.StatusNotFound:
 		return response{}, false, nil
@@ -231,25 +282,38 @@ func read(resp *http.Response, host string, q ask) (response, bool, error) {
 		return response{}, false, code.Refuse(code.RegistryError, host+" answered "+resp.Status,
 			"200 or 404", "look into the registry's log")
 	}
+	if q.media != "" && mediaType(resp.Header) != q.media {
+		return response{}, false, nil
+	}
 	if resp.ContentLength > q.limit {
 		return response{}, false, tooLarge(host, q)
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, q.limit+1))
-	if err != nil && !errors.Is(err, errOverBound) {
+	r := response{header: resp.Header}
+	hash := sha256.New()
+	body := io.TeeReader(&boundedBody{ReadCloser: resp.Body, left: q.limit}, hash)
+	var err error
+	if q.consume != nil {
+		err = cmp.Or(q.consume(body), drain(body))
+	} else {
+		r.body, err = readWhole(ctx, body, min(q.limit, max(resp.ContentLength, 0)))
+	}
+	switch {
+	case errors.Is(err, errOverBound):
+		return response{}, false, tooLarge(host, q)
+	case err != nil:
 		return response{}, false, classify(host, err)
 	}
-	if int64(len(body)) > q.limit || err != nil {
-		return response{}, false, tooLarge(host, q)
-	}
-	return response{body: body, header: resp.Header, url: resp.Request.URL}, true, nil
+	r.digest = "sha256:" + hex.EncodeToString(hash.Sum(nil))
+	return r, true, nil
+}
+
+// drain reads what is left of a body, for its digest is over all of it.
+func drain(body io.Reader) error {
+	_, err := io.Copy(io.Discard, body)
+	return err
 }
 
 func mediaType(header http.Header) string {
 	media, _, _ := strings.Cut(header.Get("Content-Type"), ";")
 	return strings.TrimSpace(media)
-}
-
-func digestOf(data []byte) string {
-	sum := sha256.Sum256(data)
-	return "sha256:" + hex.EncodeToString(sum[:])
 }

@@ -137,6 +137,23 @@ func (p Pusher) Referrer(t testing.TB, digest, artifactType string, content []by
 	return Descriptor{MediaType: manifestType, Digest: p.Manifest(t, raw, manifestType, ""), Size: len(raw), ArtifactType: emptyType}
 }
 
+// SignatureReferrer pushes signatures as one referrer of digest (cosign's type
+// SignatureType), and gives its descriptor as the referrers API lists it.
+func (p Pusher) SignatureReferrer(t testing.TB, digest string, attachments ...evidence.Attachment) Descriptor {
+	t.Helper()
+	layers := []Descriptor{}
+	for _, a := range attachments {
+		layers = append(layers, Descriptor{MediaType: a.MediaType, Digest: p.Blob(t, a.Payload), Size: len(a.Payload), Annotations: a.Annotations})
+	}
+	raw, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": manifestType, "artifactType": SignatureType, "layers": layers,
+		"config":  Descriptor{MediaType: emptyType, Digest: p.Blob(t, []byte("{}")), Size: 2},
+		"subject": Descriptor{MediaType: manifestType, Digest: digest, Size: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Descriptor{MediaType: manifestType, Digest: p.Manifest(t, raw, manifestType, ""), Size: len(raw), ArtifactType: SignatureType}
+}
+
 // Bundles pushes bundles as referrers of digest, and lists them under the
 // fallback tag too if fallback is set, with the artifact type that cosign writes.
 func (p Pusher) Bundles(t testing.TB, digest string, fallback bool, bundles ...evidence.Bundle) {

@@ -27,6 +27,7 @@ import (
 
 // The media types and names of cosign's formats.
 const (
+	SignatureType       = "application/vnd.dev.cosign.artifact.sig.v1+json"
 	SimpleSigning       = "application/vnd.dev.cosign.simplesigning.v1+json"
 	BundleType          = "application/vnd.dev.sigstore.bundle.v0.3+json"
 	SignPredicate       = "https://sigstore.dev/cosign/sign/v1"

@@ -1,0 +1,142 @@
+package bounded
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// ErrLong says that one piece of a stream is over the bound for a piece.
+var ErrLong = errors.New("one item of it is too long")
+
+// Items gives each item of the array that is the given member of the JSON object
+// in r, and skips all other members. No more is in memory than one item (or one
+// key or value that is skipped), of at most limit bytes: a larger one is ErrLong.
+// It ends early, without an error, where each returns false.
+func Items[T any](r io.Reader, member string, limit int, each func(T) bool) error {
+	s := &stream{pieces: &pieces{r: r}, limit: limit}
+	s.decoder = json.NewDecoder(s.pieces)
+	token, err := s.token()
+	if err != nil {
+		return err
+	}
+	if token != json.Delim('{') {
+		return errors.New("it is no JSON object")
+	}
+	for s.decoder.More() {
+		key, err := s.token()
+		if err != nil {
+			return err
+		}
+		if key != member {
+			err = s.skip()
+		} else if more, itemsErr := items(s, each); itemsErr != nil || !more {
+			return itemsErr
+		}
+		if err != nil {
+			return err
+		}
+	}
+	_, err = s.token()
+	return err
+}
+
+func items[T any](s *stream, each func(T) bool) (more bool, err error) {
+	token, err := s.token()
+	if err != nil || token == nil { // null is none
+		return true, err
+	}
+	if token != json.Delim('[') {
+		return false, fmt.Errorf("%v is no list", token)
+	}
+	for s.decoder.More() {
+		var item T
+		s.pieces.left = s.limit
+		if err := s.decoder.Decode(&item); err != nil {
+			return false, err
+		}
+		if !each(item) {
+			return false, nil
+		}
+	}
+	_, err = s.token()
+	return true, err
+}
+
+// Strings reads a JSON object of at most limit strings. Null or nothing is none.
+func Strings(raw []byte, limit int) (map[string]string, error) {
+	if !Present(raw) {
+		return nil, nil
+	}
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	token, err := decoder.Token()
+	if err != nil {
+		return nil, err
+	}
+	if token != json.Delim('{') {
+		return nil, fmt.Errorf("%.20q is no object of strings", raw)
+	}
+	found := map[string]string{}
+	for decoder.More() {
+		key, err := decoder.Token()
+		if err != nil {
+			return nil, err
+		}
+		var value string
+		if err := decoder.Decode(&value); err != nil {
+			return nil, err
+		}
+		if found[key.(string)] = value; len(found) > limit {
+			return nil, fmt.Errorf("it has more than %d members", limit)
+		}
+	}
+	return found, nil
+}
+
+// stream is a decoder that is given a limited number of bytes for each step.
+type stream struct {
+	decoder *json.Decoder
+	pieces  *pieces
+	limit   int
+}
+
+func (s *stream) token() (json.Token, error) {
+	s.pieces.left = s.limit
+	return s.decoder.Token()
+}
+
+// skip reads over one value.
+func (s *stream) skip() error {
+	for depth := 0; ; {
+		token, err := s.token()
+		if err != nil {
+			return err
+		}
+		switch token {
+		case json.Delim('{'), json.Delim('['):
+			depth++
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+		}
+		if depth == 0 {
+			return nil
+		}
+	}
+}
+
+// pieces fails where more is read than is left.
+type pieces struct {
+	r    io.Reader
+	left int
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	if p.left <= 0 {
+		return 0, ErrLong
+	}
+	n, err := p.r.Read(b[:min(len(b), p.left)])
+	p.left -= n
+	return n, err
+}

@@ -1,0 +1,83 @@
+package bounded
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestItems(t *testing.T) {
+	for _, test := range []struct {
+		raw  string
+		want []int
+		ok   bool
+	}{
+		{`{"list":[1,2,3]}`, []int{1, 2, 3}, true},
+		{`{"a":{"list":[7]},"b":[[],{}],"list":[1],"c":null}`, []int{1}, true},
+		{`{}`, nil, true},
+		{`{"list":null}`, nil, true},
+		{`{"list":[1,2,3,4,5]}`, []int{1, 2, 3, 4}, true}, // each wants no more
+		{`{"list":[1,"2"]}`, []int{1}, false},
+		{`{"list":[1`, []int{1}, false},
+		{`{"list":{}}`, nil, false},
+		{`[1]`, nil, false},
+		{`junk`, nil, false},
+		{``, nil, false},
+	} {
+		var got []int
+		err := Items(strings.NewReader(test.raw), "list", 100, func(i int) bool { got = append(got, i); return len(got) < 4 })
+		if !slices.Equal(got, test.want) || (err == nil) != test.ok {
+			t.Errorf("%s: got %v, %v", test.raw, got, err)
+		}
+	}
+}
+
+func TestItemsAreBoundedOneByOne(t *testing.T) {
+	const limit = 1 << 10
+	many := strings.Repeat(`"`+strings.Repeat("x", limit/2)+`",`, 100)
+	long := `"` + strings.Repeat("x", 8*limit) + `"`
+	for name, test := range map[string]struct {
+		raw  string
+		long bool
+	}{
+		"many items":              {`{"list":[` + many + `""]}`, false},
+		"many others":             {`{"other":[` + many + `""],"list":[]}`, false},
+		"a long item":             {`{"list":["",` + long + `]}`, true},
+		"a long value beside":     {`{"other":` + long + `,"list":[]}`, true},
+		"a long key":              {`{` + long + `:1,"list":[]}`, true},
+		"a long number, unending": {`{"list":[` + strings.Repeat("1", 8*limit), true},
+	} {
+		err := Items(strings.NewReader(test.raw), "list", limit, func(string) bool { return true })
+		if errors.Is(err, ErrLong) != test.long || err != nil && !test.long {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestStrings(t *testing.T) {
+	for raw, want := range map[string]map[string]string{
+		"": nil, "null": nil, "{}": {}, `{"a":"1","b":"2"}`: {"a": "1", "b": "2"},
+	} {
+		if got, err := Strings([]byte(raw), 2); err != nil || !maps.Equal(got, want) {
+			t.Errorf("%q: got %v, %v", raw, got, err)
+		}
+	}
+	for _, raw := range []string{`{"a":"1","b":"2","c":"3"}`, `{"a":1}`, `[]`, `{"a":"1"`, `x`} {
+		if got, err := Strings([]byte(raw), 2); err == nil {
+			t.Errorf("%q: got %v", raw, got)
+		}
+	}
+}
+
+func FuzzItems(f *testing.F) {
+	f.Add([]byte(`{"a":{"list":[7]},"list":[{"x":[1]},null]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		seen := 0
+		_ = Items(strings.NewReader(string(data)), "list", 64, func(any) bool { seen++; return true })
+		if seen > len(data) {
+			t.Errorf("%d items in %d bytes", seen, len(data))
+		}
+	})
+}

@@ -1,0 +1,144 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"countersign/gate/internal/bounded"
+	"countersign/gate/internal/code"
+)
+
+const (
+	maxList   = 8 << 20   // bytes, of one page of a list
+	maxItem   = 128 << 10 // bytes, of one entry in a list
+	maxListed = 20_000    // entries, over all pages
+)
+
+// descriptor is what the gate reads of an entry in a list (OCI image spec,
+// "Content Descriptors").
+type descriptor struct {
+	MediaType    string          `json:"mediaType"`
+	ArtifactType string          `json:"artifactType"`
+	Digest       string          `json:"digest"`
+	Size         int64           `json:"size"`
+	Annotations  json.RawMessage `json:"annotations"`
+}
+
+// shortlist keeps the best of what is listed, as much as is read later: no list,
+// however long, takes more memory than that.
+type shortlist struct {
+	ranks [4][]descriptor
+	seen  map[string]bool // digests that were kept; nil where one may come twice
+	total int             // of all that might be kept
+}
+
+func newShortlist() *shortlist { return &shortlist{seen: map[string]bool{}} }
+
+// add keeps d among those of its rank, 0 being the best.
+func (s *shortlist) add(rank int, d descriptor) {
+	if s.seen[d.Digest] {
+		return
+	}
+	s.total++
+	if len(s.ranks[rank]) == maxSignatures {
+		return
+	}
+	if s.seen != nil {
+		s.seen[d.Digest] = true
+	}
+	s.ranks[rank] = append(s.ranks[rank], d)
+}
+
+// merge adds what another list has kept.
+func (s *shortlist) merge(other *shortlist) {
+	kept := 0
+	for rank, items := range other.ranks {
+		kept += len(items)
+		for _, d := range items {
+			s.add(rank, d)
+		}
+	}
+	s.total += other.total - kept
+}
+
+// best gives what is to be read, and notes what it leaves out.
+func (s *shortlist) best(f *fetch, what string) []descriptor {
+	var all []descriptor
+	for _, rank := range s.ranks {
+		all = append(all, rank...)
+	}
+	if s.total > maxSignatures {
+		f.found(malformed(fmt.Sprintf("%s has %d %s", f.digest, s.total, what), fmt.Sprintf("at most %d", maxSignatures)))
+	}
+	return all[:min(len(all), maxSignatures)]
+}
+
+// list reads the member of a list at the fetch's own host, and gives each entry
+// to add. Where nothing is found and nothing is wrong, what was given is to be
+// forgotten. What is listed under a tag has the digest that the host names; the
+// image itself is no list (some registries take a tag sha256-<hex> for a digest).
+func (f *fetch) list(ctx context.Context, q ask, member string, add func(descriptor)) (response, bool, error) {
+	var malformedList error
+	count := 0
+	q.limit = maxList
+	q.consume = func(body io.Reader) error {
+		source := &failing{Reader: body}
+		err := bounded.Items(source, member, maxItem, func(d descriptor) bool {
+			count++
+			add(d)
+			return count < maxListed
+		})
+		if source.err != nil {
+			return source.err
+		}
+		malformedList = err
+		return nil
+	}
+	r, found, err := f.getFrom(ctx, f.hosts[0], q)
+	switch {
+	case err != nil || !found:
+		return r, found, err
+	case r.digest == f.digest: // the image
+		return r, false, nil
+	case malformedList != nil:
+		return r, true, malformed(fmt.Sprintf("%s of %s: %v", q.path, f.digest, malformedList), "a list of "+member)
+	case count == maxListed:
+		return r, true, malformed(fmt.Sprintf("%s has more than %d %s", f.digest, maxListed, member), "a shorter list")
+	case strings.HasPrefix(q.path, "manifests/"):
+		if want := r.header.Get("Docker-Content-Digest"); want != "" && want != r.digest {
+			return r, true, f.tampered(q.path, want, r.digest)
+		}
+	}
+	return r, true, nil
+}
+
+// failing remembers an error of the reader in it, which is none of its content.
+type failing struct {
+	io.Reader
+	err error
+}
+
+func (f *failing) Read(p []byte) (int, error) {
+	n, err := f.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		f.err = err
+	}
+	return n, err
+}
+
+// found notes something that cannot be used.
+func (f *fetch) found(problem error) {
+	var refusal *code.Refusal
+	if !errors.As(problem, &refusal) {
+		refusal = broken(f.registry, problem)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.problems) < maxProblems {
+		f.problems = append(f.problems, refusal)
+	}
+}

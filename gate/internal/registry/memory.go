@@ -1,0 +1,39 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"io"
+
+	"golang.org/x/sync/semaphore"
+)
+
+const (
+	smallAnswer = 64 << 10 // bytes; what is no larger never waits
+	maxReading  = 16 << 20 // bytes of larger answers that are read at a time, by all look-ups together
+)
+
+// reading is what larger answers share, so that many at once do not fill a node's
+// memory. None waits for more while it holds some.
+var reading = semaphore.NewWeighted(maxReading)
+
+// readWhole reads all of body, which fails where it goes over its bound. A length
+// of 0 means that it is not known.
+func readWhole(ctx context.Context, body io.Reader, length int64) ([]byte, error) {
+	var whole bytes.Buffer
+	if _, err := io.CopyN(&whole, body, smallAnswer); err != nil {
+		if err == io.EOF { //nolint:errorlint // CopyN gives it bare
+			err = nil
+		}
+		return whole.Bytes(), err
+	}
+	if length == 0 {
+		length = maxManifest
+	}
+	if err := reading.Acquire(ctx, 2*length); err != nil { // twice: a buffer is copied when it grows
+		return nil, err
+	}
+	defer reading.Release(2 * length)
+	_, err := whole.ReadFrom(body)
+	return whole.Bytes(), err
+}
