@@ -12,9 +12,8 @@ import (
 var ErrLong = errors.New("one item of it is too long")
 
 // Items gives each item of the array that is the given member of the JSON object
-// in r, and skips all other members. No more is in memory than one item (or one
-// key or value that is skipped), of at most limit bytes: a larger one is ErrLong.
-// It ends early, without an error, where each returns false.
+// in r, and skips all other members. An item may have limit bytes, and so may all
+// that is skipped together: more is ErrLong, and no more is ever in memory. It ends early, without an error, where each returns false.
 func Items[T any](r io.Reader, member string, limit int, each func(T) bool) error {
 	s := &stream{pieces: &pieces{r: r}, limit: limit}
 	s.decoder = json.NewDecoder(s.pieces)
@@ -31,7 +30,9 @@ func Items[T any](r io.Reader, member string, limit int, each func(T) bool) erro
 			return err
 		}
 		if key != member {
-			err = s.skip()
+			start := s.decoder.InputOffset()
+			err = s.skip(start + int64(limit-s.skipped))
+			s.skipped += int(s.decoder.InputOffset() - start)
 		} else if more, itemsErr := items(s, each); itemsErr != nil || !more {
 			return itemsErr
 		}
@@ -100,6 +101,7 @@ type stream struct {
 	decoder *json.Decoder
 	pieces  *pieces
 	limit   int
+	skipped int // bytes
 }
 
 func (s *stream) token() (json.Token, error) {
@@ -107,12 +109,15 @@ func (s *stream) token() (json.Token, error) {
 	return s.decoder.Token()
 }
 
-// skip reads over one value.
-func (s *stream) skip() error {
+// skip reads over one value, which is to end before end.
+func (s *stream) skip(end int64) error {
 	for depth := 0; ; {
 		token, err := s.token()
 		if err != nil {
 			return err
+		}
+		if s.decoder.InputOffset() > end {
+			return ErrLong
 		}
 		switch token {
 		case json.Delim('{'), json.Delim('['):

@@ -43,7 +43,9 @@ func TestItemsAreBoundedOneByOne(t *testing.T) {
 		long bool
 	}{
 		"many items":              {`{"list":[` + many + `""]}`, false},
-		"many others":             {`{"other":[` + many + `""],"list":[]}`, false},
+		"some others":             {`{"other":["` + strings.Repeat("x", limit/2) + `"],"list":[]}`, false},
+		"many others":             {`{"other":[` + many + `""],"list":[]}`, true},
+		"many members":            {`{` + strings.Repeat(`"a":"`+strings.Repeat("x", limit/4)+`",`, 5) + `"list":[]}`, true},
 		"a long item":             {`{"list":["",` + long + `]}`, true},
 		"a long value beside":     {`{"other":` + long + `,"list":[]}`, true},
 		"a long key":              {`{` + long + `:1,"list":[]}`, true},

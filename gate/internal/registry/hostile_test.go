@@ -77,7 +77,7 @@ func TestContentThatCannotBeUsedIsAProblem(t *testing.T) {
 				}
 			}
 			return true
-		}, code.Malformed, "too large"},
+		}, code.Malformed, "too long"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	maxList   = 8 << 20   // bytes, of one page of a list
-	maxItem   = 128 << 10 // bytes, of one entry in a list
-	maxListed = 20_000    // entries, over all pages
+	maxList   = 8 << 20  // bytes, of one page of a list
+	maxItem   = 96 << 10 // bytes, of one entry in a list, and of all that is beside the entries
+	maxListed = 20_000   // entries, over all pages
 )
 
 // descriptor is what the gate reads of an entry in a list (OCI image spec,
@@ -92,11 +92,10 @@ func (f *fetch) list(ctx context.Context, q ask, member string, add func(descrip
 			add(d)
 			return count < maxListed
 		})
-		if source.err != nil {
-			return source.err
+		if malformedList = err; err == nil && count < maxListed {
+			_, _ = io.Copy(io.Discard, source) // the digest is over all of it
 		}
-		malformedList = err
-		return nil
+		return source.err
 	}
 	r, found, err := f.getFrom(ctx, f.hosts[0], q)
 	switch {
@@ -105,7 +104,7 @@ func (f *fetch) list(ctx context.Context, q ask, member string, add func(descrip
 	case r.digest == f.digest: // the image
 		return r, false, nil
 	case malformedList != nil:
-		return r, true, malformed(fmt.Sprintf("%s of %s: %v", q.path, f.digest, malformedList), "a list of "+member)
+		return r, true, malformed(fmt.Sprintf("%s of %s: %v", q.path, f.digest, malformedList), fmt.Sprintf("a list of %s; one of them, and all beside them, of at most %d bytes", member, maxItem))
 	case count == maxListed:
 		return r, true, malformed(fmt.Sprintf("%s has more than %d %s", f.digest, maxListed, member), "a shorter list")
 	case strings.HasPrefix(q.path, "manifests/"):

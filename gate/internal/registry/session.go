@@ -56,7 +56,7 @@ type session struct {
 // response is a whole answer of status 200.
 type response struct {
 	body   []byte // unless it was consumed
-	digest string // of the whole body
+	digest string // of what was read of the body
 	header http.Header
 }
 
@@ -293,7 +293,7 @@ func read(ctx context.Context, resp *http.Response, host string, q ask) (respons
 	body := io.TeeReader(&boundedBody{ReadCloser: resp.Body, left: q.limit}, hash)
 	var err error
 	if q.consume != nil {
-		err = cmp.Or(q.consume(body), drain(body))
+		err = q.consume(body)
 	} else {
 		r.body, err = readWhole(ctx, body, min(q.limit, max(resp.ContentLength, 0)))
 	}
@@ -305,12 +305,6 @@ func read(ctx context.Context, resp *http.Response, host string, q ask) (respons
 	}
 	r.digest = "sha256:" + hex.EncodeToString(hash.Sum(nil))
 	return r, true, nil
-}
-
-// drain reads what is left of a body, for its digest is over all of it.
-func drain(body io.Reader) error {
-	_, err := io.Copy(io.Discard, body)
-	return err
 }
 
 func mediaType(header http.Header) string {
