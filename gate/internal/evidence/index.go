@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -28,6 +29,7 @@ type index struct {
 type usage struct {
 	bytes  int64
 	proven bool
+	seen   bool // nothing but what the gate has collected, and not proven
 	used   time.Time
 }
 
@@ -67,6 +69,7 @@ func (s *Store) scan() error {
 func (s *Store) measure(name string) (usage, error) {
 	files, err := os.ReadDir(filepath.Join(s.config.Dir, name))
 	var u usage
+	var marked, changed time.Time // when the mark "seen" was made, and the last change of anything else
 	for _, file := range files {
 		info, infoErr := file.Info()
 		if errors.Is(infoErr, fs.ErrNotExist) {
@@ -76,6 +79,13 @@ func (s *Store) measure(name string) (usage, error) {
 			return u, infoErr
 		}
 		u.bytes += info.Size()
+		if file.Name() == seenFile {
+			marked = ctime(info)
+			continue
+		}
+		if at := ctime(info); at.After(changed) {
+			changed = at
+		}
 		switch {
 		case file.Name() == provenFile:
 			u.proven, u.used = true, info.ModTime()
@@ -83,7 +93,18 @@ func (s *Store) measure(name string) (usage, error) {
 			u.used = info.ModTime()
 		}
 	}
+	u.seen = !u.proven && !marked.IsZero() && !changed.After(marked)
 	return u, err
+}
+
+// ctime says when a file came to be where it is: its mtime may be that of a copy's
+// source.
+func ctime(info fs.FileInfo) time.Time {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return info.ModTime()
+	}
+	return time.Unix(stat.Ctim.Unix())
 }
 
 // refresh scans the store anew where the index may be wrong.
@@ -148,7 +169,7 @@ func (s *Store) makeRoom(name string, files map[string][]byte, proven bool) erro
 func (s *Store) candidates(name string, proven bool) []string {
 	var names []string
 	for other, u := range s.index.entries {
-		if other == name || u.proven && (!proven || time.Since(u.used) < keepFor) {
+		if other == name || !u.seen && (!proven || time.Since(u.used) < keepFor) {
 			continue
 		}
 		names = append(names, other)
@@ -156,9 +177,9 @@ func (s *Store) candidates(name string, proven bool) []string {
 	slices.SortFunc(names, func(a, b string) int {
 		x, y := s.index.entries[a], s.index.entries[b]
 		switch {
-		case x.proven != y.proven && y.proven:
+		case x.seen && !y.seen:
 			return -1
-		case x.proven != y.proven:
+		case y.seen && !x.seen:
 			return 1
 		}
 		return cmp.Or(x.used.Compare(y.used), strings.Compare(a, b))

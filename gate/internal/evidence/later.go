@@ -6,14 +6,18 @@ import (
 	"sync"
 )
 
-// maxPending bounds what waits to be written; beyond it, PutLater writes itself.
-const maxPending = 32
+// These bound what waits to be written; beyond them, PutLater writes itself.
+const (
+	maxPending      = 32
+	maxPendingBytes = 4 << 20
+)
 
 // pending is evidence that is on its way to the disk.
 type pending struct {
 	mu      sync.Mutex
 	sets    map[string][]*Set // by folder
 	count   int
+	bytes   int
 	writers sync.WaitGroup
 }
 
@@ -49,7 +53,7 @@ func (s *Store) lost(set Set, err error) {
 func (p *pending) add(name string, set *Set) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.count == maxPending {
+	if p.count == maxPending || p.bytes+set.size() > maxPendingBytes {
 		return false
 	}
 	if p.sets == nil {
@@ -57,6 +61,7 @@ func (p *pending) add(name string, set *Set) bool {
 	}
 	p.sets[name] = append(p.sets[name], set)
 	p.count++
+	p.bytes += set.size()
 	return true
 }
 
@@ -64,6 +69,7 @@ func (p *pending) drop(name string, set *Set) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.count--
+	p.bytes -= set.size()
 	p.sets[name] = slices.DeleteFunc(p.sets[name], func(other *Set) bool { return other == set })
 	if len(p.sets[name]) == 0 {
 		delete(p.sets, name)

@@ -17,13 +17,16 @@ import (
 )
 
 const (
-	maxFile    = 4 << 20 // bytes, of any file that is read
-	maxBundle  = 1 << 20
-	maxPerKind = 64 // signatures of one format in one entry
+	maxFile   = 4 << 20 // bytes, of any file that is read
+	maxBundle = 1 << 20
+	// maxPerKind bounds the signatures of one format in one entry: twice what a
+	// look-up gives, so that what it finds never pushes out what the node has.
+	maxPerKind = 128
 
 	manifestFile    = "manifest.json"
 	versionFile     = "version"
 	provenFile      = "proven"
+	seenFile        = "seen"
 	signaturePrefix = "signature-"
 	bundlePrefix    = "bundle-"
 

@@ -84,6 +84,21 @@ func (s Set) Merge(other Set) Set {
 	return s
 }
 
+// size gives about how many bytes the set keeps in memory.
+func (s Set) size() int {
+	bytes := len(s.Manifest)
+	for _, a := range s.Attachments {
+		bytes += len(a.Payload)
+		for key, value := range a.Annotations {
+			bytes += len(key) + len(value)
+		}
+	}
+	for _, b := range s.Bundles {
+		bytes += len(b.JSON)
+	}
+	return bytes
+}
+
 // HashOf identifies the signatures of sets (not their order, nor the problems
 // met): sha256:<hex>. Verdicts remembered under it end when evidence changes.
 func HashOf(sets ...Set) string {

@@ -7,15 +7,17 @@
 //	version, manifest.json, signature-N   the dir: layout of containers/image
 //	bundle-<sha256 of its bytes>.json     Sigstore bundles
 //	proven                                empty: what is here has satisfied a rule, last at its mtime
+//	seen                                  empty: the gate has put all that is older here, and it never did
 //
 // Files may be dropped into an entry by others (written elsewhere, then renamed
-// into place). Nothing in the store is trusted: what has a digest is checked
+// into place): they need no mark, for what the mark "seen" does not cover was
+// pushed. Nothing in the store is trusted: what has a digest is checked
 // each time it is read, and signatures are verified by package judge.
 //
 // The store is bounded. Where it is full, whole entries make room: those that
-// never satisfied a rule, oldest first; and for an entry that did, others that
-// did but were not read for a day, the longest unread first. What was in use
-// within a day is never dropped; then Put fails with ErrFull instead.
+// were merely seen, oldest first; and for an entry that satisfied a rule, others
+// that did or were pushed but not read for a day, the longest unread first. What
+// was in use within a day is never dropped; then Put fails with ErrFull instead.
 package evidence
 
 import (

@@ -12,6 +12,10 @@ import (
 	"time"
 )
 
+// maxWriters bounds the files that are written at a time. Each takes a thread while
+// it waits for the disk.
+const maxWriters = 8
+
 // Put adds the set to what is there. Proven says that it has satisfied a rule:
 // its signatures then come first where an entry is full, and the entry is kept
 // before those that never did. It may fail with ErrFull.
@@ -39,14 +43,25 @@ func (s *Store) Put(set Set, proven bool) error {
 	if err := s.makeRoom(name, files, proven); err != nil {
 		return err
 	}
+	before, err := s.measure(name)
+	isNew := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !isNew {
+		return fmt.Errorf("evidence store: %w", err)
+	}
 	if err := s.write(name, files, stale); err != nil {
 		return fmt.Errorf("evidence store: %w", err)
+	}
+	if !proven && (isNew || before.seen) {
+		// After all else: what is put here later than the mark was pushed.
+		if err := s.writeFile(filepath.Join(s.config.Dir, name, seenFile), nil); err != nil {
+			return fmt.Errorf("evidence store: %w", err)
+		}
 	}
 	return s.noteWrite(name)
 }
 
 // MarkProven notes that the set, which was read from the store, has satisfied a
-// rule. (An entry that was dropped into the store is otherwise first to go.)
+// rule.
 func (s *Store) MarkProven(set Set) error {
 	name, err := entryName(set.Repository, set.Digest)
 	if err != nil || set.proven {
@@ -115,9 +130,14 @@ func (s *Store) write(name string, files map[string][]byte, stale []string) erro
 	}
 	var wait sync.WaitGroup
 	failures := make(chan error, len(files))
+	slots := make(chan struct{}, maxWriters)
 	for file, data := range files {
-		// At once: the file system then commits them together.
-		wait.Go(func() { failures <- s.writeFile(filepath.Join(dir, file), data) })
+		// Several at once: the file system then commits them together.
+		slots <- struct{}{}
+		wait.Go(func() {
+			failures <- s.writeFile(filepath.Join(dir, file), data)
+			<-slots
+		})
 	}
 	wait.Wait()
 	close(failures)
