@@ -130,8 +130,9 @@ func byPolicy(p *policy.Policy, r Request) (o Outcome, rule policy.Rule, decided
 	o.step("pins", "none", true)
 	if r.Repository == "" {
 		o.step("scope", "a name in ID or digest form has none", false)
-		return o.refuse(code.NoScope, "the image is named by ID or digest alone, so no scope matches",
-			"a full name, or a pinned digest"), rule, true
+		o.refuse(code.NoScope, "the image is named by ID or digest alone, so no scope matches", "a full name, or a pinned digest")
+		o.Refusal.Do = "name the image in full (registry/path:tag), or pin its digest in the policy"
+		return o, rule, true
 	}
 	scope, rule, ok := p.Match(r.Repository)
 	if !ok {
