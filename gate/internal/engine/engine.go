@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,9 +77,13 @@ type Parts struct {
 // Engine makes verdicts. It is safe for any number of goroutines.
 type Engine struct {
 	Parts
-	policy atomic.Pointer[loaded]
-	memory *memory
+	policy  atomic.Pointer[loaded]
+	memory  *memory
+	storing chan struct{} // what storeLater does at once
 }
+
+// maxStoring bounds how many images' signatures are stored at once for later.
+const maxStoring = 2
 
 // loaded is a policy, or why there is none.
 type loaded struct {
@@ -88,7 +93,7 @@ type loaded struct {
 
 // New makes an engine that refuses everything until it gets a policy.
 func New(parts Parts) *Engine {
-	e := &Engine{Parts: parts, memory: newMemory()}
+	e := &Engine{Parts: parts, memory: newMemory(), storing: make(chan struct{}, maxStoring)}
 	e.policy.Store(&loaded{refusal: code.Refuse(code.PolicyInvalid, "no policy is loaded yet", "a valid policy", "look at the gate's log")})
 	return e
 }
@@ -121,8 +126,10 @@ type subject struct {
 	layer      verdict.Layer
 	name       string // as written
 	repository string
+	volume     string // where it is mounted; "" for the container's own image
 	container  string
 	pod        string
+	silent     bool // another verdict tells it
 	candidates []bind.Candidate
 	raw        map[string][]byte
 	trace      *verdict.Trace
@@ -147,8 +154,8 @@ func (e *Engine) Create(ctx context.Context, state []byte) *verdict.Verdict {
 	})
 }
 
-// container binds a container and judges all of its images. The verdict is the
-// first refusal, else that on the container's own image.
+// container binds a container and judges all of its images. The verdict, of which
+// there is one, is the first refusal, else that on the container's own image.
 func (e *Engine) container(ctx context.Context, s subject, state *bind.State) *verdict.Verdict {
 	p := e.policy.Load()
 	bound, err := e.Binder.Container(ctx, state, s.trace)
@@ -159,12 +166,12 @@ func (e *Engine) container(ctx context.Context, s subject, state *bind.State) *v
 	if err != nil {
 		return e.refuse(s, err)
 	}
-	s.raw = bound.Raw
+	s.raw, s.silent = bound.Raw, true
 	verdicts := make([]*verdict.Verdict, len(bound.Images))
 	var group sync.WaitGroup
 	for i, image := range bound.Images {
 		one := s
-		one.name, one.repository, one.candidates = image.Name, image.Repository, image.Candidates
+		one.name, one.repository, one.candidates, one.volume = image.Name, image.Repository, image.Candidates, image.Volume
 		judgeOne := func() { verdicts[i] = e.safely(one, func() *verdict.Verdict { return e.judge(ctx, p, one) }) }
 		if i == len(bound.Images)-1 {
 			judgeOne()
@@ -173,38 +180,24 @@ func (e *Engine) container(ctx context.Context, s subject, state *bind.State) *v
 		group.Go(judgeOne)
 	}
 	group.Wait()
-	for _, v := range verdicts {
-		if !v.Allow {
-			return v
-		}
+	v := verdicts[0]
+	if refused := slices.IndexFunc(verdicts, func(v *verdict.Verdict) bool { return !v.Allow }); refused >= 0 {
+		v = verdicts[refused]
 	}
-	return verdicts[0]
+	v.Millis = verdict.Millis(time.Since(s.start))
+	e.Observer.Verdict(v)
+	return v
 }
 
-// judge decides on the candidates of a subject under one policy. A candidate whose
-// digest is revoked refuses; otherwise one that is allowed is enough, because all
-// of them are the very same content.
+// judge decides on the candidates of a subject under one policy.
 func (e *Engine) judge(ctx context.Context, p *loaded, s subject) *verdict.Verdict {
 	if p.policy == nil {
 		return e.refuse(s, p.refusal)
 	}
-	var best *judge.Outcome
-	chosen := bind.Candidate{}
-	for _, candidate := range s.candidates {
-		outcome := e.outcome(ctx, p.policy, judge.Request{
-			Repository: s.repository,
-			Index:      candidate.Index,
-			Manifest:   candidate.Manifest,
-			Config:     candidate.Config,
-			Raw:        s.raw,
-		}, e.budget(s.layer))
-		if best == nil || revokedDigest(&outcome) || (outcome.Allow && !revokedDigest(best)) {
-			best, chosen = &outcome, candidate
-		}
-	}
-	if best == nil {
+	if len(s.candidates) == 0 {
 		return e.refuse(s, code.Refuse(code.NotWhatRuns, "nothing to judge", "an image", "report this as a bug"))
 	}
+	best, chosen := e.best(ctx, p.policy, s)
 	v := e.begin(s, chosen)
 	v.Policy = p.policy.Hash
 	v.Scope, v.Root, v.Format, v.Details, v.Source = best.Scope, best.Root, best.Format, best.Details, best.Source
@@ -216,15 +209,9 @@ func (e *Engine) judge(ctx context.Context, p *loaded, s subject) *verdict.Verdi
 	if v.Allow {
 		v.Message = fmt.Sprintf("countersign: allowed %s: %s: %s", full(s.name, chosen), v.Code, why(best))
 	} else {
-		v.Message = fmt.Sprintf("countersign: refused %s: %s", full(s.name, chosen), sentence(best))
+		v.Message = fmt.Sprintf("countersign: refused %s: %s", full(s.name, chosen), s.sentence(best))
 	}
 	return e.finish(v, s)
-}
-
-// revokedDigest tells a revoked digest from a signature by a revoked key, which
-// hides no good one.
-func revokedDigest(o *judge.Outcome) bool {
-	return o.Code == code.Revoked && o.Source == judge.FromPolicy
 }
 
 func (e *Engine) budget(layer verdict.Layer) time.Duration {
@@ -251,7 +238,7 @@ func (e *Engine) refuse(s subject, err error) *verdict.Verdict {
 	v := e.begin(s, chosen)
 	v.Policy = e.PolicyHash()
 	v.Code = refusal.Code
-	v.Message = fmt.Sprintf("countersign: refused %s: %s", full(s.name, chosen), refusal.Error())
+	v.Message = fmt.Sprintf("countersign: refused %s: %s", full(s.name, chosen), s.sentence(&judge.Outcome{Refusal: refusal}))
 	v.Steps = s.trace.Steps()
 	return e.finish(v, s)
 }
@@ -267,7 +254,9 @@ func (e *Engine) begin(s subject, c bind.Candidate) *verdict.Verdict {
 func (e *Engine) finish(v *verdict.Verdict, s subject) *verdict.Verdict {
 	v.Millis = verdict.Millis(time.Since(s.start))
 	v.Fit()
-	e.Observer.Verdict(v)
+	if !s.silent {
+		e.Observer.Verdict(v)
+	}
 	return v
 }
 

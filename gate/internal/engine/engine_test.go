@@ -178,8 +178,8 @@ func TestEveryImageOfAContainerIsJudged(t *testing.T) {
 	w.node.Create(t, fakecontainerd.Container{ID: container, Name: tagged, Image: w.image, Mounts: []fakecontainerd.Mount{mount}})
 	v := w.create(t, tagged)
 	wantVerdict(t, v, code.OK)
-	if v.Image != tagged || len(w.verdicts) != 2 {
-		t.Errorf("got %+v, %d verdicts", v, len(w.verdicts))
+	if v.Image != tagged || len(w.verdicts) != 1 || w.judgements() != 2 {
+		t.Errorf("got %+v, %d verdicts, %d judgements", v, len(w.verdicts), w.judgements())
 	}
 	w.hash = "sha256:changed"
 	w.judgement = func(_ context.Context, r judge.Request) judge.Outcome {
@@ -188,10 +188,30 @@ func TestEveryImageOfAContainerIsJudged(t *testing.T) {
 		}
 		return allowed()
 	}
+	w.verdicts = nil
 	if v = w.create(t, tagged); v.Image != data || v.Manifest != volume.Manifest {
 		t.Errorf("got %+v", v)
 	}
 	wantVerdict(t, v, code.Unsigned)
+	if !strings.Contains(v.Message, "as the image volume /data: ") {
+		t.Errorf("it does not say that it is a volume: %s", v.Message)
+	}
+	// What is logged is the one verdict that counts: no OK before the refusal.
+	if len(w.verdicts) != 1 || w.verdicts[0] != v {
+		t.Errorf("%d verdicts were told", len(w.verdicts))
+	}
+}
+
+func TestAdviceNamesTheImage(t *testing.T) {
+	w := newWorld(t)
+	w.judgement = func(context.Context, judge.Request) judge.Outcome {
+		o := unsigned()
+		o.Refusal.Do = "sign the image: ./inv signing.sign --image REF"
+		return o
+	}
+	if v := w.create(t, tagged); !strings.HasSuffix(v.Message, "--image "+tagged) {
+		t.Errorf("got %s", v.Message)
+	}
 }
 
 // twins makes an index that holds the same config and layers under two manifests.

@@ -2,14 +2,14 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/singleflight"
 
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/judge"
@@ -19,7 +19,8 @@ import (
 )
 
 const (
-	maxRemembered = 8192
+	maxRemembered      = 8192
+	maxRememberedBytes = 8 << 20
 	// unsettled is how long an absence or a failed look-up is remembered.
 	unsettled = time.Second
 	// settled bounds everything else, so that nothing is held for ever.
@@ -35,8 +36,11 @@ const (
 // memory remembers outcomes and joins equal requests in flight.
 type memory struct {
 	outcomes *lru.Cache[string, remembered]
-	flights  singleflight.Group
 	landed   atomic.Uint64 // flights, by which a look-up knows that it is still true
+	purging  atomic.Bool
+
+	mu      sync.Mutex
+	flights map[string]*flight // by question
 }
 
 type remembered struct {
@@ -44,8 +48,74 @@ type remembered struct {
 	end     time.Time
 }
 
+// flight is one judgement on behalf of everybody who waits for it.
+type flight struct {
+	done    chan struct{}
+	outcome judge.Outcome // once done
+	waiting int
+	cancel  context.CancelFunc
+}
+
 func newMemory() *memory {
-	return &memory{outcomes: lru.New[string, remembered](maxRemembered)}
+	return &memory{
+		outcomes: lru.NewSized[string](maxRemembered, maxRememberedBytes, remembered.size),
+		flights:  map[string]*flight{},
+	}
+}
+
+// size is about what an outcome holds, in bytes.
+func (r remembered) size() int {
+	const fields = 1024
+	size := fields
+	for _, detail := range r.outcome.Details {
+		size += len(detail)
+	}
+	for _, step := range r.outcome.Steps {
+		size += len(step.Name) + len(step.Outcome)
+	}
+	return size
+}
+
+// join lets the caller wait for the flight that answers a question, and begins it if
+// there is none. The flight inherits no caller's cancellation, but ends with the last
+// of them: nothing is judged for nobody.
+func (m *memory) join(question string, budget time.Duration, judge func(context.Context) judge.Outcome) *flight {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if f, ok := m.flights[question]; ok {
+		f.waiting++
+		return f
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), budget)
+	f := &flight{done: make(chan struct{}), waiting: 1, cancel: cancel}
+	m.flights[question] = f
+	go func() {
+		defer cancel()
+		f.outcome = judge(ctx)
+		m.forget(question, f)
+		close(f.done)
+	}()
+	return f
+}
+
+// leave ends the caller's waiting.
+func (m *memory) leave(question string, f *flight) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if f.waiting--; f.waiting == 0 {
+		f.cancel()
+		if m.flights[question] == f { // whoever asks next begins anew
+			delete(m.flights, question)
+		}
+	}
+}
+
+func (m *memory) forget(question string, f *flight) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.flights[question] == f {
+		delete(m.flights, question)
+	}
 }
 
 // question identifies a judgement by all that it rests on, but for the evidence.
@@ -54,40 +124,65 @@ func question(p *policy.Policy, r judge.Request) string {
 	return strings.Join([]string{r.Repository, scope, rule.String(), r.Index, r.Manifest, r.Config, p.Hash, p.TrustHash}, "|")
 }
 
-// outcome gives the judgement on one request: by the policy alone, from memory, by
-// joining an equal request in flight, or by judging. budget bounds the work that
-// is shared; ctx bounds only how long this caller waits for it.
-func (e *Engine) outcome(ctx context.Context, p *policy.Policy, r judge.Request, budget time.Duration) judge.Outcome {
-	if o, ok := judge.ByPolicy(p, r); ok {
-		return o
+// look is a question with what memory and the store had for it.
+type look struct {
+	request  judge.Request // with the evidence of the store
+	question string
+	hash     string         // of that evidence
+	landed   uint64         // flights before
+	known    *judge.Outcome // remembered; else nil
+}
+
+// look asks memory for a judgement, and the store for what one would rest on.
+func (e *Engine) look(p *policy.Policy, r judge.Request) *look {
+	l := &look{request: r, question: question(p, r), landed: e.memory.landed.Load()}
+	l.hash = e.read(&l.request)
+	if known, ok := e.memory.get(l.question, l.hash); ok {
+		l.known = &known
 	}
-	q, landed := question(p, r), e.memory.landed.Load()
-	hash := e.read(&r)
-	if known, ok := e.memory.get(q, hash); ok {
-		return known
+	return l
+}
+
+// rank orders looks by how soon they may be answered: from memory, from the store, or
+// by a registry.
+func (l *look) rank() int {
+	if l.known != nil {
+		return 0
 	}
-	flight := e.memory.flights.DoChan(q, func() (any, error) {
-		return e.fly(p, r, look{q, hash, landed}, budget), nil
-	})
-	select {
-	case result := <-flight:
-		return result.Val.(judge.Outcome)
-	case <-ctx.Done():
+	for _, set := range l.request.Stored {
+		if !set.Empty() {
+			return 1
+		}
+	}
+	return 2
+}
+
+// outcome gives the judgement on one request: from memory, by joining an equal request
+// in flight, or by judging. budget bounds the work that is shared; ctx bounds how long
+// this caller waits for it.
+func (e *Engine) outcome(ctx context.Context, p *policy.Policy, l *look, budget time.Duration) judge.Outcome {
+	if l.known != nil {
+		return *l.known
+	}
+	late := func() judge.Outcome {
 		return refused(code.Refuse(code.Timeout, fmt.Sprintf("no judgement in time (%v)", context.Cause(ctx)), "evidence on the node, or a registry that answers faster", "try again"))
 	}
+	if ctx.Err() != nil {
+		return late()
+	}
+	f := e.memory.join(l.question, budget, func(ctx context.Context) judge.Outcome { return e.fly(ctx, p, l) })
+	defer e.memory.leave(l.question, f)
+	select {
+	case <-f.done:
+		return f.outcome
+	case <-ctx.Done():
+		return late()
+	}
 }
 
-// look is a look-up in memory that found nothing: the question, the evidence that
-// there was, and how many flights had landed before.
-type look struct {
-	question string
-	hash     string
-	landed   uint64
-}
-
-// fly judges on behalf of everybody who waits, and remembers the outcome. It
-// inherits no caller's cancellation.
-func (e *Engine) fly(p *policy.Policy, r judge.Request, l look, budget time.Duration) (outcome judge.Outcome) {
+// fly judges on behalf of everybody who waits, and remembers the outcome.
+func (e *Engine) fly(ctx context.Context, p *policy.Policy, l *look) (outcome judge.Outcome) {
+	r, hash := l.request, l.hash
 	defer func() {
 		if p := recover(); p != nil {
 			slog.Error("PANIC while judging", "repository", r.Repository, "manifest", r.Manifest, "panic", p, "stack", string(debug.Stack()))
@@ -96,13 +191,11 @@ func (e *Engine) fly(p *policy.Policy, r judge.Request, l look, budget time.Dura
 	}()
 	if e.memory.landed.Load() != l.landed {
 		// That may have been this very question, with its evidence: look again.
-		l.hash = e.read(&r)
-		if known, ok := e.memory.get(l.question, l.hash); ok {
+		hash = e.read(&r)
+		if known, ok := e.memory.get(l.question, hash); ok {
 			return known
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), budget)
-	defer cancel()
 	outcome = e.Judge.Judge(ctx, p, r)
 	if outcome.Verified {
 		e.Observer.Verification()
@@ -111,9 +204,11 @@ func (e *Engine) fly(p *policy.Policy, r judge.Request, l look, budget time.Dura
 		slog.Error("EVIDENCE STORE: not read or not written", "repository", r.Repository, "manifest", r.Manifest, "error", outcome.StoreError)
 	}
 	if outcome.Settled {
-		l.hash = outcome.EvidenceHash // of what it rests on, which judging may have brought
+		hash = outcome.EvidenceHash // of what it rests on, which judging may have brought
+	} else if errors.Is(ctx.Err(), context.Canceled) {
+		return outcome // cut short, because nobody waited any more: it says nothing to those who ask next
 	}
-	e.memory.put(l.question, l.hash, outcome)
+	e.memory.put(l.question, hash, outcome)
 	return outcome
 }
 
@@ -134,6 +229,17 @@ func (m *memory) put(question, evidenceHash string, o judge.Outcome) {
 	o.Steps = append([]verdict.Step{{Name: "remembered", Outcome: "judged at " + time.Now().UTC().Format(time.TimeOnly) + "; what follows was seen then", OK: o.Allow}}, o.Steps...)
 	m.outcomes.Put(question+"|"+evidenceHash, remembered{o, end})
 	m.landed.Add(1)
+	if !o.Settled && m.purging.CompareAndSwap(false, true) {
+		time.AfterFunc(unsettled+unsettled/10, m.purge)
+	}
+}
+
+// purge gives back what ended outcomes hold. It runs once in a while after one that
+// ends soon was remembered: they are the ones that an attacker can make many of.
+func (m *memory) purge() {
+	m.purging.Store(false)
+	now := time.Now()
+	m.outcomes.DeleteFunc(func(r remembered) bool { return !now.Before(r.end) })
 }
 
 // read gives the request the evidence that the node's store has for it, and

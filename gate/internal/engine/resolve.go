@@ -55,6 +55,10 @@ func (e *Engine) Verify(ctx context.Context, written string) *verdict.Verdict {
 		if name.IDForm {
 			return e.onNode(ctx, s)
 		}
+		if p := e.policy.Load(); refusesName(p.policy, name.Repository) {
+			s.candidates = []bind.Candidate{{Index: name.Digest}}
+			return e.judge(ctx, p, s)
+		}
 		tagOrDigest := name.Digest
 		if tagOrDigest == "" {
 			tagOrDigest = name.Tag
@@ -65,10 +69,6 @@ func (e *Engine) Verify(ctx context.Context, written string) *verdict.Verdict {
 		if err != nil {
 			if s.candidates, _ = e.Binder.Lookup(ctx, written, s.trace); len(s.candidates) > 0 {
 				return e.judge(ctx, e.policy.Load(), s)
-			}
-			if p := e.policy.Load(); refusesName(p.policy, name.Repository) {
-				s.candidates = []bind.Candidate{{}}
-				return e.judge(ctx, p, s)
 			}
 			return e.refuse(s, err) // why the node has none is among the steps
 		}
@@ -115,6 +115,9 @@ func (e *Engine) resolved(ctx context.Context, s subject, name reference.Name, d
 	if p.policy == nil {
 		return e.refuse(s, p.refusal)
 	}
+	if refusesName(p.policy, name.Repository) {
+		return e.judge(ctx, p, s) // by the digest that is known: its registry is not asked
+	}
 	end := s.trace.Begin("platform")
 	candidate, raw, err := e.platform(ctx, name.Repository, digest, s.raw)
 	end(fmt.Sprintf("index %q, manifest %s, config %s", candidate.Index, candidate.Manifest, candidate.Config), err)
@@ -127,7 +130,7 @@ func (e *Engine) resolved(ctx context.Context, s subject, name reference.Name, d
 	s.candidates, s.raw = []bind.Candidate{candidate}, raw
 	v := e.judge(ctx, p, s)
 	if s.layer == verdict.Pull && v.Code == code.AcceptedByScope {
-		e.store(ctx, name.Repository, candidate)
+		e.storeLater(name.Repository, candidate)
 	}
 	return v
 }
@@ -138,78 +141,124 @@ func needsMore(p *policy.Policy, repository, digest string) bool {
 	return !decided
 }
 
-// refusesName says whether the policy refuses a repository whatever the image.
+// refusesName says whether the policy refuses a repository whatever the image, but for
+// a digest that is pinned by another name.
 func refusesName(p *policy.Policy, repository string) bool {
 	if p == nil {
 		return true
+	}
+	if p.PinsIn(repository) {
+		return false
 	}
 	o, decided := judge.ByPolicy(p, judge.Request{Repository: repository})
 	return decided && !o.Allow
 }
 
-// store keeps the signatures of an image that is pulled under a rule that asks for
-// none, so that a stricter rule later finds them on the node. Nothing depends on it.
-func (e *Engine) store(ctx context.Context, repository string, c bind.Candidate) {
-	for _, digest := range []string{c.Index, c.Manifest} {
-		if digest == "" {
-			continue
-		}
-		if _, _, err := e.Collector.Collect(ctx, repository, digest); err != nil {
-			slog.Info("signatures not stored", "repository", repository, "digest", digest, "error", err)
-		}
+// storeLater keeps the signatures of an image that is pulled under a rule that asks for
+// none, so that a stricter rule later finds them on the node. Nothing depends on it and
+// no pull waits for it; while enough is being stored, no more is begun.
+func (e *Engine) storeLater(repository string, c bind.Candidate) {
+	select {
+	case e.storing <- struct{}{}:
+	default:
+		slog.Info("signatures not stored: enough others are", "repository", repository, "digest", c.Manifest)
+		return
 	}
+	go func() {
+		defer func() { <-e.storing }()
+		ctx, cancel := context.WithTimeout(context.Background(), e.Timeouts.Pull)
+		defer cancel()
+		for _, digest := range []string{c.Index, c.Manifest} {
+			if digest == "" {
+				continue
+			}
+			if _, _, err := e.Collector.Collect(ctx, repository, digest); err != nil {
+				slog.Info("signatures not stored", "repository", repository, "digest", digest, "error", err)
+			}
+		}
+	}()
 }
+
+// Bounds of the way from an index to this node's manifest.
+const (
+	maxLevels    = 3  // indexes inside indexes, as package bind has it
+	maxDocuments = 16 // that are asked for
+)
 
 // platform finds this node's manifest behind a digest, as containerd does: of an
-// index the manifest that its default platform matches best.
+// index the manifest that its default platform matches best, also where that stands
+// in an index of the index.
 func (e *Engine) platform(ctx context.Context, repository, digest string, known map[string][]byte) (bind.Candidate, map[string][]byte, error) {
-	raw := map[string][]byte{}
-	read := func(digest string) (*bind.Document, error) {
-		if err := reference.CheckDigest(digest); err != nil { // an index can say anything, and it becomes part of a URL
-			return nil, code.Refuse(code.Malformed, "the index lists "+err.Error(), "a sha256 digest", "build the image with a current tool")
-		}
-		content, ok := known[digest]
-		if !ok {
-			m, err := e.Registry.Manifest(ctx, repository, digest)
-			if err != nil {
-				return nil, err
-			}
-			content = m.Raw
-		}
-		raw[digest] = content
-		return bind.ParseDocument(digest, content)
+	d := descent{engine: e, repository: repository, known: known, raw: map[string][]byte{}}
+	manifest, config, err := d.to(ctx, digest, 0)
+	if err == nil && manifest == "" {
+		err = code.Refuse(code.Malformed, digest+" has no manifest for "+platforms.DefaultString(), "an image for this node's platform", "build the image for it")
 	}
-	top, err := read(digest)
-	if err != nil {
-		return bind.Candidate{}, nil, err
-	}
-	if !top.IsIndex {
-		return bind.Candidate{Manifest: digest, Config: top.Config}, raw, nil
-	}
-	chosen, ok := best(top.Children)
-	if !ok {
-		return bind.Candidate{}, nil, code.Refuse(code.Malformed, digest+" has no manifest for "+platforms.DefaultString(), "an image for this node's platform", "build the image for it")
-	}
-	leaf, err := read(chosen)
-	if err == nil && leaf.IsIndex {
-		err = code.Refuse(code.Malformed, "index "+digest+" leads to another index", "a manifest", "build the image with a current tool")
+	candidate := bind.Candidate{Index: digest, Manifest: manifest, Config: config}
+	if manifest == digest {
+		candidate.Index = ""
 	}
 	if err != nil {
 		return bind.Candidate{}, nil, err
 	}
-	return bind.Candidate{Index: digest, Manifest: chosen, Config: leaf.Config}, raw, nil
+	return candidate, d.raw, nil
 }
 
-func best(children []ocispec.Descriptor) (string, bool) {
+// descent is the way from an index to a manifest in it.
+type descent struct {
+	engine     *Engine
+	repository string
+	known      map[string][]byte
+	raw        map[string][]byte // what was read
+}
+
+// to gives the manifest at or below a digest, and its config; none where the index has
+// none for this node's platform.
+func (d *descent) to(ctx context.Context, digest string, level int) (manifest, config string, err error) {
+	if level > maxLevels || len(d.raw) == maxDocuments {
+		return "", "", code.Refuse(code.Malformed, fmt.Sprintf("the way to %s has more than %d levels of indexes or %d documents", digest, maxLevels, maxDocuments),
+			"an index of manifests", "build the image with a current tool")
+	}
+	document, err := d.read(ctx, digest)
+	if err != nil {
+		return "", "", err
+	}
+	if !document.IsIndex {
+		return digest, document.Config, nil
+	}
+	for _, child := range matching(document.Children) {
+		manifest, config, err = d.to(ctx, child.Digest.String(), level+1)
+		if err != nil || manifest != "" {
+			return manifest, config, err
+		}
+	}
+	return "", "", nil
+}
+
+func (d *descent) read(ctx context.Context, digest string) (*bind.Document, error) {
+	if err := reference.CheckDigest(digest); err != nil { // an index can say anything, and it becomes part of a URL
+		return nil, code.Refuse(code.Malformed, "the index lists "+err.Error(), "a sha256 digest", "build the image with a current tool")
+	}
+	content, ok := d.known[digest]
+	if !ok {
+		m, err := d.engine.Registry.Manifest(ctx, d.repository, digest)
+		if err != nil {
+			return nil, err
+		}
+		content = m.Raw
+	}
+	d.raw[digest] = content
+	return bind.ParseDocument(digest, content)
+}
+
+// matching gives the children for this node's platform, or for any, the best first.
+func matching(children []ocispec.Descriptor) []ocispec.Descriptor {
 	matcher := platforms.Default()
 	var matching []ocispec.Descriptor
 	for _, c := range children {
 		if c.Platform == nil || matcher.Match(*c.Platform) {
 			matching = append(matching, c)
 		}
-	}
-	if len(matching) == 0 {
-		return "", false
 	}
 	slices.SortStableFunc(matching, func(a, b ocispec.Descriptor) int {
 		switch {
@@ -226,5 +275,5 @@ func best(children []ocispec.Descriptor) (string, bool) {
 		}
 		return 0
 	})
-	return matching[0].Digest.String(), true
+	return matching
 }

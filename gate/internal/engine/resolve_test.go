@@ -2,8 +2,11 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -11,6 +14,7 @@ import (
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/fakecontainerd"
 	"countersign/gate/internal/judge"
+	"countersign/gate/internal/registry"
 	"countersign/gate/internal/verdict"
 	"countersign/gate/internal/wire"
 )
@@ -73,7 +77,12 @@ func TestPullRefuses(t *testing.T) {
 			w.manifests["../../secret/manifests/v1"] = w.node.Blobs[w.image.Manifest]
 			return tagged
 		}, code.Malformed},
-		{"an index in an index", func(t *testing.T, w *world) string { w.image = w.node.InIndex(t, w.image); return tagged }, code.Malformed},
+		{"too many levels of indexes", func(t *testing.T, w *world) string {
+			for range maxLevels + 1 { // beside the one that there is
+				w.image = w.node.InIndex(t, w.image)
+			}
+			return tagged
+		}, code.Malformed},
 		{"a registry out of reach", func(_ *testing.T, w *world) string { w.manifests = nil; return tagged }, code.NoEvidenceOffline},
 		{"a registry out of reach and no scope", func(_ *testing.T, w *world) string { w.manifests = nil; return "registry.example/unknown:v1" }, code.NoScope},
 		{"an unsigned image", func(_ *testing.T, w *world) string {
@@ -92,6 +101,63 @@ func TestPullRefuses(t *testing.T) {
 	}
 }
 
+// An index in an index is the same image at pull and at start.
+func TestAnIndexInAnIndexIsOneVerdict(t *testing.T) {
+	for levels := range maxLevels {
+		w := newWorld(t)
+		for range levels {
+			w.image = w.node.InIndex(t, w.image)
+		}
+		w.named(t, tagged)
+		w.published("v1")
+		for _, v := range []*verdict.Verdict{w.pull(tagged), w.create(t, tagged), w.Verify(context.Background(), tagged)} {
+			wantVerdict(t, v, code.OK)
+			if v.Index != w.image.Index || v.Manifest != w.image.Manifest {
+				t.Errorf("%s: %s in %s, expected %s in %s", v.Layer, v.Manifest, v.Index, w.image.Manifest, w.image.Index)
+			}
+		}
+	}
+}
+
+// counting notes what the registry is asked for.
+type counting struct {
+	Registry
+	asked atomic.Int32
+}
+
+func (c *counting) Manifest(ctx context.Context, repository, tagOrDigest string) (registry.Manifest, error) {
+	c.asked.Add(1)
+	return c.Registry.Manifest(ctx, repository, tagOrDigest)
+}
+
+// What the policy refuses by name makes no request to the registry that the name
+// chooses. Its twin is refused for want of a signature, and for that it is looked at.
+func TestNoRegistryIsAskedAboutANameThatThePolicyRefuses(t *testing.T) {
+	for name, want := range map[string]code.Code{
+		"evil.example/x:v1":             code.NoScope,
+		"registry.example/forbidden:v1": code.RejectedByScope,
+		tagged:                          code.Unsigned,
+	} {
+		w := newWorld(t)
+		w.published("v1")
+		w.judgement = func(context.Context, judge.Request) judge.Outcome { return unsigned() }
+		c := &counting{Registry: w.Registry}
+		w.Registry = c
+		wantVerdict(t, w.pull(name), want)
+		wantVerdict(t, w.Verify(context.Background(), name), want)
+		if asked := c.asked.Load() > 0; asked != (want == code.Unsigned) {
+			t.Errorf("%s: %d requests", name, c.asked.Load())
+		}
+	}
+	// A pin of the repository's own may be of a manifest, which only the index tells.
+	w := newWorld(t)
+	w.published("v1")
+	w.doc.Pinned = []string{"registry.example/system@" + w.image.Manifest}
+	w.SetPolicy(w.doc.Parse(t))
+	wantVerdict(t, w.pull("registry.example/system:v1"), code.PinnedDigest)
+	wantVerdict(t, w.pull("registry.example/unknown:v1"), code.NoScope)
+}
+
 func TestPullThatNeedsNoEvidenceNeedsNoRegistry(t *testing.T) {
 	w := newWorld(t)
 	w.manifests = nil
@@ -104,9 +170,14 @@ func TestPullThatNeedsNoEvidenceNeedsNoRegistry(t *testing.T) {
 func TestPullUnderAcceptStoresSignatures(t *testing.T) {
 	w := newWorld(t)
 	w.published("v1")
-	wantVerdict(t, w.pull("registry.example/lax:v1"), code.AcceptedByScope)
-	if len(w.collected) != 2 || w.collected[0] != "registry.example/lax@"+w.image.Index || w.collected[1] != "registry.example/lax@"+w.image.Manifest {
-		t.Errorf("collected %q", w.collected)
+	w.collecting = make(chan struct{})
+	wantVerdict(t, w.pull("registry.example/lax:v1"), code.AcceptedByScope) // though nothing is collected yet
+	close(w.collecting)
+	want := []string{"registry.example/lax@" + w.image.Index, "registry.example/lax@" + w.image.Manifest}
+	for end := time.Now().Add(10 * time.Second); !slices.Equal(w.collection(), want); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("collected %q", w.collection())
+		}
 	}
 }
 

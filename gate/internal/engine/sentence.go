@@ -40,9 +40,23 @@ func why(o *judge.Outcome) string {
 	return "root " + o.Root + ", format " + o.Format
 }
 
-func sentence(o *judge.Outcome) string {
+// sentence says why an image is refused, and of an image volume that it is one.
+func (s subject) sentence(o *judge.Outcome) string {
 	if o.Refusal == nil {
 		return string(o.Code)
 	}
-	return o.Refusal.Error()
+	told := *o.Refusal
+	told.Do = strings.Replace(told.Do, "--image REF", "--image "+s.reference(), 1)
+	if s.volume != "" {
+		told.Found = "as the image volume " + s.volume + ": " + told.Found
+	}
+	return told.Error()
+}
+
+// reference is the image as a command of ours would be given it.
+func (s subject) reference() string {
+	if s.repository == "" {
+		return "REF"
+	}
+	return bounded.Text(s.name, verdict.MaxName)
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -42,8 +43,16 @@ type world struct {
 	verifications int
 	reads         int // of the store
 	hash          string
+	stored        string            // the digest for which the store has something
 	manifests     map[string][]byte // of the registry, by tag or digest; nil: out of reach
 	collected     []string
+	collecting    chan struct{} // nil, or closed when collecting may begin
+}
+
+func (w *world) collection() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.collected)
 }
 
 func newWorld(t *testing.T) *world {
@@ -98,12 +107,21 @@ func (w *world) Read(_ string, digests ...string) (map[string]evidence.Set, stri
 	}
 	sets := map[string]evidence.Set{}
 	for _, dgst := range digests {
-		sets[dgst] = evidence.Set{Repository: repository, Digest: dgst}
+		set := evidence.Set{Repository: repository, Digest: dgst}
+		if dgst == w.stored {
+			set.Bundles = []evidence.Bundle{{JSON: []byte("{}")}}
+		}
+		sets[dgst] = set
 	}
 	return sets, w.hash, nil
 }
 
 func (w *world) Collect(_ context.Context, repository, digest string) (evidence.Set, evidence.Source, error) {
+	if w.collecting != nil {
+		<-w.collecting
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.collected = append(w.collected, repository+"@"+digest)
 	return evidence.Set{}, evidence.FromRegistry, nil
 }

@@ -137,9 +137,9 @@ func parsePayload(payload []byte) (claim, error) {
 	return claim{repository: name.Repository, digest: form.Critical.Image.Digest}, nil
 }
 
-// signedPayload says whether key has signed payload, as cosign signs attachments:
-// over SHA-256, whatever the key. For the diagnosis only.
-func signedPayload(key policy.Key, payload, raw []byte) bool {
-	v, err := sigstore.LoadVerifier(key.Public, crypto.SHA256)
+// signedPayload says whether key has signed payload. Cosign signs attachments over
+// SHA-256, whatever the key. For the diagnosis only.
+func signedPayload(key policy.Key, payload, raw []byte, hash crypto.Hash) bool {
+	v, err := sigstore.LoadVerifier(key.Public, hash)
 	return err == nil && v.VerifySignature(bytes.NewReader(raw), bytes.NewReader(payload)) == nil
 }

@@ -1,12 +1,18 @@
 package judge
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/rsa"
 	"encoding/hex"
+	"encoding/json/jsontext"
+	"encoding/json/v2"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,31 +21,71 @@ import (
 	"countersign/gate/internal/reference"
 
 	intoto "github.com/in-toto/attestation/go/v1"
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	"github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/verify"
 	sigstore "github.com/sigstore/sigstore/pkg/signature"
+	"google.golang.org/protobuf/encoding/protojson"
 )
 
 const (
-	bundleType    = "application/vnd.dev.sigstore.bundle.v0.3+json"
-	statementType = "https://in-toto.io/Statement/v1"
-	signPredicate = "https://sigstore.dev/cosign/sign/v1"
+	bundleType      = "application/vnd.dev.sigstore.bundle.v0.3+json"
+	olderBundleType = "application/vnd.dev.sigstore.bundle+json;version=0.3" // the same version, by its other name
+	statementType   = "https://in-toto.io/Statement/v1"
+	signPredicate   = "https://sigstore.dev/cosign/sign/v1"
 )
 
-// parseBundle reads a Sigstore bundle v0.3 with a DSSE envelope of one signature.
-func parseBundle(b evidence.Bundle) (*bundle.Bundle, error) {
-	var parsed bundle.Bundle
-	if err := parsed.UnmarshalJSON(b.JSON); err != nil {
-		return nil, fmt.Errorf("it is no Sigstore bundle: %w", err)
+// readBundle is one bundle as it was read, once for a whole judgement.
+type readBundle struct {
+	id        string
+	bundle    *bundle.Bundle // nil with err
+	statement statement
+	err       error // why it can't be the signature of any image
+}
+
+// parseBundle reads a Sigstore bundle v0.3 with a DSSE envelope of one signature over
+// the statement that signs an image. What surrounds the signed bytes is normalised
+// before sigstore-go sees it: members that this version of the format does not know
+// are dropped, and so is the key ID of the envelope, which nothing signs and which
+// signers fill as they like. The statement is handed on as it is.
+func parseBundle(b evidence.Bundle) *readBundle {
+	read := &readBundle{id: b.ID()}
+	read.bundle, read.statement, read.err = decodeBundle(b.JSON)
+	return read
+}
+
+func decodeBundle(document []byte) (*bundle.Bundle, statement, error) {
+	if err := scan(document); err != nil {
+		return nil, statement{}, fmt.Errorf("it is no Sigstore bundle: %w", err)
 	}
-	if parsed.MediaType != bundleType {
-		return nil, fmt.Errorf("it is a bundle of type %.80q, not %s", parsed.MediaType, bundleType)
+	var message protobundle.Bundle
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(document, &message); err != nil {
+		return nil, statement{}, fmt.Errorf("it is no Sigstore bundle: %w", err)
 	}
-	if n := len(parsed.GetDsseEnvelope().GetSignatures()); n != 1 {
-		return nil, fmt.Errorf("it has %d DSSE signatures, not one", n)
+	switch message.GetMediaType() {
+	case bundleType, olderBundleType:
+	default:
+		return nil, statement{}, fmt.Errorf("it is a bundle of type %.80q, not %s", message.GetMediaType(), bundleType)
 	}
-	return &parsed, nil
+	envelope := message.GetDsseEnvelope()
+	if envelope == nil {
+		return nil, statement{}, errors.New("it has no DSSE envelope")
+	}
+	if n := len(envelope.GetSignatures()); n != 1 {
+		return nil, statement{}, fmt.Errorf("it has %d DSSE signatures, not one", n)
+	}
+	envelope.Signatures[0].Keyid = ""
+	signed, err := readStatement(envelope.GetPayload())
+	if err != nil || signed.predicateType != signPredicate {
+		return nil, signed, err
+	}
+	parsed, err := bundle.NewBundle(&message)
+	if err != nil {
+		return nil, signed, fmt.Errorf("it is no Sigstore bundle: %w", err)
+	}
+	return parsed, signed, nil
 }
 
 // acceptBundle returns nil if sigstore-go finds that key has signed the bundle
@@ -66,11 +112,18 @@ func acceptBundle(b *bundle.Bundle, digest string, key policy.Key) error {
 	return nil
 }
 
-// signedEnvelope says whether key has signed the bundle, for whatever image. For
-// the diagnosis only.
+// signedEnvelope says whether key has signed what the bundle's envelope holds, whatever
+// that says. For the diagnosis only.
 func signedEnvelope(b *bundle.Bundle, key policy.Key) bool {
-	_, err := verifyWith(b, key, verify.NewPolicy(verify.WithoutArtifactUnsafe(), verify.WithKey()))
-	return err == nil
+	verifiers, err := dsseVerifiers(key.Public)
+	if err != nil {
+		return false
+	}
+	envelope := b.GetDsseEnvelope()
+	signed := dsse.PAE(envelope.GetPayloadType(), envelope.GetPayload())
+	return slices.ContainsFunc(verifiers, func(v sigstore.Verifier) bool {
+		return v.VerifySignature(bytes.NewReader(envelope.GetSignatures()[0].GetSig()), bytes.NewReader(signed)) == nil
+	})
 }
 
 // verifyWith verifies under one key, with each hash that signers use with it.
@@ -98,26 +151,30 @@ func verifyWith(b *bundle.Bundle, key policy.Key, what verify.PolicyBuilder) (*v
 }
 
 // dsseVerifiers gives verifiers for the key: with SHA-256, which cosign used for
-// any key, and for larger curves with the hash of Sigstore's algorithm registry.
+// any key, and with what Sigstore's algorithm registry has for keys of its kind.
 func dsseVerifiers(key crypto.PublicKey) ([]sigstore.Verifier, error) {
-	hashes := []crypto.Hash{crypto.SHA256}
-	if ec, ok := key.(*ecdsa.PublicKey); ok {
-		switch ec.Curve {
+	first, err := sigstore.LoadVerifier(key, crypto.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	var more sigstore.Verifier
+	switch key := key.(type) {
+	case *ecdsa.PublicKey:
+		switch key.Curve {
 		case elliptic.P384():
-			hashes = append(hashes, crypto.SHA384)
+			more, err = sigstore.LoadECDSAVerifier(key, crypto.SHA384)
 		case elliptic.P521():
-			hashes = append(hashes, crypto.SHA512)
+			more, err = sigstore.LoadECDSAVerifier(key, crypto.SHA512)
 		}
+	case *rsa.PublicKey:
+		more, err = sigstore.LoadRSAPSSVerifier(key, crypto.SHA256, nil)
+	case ed25519.PublicKey:
+		more, err = sigstore.LoadED25519phVerifier(key)
 	}
-	var verifiers []sigstore.Verifier
-	for _, hash := range hashes {
-		v, err := sigstore.LoadVerifier(key, hash)
-		if err != nil {
-			return nil, err
-		}
-		verifiers = append(verifiers, v)
+	if err != nil || more == nil {
+		return []sigstore.Verifier{first}, err
 	}
-	return verifiers, nil
+	return []sigstore.Verifier{first, more}, nil
 }
 
 // statement is what an in-toto statement says that it is about.
@@ -127,26 +184,48 @@ type statement struct {
 	subject       string // sha256:<hex>; "" unless there is exactly one, with a sha256 digest
 }
 
-// readStatement reads a bundle's statement before anything verified it.
-func readStatement(b *bundle.Bundle) (statement, error) {
-	envelope, err := b.Envelope()
-	if err != nil {
-		return statement{}, fmt.Errorf("it has no DSSE envelope: %w", err)
+// readStatement reads a bundle's statement before anything verified it. Nothing is
+// allowed by it: an attestation that is no signature of an image may be large, and
+// needs no closer look.
+func readStatement(payload []byte) (statement, error) {
+	var form struct {
+		Type          string         `json:"_type"`
+		PredicateType string         `json:"predicateType"`
+		Subject       jsontext.Value `json:"subject"`
 	}
-	content, err := envelope.Statement()
-	if err != nil {
+	if err := json.Unmarshal(payload, &form, jsontext.AllowDuplicateNames(true)); err != nil {
 		return statement{}, fmt.Errorf("its payload is no in-toto statement: %w", err)
 	}
-	return statementOf(content), nil
+	s := statement{kind: form.Type, predicateType: form.PredicateType}
+	if s.predicateType != signPredicate {
+		return s, nil
+	}
+	if err := scan(payload); err != nil {
+		return s, fmt.Errorf("its statement cannot be read: %w", err)
+	}
+	var subjects []struct {
+		Digest map[string]string `json:"digest"`
+	}
+	if err := json.Unmarshal(form.Subject, &subjects); err != nil {
+		return s, fmt.Errorf("its subject cannot be read: %w", err)
+	}
+	if len(subjects) == 1 {
+		s.setSubject(subjects[0].Digest)
+	}
+	return s, nil
+}
+
+func (s *statement) setSubject(digests map[string]string) {
+	subject := "sha256:" + digests["sha256"]
+	if reference.CheckDigest(subject) == nil {
+		s.subject = subject
+	}
 }
 
 func statementOf(content *intoto.Statement) statement {
 	s := statement{kind: content.GetType(), predicateType: content.GetPredicateType()}
 	if len(content.GetSubject()) == 1 {
-		subject := "sha256:" + content.GetSubject()[0].GetDigest()["sha256"]
-		if reference.CheckDigest(subject) == nil {
-			s.subject = subject
-		}
+		s.setSubject(content.GetSubject()[0].GetDigest())
 	}
 	return s
 }

@@ -52,6 +52,7 @@ var advice = map[code.Code]string{
 	code.Expired:           "sign the image again",
 	code.WrongIdentity:     "sign as the identity that the policy names",
 	code.OtherImage:        "sign this digest in this repository",
+	code.Timeout:           "try again; look into the gate's log if it goes on",
 	code.Revoked:           "use an image that is signed with a key that is still trusted",
 }
 

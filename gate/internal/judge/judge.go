@@ -17,6 +17,8 @@ import (
 	"countersign/gate/internal/evidence"
 	"countersign/gate/internal/policy"
 	"countersign/gate/internal/verdict"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // Request names what is to be judged.
@@ -81,14 +83,19 @@ type Outcome struct {
 // FromPolicy is the Source of an outcome that needed no evidence.
 const FromPolicy = "policy"
 
-// Judge holds what judging needs. It keeps no state of its own.
+// maxJudged bounds what all judgements together decode at once, in bytes. Who finds no
+// room waits, within the deadline of the verdict.
+const maxJudged = 12 << 20
+
+// Judge holds what judging needs.
 type Judge struct {
 	evidence evidence.Collector
+	room     *semaphore.Weighted // of maxJudged
 }
 
 // New makes a judge.
 func New(collector evidence.Collector) *Judge {
-	return &Judge{evidence: collector}
+	return &Judge{evidence: collector, room: semaphore.NewWeighted(maxJudged)}
 }
 
 // Judge decides. It never fails: what went wrong is a refusal.
@@ -123,8 +130,9 @@ func byPolicy(p *policy.Policy, r Request) (o Outcome, rule policy.Rule, decided
 	o.step("pins", "none", true)
 	if r.Repository == "" {
 		o.step("scope", "a name in ID or digest form has none", false)
-		return o.refuse(code.NoScope, "the image is named by ID or digest alone, so no scope matches",
-			"a full name, or a pinned digest"), rule, true
+		o.refuse(code.NoScope, "the image is named by ID or digest alone, so no scope matches", "a full name, or a pinned digest")
+		o.Refusal.Do = "name the image in full (registry/path:tag), or pin its digest in the policy"
+		return o, rule, true
 	}
 	scope, rule, ok := p.Match(r.Repository)
 	if !ok {

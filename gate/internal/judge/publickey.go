@@ -2,6 +2,7 @@ package judge
 
 import (
 	"context"
+	"crypto"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -39,46 +40,51 @@ func newPublicKey(p *policy.Policy, root policy.Root) *publicKey {
 	return v
 }
 
-func (v *publicKey) verify(ctx context.Context, set evidence.Set) (satisfied, bool) {
+func (v *publicKey) verify(ctx context.Context, set *material) (satisfied, bool) {
 	if len(v.trusted) == 0 {
 		return satisfied{}, false
 	}
-	if len(set.Attachments) > 0 && acceptAttachments(ctx, set, v.trusted) == nil {
+	if len(set.Attachments) > 0 && ctx.Err() == nil && acceptAttachments(ctx, set.Set, v.trusted) == nil {
 		return satisfied{root: v.root, format: formatAttachment}, true
 	}
-	for _, b := range set.Bundles {
-		if v.verifyBundle(b, set.Digest) == nil {
+	for _, b := range set.bundles(ctx) {
+		if v.verifyBundle(ctx, b, set.Digest) {
 			return satisfied{root: v.root, format: formatBundle}, true
 		}
 	}
 	return satisfied{}, false
 }
 
-// verifyBundle returns nil if a trusted key has signed this digest. The bundle's
-// hint is not consulted: it proves nothing.
-func (v *publicKey) verifyBundle(b evidence.Bundle, digest string) error {
-	parsed, err := parseBundle(b)
-	if err != nil {
-		return err
+// verifyBundle says whether a trusted key has signed this digest. The bundle's hint
+// is not consulted: it proves nothing.
+func (v *publicKey) verifyBundle(ctx context.Context, b *readBundle, digest string) bool {
+	if b.bundle == nil {
+		return false
 	}
 	for _, key := range v.trusted {
-		if err = acceptBundle(parsed, digest, key); err == nil {
-			return nil
+		if ctx.Err() == nil && acceptBundle(b.bundle, digest, key) == nil {
+			return true
 		}
 	}
-	return err
+	return false
 }
 
-func (v *publicKey) diagnose(ctx context.Context, set evidence.Set) []finding {
+func (v *publicKey) diagnose(ctx context.Context, set *material) []finding {
 	var findings []finding
 	for _, a := range set.Attachments {
-		f := v.diagnoseAttachment(ctx, set, a)
+		if ctx.Err() != nil {
+			return findings
+		}
+		f := v.diagnoseAttachment(ctx, set.Set, a)
 		f.text = fmt.Sprintf("attachment %.12s, root %s: %s", a.ID(), v.root, f.text)
 		findings = append(findings, f)
 	}
-	for _, b := range set.Bundles {
+	for _, b := range set.bundles(ctx) {
+		if ctx.Err() != nil {
+			return findings
+		}
 		f := v.diagnoseBundle(b, set.Digest)
-		f.text = fmt.Sprintf("bundle %.12s, root %s: %s", b.ID(), v.root, f.text)
+		f.text = fmt.Sprintf("bundle %.12s, root %s: %s", b.id, v.root, f.text)
 		findings = append(findings, f)
 	}
 	return findings
@@ -99,18 +105,34 @@ func (v *publicKey) keyOf(signed func(policy.Key) bool) (key policy.Key, revoked
 	return policy.Key{}, false, false
 }
 
+// otherHash finds the trusted key that has signed a payload over another hash than
+// the one that the engine of attachments reads.
+func (v *publicKey) otherHash(payload, signature []byte) (hash crypto.Hash, fingerprint string, ok bool) {
+	for _, hash := range []crypto.Hash{crypto.SHA384, crypto.SHA512} {
+		for _, key := range v.trusted {
+			if signedPayload(key, payload, signature, hash) {
+				return hash, key.Fingerprint, true
+			}
+		}
+	}
+	return 0, "", false
+}
+
 func (v *publicKey) diagnoseAttachment(ctx context.Context, set evidence.Set, a evidence.Attachment) finding {
 	signature, err := attachmentSignature(a)
 	if err != nil {
 		return finding{code.Malformed, err.Error()}
 	}
 	claim, claimErr := parsePayload(a.Payload)
-	key, revoked, ok := v.keyOf(func(key policy.Key) bool { return signedPayload(key, a.Payload, signature) })
+	key, revoked, ok := v.keyOf(func(key policy.Key) bool { return signedPayload(key, a.Payload, signature, crypto.SHA256) })
 	switch {
 	case !ok && claimErr != nil:
 		return finding{code.Malformed, claimErr.Error()}
 	case !ok:
-		return finding{code.BadSignature, fmt.Sprintf("no key of the root has signed this payload, which names %s@%s", claim.repository, claim.digest)}
+		if hash, key, ok := v.otherHash(a.Payload, signature); ok {
+			return finding{code.Malformed, fmt.Sprintf("signed with the trusted key %s over %s, and attachments are read over SHA-256 only", key, hash)}
+		}
+		return finding{code.BadSignature, fmt.Sprintf("it holds under no key of the root; it names %s@%s", claim.repository, claim.digest)}
 	case revoked:
 		return finding{code.Revoked, "signed with the revoked key " + key.Fingerprint}
 	case claimErr != nil:
@@ -127,22 +149,16 @@ func (v *publicKey) diagnoseAttachment(ctx context.Context, set evidence.Set, a 
 	return finding{code.Malformed, fmt.Sprintf("signed with a trusted key, but refused: %v", err)}
 }
 
-func (v *publicKey) diagnoseBundle(b evidence.Bundle, digest string) finding {
-	parsed, err := parseBundle(b)
-	if err != nil {
-		return finding{code.Malformed, err.Error()}
-	}
-	statement, err := readStatement(parsed)
-	if err != nil {
-		return finding{code.Malformed, err.Error()}
-	}
-	if statement.predicateType != signPredicate {
-		return finding{code.Unsigned, "an attestation of type " + statement.predicateType + " is no signature of the image"}
-	}
-	if statement.kind != statementType {
+func (v *publicKey) diagnoseBundle(b *readBundle, digest string) finding {
+	statement, parsed := b.statement, b.bundle
+	switch {
+	case b.err != nil:
+		return finding{code.Malformed, b.err.Error()}
+	case statement.predicateType != signPredicate:
+		return finding{code.Unsigned, fmt.Sprintf("an attestation of type %.200s is no signature of the image", statement.predicateType)}
+	case statement.kind != statementType:
 		return finding{code.Malformed, fmt.Sprintf("its statement is of type %.80q, not %s", statement.kind, statementType)}
-	}
-	if parsed.GetVerificationMaterial().GetPublicKey() == nil {
+	case parsed.GetVerificationMaterial().GetPublicKey() == nil:
 		return finding{code.BadSignature, "signed with a certificate, but the root asks for a key"}
 	}
 	key, revoked, ok := v.keyOf(func(key policy.Key) bool { return signedEnvelope(parsed, key) })
@@ -165,7 +181,7 @@ func (v *publicKey) diagnoseHint(hint string) finding {
 	fingerprint := "sha256:" + hex.EncodeToString(raw)
 	for _, key := range v.trusted {
 		if key.Fingerprint == fingerprint {
-			return finding{code.Tampered, "it names the trusted key " + fingerprint + ", which has not signed this content"}
+			return finding{code.Tampered, "it names the trusted key " + fingerprint + " and does not hold under it"}
 		}
 	}
 	switch {
@@ -175,5 +191,5 @@ func (v *publicKey) diagnoseHint(hint string) finding {
 	case err == nil && len(raw) == 32:
 		return finding{code.BadSignature, "it names the key " + fingerprint + ", which the root does not trust"}
 	}
-	return finding{code.BadSignature, "no key of the root has signed it; it names " + strings.ToValidUTF8(fmt.Sprintf("%.80q", hint), "")}
+	return finding{code.BadSignature, "it holds under no key of the root; it names " + strings.ToValidUTF8(fmt.Sprintf("%.80q", hint), "")}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -27,10 +28,10 @@ type satisfied struct {
 // verifier decides for one root of trust. There is one file for each kind.
 type verifier interface {
 	// verify says whether a signature in the set satisfies the root.
-	verify(ctx context.Context, set evidence.Set) (satisfied, bool)
+	verify(ctx context.Context, set *material) (satisfied, bool)
 	// diagnose says of every signature in the set why it does not. It is asked
 	// only after verify has refused.
-	diagnose(ctx context.Context, set evidence.Set) []finding
+	diagnose(ctx context.Context, set *material) []finding
 }
 
 // newVerifier makes the verifier for a root; another kind is another case here.
@@ -46,13 +47,59 @@ func newVerifier(p *policy.Policy, root policy.Root) (verifier, error) {
 type trial struct {
 	rule  policy.Rule
 	roots []verifier
-	sets  []evidence.Set // one for each signed digest
+	sets  []evidence.Set         // one for each signed digest
+	read  map[string]*readBundle // by ID: each bundle is read once
+}
+
+// material is one set of a trial. Roots ask it for its bundles, of which each is read
+// when it is first asked for.
+type material struct {
+	evidence.Set
+	read map[string]*readBundle
+}
+
+// bundles yields the bundles of the set in order, until the context ends.
+func (m *material) bundles(ctx context.Context) iter.Seq2[int, *readBundle] {
+	return func(yield func(int, *readBundle) bool) {
+		for i, b := range m.Bundles {
+			if ctx.Err() != nil {
+				return
+			}
+			id := b.ID()
+			if m.read[id] == nil {
+				m.read[id] = parseBundle(b)
+			}
+			if !yield(i, m.read[id]) {
+				return
+			}
+		}
+	}
+}
+
+// share waits until what sets hold fits beside what other judgements hold, decoded
+// and copied a few times. Its return value gives that room back.
+func (j *Judge) share(ctx context.Context, sets []evidence.Set) (release func(), err error) {
+	const copies = 3
+	bytes := int64(0)
+	for _, set := range sets {
+		for _, b := range set.Bundles {
+			bytes += int64(len(b.JSON))
+		}
+		for _, a := range set.Attachments {
+			bytes += int64(len(a.Payload))
+		}
+	}
+	weight := min(bytes*copies, maxJudged)
+	if err := j.room.Acquire(ctx, weight); err != nil {
+		return nil, err
+	}
+	return func() { j.room.Release(weight) }, nil
 }
 
 // bySignatures fills in the outcome of a rule that asks for signatures: from the
 // store if it can, and else from the registry too.
 func (j *Judge) bySignatures(ctx context.Context, p *policy.Policy, rule policy.Rule, r Request, o *Outcome) {
-	t := trial{rule: rule}
+	t := trial{rule: rule, read: map[string]*readBundle{}}
 	for _, name := range rule.Roots {
 		root, _ := p.Root(name)
 		v, err := newVerifier(p, root)
@@ -65,7 +112,7 @@ func (j *Judge) bySignatures(ctx context.Context, p *policy.Policy, rule policy.
 	start := time.Now()
 	t.sets = j.stored(r, o)
 	o.Source = string(evidence.FromStore)
-	met := t.run(ctx, o)
+	met := j.try(ctx, &t, o)
 	o.timed(start, "evidence in the store", count(t.sets), met != nil)
 	if met == nil && j.evidence.Registry != nil {
 		start = time.Now()
@@ -76,14 +123,14 @@ func (j *Judge) bySignatures(ctx context.Context, p *policy.Policy, rule policy.
 			// where an entry is full.
 			t.sets[i] = fetched[i].Merge(t.sets[i])
 		}
-		met = t.run(ctx, o)
+		met = j.try(ctx, &t, o)
 		o.timed(start, "evidence in the registry", count(fetched), met != nil)
 		j.keep(t.sets, fetched, met)
 	}
 	o.EvidenceHash = evidence.HashOf(t.sets...)
 	o.Settled = met != nil
 	if met == nil {
-		t.refuse(ctx, r, o)
+		j.refuse(ctx, &t, r, o)
 		return
 	}
 	if o.Source == string(evidence.FromStore) {
@@ -96,6 +143,29 @@ func (j *Judge) bySignatures(ctx context.Context, p *policy.Policy, rule policy.
 		if !m.expires.IsZero() && (o.Expires.IsZero() || m.expires.Before(o.Expires)) {
 			o.Expires = m.expires
 		}
+	}
+}
+
+// try gives what satisfies the rule, or nil, as soon as there is room to look.
+func (j *Judge) try(ctx context.Context, t *trial, o *Outcome) []satisfied {
+	release, err := j.share(ctx, t.sets)
+	if err != nil {
+		return nil
+	}
+	defer release()
+	return t.run(ctx, o)
+}
+
+// refuse says why the rule is not satisfied: what is wrong with the evidence, or that
+// there was no time to look.
+func (j *Judge) refuse(ctx context.Context, t *trial, r Request, o *Outcome) {
+	release, err := j.share(ctx, t.sets)
+	if err == nil {
+		t.refuse(ctx, r, o)
+		release()
+	}
+	if ctx.Err() != nil {
+		o.refuse(code.Timeout, "judging was not done in time: "+count(t.sets), expected(r, t.rule))
 	}
 }
 
@@ -125,7 +195,7 @@ func (t *trial) try(ctx context.Context, root verifier, o *Outcome) (satisfied, 
 			continue
 		}
 		o.Verified = true
-		if m, ok := root.verify(ctx, set); ok {
+		if m, ok := root.verify(ctx, &material{set, t.read}); ok {
 			m.digest = set.Digest
 			return m, true
 		}
@@ -148,7 +218,7 @@ func (t *trial) refuse(ctx context.Context, r Request, o *Outcome) {
 			}
 		}
 		for _, set := range t.sets {
-			findings = append(findings, root.diagnose(ctx, set)...)
+			findings = append(findings, root.diagnose(ctx, &material{set, t.read})...)
 		}
 	}
 	if len(findings) == 0 {

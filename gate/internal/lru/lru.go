@@ -12,7 +12,10 @@ import (
 type Cache[K comparable, V any] struct {
 	mu      sync.Mutex
 	limit   int
-	order   *list.List // of entry[K, V], the latest used first
+	bytes   int         // 0: no bound in bytes
+	size    func(V) int // of a value, in bytes
+	used    int         // bytes
+	order   *list.List  // of entry[K, V], the latest used first
 	entries map[K]*list.Element
 }
 
@@ -24,6 +27,14 @@ type entry[K comparable, V any] struct {
 // New makes a cache of at most limit entries.
 func New[K comparable, V any](limit int) *Cache[K, V] {
 	return &Cache[K, V]{limit: limit, order: list.New(), entries: map[K]*list.Element{}}
+}
+
+// NewSized makes a cache of at most limit entries whose values hold at most bytes in
+// all, as size says of each. A value that is larger than that alone is not kept.
+func NewSized[K comparable, V any](limit, bytes int, size func(V) int) *Cache[K, V] {
+	c := New[K, V](limit)
+	c.bytes, c.size = bytes, size
+	return c
 }
 
 // Get returns the value of key.
@@ -43,15 +54,35 @@ func (c *Cache[K, V]) Put(key K, value V) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if element, ok := c.entries[key]; ok {
-		element.Value = entry[K, V]{key, value}
-		c.order.MoveToFront(element)
-		return
+		c.remove(element)
+	}
+	if c.size != nil {
+		c.used += c.size(value)
 	}
 	c.entries[key] = c.order.PushFront(entry[K, V]{key, value})
-	if c.order.Len() > c.limit {
-		oldest := c.order.Back()
-		c.order.Remove(oldest)
-		delete(c.entries, oldest.Value.(entry[K, V]).key)
+	for c.order.Len() > c.limit || c.used > c.bytes {
+		c.remove(c.order.Back())
+	}
+}
+
+func (c *Cache[K, V]) remove(element *list.Element) {
+	e := c.order.Remove(element).(entry[K, V])
+	delete(c.entries, e.key)
+	if c.size != nil {
+		c.used -= c.size(e.value)
+	}
+}
+
+// DeleteFunc removes every entry of whose value dead is true.
+func (c *Cache[K, V]) DeleteFunc(dead func(V) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for element := c.order.Front(); element != nil; {
+		next := element.Next()
+		if dead(element.Value.(entry[K, V]).value) {
+			c.remove(element)
+		}
+		element = next
 	}
 }
 

@@ -131,6 +131,16 @@ func (p *Policy) Pinned(digests ...string) (pin string, ok bool) {
 	return "", false
 }
 
+// PinsIn says whether some pin names the repository.
+func (p *Policy) PinsIn(repository string) bool {
+	for _, pin := range p.pinned {
+		if strings.HasPrefix(pin, repository+"@") {
+			return true
+		}
+	}
+	return false
+}
+
 // RevokedDigest gives the first of digests that is revoked.
 func (p *Policy) RevokedDigest(digests ...string) (digest string, ok bool) {
 	for _, digest := range digests {

@@ -134,9 +134,13 @@ func Bundle(t testing.TB, key Key, digest string) evidence.Bundle {
 // BundleOf signs any statement.
 func BundleOf(t testing.TB, key Key, statement []byte) evidence.Bundle {
 	t.Helper()
+	return WrapBundle(t, key, statement, key.sign(t, PAE(statement), key.Hash))
+}
+
+// PAE gives the bytes that a DSSE envelope with this statement signs.
+func PAE(statement []byte) []byte {
 	const payloadType = "application/vnd.in-toto+json"
-	pae := fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(payloadType), payloadType, len(statement), statement)
-	return WrapBundle(t, key, statement, key.sign(t, pae, key.Hash))
+	return fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(payloadType), payloadType, len(statement), statement)
 }
 
 // WrapBundle makes a bundle that says that key has signed statement with signature.
