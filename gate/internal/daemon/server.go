@@ -160,7 +160,9 @@ func unreadable(err error) *verdict.Verdict {
 	}
 	refusal := code.Refuse(c, "the request can't be read: "+err.Error(), "a request of this version", "install gate, hook and verifier of one version")
 	slog.Warn("bad request", "error", err)
-	return &verdict.Verdict{Version: verdict.Version, Time: time.Now().UTC(), Code: c, Message: "countersign: refused a request: " + refusal.Error()}
+	v := &verdict.Verdict{Version: verdict.Version, Time: time.Now().UTC(), Code: c, Message: "countersign: refused a request: " + refusal.Error()}
+	v.Fit()
+	return v
 }
 
 // checkPeer lets only processes of the gate's own user (root) ask.
