@@ -59,7 +59,7 @@ func tightenMemory() {
 // run puts the daemon together and serves until the context ends, or the next
 // gate has taken over.
 func run(ctx context.Context, settings *config.Config, next program) error {
-	log, err := daemon.OpenLog(settings.Log)
+	log, err := daemon.OpenLog(settings.Log, settings.LogRotation.MaxBytes, settings.LogRotation.Keep)
 	if err != nil {
 		return err
 	}
