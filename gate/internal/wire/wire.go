@@ -114,7 +114,7 @@ func ReadResponse(r io.Reader) (*verdict.Verdict, error) {
 	if v.Allow && v.Code.Allows() {
 		word = "allow"
 	}
-	if lines[0] != word+" "+string(v.Code) || !code.Known(v.Code) {
+	if lines[0] != word+" "+string(v.Code) || !code.Known(v.Code) || v.Allow != (word == "allow") {
 		return nil, fmt.Errorf("%w: %.60q", ErrNoAnswer, lines[0])
 	}
 	v.Fit() // the gate's answers are clean; those of an older one may not be
