@@ -105,7 +105,7 @@ def environment(layout: Layout) -> dict[str, str]:
 
 
 def service(gate: Gate, cgroup: str) -> Service:
-    """Return the gate as a supervised service of this machine; it reloads its policy without a restart."""
+    """Return the gate as a supervised service of this machine; it needs no restart for another policy or binary."""
     layout = gate.layout
     restarted_by: Mapping[str, str] = {
         file.path: file.digest() for file in files(gate) if file.path in {layout.gate, layout.gate_config}
@@ -115,10 +115,10 @@ def service(gate: Gate, cgroup: str) -> Service:
         argv=(layout.gate, "serve", "--config", layout.gate_config),
         run=layout.run,
         log=f"{layout.log}/gate.log",
-        logs=(layout.verdicts,),
         env={"HOME": layout.lib},
         ready="notify",
         watchdog=WATCHDOG,
         cgroup=cgroup,
+        hands_over=True,
         inputs=restarted_by,
     )

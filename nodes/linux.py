@@ -12,6 +12,7 @@ MS_MOVE = 8192
 MS_REC = 16384
 MS_SLAVE = 1 << 19
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
@@ -33,6 +34,12 @@ def private_mounts() -> None:
 def die_with_parent(signal: int) -> None:
     """Have the kernel send us ``signal`` when the thread that started us ends (prctl(2)). Raises OSError."""
     if _libc.prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0) != 0:
+        raise _last_error("prctl")
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what our children start and leave behind (prctl(2)). Raises OSError."""
+    if _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise _last_error("prctl")
 
 

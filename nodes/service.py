@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from nodes.process import Process
 ROOT = Path(__file__).resolve().parent.parent
 TAIL = 1200
 DETACHED_WITHIN = 30.0
+HANDED_OVER_WITHIN = 25.0
+"""More than the gate gives its successor (15 s) and then itself (6 s)."""
 GIVE_UP = 3
 """A service that ended this often before it was ready will not become so."""
 
@@ -44,6 +46,8 @@ class Service:
             it must send ``WATCHDOG=1`` more often than that. 0 is none.
         cgroup: the instance's cgroup, which the supervisor joins.
         shadows: fixed path of the machine → folder that it sees there instead (`nodes.private`).
+        hands_over: SIGUSR2 has it start the program anew, which takes its place without a gap and
+            is named by ``MAINPID=`` (sd_notify(3)).
         inputs: whatever makes a restart necessary when it changes, such as file → digest.
     """
 
@@ -57,6 +61,7 @@ class Service:
     watchdog: float = 0
     cgroup: str = ""
     shadows: Mapping[str, str] = field(default_factory=dict)
+    hands_over: bool = False
     inputs: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -125,12 +130,14 @@ def state(run: Path, name: str) -> State:
 def start(service: Service, timeout: float = 30) -> None:
     """Start a service under a supervisor of its own, and wait until it is ready.
 
-    One that runs by another specification is stopped first. When it does not become ready it is
-    stopped again.
+    One that runs is stopped first, or hands over where that is enough. When it does not become
+    ready it is stopped again.
 
     Raises:
         InfrastructureError: with the end of its log.
     """
+    if _handed_over(service):
+        return
     stop(Path(service.run), service.name)
     service.file("status").unlink(missing_ok=True)  # that of an earlier supervisor must not be taken for this one's
     spec = service.file("json")
@@ -156,6 +163,25 @@ def start(service: Service, timeout: float = 30) -> None:
     except BaseException:
         stop(Path(service.run), service.name)
         raise
+
+
+def _handed_over(service: Service) -> bool:
+    """Have a running program replaced by what lies in its place now; return False where only a restart does that."""
+    found = state(Path(service.run), service.name)
+    if not service.hands_over or found.state != "running" or found.child is None:
+        return False
+    spec = service.file("json")
+    if replace(Service.from_json(spec.read_text(encoding="utf-8")), inputs={}) != replace(service, inputs={}):
+        return False  # other arguments or another environment
+    spec.write_text(service.to_json(), encoding="utf-8")
+    found.child.send(signal.SIGUSR2)
+    deadline = time.monotonic() + HANDED_OVER_WITHIN
+    while time.monotonic() < deadline:
+        now = state(Path(service.run), service.name)
+        if now.state == "running" and now.child and now.child != found.child and now.digest == service.digest():
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def wait_ready(service: Service, timeout: float = 30) -> None:

@@ -26,6 +26,7 @@ from types import FrameType
 
 from console.errors import CountersignError
 from nodes import cgroup, linux, private, process
+from nodes.adopted import Adopted
 from nodes.service import Service
 
 START_LIMIT = 30.0
@@ -50,7 +51,8 @@ class Supervisor:
         self.ready = False
         self.beat = 0.0
         self.stopping = False
-        self.child: subprocess.Popen[bytes] | None = None
+        self.child: subprocess.Popen[bytes] | Adopted | None = None
+        self.successor = 0
         self.selector = selectors.DefaultSelector()
         self.wake = socket.socketpair()  # kept: an end that is collected is closed
 
@@ -66,6 +68,9 @@ class Supervisor:
                 self.reason = f"cannot be executed: {error}"
             else:
                 self.reason = self._watch(self.child, started)
+                while self._succeeded():
+                    started = time.monotonic()
+                    self.reason = self._watch(self.child, started, adopted=True)
                 self.child = None
             if self.stopping:
                 break
@@ -80,8 +85,23 @@ class Supervisor:
             pause = min(2 * pause, PAUSE_LAST)
         self._record("stopped")
 
+    def _succeeded(self) -> bool:
+        """Adopt the program that the one that ended handed over to, if it did, and return whether."""
+        self._turn(0)  # what it said last may not have been read yet
+        pid, self.successor = self.successor, 0
+        if not pid:
+            return False
+        try:
+            self.child = Adopted(pid)
+        except ProcessLookupError:
+            return False
+        self.service = Service.from_json(self.service.file("json").read_text(encoding="utf-8"))
+        return True
+
     def _listen(self) -> None:
         """Be woken by signals, and by the program's own messages where it sends any."""
+        if self.service.hands_over:
+            linux.adopt_orphans()
         woken, wake = self.wake
         for end in self.wake:
             end.setblocking(False)
@@ -107,6 +127,10 @@ class Supervisor:
         lines = message.decode(errors="replace").splitlines()
         if "READY=1" in lines:
             self._is_ready()
+        for line in lines:
+            name, _, number = line.partition("=")
+            if name == "MAINPID" and number.isdecimal() and self.child:
+                self.successor = int(number) if int(number) != self.child.pid else 0
         if "WATCHDOG=1" in lines:
             self.beat = time.monotonic()
         if "WATCHDOG=trigger" in lines:
@@ -134,11 +158,12 @@ class Supervisor:
                 preexec_fn=lambda: linux.die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - we have no threads
             )
 
-    def _watch(self, child: subprocess.Popen[bytes], started: float) -> str:
-        """Look after a running program until it has ended, and return why it did."""
+    def _watch(self, child: subprocess.Popen[bytes] | Adopted, started: float, *, adopted: bool = False) -> str:
+        """Look after a running program until it has ended, and return why it did; one that was adopted is ready."""
         self.ready = False
-        self._record("starting")
-        if not self.service.ready:
+        if not adopted:
+            self._record("starting")
+        if adopted or not self.service.ready:
             self._is_ready()
         handle = os.pidfd_open(child.pid)
         self.selector.register(handle, selectors.EVENT_READ, lambda: None)
@@ -155,7 +180,7 @@ class Supervisor:
                 self._turn(TICK if self.ready else PROBE)
                 for log in (self.service.log, *self.service.logs):
                     _keep_bounded(Path(log))
-            return _ended(child.returncode)
+            return _ended(child.wait())
         finally:
             self.selector.unregister(handle)
             os.close(handle)
@@ -202,7 +227,7 @@ class Supervisor:
             log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} supervisor of {self.service.name}: {text}\n")
 
 
-def _end(child: subprocess.Popen[bytes], number: signal.Signals, patience: float) -> str:
+def _end(child: subprocess.Popen[bytes] | Adopted, number: signal.Signals, patience: float) -> str:
     """Ask a program to end, kill it when it does not, and return how it ended."""
     child.send_signal(number)
     child.send_signal(signal.SIGCONT)  # a frozen one can obey too
@@ -210,8 +235,7 @@ def _end(child: subprocess.Popen[bytes], number: signal.Signals, patience: float
         child.wait(patience)
     except subprocess.TimeoutExpired:
         child.kill()
-        child.wait()
-    return _ended(child.returncode)
+    return _ended(child.wait())
 
 
 def _ended(code: int) -> str:

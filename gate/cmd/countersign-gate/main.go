@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"countersign/gate/internal/clean"
 	"countersign/gate/internal/config"
 )
 
@@ -64,6 +65,7 @@ func main() {
 
 // dispatch runs a subcommand and returns the exit code.
 func dispatch(args []string, stdout, stderr io.Writer) int {
+	stdout, stderr = clean.Writer{To: stdout}, clean.Writer{To: stderr}
 	if len(args) == 0 {
 		usage(stderr)
 		return exitUsage

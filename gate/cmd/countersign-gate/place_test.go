@@ -125,7 +125,7 @@ func (p *place) start() (stop func()) {
 	p.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- run(ctx, p.settings) }()
+	go func() { done <- run(ctx, p.settings, next(p.config)) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {

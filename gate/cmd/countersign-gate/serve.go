@@ -30,8 +30,8 @@ const (
 	memoryLimit = 32 << 20
 )
 
-// serve runs the daemon until SIGTERM or SIGINT. SIGHUP reopens the log and
-// reads the policy again.
+// serve runs the daemon until SIGTERM or SIGINT. SIGHUP reopens the log and reads
+// the policy again; SIGUSR2 has the program that lies at its path now take over.
 func serve(c *invocation) int {
 	tightenMemory()
 	slog.SetDefault(slog.New(slog.NewTextHandler(c.stderr, nil)))
@@ -42,7 +42,7 @@ func serve(c *invocation) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := run(ctx, settings); err != nil {
+	if err := run(ctx, settings, next(c.configPath)); err != nil {
 		return c.fail(err)
 	}
 	return exitOK
@@ -57,9 +57,10 @@ func tightenMemory() {
 	}
 }
 
-// run puts the daemon together and serves until the context ends.
-func run(ctx context.Context, settings *config.Config) error {
-	log, err := daemon.OpenLog(settings.Log)
+// run puts the daemon together and serves until the context ends, or the next
+// gate has taken over.
+func run(ctx context.Context, settings *config.Config, next program) error {
+	log, err := daemon.OpenLog(settings.Log, settings.LogRotation.MaxBytes, settings.LogRotation.Keep)
 	if err != nil {
 		return err
 	}
@@ -77,22 +78,21 @@ func run(ctx context.Context, settings *config.Config) error {
 	metrics := daemon.NewMetrics(store.Usage)
 	gate := newEngine(settings, store, binder, daemon.Observer{Log: log, Metrics: metrics})
 
-	listener, release, err := daemon.Listen(settings.Socket)
+	sockets, err := daemon.OpenSockets(os.Getenv, settings.Socket, settings.Metrics)
 	if err != nil {
 		return err
 	}
-	defer release()
-	metricsListener, err := daemon.ListenMetrics(settings.Metrics)
-	if err != nil {
-		return errors.Join(fmt.Errorf("metrics: %w", err), listener.Close())
-	}
+	defer func() { _ = sockets.Close() }()
 	notifier := daemon.NewNotifier(os.Getenv)
 	watcher := daemon.NewWatcher(settings.Policy, gate, metrics, notifier)
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	server := daemon.NewServer(gate, listener)
+	server := daemon.NewServer(gate, sockets.Listener)
 	server.NRI = watchHook(ctx, settings)
+	if err := takeOver(ctx, sockets, gate, server.NRI); err != nil {
+		return err
+	}
 	if c := settings.Containerd; settings.Crio == nil {
 		metrics.WatchHandlers()
 		go handlers.Watch(ctx, handlers.Config{Address: c.Address, Hook: c.Hook, Gate: settings.Socket}, handlers.Every, metrics.HandlersWithoutHook)
@@ -106,9 +106,10 @@ func run(ctx context.Context, settings *config.Config) error {
 	}
 	background("serve", server.Serve)
 	background("watch policy", func() error { return watcher.Watch(ctx, onHangup(ctx, log)) })
-	if metricsListener != nil {
-		background("metrics", func() error { return metrics.Serve(ctx, metricsListener) })
+	if sockets.Metrics != nil {
+		background("metrics", func() error { return metrics.Serve(ctx, sockets.Metrics) })
 	}
+	go handOver(ctx, sockets, next, server.NRI, notifier.MainPID, func() { cancel(errHandedOver) })
 	go notifier.Watch(ctx, func(ctx context.Context) error {
 		_, err := wire.Ask(ctx, settings.Socket, wire.Ping, nil)
 		return err
@@ -116,13 +117,16 @@ func run(ctx context.Context, settings *config.Config) error {
 	notifier.Ready()
 	slog.Info("serving", "socket", settings.Socket, "version", version())
 	<-ctx.Done()
-	notifier.Stopping()
-	server.Shutdown()
-	slog.Info("stopped")
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return cause
+	cause := context.Cause(ctx)
+	if !errors.Is(cause, errHandedOver) {
+		notifier.Stopping()
 	}
-	return nil
+	server.Shutdown()
+	slog.Info("stopped", "why", cause)
+	if errors.Is(cause, context.Canceled) || errors.Is(cause, errHandedOver) {
+		return nil
+	}
+	return cause
 }
 
 // watchHook has the NRI plugin see to it that no container starts without the hook,

@@ -11,6 +11,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"countersign/gate/internal/clean"
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/config"
 	"countersign/gate/internal/wire"
@@ -18,6 +19,9 @@ import (
 
 // maxDescriptor bounds the descriptor that containerd writes to stdin.
 const maxDescriptor = 1 << 20
+
+// maxReason bounds what containerd is told of a request that never reached the gate.
+const maxReason = 2048
 
 // imageVerifier is containerd's pull-time plugin: containerd calls it with
 // -name, -digest and -stdin-media-type, shows its stdout as the reason, and
@@ -78,6 +82,6 @@ func pullRequest(args []string, stdin io.Reader) (wire.PullRequest, error) {
 
 func block(stdout io.Writer, name string, c code.Code, err error, do string) int {
 	refusal := code.Refuse(c, err.Error(), "a verdict from the gate", do)
-	fmt.Fprintf(stdout, "countersign: refused %s: %v\n", name, refusal)
+	fmt.Fprintln(stdout, clean.Line(fmt.Sprintf("countersign: refused %s: %v", name, refusal), maxReason))
 	return exitRefused
 }

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"countersign/gate/internal/clean"
 	"countersign/gate/internal/code"
 )
 
@@ -23,6 +24,8 @@ const (
 	// before the state a request stays within the gate's own bound.
 	maxState  = maxAnswer - len(request)
 	maxAnswer = 1 << 20
+	// maxName bounds the image's name in a sentence.
+	maxName = 255
 	// request is the first line of the request.
 	request = "create\n"
 )
@@ -140,7 +143,7 @@ func judge(answer []byte) (allowed bool, sentence string, fail *failure) {
 	if sentence, _, ok = cut(rest); known && ok && word == "refuse" && !code.Code(c).Allows() {
 		return false, sentence, nil
 	}
-	return false, "", &failure{code.GateDown, "answer not understood: " + printable(first, 80), "install gate and hook of one version"}
+	return false, "", &failure{code.GateDown, "answer not understood: " + clean.Line(first, 80), "install gate and hook of one version"}
 }
 
 // subject finds the image's name in the state, for the sentence only: nothing is
@@ -154,7 +157,7 @@ func subject(state []byte) string {
 			}
 			if _, after, ok := cutString(s[i+len(key):], '"'); ok {
 				name, _, _ := cutString(after, '"')
-				return printable(name, 255)
+				return clean.Line(name, maxName)
 			}
 		}
 	}
@@ -169,25 +172,10 @@ func refuse(image string, f *failure) {
 	exit("countersign: refused " + image + ": " + string(f.code) + ": " + f.found + "; expected a verdict from the gate; " + f.do)
 }
 
-// exit writes one sentence to stderr and ends the process.
+// exit writes one sentence, which goes into logs and events, to stderr and ends the process.
 func exit(sentence string) {
-	_ = writeAll(2, []byte(printable(sentence, 4096)+"\n")) // nobody is left to tell
+	_ = writeAll(2, []byte(clean.Line(sentence, 4096)+"\n")) // nobody is left to tell
 	os.Exit(1)
-}
-
-// printable keeps at most limit bytes and no control characters: the sentence
-// goes into logs and events.
-func printable(s string, limit int) string {
-	if len(s) > limit {
-		s = s[:limit]
-	}
-	b := []byte(s)
-	for i, c := range b {
-		if c < 0x20 || c == 0x7f {
-			b[i] = ' '
-		}
-	}
-	return string(b)
 }
 
 func cut(b []byte) (line string, rest []byte, ok bool) {

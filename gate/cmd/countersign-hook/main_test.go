@@ -117,9 +117,9 @@ func TestAllowsOnlyKnownAllowingCodes(t *testing.T) {
 }
 
 func TestRefusalIsTheGatesSentence(t *testing.T) {
-	path := gate(t, answering("refuse UNSIGNED\ncountersign: refused app: UNSIGNED: \x1b[31mfound\n{}\n"))
+	path := gate(t, answering("refuse UNSIGNED\ncountersign: refused app: UNSIGNED: \x1b[31mfo\u202eund\n{}\n"))
 	status, stderr := run(t, strings.NewReader(state), "--socket", path)
-	if status != 1 || stderr != "countersign: refused app: UNSIGNED:  [31mfound\n" {
+	if status != 1 || stderr != `countersign: refused app: UNSIGNED: \u001b[31mfo\u202eund`+"\n" {
 		t.Errorf("exit %d, %q", status, stderr)
 	}
 }
@@ -246,7 +246,7 @@ func TestSubjectIsForShowOnly(t *testing.T) {
 		state: "registry.example/app:v1",
 		`{"io.kubernetes.cri.image-name": "spaced"}`:            "spaced",
 		`{"io.kubernetes.cri.image-name":"evil\u001b`:           `evil\u001b`,
-		`{"io.kubernetes.cri.image-name":"` + "a\x1b[2J" + `"}`: "a [2J",
+		`{"io.kubernetes.cri.image-name":"` + "a\x1b[2J" + `"}`: `a\u001b[2J`,
 		`{"io.kubernetes.cri.image-name":`:                      "",
 		`{}`:                                                    "",
 		`{"annotations":{"io.kubernetes.cri-o.ImageName":"registry.example/app:v2"}}`: "registry.example/app:v2",

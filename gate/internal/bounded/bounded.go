@@ -6,7 +6,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"strings"
+
+	"countersign/gate/internal/clean"
 )
 
 // List reads a JSON array of at most limit items; null or nothing is none. Of a
@@ -39,10 +40,5 @@ func List[T any](raw []byte, limit int) (items []T, more bool, err error) {
 // Present says whether a member was there, and was not null.
 func Present(raw []byte) bool { return len(raw) > 0 && string(raw) != "null" }
 
-// Text cuts s after limit bytes and says so.
-func Text(s string, limit int) string {
-	if len(s) <= limit {
-		return s
-	}
-	return strings.ToValidUTF8(s[:limit], "") + "…"
-}
+// Text makes s one line that is safe to show, cuts it after limit bytes, and says so.
+func Text(s string, limit int) string { return clean.Line(s, limit) }

@@ -25,15 +25,22 @@ const Env = "COUNTERSIGN_CONFIG"
 
 // Config is gate.json. Unknown fields are refused.
 type Config struct {
-	Policy     string     `json:"policy"`  // the rendered policy
-	Socket     string     `json:"socket"`  // of the gate
-	Log        string     `json:"log"`     // verdicts, one JSON line each; "-" for stdout
-	Metrics    string     `json:"metrics"` // "unix:PATH", a loopback "ADDRESS:PORT", or "" for none
-	Evidence   Evidence   `json:"evidence"`
-	Containerd Containerd `json:"containerd"`
-	Crio       *Crio      `json:"crio"` // instead of containerd; nil where containerd is the runtime
-	Registry   Registry   `json:"registry"`
-	Timeouts   Timeouts   `json:"timeouts"`
+	Policy      string      `json:"policy"` // the rendered policy
+	Socket      string      `json:"socket"` // of the gate
+	Log         string      `json:"log"`    // verdicts, one JSON line each; "-" for stdout
+	LogRotation LogRotation `json:"logRotation"`
+	Metrics     string      `json:"metrics"` // "unix:PATH", a loopback "ADDRESS:PORT", or "" for none
+	Evidence    Evidence    `json:"evidence"`
+	Containerd  Containerd  `json:"containerd"`
+	Crio        *Crio       `json:"crio"` // instead of containerd; nil where containerd is the runtime
+	Registry    Registry    `json:"registry"`
+	Timeouts    Timeouts    `json:"timeouts"`
+}
+
+// LogRotation bounds the verdict log: the file and as many older ones.
+type LogRotation struct {
+	MaxBytes int64 `json:"maxBytes"` // of each
+	Keep     int   `json:"keep"`     // how many older ones
 }
 
 // Evidence says where signatures are kept on the node.
@@ -99,15 +106,23 @@ const hookClient = 5 * time.Second
 
 const maxSize = 1 << 20
 
+// Bounds of the verdict log's rotation: a verdict has 100 KiB at most, and each
+// rotation renames every file.
+const (
+	minLog  = 1 << 20
+	maxLogs = 100
+)
+
 // defaults holds what gate.json may leave out.
 func defaults() *Config {
 	return &Config{
-		Policy:     "/etc/countersign/policy.json",
-		Socket:     "/run/countersign/gate.sock",
-		Log:        "-",
-		Evidence:   Evidence{Dir: "/var/lib/countersign/evidence"},
-		Containerd: Containerd{Address: "/run/containerd/containerd.sock", Namespace: "k8s.io", Snapshotters: []string{"overlayfs", "native"}, Hook: "/usr/local/bin/countersign-hook"},
-		Registry:   Registry{CertsDir: "/etc/containerd/certs.d"},
+		Policy:      "/etc/countersign/policy.json",
+		Socket:      "/run/countersign/gate.sock",
+		Log:         "-",
+		LogRotation: LogRotation{MaxBytes: 8 << 20, Keep: 4},
+		Evidence:    Evidence{Dir: "/var/lib/countersign/evidence"},
+		Containerd:  Containerd{Address: "/run/containerd/containerd.sock", Namespace: "k8s.io", Snapshotters: []string{"overlayfs", "native"}, Hook: "/usr/local/bin/countersign-hook"},
+		Registry:    Registry{CertsDir: "/etc/containerd/certs.d"},
 		Timeouts: Timeouts{
 			Runtime:  Duration(2 * time.Second),
 			Registry: Duration(3 * time.Second),
@@ -193,6 +208,9 @@ func (c *Config) check() error {
 	}
 	if c.Evidence.MaxBytes < 0 || c.Evidence.MaxEntries < 0 {
 		return errors.New("evidence: maxBytes and maxEntries can't be negative")
+	}
+	if r := c.LogRotation; r.MaxBytes < minLog || r.Keep < 1 || r.Keep > maxLogs {
+		return fmt.Errorf("logRotation: maxBytes must be %d at least, keep 1 to %d", minLog, maxLogs)
 	}
 	if err := checkMetrics(c.Metrics); err != nil {
 		return err

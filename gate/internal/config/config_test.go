@@ -37,6 +37,9 @@ func TestParseRefuses(t *testing.T) {
 		{"a relative NRI socket of containerd", `{"containerd": {"nri": "nri.sock"}}`, "containerd.nri"},
 		{"no hook of containerd", `{"containerd": {"hook": ""}}`, "containerd.hook"},
 		{"an unknown field of crio", `{"crio": {"runroot2": "/r"}}`, "runroot2"},
+		{"a log that is rotated with every verdict", `{"logRotation": {"maxBytes": 1000}}`, "logRotation"},
+		{"a rotation that keeps nothing", `{"logRotation": {"keep": 0}}`, "logRotation"},
+		{"a thousand logs", `{"logRotation": {"keep": 1000}}`, "logRotation"},
 		{"two documents", `{} {}`, "more than one"},
 		{"no JSON", `policy: /p`, "invalid"},
 	} {

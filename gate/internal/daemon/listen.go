@@ -16,16 +16,15 @@ var ErrInUse = errors.New("another gate serves this socket")
 
 // Listen makes the gate's socket, mode 0600, in a folder that only its owner can
 // enter. A lock beside it tells a socket in use from one that a crash left
-// behind; release gives the lock back.
-func Listen(path string) (listener *net.UnixListener, release func(), err error) {
+// behind; closing the lock's file gives it back.
+func Listen(path string) (listener *net.UnixListener, lock *os.File, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, nil, err
 	}
-	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err = os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, nil, err
 	}
-	release = func() { _ = lock.Close() } // closing is what unlocks
 	err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if err != nil {
 		err = fmt.Errorf("%s: %w (%w)", path, ErrInUse, err)
@@ -33,10 +32,10 @@ func Listen(path string) (listener *net.UnixListener, release func(), err error)
 		listener, err = listenPrivate(path)
 	}
 	if err != nil {
-		release()
+		_ = lock.Close()
 		return nil, nil, err
 	}
-	return listener, release, nil
+	return listener, lock, nil
 }
 
 // listenPrivate replaces a stale socket at path. Anything else there is left alone.

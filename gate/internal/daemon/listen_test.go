@@ -45,12 +45,12 @@ func TestListen(t *testing.T) {
 		}
 		old.SetUnlinkOnClose(false)
 		old.Close()
-		listener, release, err := Listen(path)
+		listener, lock, err := Listen(path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		listener.Close()
-		release()
+		_ = lock.Close()
 	})
 	t.Run("a file in its place", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "gate.sock")

@@ -21,6 +21,7 @@ type Metrics struct {
 	verdicts      *prometheus.CounterVec
 	seconds       *prometheus.HistogramVec
 	verifications prometheus.Counter
+	notLogged     prometheus.Counter
 	policyValid   prometheus.Gauge
 	reloads       *prometheus.CounterVec
 	unhooked      prometheus.Gauge
@@ -40,6 +41,9 @@ func NewMetrics(usage func() (bytes int64, entries int)) *Metrics {
 		verifications: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "countersign_verifications_total", Help: "Judgements that verified a signature, neither remembered nor joined.",
 		}),
+		notLogged: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "countersign_verdicts_not_logged_total", Help: "Verdicts that stand and are in no log, as on a full disk.",
+		}),
 		policyValid: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "countersign_policy_valid", Help: "1 if the policy file as it is now is in force, 0 if it is invalid.",
 		}),
@@ -50,7 +54,7 @@ func NewMetrics(usage func() (bytes int64, entries int)) *Metrics {
 			Name: "countersign_handlers_without_hook", Help: "Runtime handlers of containerd whose containers would start unjudged, -1 while it does not say.",
 		}),
 	}
-	m.registry.MustRegister(m.verdicts, m.seconds, m.verifications, m.policyValid, m.reloads,
+	m.registry.MustRegister(m.verdicts, m.seconds, m.verifications, m.notLogged, m.policyValid, m.reloads,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "countersign_evidence_bytes", Help: "Bytes in the evidence store.",
 		}, func() float64 { bytes, _ := usage(); return float64(bytes) }),
@@ -78,7 +82,9 @@ type Observer struct {
 func (o Observer) Verdict(v *verdict.Verdict) {
 	o.Metrics.verdicts.WithLabelValues(string(v.Layer), string(v.Code)).Inc()
 	o.Metrics.seconds.WithLabelValues(string(v.Layer)).Observe(v.Millis / 1000)
-	o.Log.Write(v)
+	if err := o.Log.Write(v); err != nil {
+		o.Metrics.notLogged.Inc()
+	}
 }
 
 // Verification implements engine.Observer.

@@ -32,6 +32,9 @@ func NewNotifier(getenv func(string) string) *Notifier {
 // Ready says that requests are served.
 func (n *Notifier) Ready() { n.send("READY=1") }
 
+// MainPID says that another process is the service from now on.
+func (n *Notifier) MainPID(pid int) { n.send(fmt.Sprintf("MAINPID=%d", pid)) }
+
 // Stopping says that the service ends.
 func (n *Notifier) Stopping() { n.send("STOPPING=1") }
 

@@ -53,15 +53,17 @@ type Server struct {
 	slots    chan struct{}
 	hands    sync.WaitGroup
 	closing  atomic.Bool
+	ended    chan struct{} // closed once Serve accepts no more
 }
 
 // NewServer makes a server for a listener (see Listen).
 func NewServer(decider Decider, listener *net.UnixListener) *Server {
-	return &Server{decider: decider, listener: listener, slots: make(chan struct{}, maxConnections)}
+	return &Server{decider: decider, listener: listener, slots: make(chan struct{}, maxConnections), ended: make(chan struct{})}
 }
 
 // Serve answers until Shutdown; then it returns nil.
 func (s *Server) Serve() error {
+	defer close(s.ended)
 	for {
 		s.slots <- struct{}{}
 		conn, err := s.listener.AcceptUnix()
@@ -91,7 +93,11 @@ func (s *Server) Shutdown() {
 		slog.Warn("close socket", "error", err)
 	}
 	done := make(chan struct{})
-	go func() { s.hands.Wait(); close(done) }()
+	go func() {
+		<-s.ended // one that was accepted last may not be in hand yet
+		s.hands.Wait()
+		close(done)
+	}()
 	select {
 	case <-done:
 	case <-time.After(grace):
@@ -160,7 +166,9 @@ func unreadable(err error) *verdict.Verdict {
 	}
 	refusal := code.Refuse(c, "the request can't be read: "+err.Error(), "a request of this version", "install gate, hook and verifier of one version")
 	slog.Warn("bad request", "error", err)
-	return &verdict.Verdict{Version: verdict.Version, Time: time.Now().UTC(), Code: c, Message: "countersign: refused a request: " + refusal.Error()}
+	v := &verdict.Verdict{Version: verdict.Version, Time: time.Now().UTC(), Code: c, Message: "countersign: refused a request: " + refusal.Error()}
+	v.Fit()
+	return v
 }
 
 // checkPeer lets only processes of the gate's own user (root) ask.

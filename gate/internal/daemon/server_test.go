@@ -52,7 +52,7 @@ func serve(t *testing.T, d Decider) (socket string, server *Server) {
 
 func serveAt(t *testing.T, socket string, d Decider) (string, *Server) {
 	t.Helper()
-	listener, release, err := Listen(socket)
+	listener, lock, err := Listen(socket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func serveAt(t *testing.T, socket string, d Decider) (string, *Server) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		release()
+		_ = lock.Close()
 	})
 	return socket, server
 }

@@ -82,7 +82,7 @@ func TestWatchdogOfAnotherProcessIsNotOurs(t *testing.T) {
 
 func TestLogIsOnePrivateLinePerVerdict(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log", "verdicts.jsonl")
-	log, err := OpenLog(path)
+	log, err := OpenLog(path, 1<<20, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestLogIsOnePrivateLinePerVerdict(t *testing.T) {
 }
 
 func TestMetrics(t *testing.T) {
-	log, err := OpenLog(filepath.Join(t.TempDir(), "verdicts.jsonl"))
+	log, err := OpenLog(filepath.Join(t.TempDir(), "verdicts.jsonl"), 1<<20, 3)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,18 +57,22 @@ const (
 	maxText = 2048
 )
 
-// Fit cuts what came from outside to its bounds: an answer that is too large to be
-// sent would be taken for a gate that is down, and each verdict stays in the log.
+// Fit cuts what came from outside to its bounds, and makes it safe to show: an
+// answer that is too large to be sent would be taken for a gate that is down, each
+// verdict stays in the log, and most are read on a terminal.
 func (v *Verdict) Fit() {
 	for _, name := range []*string{&v.Image, &v.Repository, &v.Index, &v.Manifest, &v.Config, &v.Container, &v.Pod} {
 		*name = bounded.Text(*name, MaxName)
 	}
-	v.Message = bounded.Text(v.Message, maxText)
+	for _, text := range []*string{&v.Scope, &v.Root, &v.Format, &v.Message} { // a policy's names too
+		*text = bounded.Text(*text, maxText)
+	}
 	v.Details, v.Steps = slices.Clone(v.Details), slices.Clone(v.Steps) // those of a remembered outcome are others' too
 	for i := range v.Details {
 		v.Details[i] = bounded.Text(v.Details[i], maxText)
 	}
 	for i := range v.Steps {
+		v.Steps[i].Name = bounded.Text(v.Steps[i].Name, MaxName)
 		v.Steps[i].Outcome = bounded.Text(v.Steps[i].Outcome, maxText)
 	}
 }

@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -32,5 +33,17 @@ func TestAnOrdinaryVerdictStaysAsItIs(t *testing.T) {
 	v.Fit()
 	if after, _ := json.Marshal(&v); string(after) != string(before) {
 		t.Errorf("%s became %s", before, after)
+	}
+}
+
+func TestEveryTextOfAVerdictIsSafeToShow(t *testing.T) {
+	const hostile, safe = "a\x1b[2J\u009b\u202e\u200b\xffb\nc", `a\u001b[2J\u009b\u202e\u200b` + "\ufffdb c"
+	v := Verdict{Image: hostile, Repository: hostile, Index: hostile, Manifest: hostile, Config: hostile, Scope: hostile, Root: hostile, Format: hostile,
+		Container: hostile, Pod: hostile, Message: hostile, Details: []string{hostile}, Steps: []Step{{Name: hostile, Outcome: hostile}}}
+	v.Fit()
+	want := Verdict{Image: safe, Repository: safe, Index: safe, Manifest: safe, Config: safe, Scope: safe, Root: safe, Format: safe,
+		Container: safe, Pod: safe, Message: safe, Details: []string{safe}, Steps: []Step{{Name: safe, Outcome: safe}}}
+	if !reflect.DeepEqual(v, want) {
+		t.Errorf("got %+v", v)
 	}
 }

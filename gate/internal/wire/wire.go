@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"countersign/gate/internal/clean"
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/verdict"
 )
@@ -86,7 +87,7 @@ func WriteResponse(w io.Writer, v *verdict.Verdict) error {
 	if v.Allow && v.Code.Allows() {
 		word = "allow"
 	}
-	response := fmt.Sprintf("%s %s\n%s\n%s\n", word, v.Code, oneLine(v.Message), document)
+	response := fmt.Sprintf("%s %s\n%s\n%s\n", word, v.Code, clean.Line(v.Message, maxSentence), document)
 	if len(response) > MaxMessage {
 		return ErrTooLarge
 	}
@@ -113,9 +114,10 @@ func ReadResponse(r io.Reader) (*verdict.Verdict, error) {
 	if v.Allow && v.Code.Allows() {
 		word = "allow"
 	}
-	if lines[0] != word+" "+string(v.Code) || !code.Known(v.Code) {
+	if lines[0] != word+" "+string(v.Code) || !code.Known(v.Code) || v.Allow != (word == "allow") {
 		return nil, fmt.Errorf("%w: %.60q", ErrNoAnswer, lines[0])
 	}
+	v.Fit() // the gate's answers are clean; those of an older one may not be
 	return &v, nil
 }
 
@@ -161,18 +163,4 @@ func readBounded(r io.Reader) ([]byte, error) {
 		return content[:MaxMessage], ErrTooLarge
 	}
 	return content, err
-}
-
-// oneLine makes a sentence that can't be taken for two lines.
-func oneLine(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
-	if len(s) > maxSentence {
-		s = strings.ToValidUTF8(s[:maxSentence], "") + "…"
-	}
-	return s
 }

@@ -6,6 +6,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,24 @@ for _ in range(int(sys.argv[1])):
     time.sleep(0.2)
     manager.send(b"WATCHDOG=1")
 time.sleep(60)
+"""
+
+HANDS_OVER = """
+import os, signal, socket, subprocess, sys, time
+manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+manager.connect(os.environ["NOTIFY_SOCKET"])
+def hand_over(*_):
+    if os.path.exists(sys.argv[2]):
+        return
+    next = subprocess.Popen([sys.executable, "-c", open(sys.argv[1]).read(), *sys.argv[1:]], stdout=subprocess.PIPE)
+    next.stdout.read(1)  # it is ready
+    manager.send(f"MAINPID={next.pid}".encode())
+    os._exit(0)
+signal.signal(signal.SIGUSR2, hand_over)
+manager.send(b"READY=1")
+os.write(1, b"r")
+while True:
+    time.sleep(60)
 """
 
 
@@ -121,6 +140,60 @@ def test_a_frozen_service_is_replaced(make, tmp_path):
     found = until(tmp_path, lambda now: now.state == "running" and now.restarts == 1)
     assert not frozen.alive()
     assert of(found)[1].alive()
+
+
+def test_a_changed_service_hands_over_and_is_supervised_as_before(hands_over, tmp_path):
+    service.start(hands_over(inputs={"/bin": "1"}))
+    supervisor, first = of(service.state(tmp_path, "it"))
+    for digest in "2", "3":
+        changed = hands_over(inputs={"/bin": digest})
+        service.start(changed)
+        found = service.state(tmp_path, "it")
+        assert (found.state, found.restarts, found.digest) == ("running", 0, changed.digest())
+        assert of(found)[0] == supervisor
+        assert not first.alive()
+        first = of(found)[1]
+    first.send(signal.SIGKILL)
+    found = until(tmp_path, lambda now: now.state == "running" and now.restarts == 1)
+    assert found.reason == "ended by signal 9"
+    assert service.stop(tmp_path, "it")
+    assert not any(each.alive() for each in of(found))
+
+
+def test_a_service_with_other_arguments_is_started_anew(hands_over, tmp_path):
+    service.start(hands_over())
+    supervisor, first = of(service.state(tmp_path, "it"))
+    service.start(hands_over(env={"PATH": os.environ["PATH"], "MORE": "1"}))
+    found = service.state(tmp_path, "it")
+    assert found.state == "running"
+    assert of(found)[0] != supervisor
+    assert not first.alive()
+
+
+def test_a_service_that_does_not_hand_over_is_started_anew(hands_over, tmp_path, monkeypatch):
+    monkeypatch.setattr(service, "HANDED_OVER_WITHIN", 0.5)
+    (tmp_path / "refuse").touch()
+    service.start(hands_over())
+    supervisor, first = of(service.state(tmp_path, "it"))
+    service.start(hands_over(inputs={"/bin": "2"}))
+    found = service.state(tmp_path, "it")
+    assert found.state == "running"
+    assert of(found)[0] != supervisor
+    assert not first.alive()
+
+
+@pytest.fixture
+def hands_over(make: Callable[..., Service], tmp_path: Path) -> Callable[..., Service]:
+    script = tmp_path / "script"
+    script.write_text(HANDS_OVER)
+
+    def build(**options) -> Service:
+        spec = make(
+            sys.executable, "-c", HANDS_OVER, str(script), str(tmp_path / "refuse"), ready="notify", hands_over=True
+        )
+        return replace(spec, **options)
+
+    return build
 
 
 def test_a_service_that_talks_is_left_alone(make, tmp_path):
