@@ -31,6 +31,7 @@ class OnHost:
         with removed_on_failure(self._instance, keep=keep or plan):
             results = run_steps(self._instance.node, actions.steps(prepared), plan=plan)
             if not plan:
+                actions.remember(prepared)
                 with output.progress("an image without a signature is refused at pull and at start"):
                     actions.prove(self._instance)
                 ours = self._instance
@@ -56,11 +57,13 @@ class OnHost:
 
     def report(self) -> dict[str, Any]:
         """See `Backend.report`."""
+        from containerd.inspection import of_instance
         from enforcement.report import document, of_service
 
         ours = self._instance
         services = [of_service(found) for found in ours.states()]
-        return document("host", ours.state, services, [ours], socket=ours.socket)
+        problems = {ours.node.name: of_instance(ours)}
+        return document("host", ours.state, services, [ours], problems, "containerd", socket=ours.socket)
 
     def log(self, name: str) -> bytes:
         """See `Backend.log`."""
