@@ -11,7 +11,7 @@ from containerd import enforce
 from containerd.inspection import log_of
 from containerd.machine import CONFIG, SOCKET, Demo, Machine
 from containerd.survey import Survey, survey
-from enforcement import canary, doctor, gate, gate_unit, nri, record, registries, versions
+from enforcement import allowing, canary, doctor, gate, gate_unit, nri, record, registries, versions
 from enforcement.layout import SYSTEM
 from enforcement.policy import Policy
 from nodes.each import OnEach, on_each, side_by_side
@@ -107,6 +107,11 @@ class Fleet:
             NotEnforced: with everything found on the first machine that has something.
         """
         side_by_side(_prove, self.machines.values())
+
+    def show_allowed(self) -> None:
+        """Try on every machine whether an image that the policy allows gets through; see `enforcement.allowing`."""
+        for machine in self.machines.values():
+            allowing.show(machine, self.settings.policy, self.settings.registry.proof_image)
 
     def _gate(self, machine: Machine, found: Survey, programs: Mapping[str, Path]) -> gate.Gate:
         demo = machine.demo.registries

@@ -24,7 +24,7 @@ class OnHost:
         from console import output
         from containerd import setup as actions
         from containerd.lifecycle import removed_on_failure
-        from enforcement import nri
+        from enforcement import allowing, nri
 
         actions.check(self.settings, self._instance)
         prepared = actions.prepare(self.settings, self._instance)
@@ -36,6 +36,7 @@ class OnHost:
                     actions.prove(self._instance)
                 ours = self._instance
                 output.say(nri.told(ours.node, ours.layout, ours.program("containerd")))
+                allowing.show(self._instance, self.settings.policy, self.settings.registry.proof_image)
                 record_place(self.settings.state, self._instance.node.name)
         return results
 

@@ -97,6 +97,7 @@ class OnKind:
                 together.prove()
             for line in together.told():
                 output.say(line)
+            together.show_allowed()
         yield Untainted(found)
 
     def _way_to_registries(self, made: Registries) -> Group:

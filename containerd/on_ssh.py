@@ -83,6 +83,7 @@ class OnSsh:
                 together.prove()
             for line in together.told():
                 output.say(line)
+            together.show_allowed()
 
     def _require_pods(self, machine: Machine) -> None:
         """Refuse a machine on which no pod could start, with us or without.

@@ -117,6 +117,8 @@ def status(context: Context, on: str = "", json: bool = False) -> None:
                 output.say(f"{each['node']}: policy {each['policy'] or each['policyError']}")
             for each in found["problems"]:
                 output.failed(f"{each['node']}: {each['problem']}; {each['do']}")
+            for each in found["warnings"]:
+                output.warn(f"{each['node']}: {each['warning']}")
         if not found["ok"]:
             wrong.append(found["place"])
     if json:

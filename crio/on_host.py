@@ -51,6 +51,7 @@ class OnHost:
         from console import output
         from crio.prove import prove
         from crio.status import remember
+        from enforcement import allowing
 
         crio = private.program(self.settings)
         if not KeyPair(self.settings.keys).needed(self._ours.node):
@@ -63,6 +64,7 @@ class OnHost:
                 with output.progress("an image without a signature is refused at pull and at start"):
                     prove(self.machine())
                 output.say(self.machine().nri())
+                allowing.show(work.machine, self.settings.policy, self.settings.registry.proof_image)
                 record_place(self.settings.state, "host", "crio")
         return results
 

@@ -19,7 +19,7 @@ from crio.machine import Machine
 from crio.paths import INSTALLED
 from crio.prove import prove
 from crio.units import CRIO, Restored
-from enforcement import gate, gate_unit, policy, record
+from enforcement import allowing, gate, gate_unit, policy, record
 from enforcement import lent as lending
 from enforcement.elsewhere import open_node
 from enforcement.gate import CrioStorage
@@ -81,6 +81,7 @@ class OnSsh:
                 with output.progress("an image without a signature is refused at pull and at start"):
                     prove(self._machine())
                 output.say(self._machine().nri())
+                allowing.show(self._machine(), self.settings.policy, self.settings.registry.proof_image)
                 record_place(self.settings.state, self.settings.node, "crio")
         except BaseException as error:
             if not (existed or keep or plan):

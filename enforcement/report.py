@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from console.errors import CountersignError, UsageError
-from enforcement import inspection
+from enforcement import access, inspection
 from enforcement.ask import ask
 from enforcement.node_units import ACTIVE
 from nodes.systemd import unit_state
@@ -76,7 +76,8 @@ def document(
     """Return the document of ``containerd.status --json`` or ``crio.status --json``.
 
     ``ok`` is true when every service runs, every runtime answers over CRI, every gate has a policy in force, and
-    nothing was found by which a node would not enforce it; ``problems`` has what was found.
+    nothing was found by which a node would not enforce it; ``problems`` has what was found. ``warnings`` are no
+    reason to say no: registries that a node may not be let in to.
 
     Args:
         place: as ``--on`` names it.
@@ -99,6 +100,7 @@ def document(
         "services": [_service(service) for service in services],
         "runtimes": found,
         "problems": wrong,
+        "warnings": [line for runtime in runtimes for line in _warnings(runtime)],
         **more,
     }
 
@@ -131,6 +133,7 @@ def answered(report: Callable[[], dict[str, Any]], place: str, version: str) -> 
             "services": [],
             "runtimes": [],
             "problems": [problem],
+            "warnings": [],
         }
 
 
@@ -159,6 +162,14 @@ def _runtime(runtime: Runtime) -> dict[str, Any]:
     except CountersignError as error:
         answer["error"] = str(error)
     return {**answer, **_gate(runtime)}
+
+
+def _warnings(runtime: Runtime) -> list[dict[str, str]]:
+    try:
+        found = access.of_node(runtime.node, runtime.layout)
+    except CountersignError:
+        return []  # a node that cannot be asked is among the problems
+    return [{"node": runtime.node.name, "warning": line} for line in found]
 
 
 def _gate(runtime: Runtime) -> Mapping[str, str]:
