@@ -267,7 +267,8 @@ def main(spec: str) -> None:
     try:
         if service.cgroup:
             cgroup.join(service.cgroup)
-        if service.shadows:
+        earlier = sorted(each.pid for each in cgroup.members(service.cgroup)) if service.cgroup else []
+        if service.shadows and not private.rejoin(service.shadows, earlier):
             with tempfile.TemporaryDirectory(dir=service.run) as scratch:
                 private.shadow(service.shadows, Path(scratch))
     except (OSError, CountersignError) as error:
