@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -19,22 +20,28 @@ POLICY = b'{"apiVersion": "countersign/v1"}'
 IN_FORCE = f"sha256:{hashlib.sha256(POLICY).hexdigest()}"
 
 
-@pytest.mark.parametrize(
-    ("on_disk", "in_force", "told"),
-    [
-        (POLICY, IN_FORCE, []),
-        (b"garbage", IN_FORCE, [IN_FORCE]),
-        (POLICY + b" ", IN_FORCE, [IN_FORCE]),
-        (None, IN_FORCE, [IN_FORCE]),
-        (POLICY, "", ["none: everything is refused"]),
-    ],
-)
-def test_a_policy_on_disk_that_is_not_in_force_is_told(tmp_path, monkeypatch, on_disk, in_force, told):
-    layout = replace(SYSTEM, etc=str(tmp_path))
+def problems(folder: Path, monkeypatch: pytest.MonkeyPatch, on_disk: bytes | None, in_force: str) -> list[str]:
     if on_disk is not None:
-        (tmp_path / "policy.json").write_bytes(on_disk)
+        (folder / "policy.json").write_bytes(on_disk)
     monkeypatch.setattr(policy, "ask", lambda *_, **__: {"policy": in_force})
-    assert [problem.found for problem in policy.problems(HostNode(), layout)] == told
+    return [problem.found for problem in policy.problems(HostNode(), replace(SYSTEM, etc=str(folder)))]
+
+
+def test_the_policy_on_disk_that_is_in_force_is_no_finding(tmp_path, monkeypatch):
+    assert problems(tmp_path, monkeypatch, POLICY, IN_FORCE) == []
+
+
+def test_a_newer_policy_that_is_not_in_force_is_told(tmp_path, monkeypatch):
+    assert problems(tmp_path, monkeypatch, POLICY + b" ", IN_FORCE) == [IN_FORCE]
+
+
+@pytest.mark.parametrize("on_disk", [b"garbage", None])
+def test_an_old_policy_that_stays_in_force_is_told(tmp_path, monkeypatch, on_disk):
+    assert problems(tmp_path, monkeypatch, on_disk, IN_FORCE) == [IN_FORCE]
+
+
+def test_no_policy_in_force_is_told(tmp_path, monkeypatch):
+    assert problems(tmp_path, monkeypatch, POLICY, "") == ["none: everything is refused"]
 
 
 def test_a_gate_that_does_not_answer_is_told(tmp_path, monkeypatch):

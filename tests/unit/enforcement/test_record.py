@@ -56,10 +56,14 @@ def test_what_lies_as_it_was_put_is_no_finding_and_secrets_are_not_looked_at(kep
     assert problems(kept) == []
 
 
+def test_a_program_of_the_same_mode_is_told_by_its_content(kept):
+    shutil.copyfile(TRUE, kept / "hook")
+    assert problems(kept) == [f"{kept}/hook: sha256:{sha256(TRUE)} with mode 755"]
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda there: shutil.copyfile(TRUE, there / "hook"), f"hook: sha256:{sha256(TRUE)} with mode 755"),
         (lambda there: (there / "hook").chmod(0o777), "with mode 777"),
         (lambda there: (there / "hook").unlink(), "hook: missing"),
         (lambda there: (there / "policy.json").write_text('{"default": []}'), "policy.json: sha256:"),
