@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -100,7 +100,7 @@ class OnSsh:
 
     def _machine(self) -> Machine:
         engine: Literal["strict", "lenient"] = "lenient" if self.settings.crio.engine == "lenient" else "strict"
-        return units.machine(
+        found = units.machine(
             self.settings.state,
             self._node,
             self._effective,
@@ -110,6 +110,7 @@ class OnSsh:
             engine,
             self._pins,
         )
+        return replace(found, tags=tuple(Kept(self._kept, self._take).read().tags) if self._kept.is_file() else ())
 
     def clean(self, *, plan: bool) -> list[StepResult]:
         """Take our parts off the machine again; it and its CRI-O stay."""
