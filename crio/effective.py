@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nodes.node import Node
 
 
-RESTORES_NOTHING = ("", "disabled", "checkpoint_only", False)
+RESTORES_NOTHING = ("", "none", "checkpoint_only", False)
 """Values of ``crio.checkpoint_restore`` under which no container comes from a checkpoint."""
 
 

@@ -70,7 +70,7 @@ OLD, LEVEL = "enable_criu_support", "crio.checkpoint_restore.container_level_ena
         ("false", 'container_level_enabled = "checkpoint_restore"', {LEVEL: "checkpoint_restore"}),
         ("true", 'container_level_enabled = "checkpoint_only"', {OLD: True}),
         (None, 'container_level_enabled = "a level to come"', {LEVEL: "a level to come"}),
-        (None, 'container_level_enabled = "disabled"\n  timeout = 3', {}),
+        (None, 'container_level_enabled = "none"\n  timeout = 3', {}),
     ],
 )
 def test_restored_checkpoints_are_told_by_the_old_setting_and_by_the_new_table(old, table, found) -> None:
