@@ -23,6 +23,8 @@ PATTERNS = (
     (r"Signature for identity .* is not accepted", "OTHER_IMAGE"),
     (r"cryptographic signature verification failed", "BAD_SIGNATURE"),
     (r"is rejected by policy", "NO_SCOPE"),
+    (r"user specified image not specified|cannot specify 64-byte hexadecimal strings", "BAD_REFERENCE"),
+    (r"get default policy: invalid policy in", "POLICY_INVALID"),
     (r"Required email .* not found", "WRONG_IDENTITY"),
     *GATE_GONE,
     (r"unauthorized|authentication required|access to the resource is denied", "REGISTRY_AUTH"),

@@ -34,10 +34,12 @@ class RegistrySettings:
     Attributes:
         docker_config: a Docker ``config.json`` with credentials; None means none are used.
         allow_http: plain HTTP to hosts beyond loopback.
+        proof_image: an image that the policy allows, which set-up has to get through; empty tries what is there.
     """
 
     docker_config: Path | None = None
     allow_http: bool = False
+    proof_image: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,7 @@ def settings_from(context: Any, on: str | None = None, room: str = "") -> Settin
         registry=RegistrySettings(
             docker_config=_path(registry, "docker_config", None),
             allow_http=_switch(registry, "allow_http"),
+            proof_image=str(registry.get("proof_image") or ""),
         ),
         kind=_kind(given.get("kind") or {}),
         crio=_crio(given.get("crio") or {}),

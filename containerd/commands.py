@@ -79,14 +79,16 @@ def test(context: Context, only: list[str], on: str = "", json: bool = False) ->
 
 @task(help={"on": ON, "json": JSON})
 def status(context: Context, on: str = "", json: bool = False) -> None:
-    """Show services, runtime and the policy in force; exit code 4 when anything is down.
+    """Say whether every node enforces, now; exit code 4 when one does not: what was found, wanted, and mends it.
 
     Example: ./inv containerd.status --json
     """
     from console import output
     from console.errors import InfrastructureError
+    from enforcement.report import VERSION, answered
 
-    found = _place(context, on).report()
+    place = _place(context, on)
+    found = answered(place.report, place.settings.node, VERSION)
     if json:
         output.emit_json(found)
     else:
@@ -98,8 +100,12 @@ def status(context: Context, on: str = "", json: bool = False) -> None:
         for each in found["runtimes"]:
             output.say(f"{each['node']}: containerd {each['version'] or each['error']}")
             output.say(f"{each['node']}: policy {each['policy'] or each['policyError']}")
+        for each in found["problems"]:
+            output.failed(f"{each['node']}: {each['problem']}; {each['do']}")
+        for each in found["warnings"]:
+            output.warn(f"{each['node']}: {each['warning']}")
     if not found["ok"]:
-        raise InfrastructureError("not everything is up", where=found["place"], do="run ./inv containerd.setup")
+        raise InfrastructureError("not enforcing", where=found["place"], do="run ./inv containerd.setup")
 
 
 @task(

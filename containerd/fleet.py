@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from containerd import enforce
+from containerd.inspection import log_of
 from containerd.machine import CONFIG, SOCKET, Demo, Machine
 from containerd.survey import Survey, survey
-from enforcement import canary, doctor, gate, nri, registries, versions
+from enforcement import allowing, canary, doctor, gate, gate_unit, nri, record, registries, versions
 from enforcement.layout import SYSTEM
+from enforcement.policy import Policy
 from nodes.each import OnEach, on_each, side_by_side
 
 if TYPE_CHECKING:
     from console.config import Settings
+    from console.steps import Step
     from nodes.node import Node
 
 TOOLS = ("countersign-gate", "countersign-hook")
@@ -84,6 +87,19 @@ class Fleet:
         required = [machine for name, machine in self.machines.items() if self.surveys[name].nri]
         return side_by_side(lambda each: nri.told(each.node, each.layout, "containerd"), required)
 
+    def remember(self, pins: Sequence[str], programs: Mapping[str, Path]) -> None:
+        """Keep a record of what the steps put on every machine; the arguments are those of `steps`."""
+        lists: dict[str, list[Step[Node]]] = {}
+        for name, machine in self.machines.items():
+            found = self.surveys[name]
+            lists[name] = [
+                *gate.steps(self._gate(machine, found, programs)),
+                Policy(machine.layout, self.settings.policy, tuple(pins)),
+                gate_unit.group(machine.layout, lacks_resource=found.lacks_resource),
+            ]
+        for path in {record.beside(machine.pins) for machine in self.machines.values()}:
+            record.keep(path, lists)
+
     def prove(self) -> None:
         """Refuse to call it done while anything could run unseen on any machine.
 
@@ -91,6 +107,11 @@ class Fleet:
             NotEnforced: with everything found on the first machine that has something.
         """
         side_by_side(_prove, self.machines.values())
+
+    def show_allowed(self) -> None:
+        """Try on every machine whether an image that the policy allows gets through; see `enforcement.allowing`."""
+        for machine in self.machines.values():
+            allowing.show(machine, self.settings.policy, self.settings.registry.proof_image)
 
     def _gate(self, machine: Machine, found: Survey, programs: Mapping[str, Path]) -> gate.Gate:
         demo = machine.demo.registries
@@ -136,15 +157,18 @@ def machine(settings: Settings, node: Node, found: Survey, demo: Demo, pins: Pat
     )
 
 
+def as_set_up(settings: Settings, node: Node, demo: Demo, pins: Path) -> Machine:
+    """Return a node to be looked at only: nothing is asked of a containerd that may be down."""
+    return Machine(state=settings.state, node=node, handlers=(), pins=pins, demo=demo)
+
+
 def _prove(machine: Machine) -> None:
     machine.wait_for_plugin()
     side_by_side(lambda look: look(machine), (_examine, _try_canary))
 
 
 def _examine(machine: Machine) -> None:
-    log = machine.node.run(["journalctl", "--unit=containerd", "--output=cat", "--lines=2000", "--no-pager"]).text
-    since = log.rfind("starting containerd")
-    doctor.examine(machine.node, machine.layout, ["containerd", "--config", CONFIG], log[max(since, 0) :])
+    doctor.examine(machine.node, machine.layout, ["containerd", "--config", CONFIG], log_of(machine.node))
 
 
 def _try_canary(machine: Machine) -> None:

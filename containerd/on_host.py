@@ -24,17 +24,19 @@ class OnHost:
         from console import output
         from containerd import setup as actions
         from containerd.lifecycle import removed_on_failure
-        from enforcement import nri
+        from enforcement import allowing, nri
 
         actions.check(self.settings, self._instance)
         prepared = actions.prepare(self.settings, self._instance)
         with removed_on_failure(self._instance, keep=keep or plan):
             results = run_steps(self._instance.node, actions.steps(prepared), plan=plan)
             if not plan:
+                actions.remember(prepared)
                 with output.progress("an image without a signature is refused at pull and at start"):
                     actions.prove(self._instance)
                 ours = self._instance
                 output.say(nri.told(ours.node, ours.layout, ours.program("containerd")))
+                allowing.show(self._instance, self.settings.policy, self.settings.registry.proof_image)
                 record_place(self.settings.state, self._instance.node.name)
         return results
 
@@ -56,11 +58,13 @@ class OnHost:
 
     def report(self) -> dict[str, Any]:
         """See `Backend.report`."""
+        from containerd.inspection import of_instance
         from enforcement.report import document, of_service
 
         ours = self._instance
         services = [of_service(found) for found in ours.states()]
-        return document("host", ours.state, services, [ours], socket=ours.socket)
+        problems = {ours.node.name: of_instance(ours)}
+        return document("host", ours.state, services, [ours], problems, "containerd", socket=ours.socket)
 
     def log(self, name: str) -> bytes:
         """See `Backend.log`."""

@@ -15,7 +15,7 @@ from console.steps import NotThereYet, Step, StepResult, run_steps
 from containerd import fleet, pins
 from containerd.birth import FromBirth
 from containerd.machine import Demo, Machine
-from enforcement import canary, images, policy, registries
+from enforcement import canary, images, policy, record, registries
 from enforcement.keys import KeyPair
 from enforcement.node_units import CONTAINERD, GATE, KUBELET
 from enforcement.registries import FALLBACK, REFERRERS, Registries
@@ -92,10 +92,12 @@ class OnKind:
             return
         yield from together.steps(policy.read_pins(self._pins), programs, keys_to_come=keys.needed(HostNode()))
         if not plan:
+            together.remember(policy.read_pins(self._pins), programs)
             with output.progress("an image without a signature is refused at pull and at start, on every node"):
                 together.prove()
             for line in together.told():
                 output.say(line)
+            together.show_allowed()
         yield Untainted(found)
 
     def _way_to_registries(self, made: Registries) -> Group:
@@ -147,6 +149,7 @@ class OnKind:
 
     def report(self) -> dict[str, Any]:
         """See `Backend.report`."""
+        from containerd.inspection import of_machine
         from enforcement.report import ServiceState, document, of_unit
 
         found = clusters.find(self.settings)
@@ -154,10 +157,13 @@ class OnKind:
         services = [of_unit(each.node, unit) for each in running for unit in LOGS.values()]
         down = [each.name for each in found.nodes if not each.running] if found else []
         services += [ServiceState(name, "container", "not running", up=False) for name in down]
-        machines = self._fleet(running) if running else []
+        machines = [fleet.as_set_up(self.settings, each.node, self._demo(), self._pins) for each in running]
+        looks = side_by_side(of_machine, machines)
+        problems = {each.node.name: look for each, look in zip(machines, looks, strict=True)}
         kubeconfig = str(found.kubeconfig) if found else ""
         cluster = self.settings.kind.cluster
-        return document(PLACE, self.settings.state, services, machines, cluster=cluster, kubeconfig=kubeconfig)
+        more = {"cluster": cluster, "kubeconfig": kubeconfig}
+        return document(PLACE, self.settings.state, services, machines, problems, "containerd", **more)
 
     def log(self, name: str) -> bytes:
         """Return a log of the first worker."""
@@ -217,7 +223,8 @@ class OnKind:
 
         demo_registry.remove(self._docker(), self.settings.kind.cluster)
         clusters.delete(self.settings)
-        self._pins.unlink(missing_ok=True)
+        for path in (self._pins, record.beside(self._pins)):
+            path.unlink(missing_ok=True)
         for name in ("etc", "registry"):
             shutil.rmtree(self._home / name, ignore_errors=True)
         if recorded_place(self.settings.state) == PLACE:

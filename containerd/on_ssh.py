@@ -15,7 +15,7 @@ from console.steps import Step, StepResult, run_steps
 from containerd import enforce, fleet, pins
 from containerd.machine import Demo, Machine
 from enforcement import lent as lending
-from enforcement import policy, registries
+from enforcement import policy, record, registries
 from enforcement.elsewhere import open_node
 from enforcement.keys import KeyPair
 from enforcement.layout import SYSTEM
@@ -78,10 +78,12 @@ class OnSsh:
         programs = install(fleet.TOOLS, self.settings)
         yield from together.steps(found, programs, keys_to_come=keys_to_come)
         if not plan:
+            together.remember(found, programs)
             with output.progress("an image without a signature is refused at pull and at start"):
                 together.prove()
             for line in together.told():
                 output.say(line)
+            together.show_allowed()
 
     def _require_pods(self, machine: Machine) -> None:
         """Refuse a machine on which no pod could start, with us or without.
@@ -114,7 +116,7 @@ class OnSsh:
         return [
             enforce.Restored(machine),
             ImagesGone(machine, self._lent.images()),
-            GivenBack(self.settings, self._lent, self._user, (self._pins,), "containerd"),
+            GivenBack(self.settings, self._lent, self._user, (self._pins, record.beside(self._pins)), "containerd"),
         ]
 
     def require_up(self) -> None:
@@ -147,12 +149,16 @@ class OnSsh:
 
     def report(self) -> dict[str, Any]:
         """See `Backend.report`."""
+        from containerd.inspection import of_machine
         from enforcement.report import document, of_service, of_unit
 
         services = [of_service(found) for found in self._lent.states()]
         kubelet = [KUBELET] if unit_state(self._node, KUBELET).enabled else []
         services += [of_unit(self._node, unit) for unit in (*UNITS.values(), *kubelet)]
-        return document(self.settings.node, self.settings.state, services, [self._machine()])
+        demo = Demo(self._lent.made, {}, self._lent.stopped)
+        machine = fleet.as_set_up(self.settings, self._node, demo, self._pins)
+        problems = {self._node.name: of_machine(machine)}
+        return document(self.settings.node, self.settings.state, services, [machine], problems, "containerd")
 
     def log(self, name: str) -> bytes:
         """See `Backend.log`."""

@@ -13,7 +13,7 @@ from console.config import Settings
 from console.errors import MissingError
 from containerd import daemon
 from containerd.instance import HANDLERS, Instance
-from enforcement import canary, doctor, gate, images, policy, registries
+from enforcement import canary, doctor, gate, images, policy, record, registries
 from enforcement.keys import KeyPair
 from enforcement.policy import Policy
 from enforcement.registries import REFERRERS, Registries
@@ -146,6 +146,13 @@ def steps(plan: Plan) -> list[Step[Node]]:
     ]
 
 
+def remember(plan: Plan) -> None:
+    """Keep a record of what the steps put there, which `containerd.inspection` compares with what lies there later."""
+    instance = plan.instance
+    policy_there = Policy(instance.layout, plan.settings.policy, (plan.sandbox_image,))
+    record.keep(record.beside(instance.pins), {instance.node.name: [*gate.steps(plan.gate), policy_there]})
+
+
 def prove(instance: Instance) -> None:
     """Refuse to call it done while anything could run unseen.
 
@@ -154,12 +161,6 @@ def prove(instance: Instance) -> None:
     """
     daemon_argv = [instance.program("containerd"), "--config", instance.config]
     instance.wait_for_plugin()
-    doctor.examine(instance.node, instance.layout, daemon_argv, _log(instance))
+    doctor.examine(instance.node, instance.layout, daemon_argv, instance.log_since_start())
     with instance.client() as client:
         canary.prove(client, instance.fetch, instance.forget, HANDLERS)
-
-
-def _log(instance: Instance) -> str:
-    """Return what containerd wrote since its last start."""
-    content = instance.node.get(instance.log).decode(errors="replace")
-    return content[content.rfind("starting containerd") + 1 :]

@@ -92,17 +92,19 @@ def test(context: Context, only: list[str], on: str = "", json: bool = False) ->
 
 @task(help={"on": ON, "json": JSON})
 def status(context: Context, on: str = "", json: bool = False) -> None:
-    """Show services, runtime, the policy in force, and whatever would let a container start unseen.
+    """Say whether every machine enforces, now; exit code 4 when one does not: what was found, wanted, and mends it.
 
     Example: ./inv crio.status --json
     """
     from console import output
     from console.errors import InfrastructureError
+    from crio.status import TOGETHER, VERSION
+    from enforcement.report import answered
 
     wrong = []
     documents = []
     for place in _places(context, on).each:
-        found = place.report()
+        found = answered(place.report, place.settings.node, VERSION)
         documents.append(found)
         if not json:
             rows = [
@@ -114,13 +116,16 @@ def status(context: Context, on: str = "", json: bool = False) -> None:
                 output.say(f"{each['node']}: CRI-O {each['version'] or each['error']}")
                 output.say(f"{each['node']}: policy {each['policy'] or each['policyError']}")
             for each in found["problems"]:
-                output.failed(f"{each['node']}: {each['problem']}")
+                output.failed(f"{each['node']}: {each['problem']}; {each['do']}")
+            for each in found["warnings"]:
+                output.warn(f"{each['node']}: {each['warning']}")
         if not found["ok"]:
             wrong.append(found["place"])
     if json:
-        output.emit_json(documents[0] if len(documents) == 1 else {"places": documents})
+        together = {"version": TOGETHER, "ok": not wrong, "places": documents}
+        output.emit_json(documents[0] if len(documents) == 1 else together)
     if wrong:
-        raise InfrastructureError("not everything is as it must be", where=", ".join(wrong), do="./inv crio.configure")
+        raise InfrastructureError("not enforcing", where=", ".join(wrong), do="run ./inv crio.configure")
 
 
 @task(help={"on": ON, "name": "crio, gate, or verdicts (the gate's verdict log)", "lines": "how many from the end"})

@@ -6,7 +6,7 @@ Settings are judged by what CRI-O itself says is in effect, never by the file th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from crio.effective import Effective
@@ -15,6 +15,7 @@ from crio.paths import Paths
 from crio.render import hook
 from enforcement.ask import ask
 from enforcement.doctor import NotEnforced, Problem
+from enforcement.inspection import tried
 from nodes.files import stats
 
 if TYPE_CHECKING:
@@ -29,14 +30,19 @@ def examine(machine: Machine) -> None:
     Raises:
         NotEnforced: with every problem found.
     """
-    problems = [
-        *settings_problems(machine.effective(), machine.paths),
-        *file_problems(machine),
-        *namespace_problems(machine.node, machine.paths),
-        *plugin_problems(str(ask(machine.node, machine.layout, "ping").get("nri", ""))),
-    ]
-    if problems:
+    if problems := look(machine):
         raise NotEnforced(problems, machine.node.name)
+
+
+def look(machine: Machine) -> list[Problem]:
+    """Return every problem that a look can tell; what cannot be looked at is one, and hides no other."""
+    looks: list[Callable[[], Iterable[Problem]]] = [
+        lambda: settings_problems(machine.effective(), machine.paths),
+        lambda: file_problems(machine),
+        lambda: namespace_problems(machine.node, machine.paths),
+        lambda: plugin_problems(str(ask(machine.node, machine.layout, "ping").get("nri", ""))),
+    ]
+    return [problem for each in looks for problem in tried(each)]
 
 
 def settings_problems(found: Effective, paths: Paths) -> Iterator[Problem]:
@@ -47,8 +53,9 @@ def settings_problems(found: Effective, paths: Paths) -> Iterator[Problem]:
         yield Problem("signature_policy_dir", repr(found.namespaces), repr(paths.namespaces))
     if paths.hooks not in found.hooks_dirs:
         yield Problem("hooks_dir", repr(list(found.hooks_dirs)), f"one with {paths.hooks!r}")
-    if found.criu:
-        yield Problem("enable_criu_support", "true", "false: a restored checkpoint starts without being judged")
+    for key, value in found.criu.items():
+        expected = "a value that restores nothing: a restored checkpoint starts without being judged"
+        yield Problem(key, json.dumps(value), expected, f"take {key} out of CRI-O's configuration")
     if "@sha256:" not in found.sandbox:
         yield Problem("pause_image", repr(found.sandbox), "an image by digest")
     wanted = {
@@ -83,7 +90,7 @@ def namespace_problems(node: Node, paths: Paths) -> Iterator[Problem]:
     """Yield every file that would replace the policy for a namespace, and a folder that others may write to."""
     listed = node.run(["find", paths.namespaces, "-mindepth", "1", "-name", "*.json"], check=False)
     for path in listed.text.splitlines():
-        yield Problem(path, "a policy for one namespace, which replaces the policy", "no such file")
+        yield Problem(path, "a policy for one namespace, which replaces the policy", "no such file", f"rm {path}")
     folder = stats(node, [paths.namespaces]).get(paths.namespaces)
     if folder is None or folder.mode & 0o022:
         yield Problem(paths.namespaces, "missing or open to others", "a folder of root's alone")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from nodes.node import Node
 
 
+RESTORES_NOTHING = ("", "none", "checkpoint_only", False)
+"""Values of ``crio.checkpoint_restore`` under which no container comes from a checkpoint."""
+
+
 @dataclass(frozen=True)
 class Effective:
     """The running configuration (``crio status config``), as far as enforcement looks at it.
@@ -27,7 +31,7 @@ class Effective:
         policy: ``signature_policy``; empty means that starts are not checked.
         namespaces: ``signature_policy_dir``.
         sandbox: ``pause_image``.
-        criu: ``enable_criu_support``.
+        criu: the settings by which checkpoints are restored: name → value.
         handlers: runtime handlers, the default one first.
         storage: graph root.
         run_storage: run root.
@@ -39,7 +43,7 @@ class Effective:
     policy: str
     namespaces: str
     sandbox: str
-    criu: bool
+    criu: Mapping[str, Any]
     handlers: Sequence[str]
     storage: str
     run_storage: str
@@ -62,7 +66,7 @@ def parse(text: str) -> Effective:
             policy=image.get("signature_policy", ""),
             namespaces=image.get("signature_policy_dir", ""),
             sandbox=image.get("pause_image", ""),
-            criu=runtime.get("enable_criu_support", True),
+            criu=_restoring(runtime, crio.get("checkpoint_restore")),
             handlers=sorted(runtime.get("runtimes", {}), key=lambda name: name != first),
             storage=crio.get("root", ""),
             run_storage=crio.get("runroot", ""),
@@ -71,6 +75,21 @@ def parse(text: str) -> Effective:
         )
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise InfrastructureError(f"cannot be read ({error!r})", where="crio status config") from None
+
+
+def _restoring(runtime: Mapping[str, Any], table: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the settings in effect that let a checkpoint be restored.
+
+    CRI-O has either ``enable_criu_support``, on unless it says otherwise, or the table ``crio.checkpoint_restore``,
+    whose level restores nothing unless it says so; some versions have both.
+    """
+    found: dict[str, Any] = {}
+    if runtime.get("enable_criu_support", table is None):
+        found["enable_criu_support"] = runtime.get("enable_criu_support", True)
+    for key, value in (table or {}).items():
+        if key.endswith("_enabled") and value not in RESTORES_NOTHING:
+            found[f"crio.checkpoint_restore.{key}"] = value
+    return found
 
 
 def effective(node: Node, crio: str, socket: str) -> Effective:

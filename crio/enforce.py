@@ -59,16 +59,27 @@ def steps(work: Work, gate_runs: Step[Node], runtime: Callable[[Sequence[File]],
     """
     paths, layout = work.machine.paths, work.machine.layout
     configuration = [
-        File(paths.hook, render.hook(layout)),
+        hook_file(work.machine),
         File(paths.drop_in, render.drop_in(paths, work.hooks_dirs, work.sandbox)),
     ]
     return [
         way_to_registries(work.machine, work.addresses, private=work.private),
         Policy(layout, work.policy, tuple(work.pins), keys_to_come=work.keys_to_come),
-        NativePolicy(work.machine, work.policy, tuple(work.pins), tuple(work.tags), keys_to_come=work.keys_to_come),
+        native_policy(work),
         gate_runs,
         runtime(configuration),
     ]
+
+
+def hook_file(machine: Machine) -> File:
+    """Return the step that puts our hook where CRI-O reads hooks."""
+    return File(machine.paths.hook, render.hook(machine.layout))
+
+
+def native_policy(work: Work) -> NativePolicy:
+    """Return the step that gives CRI-O's own engine its policy."""
+    tags = tuple(work.tags)
+    return NativePolicy(work.machine, work.policy, tuple(work.pins), tags, keys_to_come=work.keys_to_come)
 
 
 def way_to_registries(machine: Machine, addresses: Mapping[str, str], *, private: bool = False) -> Group:
@@ -120,6 +131,10 @@ class NativePolicy:
         found = render.native(self.source, paths, self.pins, self.machine.engine, self.tags)
         files = found.files(paths)
         return Group(self.name, [*render.folders(files), Folder(paths.namespaces, 0o700), *files])
+
+    def laid_out(self) -> list[Group]:
+        """See `enforcement.record.LaysOut`."""
+        return [self._group()]
 
     def needed(self, node: Node) -> bool:
         """Return whether the node has another one."""

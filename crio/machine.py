@@ -63,6 +63,7 @@ class Machine:
         engine: how strict its own engine is.
         ways: what differs with how it is kept running.
         cgroup_parent: of pods that trials make.
+        tags: names by tag of what set-up pinned, which its own engine lets pass.
     """
 
     state: Path
@@ -77,6 +78,7 @@ class Machine:
     engine: Engine
     ways: Ways = field(repr=False)
     cgroup_parent: str = ""
+    tags: Sequence[str] = ()
 
     def client(self, timeout: float = 60) -> Client:
         """See `Runtime.client`."""

@@ -50,16 +50,21 @@ class OnHost:
         """Start CRI-O with gate, hook, its own policy and the demo's registries."""
         from console import output
         from crio.prove import prove
+        from crio.status import remember
+        from enforcement import allowing
 
         crio = private.program(self.settings)
         if not KeyPair(self.settings.keys).needed(self._ours.node):
             policy.render(self.settings.policy, ())
         with self._removed_on_failure(keep=keep or plan):
-            results = run_steps(self._ours.node, self._steps(crio), plan=plan)
+            work, parts, steps = self._steps(crio)
+            results = run_steps(self._ours.node, steps, plan=plan)
             if not plan:
+                remember(work, parts)
                 with output.progress("an image without a signature is refused at pull and at start"):
                     prove(self.machine())
                 output.say(self.machine().nri())
+                allowing.show(work.machine, self.settings.policy, self.settings.registry.proof_image)
                 record_place(self.settings.state, "host", "crio")
         return results
 
@@ -80,7 +85,7 @@ class OnHost:
 
         return document(self.settings, "host", [self.machine()])
 
-    def _steps(self, crio: Path) -> list[Step[Node]]:
+    def _steps(self, crio: Path) -> tuple[Work, gate.Gate, list[Step[Node]]]:
         from tools.images import demo_layout, pause_layout, variant
         from tools.resolver import install
 
@@ -118,7 +123,7 @@ class OnHost:
         def up() -> bool:
             return service.state(ours.run, registries.SERVICES[REFERRERS]).state == "running"
 
-        return [
+        steps: list[Step[Node]] = [
             keys,
             Group(f"folders of CRI-O ({ours.root})", private.folders(ours)),
             File(str(ours.pins), (json.dumps([sandbox], indent=2) + "\n").encode()),
@@ -133,6 +138,7 @@ class OnHost:
                 work, Running(gate.service(parts, ours.cgroup)), self._runtime(work.machine, crio, own, programs)
             ),
         ]
+        return work, parts, steps
 
     def _runtime(self, machine: Machine, crio: Path, own: Sequence[File], programs: Mapping[str, Path]) -> Any:
         def runtime(files: Sequence[File]) -> Step[Node]:

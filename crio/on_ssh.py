@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +19,7 @@ from crio.machine import Machine
 from crio.paths import INSTALLED
 from crio.prove import prove
 from crio.units import CRIO, Restored
-from enforcement import gate, gate_unit, policy
+from enforcement import allowing, gate, gate_unit, policy, record
 from enforcement import lent as lending
 from enforcement.elsewhere import open_node
 from enforcement.gate import CrioStorage
@@ -76,11 +76,12 @@ class OnSsh:
         self._require_running()
         existed = Restored(self._addresses).needed(self._node)
         try:
-            results = run_steps(self._node, self._steps(), plan=plan)
+            results = run_steps(self._node, self._steps(plan=plan), plan=plan)
             if not plan:
                 with output.progress("an image without a signature is refused at pull and at start"):
                     prove(self._machine())
                 output.say(self._machine().nri())
+                allowing.show(self._machine(), self.settings.policy, self.settings.registry.proof_image)
                 record_place(self.settings.state, self.settings.node, "crio")
         except BaseException as error:
             if not (existed or keep or plan):
@@ -99,7 +100,7 @@ class OnSsh:
 
     def _machine(self) -> Machine:
         engine: Literal["strict", "lenient"] = "lenient" if self.settings.crio.engine == "lenient" else "strict"
-        return units.machine(
+        found = units.machine(
             self.settings.state,
             self._node,
             self._effective,
@@ -109,6 +110,7 @@ class OnSsh:
             engine,
             self._pins,
         )
+        return replace(found, tags=tuple(Kept(self._kept, self._take).read().tags) if self._kept.is_file() else ())
 
     def clean(self, *, plan: bool) -> list[StepResult]:
         """Take our parts off the machine again; it and its CRI-O stay."""
@@ -118,9 +120,10 @@ class OnSsh:
         """See `Backend.report`."""
         from crio.status import document
 
-        return document(self.settings, self.settings.node, [self.machine()])
+        return document(self.settings, self.settings.node, [self._machine()])
 
-    def _steps(self) -> Iterator[Step[Any]]:
+    def _steps(self, *, plan: bool) -> Iterator[Step[Any]]:
+        from crio.status import remember
         from tools.resolver import install
 
         keys = KeyPair(self.settings.keys)
@@ -156,8 +159,11 @@ class OnSsh:
             return Configured(work.machine, files, UnitRuns(CRIO, [file.path for file in files]))
 
         yield from gate.steps(parts)
-        yield from enforce.steps(work, gate_unit.group(SYSTEM, lacks_resource=lacks), runtime)
+        unit = gate_unit.group(SYSTEM, lacks_resource=lacks)
+        yield from enforce.steps(work, unit, runtime)
         yield KubeletRuns()
+        if not plan:
+            remember(work, parts, unit)
 
     def _require_running(self) -> None:
         """Raise InfrastructureError unless CRI-O runs: what it is like has to be asked of it."""
@@ -190,7 +196,7 @@ class OnSsh:
             ) from error
 
     def _undoing(self) -> list[Step[Any]]:
-        kept = (self._pins, self._kept)
+        kept = (self._pins, self._kept, record.beside(self._pins))
         return [
             ImagesGone(tuple(self._addresses)),
             Restored(self._addresses),

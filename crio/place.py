@@ -63,7 +63,7 @@ class CrioPlace(CriPlace):
         if source is None:
             node.put(render.accepting(), paths.policy)
             return
-        found = render.native(source, paths, self.machine.pinned(), self.machine.engine)
+        found = render.native(source, paths, self.machine.pinned(), self.machine.engine, self.machine.tags)
         for file in found.files(paths):
             node.put(file.content, file.path, file.mode)
 

@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from console.errors import CountersignError
 from crio import doctor
-from crio.machine import Machine
-from enforcement.doctor import NotEnforced
+from enforcement import gate, inspection, policy, record
+from enforcement.node_units import GATE
 from enforcement.report import document as runtimes
 
 if TYPE_CHECKING:
     from console.config import Settings
+    from console.steps import Step
+    from crio.enforce import Work
+    from crio.machine import Machine
+    from enforcement.doctor import Problem
+    from nodes.node import Node
 
 VERSION = "countersign.crio-status/v1"
+TOGETHER = "countersign.crio-statuses/v1"
+"""The document of several places: ``ok`` of all of them, and in ``places`` the document of each."""
+GATES = ("gate", GATE)
+"""The gate's service, as our own supervisor and as systemd names it."""
 
 
 def document(settings: Settings, place: str, machines: Sequence[Machine]) -> dict[str, Any]:
-    """Return the document of ``crio.status --json``.
-
-    ``ok`` is true when every service runs, CRI-O answers, the gate has a policy in force, and nothing that
-    doctor looks at would let a container start unseen; ``problems`` has what it found.
+    """Return the document of ``crio.status --json``; see `enforcement.report.document`.
 
     Args:
         settings: the user's.
@@ -29,16 +34,27 @@ def document(settings: Settings, place: str, machines: Sequence[Machine]) -> dic
         machines: one a node.
     """
     services = [each for machine in machines for each in machine.ways.services(machine)]
-    found = runtimes(place, settings.state, services, machines, version=VERSION)
-    problems = [{"node": machine.node.name, "problem": text} for machine in machines for text in _problems(machine)]
-    return {**found, "ok": found["ok"] and not problems, "problems": problems}
+    problems = {machine.node.name: findings(machine) for machine in machines}
+    return runtimes(place, settings.state, services, machines, problems, "crio", version=VERSION)
 
 
-def _problems(machine: Machine) -> list[str]:
-    try:
-        doctor.examine(machine)
-    except NotEnforced as error:
-        return [str(problem) for problem in error.problems]
-    except CountersignError as error:
-        return [str(error)]
-    return []
+def findings(machine: Machine) -> list[Problem]:
+    """Return everything by which a node does not enforce: its settings, replaced files, a policy not in force."""
+    pid = next((each.pid for each in machine.ways.services(machine) if each.name in GATES), 0)
+    return inspection.findings(machine.node, machine.layout, machine.pins, pid, lambda: doctor.look(machine))
+
+
+def remember(work: Work, parts: gate.Gate, *units: Step[Node]) -> None:
+    """Keep a record of what was put on a node, after it was.
+
+    Args:
+        work: what it was given.
+        parts: the gate's.
+        units: the steps of the gate's unit, where systemd runs it.
+    """
+    from crio.enforce import hook_file, native_policy
+
+    machine = work.machine
+    rendered = policy.Policy(machine.layout, work.policy, tuple(work.pins))
+    steps = [*gate.steps(parts), rendered, native_policy(work), hook_file(machine), *units]
+    record.keep(record.beside(machine.pins), {machine.node.name: steps})

@@ -57,11 +57,13 @@ class Problem:
         where: the setting or file.
         found: what it is.
         expected: what it has to be.
+        mend: the command that mends it, where that is not set-up.
     """
 
     where: str
     found: str
     expected: str
+    mend: str = ""
 
     def __str__(self) -> str:
         """Return all three on one line."""
@@ -92,11 +94,21 @@ def examine(node: Node, layout: Layout, containerd: Sequence[str], log: str = ""
     Raises:
         NotEnforced: with every problem found.
     """
+    if problems := look(node, layout, containerd, log):
+        raise NotEnforced(problems, f"doctor on {node.name}")
+
+
+def look(node: Node, layout: Layout, containerd: Sequence[str], log: str = "") -> list[Problem]:
+    """Return every problem that a look can tell; the arguments are those of `examine`.
+
+    Raises:
+        CommandError: containerd does not read its configuration.
+    """
     from enforcement import nri
 
     config = tomllib.loads(node.run([*containerd, "config", "dump"]).text)
     version = versions.parse(node.run([containerd[0], "--version"]).text) or (0,)
-    problems = [
+    return [
         *version_problems(version, criu=node.run(["sh", "-c", "command -v criu"], check=False).code == 0),
         *pull_problems(config, layout),
         *handler_problems(config, layout, version, lambda path: _read(node, path)),
@@ -105,17 +117,25 @@ def examine(node: Node, layout: Layout, containerd: Sequence[str], log: str = ""
         *nri.setting_problems(config, version),
         *nri.plugin_problems(node, layout, version),
     ]
-    if problems:
-        raise NotEnforced(problems, f"doctor on {node.name}")
 
 
 def version_problems(version: Version, *, criu: bool) -> Iterator[Problem]:
     """Yield what this version of containerd lacks; before 2.4 nothing but a missing criu stops restored checkpoints."""
     found = f"version {'.'.join(map(str, version[:2]))}"
     if versions.too_old(version):
-        yield Problem("containerd", found, "2.1 or newer: before, the name that a hook sees is not what was written")
+        yield Problem(
+            "containerd",
+            found,
+            "2.1 or newer: before, the name that a hook sees is not what was written",
+            "install a newer containerd there",
+        )
     elif version < CRIU_SWITCH and criu:
-        yield Problem("criu", f"installed beside containerd {found}", "absent: a restored checkpoint has no verdict")
+        yield Problem(
+            "criu",
+            f"installed beside containerd {found}",
+            "absent: a restored checkpoint has no verdict",
+            "remove criu from that node, or install containerd 2.4",
+        )
 
 
 def pull_problems(config: Mapping[str, Any], layout: Layout) -> Iterator[Problem]:
@@ -147,8 +167,11 @@ def handler_problems(config: Mapping[str, Any], layout: Layout, version: Version
     ``read`` returns the content of a file of the node, or None.
     """
     runtime = _plugin(config, RUNTIME)
-    if version >= CRIU_SWITCH and runtime.get("enable_criu", True):
+    renamed = "enable_checkpoint_restore"
+    if version >= CRIU_SWITCH and runtime.get("enable_criu", renamed not in runtime):
         yield Problem(f"{RUNTIME}.enable_criu", "true", "false: a restored checkpoint has no verdict")
+    if runtime.get(renamed):
+        yield Problem(f"{RUNTIME}.{renamed}", "true", "false: a restored checkpoint has no verdict")
     for name, handler in runtime.get("containerd", {}).get("runtimes", {}).items():
         where = f"handler {name}"
         if handler.get("runtime_type") != RUNC:

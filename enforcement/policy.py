@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console.errors import InfrastructureError
 from enforcement.ask import GateDown, ask
+from enforcement.doctor import Problem
 from enforcement.layout import Layout
 from nodes.files import sha256, stats
 from nodes.steps import File
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from nodes.node import Node
 
 IN_FORCE_WITHIN = 10.0
+ASKED_WITHIN = 5.0
 
 
 def render(policy: Path, pins: Iterable[str]) -> bytes:
@@ -78,6 +80,10 @@ class Policy:
         """Return the rendered policy as it goes to the node."""
         return File(self.layout.policy, render(self.source, self.pins))
 
+    def laid_out(self) -> list[File]:
+        """See `enforcement.record.LaysOut`."""
+        return [self.file()]
+
     def diff(self, node: Node) -> str:
         """See `console.steps.ShowsDiff`; nothing can be told while keys are to come."""
         return "" if self.keys_to_come else self.file().diff(node)
@@ -97,6 +103,24 @@ def in_force(node: Node, layout: Layout, wanted: bytes, timeout: float = IN_FORC
                 f"the gate decides by {found or 'no policy'}", where=layout.policy, expected=digest, do="read its log"
             )
         time.sleep(0.01)
+
+
+def problems(node: Node, layout: Layout) -> Iterator[Problem]:
+    """Yield a problem when the gate does not decide by the policy that lies on the node."""
+    found = stats(node, [layout.policy]).get(layout.policy)
+    on_disk = f"sha256:{found.sha256}" if found and found.sha256 else "no policy that can be read"
+    try:
+        answer = ask(node, layout, "ping", timeout=ASKED_WITHIN)
+    except GateDown as error:
+        yield Problem("the gate", f"without an answer ({error.found})", "a gate that answers")
+        return
+    in_force = str(answer.get("policy", "")) if isinstance(answer, dict) else ""
+    if in_force != on_disk:
+        yield Problem(
+            "the policy in force",
+            in_force or "none: everything is refused",
+            f"{on_disk}, which lies in {layout.policy} (a file that the gate cannot take leaves the old one in force)",
+        )
 
 
 def _policy_of(node: Node, layout: Layout) -> str:

@@ -262,13 +262,18 @@ def steps(registries: Registries, layout: Layout, running: Mapping[str, Service]
 def docker_config(registries: Registries, users: Path | None) -> bytes:
     """Return a Docker config.json with the ``auths`` of the user's own and the demo's.
 
+    Credential helpers are programs of the user's machine: a registry that has one gets an empty entry, by which
+    `enforcement.access` can tell why the node has no credentials for it.
+
     Raises:
         UsageError: the user's file is no Docker config.
     """
     auths: dict[str, Any] = {}
     if users:
         try:
-            auths |= json.loads(users.read_text(encoding="utf-8")).get("auths", {})
+            found = json.loads(users.read_text(encoding="utf-8"))
+            auths |= {name: {} for name in found.get("credHelpers") or {}}
+            auths |= found.get("auths") or {}
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise UsageError(f"cannot be read as a Docker config ({error})", where=str(users)) from None
     return _json({"auths": {**auths, FALLBACK: {"auth": registries.basic_auth}}})

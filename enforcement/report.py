@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from console.errors import CountersignError
+from console.errors import CountersignError, UsageError
+from enforcement import access, inspection
 from enforcement.ask import ask
 from enforcement.node_units import ACTIVE
 from nodes.systemd import unit_state
 
 if TYPE_CHECKING:
+    from enforcement.doctor import Problem
     from enforcement.runtime import Runtime
     from nodes.node import Node
     from nodes.service import State
+
+
+VERSION = "countersign.containerd-status/v2"
 
 
 @dataclass(frozen=True)
@@ -63,32 +68,73 @@ def document(
     state: Path,
     services: Sequence[ServiceState],
     runtimes: Sequence[Runtime],
-    version: str = "countersign.containerd-status/v2",
+    problems: Mapping[str, Sequence[Problem]],
+    room: str,
+    version: str = VERSION,
     **more: Any,
 ) -> dict[str, Any]:
     """Return the document of ``containerd.status --json`` or ``crio.status --json``.
 
-    ``ok`` is true when every service runs, every runtime answers over CRI, and every gate has a policy in force.
+    ``ok`` is true when every service runs, every runtime answers over CRI, every gate has a policy in force, and
+    nothing was found by which a node would not enforce it; ``problems`` has what was found. ``warnings`` are no
+    reason to say no: registries that a node may not be let in to.
 
     Args:
         place: as ``--on`` names it.
         state: the state folder.
         services: of all nodes.
         runtimes: one a node.
+        problems: node name → what `enforcement.inspection` found there.
+        room: ``containerd`` or ``crio``.
         version: of the document.
         more: what the place adds.
     """
     found = [_runtime(runtime) for runtime in runtimes]
     up = bool(runtimes) and all(service.up for service in services)
+    wrong = [inspection.document(place, node, each, room) for node, some in problems.items() for each in some]
     return {
         "version": version,
-        "ok": up and all(not each["error"] and each["policy"] for each in found),
+        "ok": up and not wrong and all(not each["error"] and each["policy"] for each in found),
         "place": place,
         "state": str(state),
         "services": [_service(service) for service in services],
         "runtimes": found,
+        "problems": wrong,
+        "warnings": [line for runtime in runtimes for line in _warnings(runtime)],
         **more,
     }
+
+
+def answered(report: Callable[[], dict[str, Any]], place: str, version: str) -> dict[str, Any]:
+    """Return a place's report; one that cannot be had is a report too, whose one problem is the reason.
+
+    Args:
+        report: makes it.
+        place: as ``--on`` names it.
+        version: of the document.
+    """
+    try:
+        return report()
+    except UsageError:
+        raise
+    except CountersignError as error:
+        problem = {
+            "node": place,
+            "problem": str(error),
+            "where": error.where,
+            "found": error.found,
+            "expected": error.expected or "an answer",
+            "do": error.do or "see to it that the place can be reached, and ask again",
+        }
+        return {
+            "version": version,
+            "ok": False,
+            "place": place,
+            "services": [],
+            "runtimes": [],
+            "problems": [problem],
+            "warnings": [],
+        }
 
 
 def _service(service: ServiceState) -> dict[str, Any]:
@@ -116,6 +162,14 @@ def _runtime(runtime: Runtime) -> dict[str, Any]:
     except CountersignError as error:
         answer["error"] = str(error)
     return {**answer, **_gate(runtime)}
+
+
+def _warnings(runtime: Runtime) -> list[dict[str, str]]:
+    try:
+        found = access.of_node(runtime.node, runtime.layout)
+    except CountersignError:
+        return []  # a node that cannot be asked is among the problems
+    return [{"node": runtime.node.name, "warning": line} for line in found]
 
 
 def _gate(runtime: Runtime) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""The three system calls that Python before 3.12 does not have."""
+"""The system calls that Python before 3.12 does not have."""
 
 from __future__ import annotations
 
@@ -29,6 +29,16 @@ def private_mounts() -> None:
     if _libc.unshare(CLONE_NEWNS) != 0:
         raise _last_error("unshare")
     mount("none", "/", flags=MS_REC | MS_SLAVE)
+
+
+def join_mounts(pid: int) -> None:
+    """Take over the table of mounts of another process (setns(2)); ours must have a single thread. Raises OSError."""
+    handle = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _libc.setns(handle, CLONE_NEWNS) != 0:
+            raise _last_error(f"setns to the mounts of process {pid}")
+    finally:
+        os.close(handle)
 
 
 def die_with_parent(signal: int) -> None:

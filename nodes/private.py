@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from nodes.linux import MS_BIND, MS_MOVE, MS_REC, mount, private_mounts
+from nodes.linux import MS_BIND, MS_MOVE, MS_REC, join_mounts, mount, private_mounts
 
 
 def shadow(paths: Mapping[str, str], scratch: Path) -> None:
@@ -30,6 +30,34 @@ def shadow(paths: Mapping[str, str], scratch: Path) -> None:
         if not place.is_dir():
             _widen(place, scratch)
         mount(target, place, flags=MS_BIND | MS_REC)
+
+
+def rejoin(paths: Mapping[str, str], pids: Iterable[int]) -> bool:
+    """Enter the table of mounts of an earlier run of ours, if a process of it is left, and return whether there is one.
+
+    What it mounted, such as the network namespaces of pods that go on running, is seen only there.
+
+    Args:
+        paths: those of `shadow`; a table in which one of them is missing is none of ours.
+        pids: processes that may be left. One with another root, as in a container, does not count.
+    """
+    for pid in pids:
+        if _has(pid, paths):
+            join_mounts(pid)
+            return True
+    return False
+
+
+def _has(pid: int, paths: Mapping[str, str]) -> bool:
+    """Return whether a process has our root, a table of mounts that is not ours, and every replacement in it."""
+    try:
+        if Path(f"/proc/{pid}/ns/mnt").readlink() == Path("/proc/self/ns/mnt").readlink():
+            return False
+        if Path(f"/proc/{pid}/root").readlink() != Path("/") or not Path(f"/proc/{pid}/root").samefile("/"):
+            return False
+        return all(Path(f"/proc/{pid}/root{path}").samefile(target) for path, target in paths.items())
+    except OSError:
+        return False  # it ended meanwhile, or has no such path
 
 
 def _widen(path: Path, scratch: Path) -> None:

@@ -183,9 +183,9 @@ class Running:
 
 
 def _changed_after(path: str, moment: float) -> bool:
-    """Return whether a file was written later: a program that restarted meanwhile has read what it was before."""
+    """Return whether a file was changed, or moved there, later: a program that restarted since has read the old one."""
     try:
-        return Path(path).stat().st_mtime > moment
+        return Path(path).stat().st_ctime > moment
     except FileNotFoundError:
         return True
 

@@ -33,7 +33,8 @@ START_LIMIT = 30.0
 STOP_LIMIT = 10.0
 ABORT_LIMIT = 1.0
 PAUSE_FIRST = 0.1
-PAUSE_LAST = 10.0
+PAUSE_LAST = 1.0
+"""However often it fell, it is back soon after the last blow; a program that never starts is tried once a second."""
 STEADY = 10.0
 """After this many seconds up, a fall is a new one and the pause is short again."""
 LOG_LIMIT = 8 << 20
@@ -59,7 +60,7 @@ class Supervisor:
     def run(self) -> None:
         """Start the program and keep it running until we are told to stop."""
         self._listen()
-        pause = PAUSE_FIRST
+        pause = 0.0
         while True:
             started = time.monotonic()
             try:
@@ -74,15 +75,13 @@ class Supervisor:
                 self.child = None
             if self.stopping:
                 break
-            if time.monotonic() - started > STEADY:
-                pause = PAUSE_FIRST
+            pause = pause_after(pause, time.monotonic() - started)
             self.restarts += 1
             self._record("waiting")
             self._say(f"{self.reason}; starting again in {pause:g} s")
             self._sleep(pause)
             if self.stopping:
                 break
-            pause = min(2 * pause, PAUSE_LAST)
         self._record("stopped")
 
     def _succeeded(self) -> bool:
@@ -227,6 +226,18 @@ class Supervisor:
             log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} supervisor of {self.service.name}: {text}\n")
 
 
+def pause_after(last: float, up: float) -> float:
+    """Return how many seconds to wait before the next start.
+
+    Args:
+        last: the pause before; 0 when there was none.
+        up: how many seconds the program was up.
+    """
+    if up > STEADY or not last:
+        return PAUSE_FIRST
+    return min(2 * last, PAUSE_LAST)
+
+
 def _end(child: subprocess.Popen[bytes] | Adopted, number: signal.Signals, patience: float) -> str:
     """Ask a program to end, kill it when it does not, and return how it ended."""
     child.send_signal(number)
@@ -280,7 +291,8 @@ def main(spec: str) -> None:
     try:
         if service.cgroup:
             cgroup.join(service.cgroup)
-        if service.shadows:
+        earlier = sorted(each.pid for each in cgroup.members(service.cgroup)) if service.cgroup else []
+        if service.shadows and not private.rejoin(service.shadows, earlier):
             with tempfile.TemporaryDirectory(dir=service.run) as scratch:
                 private.shadow(service.shadows, Path(scratch))
     except (OSError, CountersignError) as error:

@@ -100,8 +100,8 @@ class UnitRuns:
 
 
 def _newest(node: Node, paths: Sequence[str]) -> float:
-    """Return when the last of these files was written; one that is missing counts as written now."""
-    found = node.run(["stat", "-L", "-c", "%.6Y", "--", *paths], check=False)
+    """Return when the last of these files was changed, or moved there; a missing one counts as changed now."""
+    found = node.run(["stat", "-L", "-c", "%.6Z", "--", *paths], check=False)
     return max(map(float, found.text.split()), default=0.0) if found.code == 0 else time.time()
 
 

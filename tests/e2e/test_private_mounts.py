@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nodes import service
+from nodes import cgroup, service
 from nodes.service import Service
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
@@ -48,3 +48,39 @@ def wait_for(path: Path, log: str) -> None:
     while not path.exists():
         assert time.monotonic() < deadline, service.tail(log)
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_what_a_service_mounted_is_there_after_its_restart_while_something_of_it_runs(tmp_path, left):
+    name = f"countersign-{secrets.token_hex(4)}"
+    fixed, ours, point = (tmp_path / each for each in ("fixed", "ours", "point"))
+    for folder in (fixed, ours, point):
+        folder.mkdir()
+    script = """
+        touch "$1/seen-$(ls "$2" | wc -l)"
+        [ "$(ls "$2" | wc -l)" = 1 ] || { mount -t tmpfs pod "$2" && touch "$2/netns"; }
+        [ -z "$3" ] || setsid sleep 60 &
+        touch "$1/ready"
+        exec sleep 60
+    """
+    spec = Service(
+        name="it",
+        argv=("/bin/sh", "-ec", script, "sh", str(fixed), str(point), "left" if left else ""),
+        run=str(tmp_path),
+        log=str(tmp_path / "log"),
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        cgroup=name,
+        shadows={str(fixed): str(ours)},
+    )
+    try:
+        service.start(spec)
+        wait_for(ours / "ready", spec.log)
+        service.stop(tmp_path, "it")
+        (ours / "seen-0").unlink()
+        service.start(spec)
+        wait_for(ours / ("seen-1" if left else "seen-0"), spec.log)
+        assert list(point.iterdir()) == []
+        assert list(fixed.iterdir()) == []
+    finally:
+        service.stop(tmp_path, "it")
+        cgroup.destroy(name)

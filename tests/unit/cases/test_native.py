@@ -47,6 +47,16 @@ REFUSED = "pinging container registry 127.0.0.1:5000: dial tcp 127.0.0.1:5000: c
         (ABSENT, "GATE_DOWN"),
         ("CRI CreateContainer: UNKNOWN: validator plugin 10-countersign failed: ttrpc: closed", "GATE_DOWN"),
         (HOOK_GONE, "GATE_DOWN"),
+        ("user specified image not specified, cannot verify image signature", "BAD_REFERENCE"),
+        (
+            f"parse image reference: invalid repository name ({'4f' * 32}), cannot specify 64-byte hexadecimal strings",
+            "BAD_REFERENCE",
+        ),
+        (
+            'get default policy: invalid policy in "/etc/countersign/crio/policy.json": Unknown key "x"',
+            "POLICY_INVALID",
+        ),
+        ("get default policy: open /etc/countersign/crio/policy.json: no such file or directory", ""),
         (REFUSED, "REGISTRY_ERROR"),
         ("tls: failed to verify certificate: x509: certificate signed by unknown authority", "REGISTRY_ERROR"),
         ("unable to retrieve auth token: invalid username/password: unauthorized", "REGISTRY_AUTH"),

@@ -19,7 +19,7 @@ def context(tmp_path: Path) -> MockContext:
 
 
 def test_nothing_set_up_is_all_down(context, capsys):
-    with pytest.raises(Exit, match=r"not everything is up; run \./inv containerd\.setup") as caught:
+    with pytest.raises(Exit, match=r"not enforcing; run \./inv containerd\.setup") as caught:
         commands.status(context, json=True)
     assert caught.value.code == 4
     found = json.loads(capsys.readouterr().out)

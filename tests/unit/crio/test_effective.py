@@ -56,6 +56,29 @@ def test_what_is_no_configuration_is_one_clear_error() -> None:
         parse("[crio]\n")
 
 
+OLD, LEVEL = "enable_criu_support", "crio.checkpoint_restore.container_level_enabled"
+
+
+@pytest.mark.parametrize(
+    ("old", "table", "found"),
+    [
+        ("false", "", {}),
+        ("true", "", {OLD: True}),
+        (None, "", {OLD: True}),
+        (None, 'container_level_enabled = "checkpoint_only"', {}),
+        (None, 'container_level_enabled = "checkpoint_restore"', {LEVEL: "checkpoint_restore"}),
+        ("false", 'container_level_enabled = "checkpoint_restore"', {LEVEL: "checkpoint_restore"}),
+        ("true", 'container_level_enabled = "checkpoint_only"', {OLD: True}),
+        (None, 'container_level_enabled = "a level to come"', {LEVEL: "a level to come"}),
+        (None, 'container_level_enabled = "none"\n  timeout = 3', {}),
+    ],
+)
+def test_restored_checkpoints_are_told_by_the_old_setting_and_by_the_new_table(old, table, found) -> None:
+    text = TEXT.replace("    enable_criu_support = false\n", f"    enable_criu_support = {old}\n" if old else "")
+    added = f"[crio.checkpoint_restore]\n  {table}\n" if table else ""
+    assert parse(text + added).criu == found
+
+
 def test_settings_as_set_up_leave_nothing_to_say() -> None:
     assert problems(GOOD) == []
 
@@ -67,7 +90,7 @@ def test_settings_as_set_up_leave_nothing_to_say() -> None:
         ({"policy": "/etc/containers/policy.json"}, "signature_policy"),
         ({"namespaces": "/etc/crio/policies"}, "signature_policy_dir"),
         ({"hooks_dirs": ["/usr/share/containers/oci/hooks.d"]}, "hooks_dir"),
-        ({"criu": True}, "enable_criu_support"),
+        ({"criu": {"enable_criu_support": True}}, "enable_criu_support"),
         ({"sandbox": "registry.k8s.io/pause:3.10"}, "pause_image"),
         ({"nri": {**GOOD.nri, "enable_nri": False}}, "crio.nri.enable_nri"),
         ({"nri": {**GOOD.nri, "nri_disable_connections": True}}, "crio.nri.nri_disable_connections"),

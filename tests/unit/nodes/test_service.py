@@ -96,6 +96,17 @@ def test_a_service_that_ends_is_started_again(make, tmp_path):
     assert "supervisor of it: ended by signal 9; starting again" in service.tail(spec.log)
 
 
+@pytest.mark.parametrize(
+    ("falls", "up", "expected"),
+    [(1, 0, 0.1), (2, 0, 0.2), (4, 0.3, 0.8), (5, 0.3, 1), (100, 0.3, 1), (100, 0, 1), (100, 11, 0.1)],
+)
+def test_however_often_it_fell_a_service_is_back_within_a_second(falls, up, expected):
+    pause = 0.0
+    for _ in range(falls):
+        pause = supervisor.pause_after(pause, up)
+    assert pause == pytest.approx(expected)
+
+
 def test_a_service_that_read_another_file_than_it_should_is_to_be_restarted(make, tmp_path):
     config = tmp_path / "config"
     config.write_text("as it should be")
