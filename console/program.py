@@ -16,7 +16,7 @@ from invoke.util import yaml  # type: ignore[attr-defined]  # the YAML library t
 
 from console import __version__
 from console.config import ROOT
-from console.task import INTERRUPTED
+from console.task import INTERRUPTED, ending
 
 USAGE = 2
 
@@ -97,6 +97,6 @@ def _usage() -> Iterator[None]:
     try:
         yield
     except (ParseError, yaml.YAMLError) as error:
-        raise Exit("error: " + " ".join(str(error).split()), code=USAGE) from error
+        raise ending(f"error: {error}", USAGE) from error
     except KeyboardInterrupt:
-        raise Exit("interrupted", code=INTERRUPTED) from None
+        raise ending("interrupted", INTERRUPTED) from None

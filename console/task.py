@@ -16,6 +16,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit, Failure
 from invoke.tasks import task as invoke_task
 
+from console import clean
 from console.config import settings_from
 from console.errors import CountersignError
 
@@ -48,18 +49,23 @@ def _guarded(body: Callable[..., Any]) -> Callable[..., Any]:
         except Exit:
             raise
         except CountersignError as error:
-            raise Exit(f"error: {error}", code=error.exit_code) from error
+            raise ending(f"error: {error}", error.exit_code) from error
         except KeyboardInterrupt:
-            raise Exit("interrupted", code=INTERRUPTED) from None
+            raise ending("interrupted", INTERRUPTED) from None
         except BrokenPipeError:  # the reader of our stdout (head, a pager) has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise Exit(code=UNEXPECTED) from None
         except Failure as error:
-            raise Exit(_child(error), code=UNEXPECTED) from error
+            raise ending(_child(error), UNEXPECTED) from error
         except Exception as error:
-            raise Exit(_unexpected(context, error), code=UNEXPECTED) from error
+            raise ending(_unexpected(context, error), UNEXPECTED) from error
 
     return run
+
+
+def ending(text: str, code: int) -> Exit:
+    """Return what ends the program with one line, cleaned, on stderr."""
+    return Exit(clean.line(" ".join(text.split())), code=code)
 
 
 def _child(error: Failure) -> str:

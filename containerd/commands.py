@@ -114,9 +114,9 @@ def logs(context: Context, on: str = "", name: str = "containerd", lines: int = 
 
     Example: ./inv containerd.logs --name verdicts --lines 5
     """
-    content = _place(context, on).log(name).decode(errors="replace")
-    for line in content.splitlines()[-lines:] if lines > 0 else ():
-        print(line)  # noqa: T201 - the log is what was asked for
+    from console import output
+
+    output.emit_end(_place(context, on).log(name), lines)
 
 
 @task(help={"on": ON, "plan": PLAN})

@@ -129,11 +129,11 @@ def logs(context: Context, on: str = "", name: str = "crio", lines: int = 40) ->
 
     Example: ./inv crio.logs --name verdicts --lines 5
     """
+    from console import output
+
     for place in _places(context, on).each:
         machine = place.machine()
-        content = machine.ways.log(machine, name).decode(errors="replace")
-        for line in content.splitlines()[-lines:] if lines > 0 else ():
-            print(line)  # noqa: T201 - the log is what was asked for
+        output.emit_end(machine.ways.log(machine, name), lines)
 
 
 @task(help={"on": ON, "plan": PLAN})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ from invoke.context import Context
 
 from console.config import settings_from
 from console.errors import UsageError
-from console.output import done, emit_json, failed, say, table, warn
+from console.output import done, emit_json, emit_text, failed, say, table, warn
 from console.task import task
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ def render(context: Context, engine: str = "gate", out: str = "", policy: str = 
     for limit in {**kyverno.LIMITS, **crio.LIMITS}.get(engine, ()):
         warn(f"{engine}: {limit}")
     if not out:
-        sys.stdout.write(content.decode())
+        emit_text(content.decode())
         return
     _write(Path(out).expanduser(), content)
     done(f"{out}: {len(content)} bytes")

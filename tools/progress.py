@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from console import output
+from console import clean, output
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -23,7 +23,7 @@ class Board:
     def line(self, text: str) -> Iterator[None]:
         """Show ``text`` while the block runs, and how it ended."""
         start = time.monotonic()
-        row = self._live.add_task(text, total=None) if self._live else None
+        row = self._live.add_task(clean.line(text), total=None) if self._live else None
         if row is None:
             output.say(f"  {text} …")
         try:
@@ -41,12 +41,9 @@ class Board:
 @contextmanager
 def board() -> Iterator[Board]:
     """Open a board for some builds."""
-    console = output.terminal()
-    if not console.is_terminal or console.is_dumb_terminal:
+    spinners = output.spinners()
+    if spinners is None:
         yield Board(None)
         return
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True) as live:
+    with spinners as live:
         yield Board(live)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,15 @@ def test_what_runtimes_say_is_text_and_the_page_may_load_nothing(state):
     assert policy.startswith("default-src 'none';")
     assert "unsafe" not in policy
     assert "&lt;script&gt;alert(1)" in page
+
+
+def test_what_runtimes_say_is_shown_without_its_control_characters(tmp_path):
+    said = "refused \u202egnp.exe\x9b2J\x1b[8m\u2028here\u200b"
+    save(tmp_path, "containerd-n1.json", "countersign.matrix/v1", row("a\u202eb/pull", said, (said,)))
+    page = write(tmp_path)
+    shown = page.read_text() + (tmp_path / "report" / "report.json").read_text()
+    assert [each for each in shown if unicodedata.category(each) in ("Cc", "Cf", "Zl", "Zp") and each != "\n"] == []
+    assert r"refused \u202egnp.exe\x9b2J\x1b[8m\u2028here\u200b" in shown
 
 
 def test_the_json_document_has_every_row_and_what_was_left_out(state):
