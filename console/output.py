@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from console import clean
-from console.errors import UsageError
+from console.errors import InfrastructureError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Branch = tuple[str, "Sequence[Branch]"]
 """A line of a tree, and what hangs below it."""
+_documents: list[Mapping[str, Any]] = []
+_gathering = False
+_emitted = 0
 
 
 @cache
@@ -91,8 +94,7 @@ def show_tree(label: str, branches: Iterable[Branch]) -> None:
 
 def emit_text(text: str) -> None:
     """Write what was asked for, such as a log or a path, to stdout."""
-    sys.stdout.write(clean.text(text.removesuffix("\n")) + "\n")
-    sys.stdout.flush()
+    _stdout(clean.text(text.removesuffix("\n")))
 
 
 def emit_end(log: bytes, lines: int) -> None:
@@ -119,7 +121,49 @@ def emit_json(doc: Mapping[str, Any]) -> None:
     """
     if not str(doc.get("version", "")).startswith("countersign."):
         raise ValueError("a JSON document without its version")
-    sys.stdout.write(json.dumps(doc, indent=2).replace("\x7f", "\\u007f") + "\n")
+    global _emitted  # noqa: PLW0603 - one process has one stdout
+    _emitted += 1
+    _documents.append(doc)
+    if not _gathering:
+        _write_documents()
+
+
+def emitted() -> int:
+    """Return how many documents this process has emitted."""
+    return _emitted
+
+
+@contextmanager
+def one_document(*, wanted: bool) -> Iterator[None]:
+    """Let whatever is emitted within become one document, written at the end, also of a block that raises.
+
+    Several become ``countersign.documents/v1`` with a list of them. A block within another adds to that one's.
+    """
+    global _gathering  # noqa: PLW0603 - one process has one stdout
+    if not wanted or _gathering:
+        yield
+        return
+    _gathering = True
+    try:
+        yield
+    finally:
+        _gathering = False
+        _write_documents()
+
+
+def _write_documents() -> None:
+    found = [*_documents]
+    _documents.clear()
+    if not found:
+        return
+    doc = found[0] if len(found) == 1 else {"version": "countersign.documents/v1", "documents": found}
+    _stdout(json.dumps(doc, indent=2).replace("\x7f", "\\u007f"))
+
+
+def _stdout(text: str) -> None:
+    if sys.stdout is None:
+        raise InfrastructureError("is closed", where="stdout", do="give it to a file or a terminal")
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 

@@ -100,11 +100,11 @@ def status(context: Context, on: str = "", json: bool = False) -> None:
     from console.errors import InfrastructureError
 
     wrong = []
-    documents = []
     for place in _places(context, on).each:
         found = place.report()
-        documents.append(found)
-        if not json:
+        if json:
+            output.emit_json(found)
+        else:
             rows = [
                 (each["node"], each["name"], each["state"], each["pid"] or "", each["restarts"], each["lastEnd"])
                 for each in found["services"]
@@ -117,8 +117,6 @@ def status(context: Context, on: str = "", json: bool = False) -> None:
                 output.failed(f"{each['node']}: {each['problem']}")
         if not found["ok"]:
             wrong.append(found["place"])
-    if json:
-        output.emit_json(documents[0] if len(documents) == 1 else {"places": documents})
     if wrong:
         raise InfrastructureError("not everything is as it must be", where=", ".join(wrong), do="./inv crio.configure")
 
