@@ -23,8 +23,12 @@ def setup(context: Context, on: str = "", keep: bool = False, plan: bool = False
     Example: ./inv containerd.setup
     """
     from console import output
+    from policy.commands import show_notes
 
-    results = _place(context, on).setup(keep=keep, plan=plan)
+    place = _place(context, on)
+    results = place.setup(keep=keep, plan=plan)
+    if not plan:
+        show_notes(place.settings.policy)
     if json:
         steps = [{"name": each.name, "changed": each.changed, "seconds": round(each.seconds, 3)} for each in results]
         changed = sum(each.changed for each in results)

@@ -47,8 +47,12 @@ def configure(context: Context, on: str = "", keep: bool = False, plan: bool = F
     Example: ./inv crio.configure --on ssh://root@192.0.2.7 --plan
     """
     from console import output
+    from policy.commands import show_notes
 
-    results = _places(context, on).configure(keep=keep, plan=plan)
+    places = _places(context, on)
+    results = places.configure(keep=keep, plan=plan)
+    if not plan:
+        show_notes(places.each[0].settings.policy)
     if json:
         steps = [
             {"place": place, "name": each.name, "changed": each.changed, "seconds": round(each.seconds, 3)}
