@@ -155,7 +155,7 @@ def test_a_full_disk_is_said_in_the_last_line(machine: Machine) -> None:
 def test_a_slow_making_gives_a_sign_of_life(machine: Machine) -> None:
     (machine.folder / "slow").write_text("x " * 100)
     sleep = machine.folder / "bin" / "sleep"
-    real = os.readlink(sleep)
+    real = sleep.readlink()
     sleep.unlink()
     sleep.write_text(f"#!/bin/sh\nexec {real} 0.02\n")  # time goes by faster
     sleep.chmod(0o755)
