@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 Branch = tuple[str, "Sequence[Branch]"]
 """A line of a tree, and what hangs below it."""
+SIGN_OF_LIFE = 10.0
+"""Seconds between two lines that say that work goes on, where no spinner turns."""
 _documents: list[Mapping[str, Any]] = []
 _gathering = False
 _emitted = 0
@@ -168,22 +171,44 @@ def _stdout(text: str) -> None:
 
 
 @contextmanager
-def progress(text: str) -> Iterator[None]:
-    """Show that something is being done: a spinner on a TTY, then ``✓`` or ``✗`` and the time."""
-    console = _terminal()
+def progress(text: str) -> Iterator[Callable[[str], None]]:
+    """Show that something is being done, then ``✓`` or ``✗`` and the time.
+
+    On a TTY that is a spinner, otherwise a line every ten seconds. What is yielded takes how far it is, as a text.
+    """
     start = time.monotonic()
     try:
-        if console.is_terminal and not console.is_dumb_terminal:
-            from rich.text import Text
-
-            with console.status(Text(clean.line(text))):
-                yield
-        else:
-            yield
+        with _alive(text, start) as far:
+            yield far
     except BaseException:
         failed(text, time.monotonic() - start)
         raise
     done(text, time.monotonic() - start)
+
+
+@contextmanager
+def _alive(text: str, start: float) -> Iterator[Callable[[str], None]]:
+    console = _terminal()
+    if console.is_terminal and not console.is_dumb_terminal:
+        from rich.text import Text
+
+        with console.status(Text(clean.line(text))) as status:
+            yield lambda far: status.update(Text(clean.line(f"{text}: {far}")))
+        return
+    told = [text]
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(SIGN_OF_LIFE):
+            say(f"  {told[-1]}, {time.monotonic() - start:.0f}s …")
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield lambda far: told.append(f"{text}: {far}")
+    finally:
+        ended.set()
+        teller.join()
 
 
 def _marked(mark: str, style: str, text: str, seconds: float | None) -> None:

@@ -1,4 +1,4 @@
-"""Builds that take minutes, shown: a line each with the time on a TTY, else a line at start and end."""
+"""Builds that take minutes, shown: a line each with the time on a TTY, else one at start and end, and now and then."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ class Board:
     @contextmanager
     def line(self, text: str) -> Iterator[None]:
         """Show ``text`` while the block runs, and how it ended."""
-        start = time.monotonic()
-        row = self._live.add_task(clean.line(text), total=None) if self._live else None
-        if row is None:
+        if self._live is None:
             output.say(f"  {text} …")
+            with output.progress(text):
+                yield
+            return
+        start = time.monotonic()
+        row = self._live.add_task(clean.line(text), total=None)
         try:
             yield
         except BaseException:
@@ -34,8 +37,7 @@ class Board:
         else:
             output.done(text, time.monotonic() - start)
         finally:
-            if self._live and row is not None:
-                self._live.remove_task(row)
+            self._live.remove_task(row)
 
 
 @contextmanager
