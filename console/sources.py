@@ -16,22 +16,26 @@ from typing import Any
 
 from invoke.config import Config
 
-from console.config import CrioSettings, KindSettings, RegistrySettings, Settings, VagrantSettings
+from console.config import Settings
 from console.errors import UsageError
 
 PREFIX = "INVOKE_"
 CONFIG = "INVOKE_RUNTIME_CONFIG"
 """Names a file as ``--config`` does; Invoke's own."""
 _INTERNAL = {"room", "sudo_password"}  # set by tasks, and read from `sudo.password`
-_GROUPS = {"registry": RegistrySettings, "kind": KindSettings, "crio": CrioSettings, "vagrant": VagrantSettings}
 _SHARED = ("system", "user")
 """Files that other projects on Invoke may have keys in: only what resembles a key of ours is refused there."""
 
 
 def known() -> dict[str, frozenset[str]]:
     """Return the keys that mean something: group → its keys, and under "" those that stand alone."""
-    groups = {name: frozenset(field.name for field in dataclasses.fields(kind)) for name, kind in _GROUPS.items()}
-    alone = {field.name for field in dataclasses.fields(Settings)} - _INTERNAL - groups.keys()
+    own = {field.name: field.default for field in dataclasses.fields(Settings)}
+    groups = {
+        name: frozenset(field.name for field in dataclasses.fields(default))
+        for name, default in own.items()
+        if dataclasses.is_dataclass(default)
+    }
+    alone = own.keys() - _INTERNAL - groups.keys()
     return {"": frozenset({*alone, "require"}), "sudo": frozenset({"password"}), **groups}
 
 
