@@ -93,7 +93,7 @@ def measure_signing(settings: Settings, rounds: int) -> dict[str, Any]:
     ways[BOTH] = [one + other for one, other in zip(ways[BUNDLE], ways[ATTACHMENT], strict=True)]
     version = HostNode().run([str(programs["cosign"]), "version"]).text
     machine |= {"loadAfter": gauges.load(), "programs": f"Python {platform.python_version()}, {_cosign(version)}"}
-    return show.sign_document(ways, goals.of_signing(ways[COMMAND]), machine)
+    return show.sign_document(ways, goals.of_signing(ways[COMMAND], ways[BOTH]), machine)
 
 
 def _sign(bench: Bench, title: str, mark: str) -> float:

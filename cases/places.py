@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -76,10 +77,13 @@ def _why_no_crio(settings: Settings) -> str:
 def run_places(settings: Settings, places: Sequence[Wanted], work: Callable[[str], object]) -> list[PlaceResult]:
     """Work on each place in turn; a failure ends the run after what came of all so far was written down.
 
+    When the run began (seconds since 1970) is written too: what is older, the run did not try.
+
     Raises:
         whatever ``work`` does.
     """
     results: list[PlaceResult] = []
+    began = time.time()
     try:
         for each in places:
             if each.why_not:
@@ -96,7 +100,7 @@ def run_places(settings: Settings, places: Sequence[Wanted], work: Callable[[str
     finally:
         folder = settings.state / "report"
         folder.mkdir(parents=True, exist_ok=True)
-        document = json.dumps([result.as_json() for result in results], indent=2)
+        document = json.dumps([{**result.as_json(), "began": began} for result in results], indent=2)
         (folder / "places.json").write_text(document + "\n", encoding="utf-8")
     return results
 

@@ -151,7 +151,9 @@ def run_and_show(settings: Settings, place: CriPlace, cases: Sequence[Case], *, 
     from console import output
 
     able = possible(place, cases)
-    outcomes, path = run_matrix(settings, place, able, _progress(len(able)))
+    with output.progress(f"{len(able)} rows") as far:
+        far("their images")
+        outcomes, path = run_matrix(settings, place, able, _progress(len(able), far))
     wrong = [outcome for outcome in outcomes if outcome.differences]
     name = place.node
     output.table(show.COLUMNS, show.rows(outcomes), title=f"{place.runtime} on {name}")
@@ -173,8 +175,8 @@ def run_and_show(settings: Settings, place: CriPlace, cases: Sequence[Case], *, 
     output.done(f"{len(outcomes)} rows came out as they must")
 
 
-def _progress(total: int) -> Callable[[Outcome], None]:
-    """Return what says so as soon as a row goes wrong, and every 20 rows that it goes on."""
+def _progress(total: int, far: Callable[[str], None]) -> Callable[[Outcome], None]:
+    """Return what says so as soon as a row goes wrong, and tells ``far`` how many there were."""
     from console import output
 
     count = iter(range(1, total + 1))
@@ -183,8 +185,7 @@ def _progress(total: int) -> Callable[[Outcome], None]:
         number = next(count)
         if outcome.differences:
             output.failed(f"{outcome.case.id}: {'; '.join(outcome.differences)}")
-        elif number % 20 == 0:
-            output.say(f"{number} of {total} rows")
+        far(f"{number} of {total}, {outcome.case.id}")
 
     return each
 

@@ -18,13 +18,25 @@ MOST_WORKERS = 20
 PROVIDERS = ("libvirt", "virtualbox", "lxc")
 DISTRIBUTIONS = ("ubuntu", "debian", "rocky")
 _MACHINE = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _CLUSTER = re.compile(r"[a-z0-9]([a-z0-9.-]{0,48}[a-z0-9])?")
 
 
 def default_cache() -> Path:
-    """Return the folder for built programs: ``$XDG_CACHE_HOME`` or ``~/.cache``, plus our name."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "countersign"
+    """Return the folder for built programs: ``$XDG_CACHE_HOME`` or ``~/.cache``, plus our name.
+
+    A relative ``XDG_CACHE_HOME`` does not count (XDG Base Directory Specification).
+
+    Raises:
+        UsageError: there is no home folder.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if Path(base).is_absolute():
+        return Path(base) / "countersign"
+    try:
+        return Path.home() / ".cache" / "countersign"
+    except RuntimeError as error:
+        raise UsageError(str(error), where="cache", do="set HOME, or INVOKE_CACHE to a folder of yours") from None
 
 
 @dataclass(frozen=True)
@@ -164,15 +176,15 @@ def settings_from(context: Any, on: str | None = None, room: str = "") -> Settin
     """
     given: Mapping[str, Any] = context.config
     registry: Mapping[str, Any] = given.get("registry") or {}
-    default = Settings()
+    default = Settings(cache=_path(given, "cache", None) or default_cache())
     state = _path(given, "state", default.state)
-    node = str(on or given.get("node") or default.node)
+    node = on or _text(given, "node", default.node)
     room = room or str(given.get("room") or default.room)
     return Settings(
         node=recorded_place(state, room) or node if node == "auto" else node,
         room=room,
         state=state,
-        cache=_path(given, "cache", default.cache),
+        cache=default.cache,
         policy=_path(given, "policy", default.policy),
         keys=_path(given, "keys", default.keys),
         registry=RegistrySettings(
@@ -191,10 +203,11 @@ def settings_from(context: Any, on: str | None = None, room: str = "") -> Settin
 
 def load_settings() -> Settings:
     """Return the settings of this repository outside of a task (for pytest): invoke.yaml and ``INVOKE_*``."""
-    from invoke.config import Config
     from invoke.context import Context
 
-    config = Config(project_location=ROOT)
+    from console.sources import Sources
+
+    config = Sources(project_location=ROOT)
     config.load_project()
     config.load_shell_env()
     return settings_from(Context(config))
@@ -206,6 +219,8 @@ def recorded_place(state: Path, room: str = "containerd") -> str:
         return _place_file(state, room).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return ""
+    except NotADirectoryError:
+        raise UsageError("is no folder", where=f"state: {state}", do="set INVOKE_STATE to a folder of yours") from None
 
 
 def record_place(state: Path, place: str, room: str = "containerd") -> None:
@@ -224,22 +239,22 @@ def _place_file(state: Path, room: str) -> Path:
 
 def _kind(given: Mapping[str, Any]) -> KindSettings:
     default = KindSettings()
-    name, workers = str(given.get("cluster") or default.cluster), str(given.get("workers", default.workers))
+    name, workers = _text(given, "cluster", default.cluster, "kind."), str(given.get("workers", default.workers))
     if not _CLUSTER.fullmatch(name):
         raise UsageError(f"got {name!r}", where="kind.cluster", expected="lower-case letters, digits, dots and dashes")
-    if not workers.isdecimal() or int(workers) > MOST_WORKERS:
+    if not _NUMBER.fullmatch(workers) or int(workers) > MOST_WORKERS:
         raise UsageError(f"got {workers!r}", where="kind.workers", expected=f"a number from 0 to {MOST_WORKERS}")
     return KindSettings(
         name,
         int(workers),
-        str(given.get("image") or ""),
-        str(given.get("engine") or ""),
+        _text(given, "image", "", "kind."),
+        _text(given, "engine", "", "kind."),
         from_birth=_switch({"from_birth": default.from_birth, **given}, "from_birth"),
     )
 
 
 def _crio(given: Mapping[str, Any]) -> CrioSettings:
-    engine = str(given.get("engine") or CrioSettings.engine)
+    engine = _text(given, "engine", CrioSettings.engine, "crio.")
     if engine not in ("strict", "lenient"):
         raise UsageError(f"got {engine!r}", where="crio.engine", expected="strict or lenient")
     return CrioSettings(_path({"binary": given.get("binary") or os.environ.get("CRIO_BIN")}, "binary", None), engine)
@@ -247,15 +262,15 @@ def _crio(given: Mapping[str, Any]) -> CrioSettings:
 
 def _vagrant(given: Mapping[str, Any]) -> VagrantSettings:
     default = VagrantSettings()
-    texts = {key: str(given.get(key) or getattr(default, key)) for key in ("provider", "box", "bridge")}
-    machine = str(given.get("machine") or default.machine)
+    texts = {key: _text(given, key, getattr(default, key), "vagrant.") for key in ("provider", "box", "bridge")}
+    machine = _text(given, "machine", default.machine, "vagrant.")
     if not _MACHINE.fullmatch(machine):
         raise UsageError(
             f"got {machine!r}", where="vagrant.machine", expected="up to 30 lower-case letters, digits and dashes"
         )
     if texts["provider"]:
         _one_of(texts["provider"], "vagrant.provider", PROVIDERS)
-    distribution = str(given.get("distribution") or default.distribution)
+    distribution = _text(given, "distribution", default.distribution, "vagrant.")
     return VagrantSettings(
         **texts,
         machine=machine,
@@ -278,7 +293,7 @@ def _one_of(value: str, where: str, known: tuple[str, ...]) -> str:
 
 def _number(value: object, where: str, least: int) -> int:
     text = str(value)
-    if not text.isdecimal() or int(text) < least:
+    if not _NUMBER.fullmatch(text) or int(text) < least:
         raise UsageError(f"got {text!r}", where=where, expected=f"a number, {least} or more")
     return int(text)
 
@@ -286,12 +301,22 @@ def _number(value: object, where: str, least: int) -> int:
 def _path(given: Mapping[str, Any], key: str, default: Any) -> Any:
     """Return the absolute path under ``key``, or the default when it is unset or empty."""
     value = given.get(key)
-    if value in (None, ""):
+    if value is None or value == "":
         return default
+    if not isinstance(value, str | Path) or "\0" in str(value):
+        raise UsageError(f"got {value!r}", where=key, expected="a path, as text")
     try:
-        return ROOT / Path(str(value)).expanduser()
+        return ROOT / Path(value).expanduser()
     except RuntimeError as error:
         raise UsageError(str(error), where=f"{key}: {value}", do="give an absolute path") from None
+
+
+def _text(given: Mapping[str, Any], key: str, default: str, group: str = "") -> str:
+    """Return the text under ``key``, or the default when it is unset or empty."""
+    value = given.get(key)
+    if value is not None and not isinstance(value, str):
+        raise UsageError(f"got {value!r}", where=f"{group}{key}", expected="text (in a file: in quotes)")
+    return value or default
 
 
 def _switch(given: Mapping[str, Any], key: str) -> bool:

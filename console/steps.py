@@ -59,7 +59,7 @@ class StepResult:
     seconds: float
 
 
-Show = Callable[[str], AbstractContextManager[None]]
+Show = Callable[[str], AbstractContextManager[object]]
 
 
 def run_steps(

@@ -23,8 +23,12 @@ def setup(context: Context, on: str = "", keep: bool = False, plan: bool = False
     Example: ./inv containerd.setup
     """
     from console import output
+    from policy.commands import show_notes
 
-    results = _place(context, on).setup(keep=keep, plan=plan)
+    place = _place(context, on)
+    results = place.setup(keep=keep, plan=plan)
+    if not plan:
+        show_notes(place.settings.policy)
     if json:
         steps = [{"name": each.name, "changed": each.changed, "seconds": round(each.seconds, 3)} for each in results]
         changed = sum(each.changed for each in results)
@@ -120,9 +124,9 @@ def logs(context: Context, on: str = "", name: str = "containerd", lines: int = 
 
     Example: ./inv containerd.logs --name verdicts --lines 5
     """
-    content = _place(context, on).log(name).decode(errors="replace")
-    for line in content.splitlines()[-lines:] if lines > 0 else ():
-        print(line)  # noqa: T201 - the log is what was asked for
+    from console import output
+
+    output.emit_end(_place(context, on).log(name), lines)
 
 
 @task(help={"on": ON, "plan": PLAN})

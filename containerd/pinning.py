@@ -43,6 +43,6 @@ def pin(context: Context, from_node: bool = False, json: bool = False) -> None:
         output.emit_json({"version": "countersign.pins/v1", "pinned": found, "new": sorted({*found} - {*taken})})
         return
     for each in found:
-        print(f"  - {each}")  # noqa: T201 - the lines are what was asked for
+        output.emit_text(f"  - {each}")
     new = sorted({*found} - {*taken})
     output.say(f"{len(found)} images, {len(new)} not pinned by set-up" if from_node else f"{len(found)} images")

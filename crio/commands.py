@@ -47,8 +47,12 @@ def configure(context: Context, on: str = "", keep: bool = False, plan: bool = F
     Example: ./inv crio.configure --on ssh://root@192.0.2.7 --plan
     """
     from console import output
+    from policy.commands import show_notes
 
-    results = _places(context, on).configure(keep=keep, plan=plan)
+    places = _places(context, on)
+    results = places.configure(keep=keep, plan=plan)
+    if not plan:
+        show_notes(places.each[0].settings.policy)
     if json:
         steps = [
             {"place": place, "name": each.name, "changed": each.changed, "seconds": round(each.seconds, 3)}
@@ -98,15 +102,15 @@ def status(context: Context, on: str = "", json: bool = False) -> None:
     """
     from console import output
     from console.errors import InfrastructureError
-    from crio.status import TOGETHER, VERSION
+    from crio.status import VERSION
     from enforcement.report import answered
 
     wrong = []
-    documents = []
     for place in _places(context, on).each:
         found = answered(place.report, place.settings.node, VERSION)
-        documents.append(found)
-        if not json:
+        if json:
+            output.emit_json(found)
+        else:
             rows = [
                 (each["node"], each["name"], each["state"], each["pid"] or "", each["restarts"], each["lastEnd"])
                 for each in found["services"]
@@ -121,9 +125,6 @@ def status(context: Context, on: str = "", json: bool = False) -> None:
                 output.warn(f"{each['node']}: {each['warning']}")
         if not found["ok"]:
             wrong.append(found["place"])
-    if json:
-        together = {"version": TOGETHER, "ok": not wrong, "places": documents}
-        output.emit_json(documents[0] if len(documents) == 1 else together)
     if wrong:
         raise InfrastructureError("not enforcing", where=", ".join(wrong), do="run ./inv crio.configure")
 
@@ -134,11 +135,11 @@ def logs(context: Context, on: str = "", name: str = "crio", lines: int = 40) ->
 
     Example: ./inv crio.logs --name verdicts --lines 5
     """
+    from console import output
+
     for place in _places(context, on).each:
         machine = place.machine()
-        content = machine.ways.log(machine, name).decode(errors="replace")
-        for line in content.splitlines()[-lines:] if lines > 0 else ():
-            print(line)  # noqa: T201 - the log is what was asked for
+        output.emit_end(machine.ways.log(machine, name), lines)
 
 
 @task(help={"on": ON, "plan": PLAN})

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from nodes.node import Node
 
 VERSION = "countersign.crio-status/v1"
-TOGETHER = "countersign.crio-statuses/v1"
-"""The document of several places: ``ok`` of all of them, and in ``places`` the document of each."""
 GATES = ("gate", GATE)
 """The gate's service, as our own supervisor and as systemd names it."""
 

@@ -84,10 +84,11 @@ def ssh_config(context: Context) -> None:
 
     Example: ./inv vagrant.ssh-config > machine.conf
     """
+    from console import output
     from console.config import settings_from
     from machines import vagrant
 
-    print(vagrant.ssh_config(settings_from(context)).read_text(encoding="utf-8"), end="")  # noqa: T201 - it was asked for
+    output.emit_text(vagrant.ssh_config(settings_from(context)).read_text(encoding="utf-8"))
 
 
 @task(help={})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +9,11 @@ from invoke.context import Context
 
 from console.config import settings_from
 from console.errors import UsageError
-from console.output import done, emit_json, failed, say, table, warn
+from console.output import done, emit_json, emit_text, failed, say, table, warn
 from console.task import task
 
 if TYPE_CHECKING:
     from policy.explain import Explanation
-    from policy.model import Policy
     from policy.problems import PolicyInvalid
 
 _POLICY = "the policy (default: policy of the configuration)"
@@ -29,6 +27,7 @@ def check(context: Context, policy: str = "", json: bool = False) -> None:
     Example: ./inv policy.check
     """
     from policy.load import load
+    from policy.notes import notes as notes_of
     from policy.problems import PolicyInvalid, shown
 
     path = _path(context, policy)
@@ -44,7 +43,7 @@ def check(context: Context, policy: str = "", json: bool = False) -> None:
         raise UsageError(
             f"{len(err.problems)} problems", where=shown(path), do="correct them; nodes keep theirs"
         ) from err
-    notes = _notes(found)
+    notes = notes_of(found)
     counts = {"root": found.roots, "scope": found.scopes, "pin": found.pinned}
     done(f"{shown(path)}: " + ", ".join(_count(len(what), word) for word, what in counts.items()))
     for note in notes:
@@ -109,10 +108,20 @@ def render(context: Context, engine: str = "gate", out: str = "", policy: str = 
     for limit in {**kyverno.LIMITS, **crio.LIMITS}.get(engine, ()):
         warn(f"{engine}: {limit}")
     if not out:
-        sys.stdout.write(content.decode())
+        emit_text(content.decode())
         return
     _write(Path(out).expanduser(), content)
     done(f"{out}: {len(content)} bytes")
+
+
+def show_notes(path: Path) -> None:
+    """Warn, at the end of a set-up, of what is valid in the policy that nodes were given and hardly meant."""
+    from policy.load import load
+    from policy.notes import notes
+    from policy.problems import shown
+
+    for note in notes(load(path)):
+        warn(f"{shown(path)}: {note}")
 
 
 def _count(number: int, word: str) -> str:
@@ -130,16 +139,6 @@ def _emit_problems(err: PolicyInvalid) -> None:
         {"file": str(one.path), "line": one.line, "key": dotted(one.key), "message": one.text} for one in err.problems
     ]
     emit_json({"version": "countersign.policy-check/v1", "valid": False, "problems": problems, "notes": []})
-
-
-def _notes(policy: Policy) -> list[str]:
-    """Return what is valid and hardly meant."""
-    named = {root for scope in policy.scopes.values() for root in scope.rule.roots}
-    notes = [f"roots.{name}: no scope names it" for name in policy.roots if name not in named]
-    for name, root in policy.roots.items():
-        if all(key.fingerprint in policy.revoked_keys for key in root.keys):
-            notes.append(f"roots.{name}: all its keys are revoked, so it allows nothing")
-    return notes
 
 
 def _show(one: Explanation) -> None:

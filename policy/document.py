@@ -92,6 +92,8 @@ class _Walker:
         self._seen.add(id(node))
         if len(key) > _MAX_DEPTH:
             raise self._invalid(line, key, f"nested deeper than {_MAX_DEPTH}")
+        if isinstance(node, yaml.ScalarNode):
+            self._check_text(node, key)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, key)
         if isinstance(node, yaml.SequenceNode):
@@ -104,6 +106,7 @@ class _Walker:
             line = name_node.start_mark.line + 1
             if not isinstance(name_node, yaml.ScalarNode) or name_node.tag != "tag:yaml.org,2002:str":
                 raise self._invalid(line, key, f"a key that is no string: {name_node.value!r}; quote it")
+            self._check_text(name_node, key)
             name = name_node.value
             inner = (*key, name)
             if name in out:
@@ -111,6 +114,11 @@ class _Walker:
             self.lines[inner] = line
             out[name] = self.value(value_node, inner)
         return out
+
+    def _check_text(self, node: yaml.ScalarNode, key: Key) -> None:
+        """Refuse halves of UTF-16 pairs, which YAML's escapes can make and no encoding has."""
+        if any("\ud800" <= each <= "\udfff" for each in node.value):
+            raise self._invalid(node.start_mark.line + 1, key, "an escape of half a character; write the character out")
 
     def _invalid(self, line: int, key: Key, text: str) -> PolicyInvalid:
         return PolicyInvalid([Problem(self._path, line, key, text)])

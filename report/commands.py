@@ -16,10 +16,11 @@ def build(context: Context) -> None:
 
     Example: ./inv report.build
     """
+    from console import output
     from console.config import settings_from
     from report.write import write
 
-    print(write(settings_from(context).state))  # noqa: T201 - the path is what was asked for
+    output.emit_text(str(write(settings_from(context).state)))
 
 
 @task(help={"out": "the PNG file (default: docs/report.png)"})

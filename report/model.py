@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -22,6 +23,7 @@ STARTS = "countersign.starts/v1"
 BENCH = "bench-start.json"
 PLACES = "places.json"
 SIZE_LIMIT = 32 << 20
+_START = ("name", "about", "expected", "actual", "by", "message", "difference", "repeat")
 TEXT_LIMIT = 2000
 """Characters of a runtime's message that are shown; they come from registries and runtimes."""
 
@@ -46,6 +48,8 @@ class Row:
         cri_ms: milliseconds of the deciding call; None is unknown.
         gate_ms: milliseconds in the gate.
         repeat: the command that repeats it.
+        tried: when, in UTC.
+        stale: the last run did not try it, so that it tells of an earlier one.
     """
 
     kind: str
@@ -63,6 +67,8 @@ class Row:
     cri_ms: float | None
     gate_ms: float | None
     repeat: str
+    tried: str = ""
+    stale: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,8 @@ class Start:
         message: the reason, as the runtime gave it.
         difference: what was not as it must be; empty if nothing.
         repeat: the command that repeats it.
+        tried: when, in UTC.
+        stale: the last run did not try it, so that it tells of an earlier one.
     """
 
     node: str
@@ -90,6 +98,8 @@ class Start:
     message: str
     difference: str
     repeat: str
+    tried: str = ""
+    stale: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,10 +107,12 @@ class Report:
     """All that is known of a state folder.
 
     Attributes:
-        made: when, in UTC.
+        made: when this was put together, in UTC.
+        began: when the last run of all places began, in UTC; empty if there was none.
         rows: of every document, failures first.
         places: what ran, and what was left out and why.
         bench: the document of bench.start, if there is one.
+        measured: when that was, in UTC.
         starts: the ways to start unseen, failures first.
         consistency: what each engine says of each image; None if none of CRI-O was asked.
     """
@@ -111,6 +123,23 @@ class Report:
     bench: Mapping[str, Any] | None = field(default=None, repr=False)
     starts: tuple[Start, ...] = ()
     consistency: Consistency | None = None
+    began: str = ""
+    measured: str = ""
+
+    @property
+    def stale(self) -> int:
+        """How many trials the last run did not try."""
+        return sum(row.stale for row in self.rows) + sum(start.stale for start in self.starts)
+
+    @property
+    def broken(self) -> int:
+        """How many places of the last run failed, also those that came to no trial."""
+        return sum(bool(place["ran"] and place["why"]) for place in self.places)
+
+    @property
+    def good(self) -> bool:
+        """Whether the last run tried all that is shown, and all was as it must be."""
+        return not (self.failed or self.stale or self.broken)
 
     @property
     def trials(self) -> int:
@@ -122,10 +151,10 @@ class Report:
         """How many trials are not as they must be."""
         return sum(not row.passed for row in self.rows) + sum(bool(start.difference) for start in self.starts)
 
-    def groups(self) -> list[tuple[str, str, str, int, int]]:
-        """Return kind, runtime, node, and the numbers of rows passed and failed, for each document."""
-        keys = dict.fromkeys((row.kind, row.runtime, row.node) for row in self.rows)
-        return [(*key, *self._counts(key)) for key in sorted(keys)]
+    def groups(self) -> list[tuple[str, str, str, int, int, str, bool]]:
+        """Return kind, runtime, node, how many rows passed and failed, when they were tried, and whether before."""
+        keys = {(row.kind, row.runtime, row.node): (row.tried, row.stale) for row in self.rows}
+        return [(*key, *self._counts(key), *keys[key]) for key in sorted(keys)]
 
     def _counts(self, key: tuple[str, str, str]) -> tuple[int, int]:
         own = [row.passed for row in self.rows if (row.kind, row.runtime, row.node) == key]
@@ -138,6 +167,8 @@ class Report:
             "made": self.made,
             "passed": self.trials - self.failed,
             "failed": self.failed,
+            "began": self.began,
+            "stale": self.stale,
             "places": list(self.places),
             "rows": [asdict(row) for row in self.rows],
             "starts": [asdict(start) for start in self.starts],
@@ -151,16 +182,31 @@ def load(folder: Path) -> Report:
     Raises:
         InfrastructureError: a document of ours cannot be read.
     """
-    found = documents(folder)
-    rows = [row for document in found for row in _rows(document)]
-    starts = sorted((start for document in found for start in _starts(document)), key=lambda one: not one.difference)
     places = _read(folder / PLACES) if (folder / PLACES).is_file() else []
-    bench = _read(folder / BENCH) if (folder / BENCH).is_file() else None
-    made = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    ordered = tuple(sorted(rows, key=lambda row: row.passed))
-    compared = compare(found)
-    consistency = compared if compared.of_crio else None
-    return Report(made, ordered, tuple(places), bench, tuple(starts), consistency)
+    began = min((float(place.get("began", 0)) for place in places), default=0.0)
+    found = [(_read(path), path.stat().st_mtime) for path in _paths(folder)]
+    rows = [row for document, when in found for row in _rows(document, _utc(when), when < began)]
+    starts = [start for document, when in found for start in _starts(document, _utc(when), when < began)]
+    bench = folder / BENCH
+    compared = compare([document for document, _ in found])
+    return Report(
+        made=_utc(time.time()),
+        rows=tuple(sorted(rows, key=lambda row: row.passed)),
+        places=tuple(places),
+        bench=_read(bench) if bench.is_file() else None,
+        starts=tuple(sorted(starts, key=lambda one: not one.difference)),
+        consistency=compared if compared.of_crio else None,
+        began=_utc(began) if began else "",
+        measured=_utc(bench.stat().st_mtime) if bench.is_file() else "",
+    )
+
+
+def _utc(when: float) -> str:
+    return datetime.fromtimestamp(when, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _paths(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.json"))
 
 
 def documents(folder: Path) -> list[Any]:
@@ -169,7 +215,7 @@ def documents(folder: Path) -> list[Any]:
     Raises:
         InfrastructureError: one cannot be read.
     """
-    return [_read(path) for path in sorted(folder.glob("*.json"))]
+    return [_read(path) for path in _paths(folder)]
 
 
 def _read(path: Path) -> Any:
@@ -183,7 +229,7 @@ def _read(path: Path) -> Any:
         ) from None
 
 
-def _rows(document: Any) -> Iterator[Row]:
+def _rows(document: Any, tried: str, stale: bool) -> Iterator[Row]:
     if not isinstance(document, dict) or document.get("version") not in VERSIONS:
         return
     kind = VERSIONS[document["version"]]
@@ -204,15 +250,17 @@ def _rows(document: Any) -> Iterator[Row]:
             cri_ms=entry.get("cri_ms"),
             gate_ms=entry.get("gate_ms"),
             repeat=str(entry["repeat"]),
+            tried=tried,
+            stale=stale,
         )
 
 
-def _starts(document: Any) -> Iterator[Start]:
+def _starts(document: Any, tried: str, stale: bool) -> Iterator[Start]:
     if not isinstance(document, dict) or document.get("version") != STARTS:
         return
     for entry in document["starts"]:
-        texts = {name: str(entry[name])[:TEXT_LIMIT] for name in Start.__dataclass_fields__ if name != "node"}
-        yield Start(node=str(document["node"]), **texts)
+        texts = {name: str(entry[name])[:TEXT_LIMIT] for name in _START}
+        yield Start(node=str(document["node"]), **texts, tried=tried, stale=stale)
 
 
 def _verdict(entry: Mapping[str, Any], which: str) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from console import clean
 from console.errors import MissingError
 from report import plot
 from report.model import Report, choices, load
@@ -36,12 +37,16 @@ def write(state: Path) -> Path:
 def render(report: Report) -> str:
     """Return the page: one file that loads nothing, and whose policy lets it load nothing.
 
-    Every value is escaped; names and messages come from registries and runtimes.
+    Every value is cleaned and escaped; names and messages come from registries and runtimes.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(HERE), undefined=StrictUndefined, autoescape=True, trim_blocks=True
+        loader=FileSystemLoader(HERE),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        finalize=clean.for_page,
     )
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return environment.get_template("page.html.j2").render(

@@ -13,12 +13,10 @@ from invoke.context import Context
 
 from console.config import settings_from
 from console.errors import UsageError, VerdictError
-from console.output import done, emit_json, failed, say
+from console.output import Branch, done, emit_json, failed, say, show_tree
 from console.task import task
 
 if TYPE_CHECKING:
-    from rich.tree import Tree
-
     from oci.reference import Reference
     from oci.registry import Registry
     from signing.formats import Format
@@ -148,10 +146,8 @@ def tree(context: Context, image: list[str], json: bool = False) -> None:
         images = [{"image": str(ref), **node.as_json()} for ref, node in nodes]
         emit_json({"version": "countersign.tree/v1", "images": images})
         return
-    from console.output import terminal
-
     for ref, node in nodes:
-        terminal().print(_drawn(str(ref), node))
+        show_tree(str(ref), [_drawn(node)])
 
 
 def _opening(path: Path, password_file: Path | None) -> Callable[[], PrivateKey]:
@@ -241,21 +237,8 @@ def _verified(client: Registry, ref: Reference, keys: list[PublicKey]) -> dict[s
     return {"image": str(ref), "digest": digest, "code": "OK", "signatures": signatures}
 
 
-def _drawn(label: str, node: Node) -> Tree:
-    """Return the tree to print; texts from the registry are never read as markup."""
-    from rich.text import Text
-    from rich.tree import Tree
-
-    drawn = Tree(Text(label))
-    branch = drawn.add(Text(" ".join(filter(None, (node.kind, node.platform, node.digest)))))
-    _fill(branch, node)
-    return drawn
-
-
-def _fill(branch: Tree, node: Node) -> None:
-    from rich.text import Text
-
-    for leaf in node.leaves:
-        branch.add(Text(f"{leaf.kind} {leaf.digest} {leaf.about}"))
-    for child in node.children:
-        _fill(branch.add(Text(" ".join(filter(None, (child.kind, child.platform, child.digest))))), child)
+def _drawn(node: Node) -> Branch:
+    """Return a node and what hangs below it, as lines of a tree."""
+    leaves: list[Branch] = [(f"{leaf.kind} {leaf.digest} {leaf.about}", ()) for leaf in node.leaves]
+    name = " ".join(filter(None, (node.kind, node.platform, node.digest)))
+    return name, [*leaves, *map(_drawn, node.children)]

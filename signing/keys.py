@@ -112,6 +112,17 @@ def generate() -> PrivateKey:
     return _private(ec.generate_private_key(ec.SECP256R1()), "a new key")
 
 
+_NO_PUBLIC_KEYS = {
+    b" PRIVATE KEY-----": "a private key",
+    b"-----BEGIN CERTIFICATE": "a certificate",
+    b"-----BEGIN PGP ": "a PGP block",
+    b"ssh-rsa AAAA": "a key in OpenSSH's format",
+    b"ssh-ed25519 AAAA": "a key in OpenSSH's format",
+    b"ecdsa-sha2-nistp": "a key in OpenSSH's format",
+}
+"""Marks of what people give by mistake → what it is."""
+
+
 def load_public(path: Path) -> PublicKey:
     """Read a PEM public key: ECDSA P-256, P-384 or P-521, RSA of 2048 to 8192 bits, or Ed25519.
 
@@ -125,6 +136,9 @@ def parse_public(content: bytes, where: str) -> PublicKey:
     """Read a PEM public key from memory; see ``load_public``."""
     if content.count(b"-----BEGIN ") > 1:
         raise BadKey("more than one PEM block", where=where, expected="one public key a file")
+    for mark, what in _NO_PUBLIC_KEYS.items():  # said before parsing: a private key must not go on to a node
+        if mark in content:
+            raise BadKey(f"{what} where a public key belongs", where=where, expected="-----BEGIN PUBLIC KEY-----")
     try:
         key = serialization.load_pem_public_key(content)
     except (ValueError, UnsupportedAlgorithm) as err:

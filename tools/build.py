@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,13 +16,37 @@ from tools.images import write_layout
 from tools.recipes import Recipe
 from tools.toolchain import c_compiler, go_environment, go_flags
 
+_FULL = "No space left on device"
+_CAUSES = re.compile(
+    rf"{_FULL}|Disk quota exceeded|Read-only file system|Permission denied|Too many open files|Cannot allocate memory"
+    r"|out of memory|signal: killed|Temporary failure in name resolution|no such host|Connection refused"
+    r"|connection refused|[Cc]onnection timed out|i/o timeout|certificate verify failed"
+    r"|certificate signed by unknown authority|HASHES DO NOT MATCH|checksum mismatch"
+    r"|No matching distribution found for \S+"
+)
+"""What pip, go and compilers call the causes that are of the machine or its network."""
+_READ = 1 << 20
+
+
+def cause_in(log: Path) -> str:
+    """Return the cause that the end of a build's output names last; empty if it names none."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _READ))
+        found = _CAUSES.findall(file.read().decode(errors="replace"))
+    return str(found[-1]) if found else ""
+
 
 class BuildFailed(InfrastructureError):
     """A command of a build failed; its output is in ``log``."""
 
     def __init__(self, command: Sequence[str | Path], status: int, log: Path, offline: bool) -> None:
         do = "the network may not be used: repeat without INVOKE_OFFLINE" if offline else "repeating goes on from here"
-        super().__init__(f"{Path(command[0]).name} {command[1]} failed with {status}", where=str(log), do=do)
+        cause = cause_in(log)
+        verb = command[2] if command[1] == "-m" else command[1]  # `python -m pip` is pip
+        what = f"{Path(command[0]).name} {verb} failed with {status}"
+        super().__init__(
+            f"{what}: {cause}" if cause else what, where=str(log), do="make room there" if _FULL in cause else do
+        )
         self.log = log
 
 

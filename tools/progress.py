@@ -1,4 +1,4 @@
-"""Builds that take minutes, shown: a line each with the time on a TTY, else a line at start and end."""
+"""Builds that take minutes, shown: a line each with the time on a TTY, else one at start and end, and now and then."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from console import output
+from console import clean, output
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -22,10 +22,13 @@ class Board:
     @contextmanager
     def line(self, text: str) -> Iterator[None]:
         """Show ``text`` while the block runs, and how it ended."""
-        start = time.monotonic()
-        row = self._live.add_task(text, total=None) if self._live else None
-        if row is None:
+        if self._live is None:
             output.say(f"  {text} …")
+            with output.progress(text):
+                yield
+            return
+        start = time.monotonic()
+        row = self._live.add_task(clean.line(text), total=None)
         try:
             yield
         except BaseException:
@@ -34,19 +37,15 @@ class Board:
         else:
             output.done(text, time.monotonic() - start)
         finally:
-            if self._live and row is not None:
-                self._live.remove_task(row)
+            self._live.remove_task(row)
 
 
 @contextmanager
 def board() -> Iterator[Board]:
     """Open a board for some builds."""
-    console = output.terminal()
-    if not console.is_terminal or console.is_dumb_terminal:
+    spinners = output.spinners()
+    if spinners is None:
         yield Board(None)
         return
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True) as live:
+    with spinners as live:
         yield Board(live)

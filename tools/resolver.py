@@ -7,6 +7,7 @@ that was cut off go on where it was.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import shutil
 import tempfile
@@ -137,6 +138,8 @@ def _locked(shelf: Path, cache: Path) -> Iterator[None]:
         shelf.mkdir(parents=True, exist_ok=True)
         lock = (shelf / ".lock").open("w")
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         raise MissingError(str(error), where=str(cache), do="set INVOKE_CACHE to a folder of yours") from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -75,3 +75,31 @@ def test_a_script_that_is_not_the_pages_own_does_not_run(state: Path, monkeypatc
     page = write(state)
     page.write_text(page.read_text().replace("</main>", "</main><script>document.title = 'hacked'</script>"))
     assert "<title>countersign: 2 trials, 1 failed</title>" in run(page, ["--dump-dom"])
+
+
+@pytest.mark.parametrize("width", [420, 800, 1100, 1101, 1400, 1600])
+def test_the_page_fits_and_shows_the_whole_command(state: Path, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """What the page's own script measures at a width, told in the title: nothing lies beyond the edge."""
+    document = json.loads((state / "report" / "containerd-n1.json").read_text())
+    document["node"] = "a-machine-with-quite-a-long-name.lab.example"
+    for row in document["rows"]:
+        row["repeat"] = "./inv containerd.test --on ssh://operator@a-machine.lab.example --only " + "x/" * 40
+        row["differences"] = ["expected " + "sha256:" + "a" * 64]
+    (state / "report" / "containerd-n1.json").write_text(json.dumps(document))
+    changed = state / "changed"
+    changed.mkdir()
+    for name in ("page.html.j2", "page.css"):
+        (changed / name).write_bytes((HERE / name).read_bytes())
+    measure = """
+    document.documentElement.style.width = "WIDTHpx";  // a window is no narrower than 500
+    const beyond = [...document.querySelectorAll("body *")].filter(
+      (each) => each.getBoundingClientRect().right > WIDTH
+        || (each.tagName === "CODE" && each.scrollWidth > each.clientWidth + 1 && each.clientWidth > 0));
+    document.title = `${window.innerWidth} ${beyond.map((each) => each.tagName).join()} `
+      + `${document.querySelectorAll("td.repeat code").length}`;
+    """
+    (changed / "page.js").write_text((HERE / "page.js").read_text() + measure.replace("WIDTH", str(width)))
+    monkeypatch.setattr("report.write.HERE", changed)
+    page = run(write(state), ["--dump-dom", f"--window-size={width},900", "--hide-scrollbars"])
+    [title] = re.findall(r"<title>(.*?)</title>", page)
+    assert title == f"{max(width, 500)}  2"

@@ -2,7 +2,7 @@ import pytest
 
 from bench import goals
 from bench.goals import MIB
-from bench.model import VARIANTS, Alone, Burst, Sample, Sizes
+from bench.model import NO_OP, VARIANTS, Alone, Burst, Sample, Sizes
 
 GATE = {"warm": 1.0, "cold-evidence": 2.0, "cold-registry": 6.0}
 
@@ -21,36 +21,43 @@ def burst(verifications: int = 1) -> Burst:
 
 
 GOOD = Sizes(gate_rss=30 * MIB, hook=1 * MIB)
-ALONE = Alone([1.0] * 3, [2.5] * 3)
+ALONE = Alone([1.0] * 200, [1.9] * 200)  # 0.9 ms of 50
 
 
 def test_all_goals_are_met_by_good_figures():
-    found = goals.of_starts(samples(warm=51.5), ALONE, burst(), GOOD)
-    assert [goal.met for goal in found] == [True] * 8
-    assert found[0].found == pytest.approx(1.5)
+    found = goals.of_starts(samples(warm=50.9), ALONE, burst(), GOOD)
+    assert [goal.met for goal in found] == [True] * 7
+    assert [found[0].found, found[1].found] == [pytest.approx(1.8)] * 2
 
 
 @pytest.mark.parametrize(
-    ("number", "found"),
+    ("missed", "found"),
     [
-        (0, goals.of_starts(samples(warm=52.5), ALONE, burst(), GOOD)),
-        (1, goals.of_starts(samples(), Alone([1.0] * 3, [3.5] * 3), burst(), GOOD)),
-        (5, goals.of_starts(samples(), ALONE, burst(verifications=2), GOOD)),
-        (6, goals.of_starts(samples(), ALONE, burst(), Sizes(41 * MIB, MIB))),
-        (7, goals.of_starts(samples(), ALONE, burst(), Sizes(MIB, 4 * MIB))),
+        ([0], goals.of_starts(samples(), Alone([1.0] * 200, [2.1] * 200), burst(), GOOD)),
+        ([1], goals.of_starts(samples(), Alone([1.0] * 200, [1.9] * 197 + [3.6] * 3), burst(), GOOD)),
+        ([], goals.of_starts(samples(), Alone([1.0] * 200, [1.9] * 198 + [3.6] * 2), burst(), GOOD)),
+        ([4], goals.of_starts(samples(), ALONE, burst(verifications=2), GOOD)),
+        ([5], goals.of_starts(samples(), ALONE, burst(), Sizes(41 * MIB, MIB))),
+        ([6], goals.of_starts(samples(), ALONE, burst(), Sizes(MIB, 4 * MIB))),
     ],
 )
-def test_each_goal_is_missed_by_its_own_figure(number, found):
-    assert [index for index, goal in enumerate(found) if not goal.met] == [number]
+def test_each_goal_is_missed_by_its_own_figure(missed, found):
+    assert [index for index, goal in enumerate(found) if not goal.met] == missed
 
 
-@pytest.mark.parametrize(("key", "number"), [("warm", 2), ("cold-evidence", 3), ("cold-registry", 4)])
+@pytest.mark.parametrize(("noop", "met"), [(50.0, False), (100.0, True)])
+def test_what_a_warm_verdict_may_add_grows_with_the_start_that_it_is_added_to(noop, met):
+    found = goals.of_starts(samples(**{NO_OP.key: noop}), Alone([1.0] * 200, [2.5] * 200), burst(), GOOD)
+    assert found[0].met is met
+
+
+@pytest.mark.parametrize(("key", "number"), [("cold-evidence", 2), ("cold-registry", 3)])
 def test_a_slow_gate_misses_the_goal_of_its_variant(monkeypatch, key, number):
     monkeypatch.setitem(GATE, key, 10.5)
     found = goals.of_starts(samples(), ALONE, burst(), GOOD)
     assert [index for index, goal in enumerate(found) if not goal.met] == [number]
 
 
-def test_signing_is_judged_by_its_median():
-    assert goals.of_signing([0.2, 0.25, 0.9])[0].met
-    assert not goals.of_signing([0.2, 0.35, 0.9])[0].met
+def test_signing_is_judged_by_its_share_of_what_cosign_takes():
+    assert goals.of_signing([0.2, 0.3, 0.9], [0.5, 0.5, 0.1])[0].met
+    assert not goals.of_signing([0.2, 0.32, 0.9], [0.5, 0.5, 0.1])[0].met

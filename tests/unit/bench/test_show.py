@@ -57,11 +57,13 @@ def test_the_markdown_has_both_tables_and_says_on_what_machine(tmp_path):
     assert lines[0] == "| " + " | ".join(show.START_COLUMNS) + " |"
     assert lines[1] == "|" + " --- |" * len(show.START_COLUMNS)
     assert "| countersign, warm | 4 | 51.5 / 53.0 / 53.0 |" in text
-    assert "| goal | found | limit |  |\n| --- | --- | --- | --- |\n| warm start over the no-op hook" in text
+    assert "| goal | found | limit |  |\n| --- | --- | --- | --- |\n| warm, added by the hook alone" in text
     assert lines[-1] == "A CPU, 2 cores, Linux 6.1, runc 1; load average 0.1 before and 0.4 after."
 
 
 def test_signing_is_shown_way_by_way():
-    found = show.sign_document({"ours": [0.2, 0.3, 0.1], "theirs": [1.0, 1.0, 1.0]}, goals.of_signing([0.2]), MACHINE)
+    found = show.sign_document(
+        {"ours": [0.2, 0.3, 0.1], "theirs": [1.0, 1.0, 1.0]}, goals.of_signing([0.2], [1.0]), MACHINE
+    )
     assert found["version"] == "countersign.bench-sign/v1"
     assert show.sign_rows(found) == [("ours", "3", "0.200 / 0.300 / 0.300"), ("theirs", "3", "1.000 / 1.000 / 1.000")]

@@ -9,6 +9,13 @@ from console.config import Settings
 from console.errors import VerdictError
 
 
+def written(state):
+    """Return what was written of each place, less when the run began: the same for all."""
+    places = json.loads((state / "report" / "places.json").read_text())
+    assert len({place.pop("began") for place in places}) == 1
+    return places
+
+
 def test_a_place_that_is_named_is_the_only_one(tmp_path):
     assert wanted(Settings(state=tmp_path), "host") == [Wanted("host")]
 
@@ -20,7 +27,7 @@ def test_a_place_that_the_machine_cannot_carry_is_left_out_with_its_reason(tmp_p
     ran: list[str] = []
     run_places(Settings(state=tmp_path), [Wanted("host"), Wanted("kind", found["kind"])], ran.append)
     assert ran == ["host"]
-    assert json.loads((tmp_path / "report" / "places.json").read_text()) == [
+    assert written(tmp_path) == [
         {"place": "host", "ran": True, "why": ""},
         {"place": "kind", "ran": False, "why": "no Docker Engine answers"},
     ]
@@ -32,6 +39,4 @@ def test_what_failed_is_written_down_too(tmp_path):
 
     with pytest.raises(VerdictError):
         run_places(Settings(state=tmp_path), [Wanted("host"), Wanted("kind")], work)
-    assert json.loads((tmp_path / "report" / "places.json").read_text()) == [
-        {"place": "host", "ran": True, "why": "1 row came out otherwise"}
-    ]
+    assert written(tmp_path) == [{"place": "host", "ran": True, "why": "1 row came out otherwise"}]

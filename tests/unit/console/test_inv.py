@@ -1,5 +1,6 @@
 """The shell part of ./inv, with a Python and a package manager that only write down what they are told."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,11 @@ case "$*" in
 *version_info*) [ ! -e "$MACHINE/old-python" ] ;;
 *fcntl*) exec "$REAL_PYTHON" "$@" ;;
 "-m venv "*) mkdir -p "$4/bin" && cp "$0" "$4/bin/python" ;;
-"-m pip "*) sleep 0.2; [ ! -e "$MACHINE/no-network" ] ;;
+"-m pip "*)
+    sleep 0.2
+    if [ -e "$MACHINE/no-network" ]; then echo "ERROR: Connection refused"; exit 2; fi
+    if [ -e "$MACHINE/full" ]; then echo "OSError: [Errno 28] No space left on device"; echo "Traceback"; exit 1; fi
+    if [ -e "$MACHINE/slow" ]; then for each in $(cat "$MACHINE/slow"); do sleep 1; done; fi ;;
 esac
 """
 APT = """#!/bin/sh
@@ -43,7 +48,21 @@ class Machine:
         (folder / "bin").mkdir()
         for name, text in {"python3": PYTHON, "apt-get": APT, "id": IDENTITY}.items():
             self._program(name, text)
-        for name in ("sh", "dirname", "readlink", "cat", "cmp", "rm", "mkdir", "cp", "sleep"):
+        for name in (
+            "sh",
+            "dirname",
+            "readlink",
+            "cat",
+            "cmp",
+            "rm",
+            "mkdir",
+            "cp",
+            "sleep",
+            "mktemp",
+            "grep",
+            "tail",
+            "sed",
+        ):
             (folder / "bin" / name).symlink_to(shutil.which(name) or name)
 
     def _program(self, name: str, text: str) -> None:
@@ -120,11 +139,58 @@ def test_an_environment_that_was_not_finished_is_made_anew(machine: Machine) -> 
     machine.lacks("no-network")
     code, said = machine.inv("--list")
     assert code == 4
-    assert "error: pip could not fill .venv" in said
+    assert said.splitlines()[-1] == "error: filling .venv failed: Connection refused"
     assert machine.calls(f"python {machine.repository}/console") == []
     (machine.folder / "no-network").unlink()
     assert machine.inv("--list")[0] == 0
     assert len(machine.calls("python -m venv")) == 2
+
+
+def test_a_full_disk_is_said_in_the_last_line(machine: Machine) -> None:
+    machine.lacks("full")
+    code, said = machine.inv("--list")
+    assert (code, said.splitlines()[-1]) == (4, "error: filling .venv failed: No space left on device")
+
+
+def test_a_slow_making_gives_a_sign_of_life(machine: Machine) -> None:
+    (machine.folder / "slow").write_text("x " * 100)
+    sleep = machine.folder / "bin" / "sleep"
+    real = sleep.readlink()
+    sleep.unlink()
+    sleep.write_text(f"#!/bin/sh\nexec {real} 0.02\n")  # time goes by faster
+    sleep.chmod(0o755)
+    code, said = machine.inv("--list")
+    assert code == 0
+    assert "inv: filling .venv, 10s\n" in said
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be two users")
+def test_another_users_environment_is_one_line(machine: Machine) -> None:
+    machine.inv("--list")
+    (machine.folder / "uid").write_text("65534")
+    (machine.repository / ".venv" / "bin" / "python").unlink()
+    for path in machine.folder.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(0o755)
+    for above in (machine.folder, *machine.folder.parents):
+        if above.owner() == "root" and above.stat().st_mode & 0o001 == 0:
+            above.chmod(above.stat().st_mode | 0o011)
+    before = sorted(machine.repository.rglob("*"))
+    ended = subprocess.run(
+        [str(machine.repository / "inv"), "--list"],
+        env=machine.environment,
+        cwd="/",
+        user=65534,
+        group=65534,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr.count("\n")) == (3, 1)
+    assert ".venv is another user's" in ended.stderr
+    assert sorted(machine.repository.rglob("*")) == before
 
 
 def test_runs_at_the_same_time_make_one_environment(machine: Machine) -> None:

@@ -1,6 +1,10 @@
+import io
 import json
+import threading
+import time
 
 import pytest
+from rich.console import Console
 
 from console import output
 
@@ -35,6 +39,30 @@ def test_progress_says_how_it_ended(capsys: pytest.CaptureFixture[str]) -> None:
     good, bad = capsys.readouterr().err.splitlines()
     assert good.startswith("✓ good 0.")
     assert bad.startswith("✗ bad 0.")
+
+
+def test_long_work_gives_signs_of_life_and_says_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "SIGN_OF_LIFE", 0.01)
+    seen = ""
+    with output.progress("70 rows") as far:
+        for told in ("  70 rows, ", "  70 rows: 12 of 70, a\\x1bb, "):
+            while told not in seen:  # pytest's own limit ends a loop that waits in vain
+                seen += capsys.readouterr().err
+            far("12 of 70, a\x1bb")
+    after = capsys.readouterr().err
+    assert "✓ 70 rows" in after
+    assert not [each for each in threading.enumerate() if each.daemon and "tell" in each.name]
+
+
+def test_a_spinner_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(output, "_terminal", lambda: Console(file=screen, force_terminal=True, width=99))
+    with output.progress("70 rows") as far:
+        far("12 of 70")
+        while "70 rows: 12 of 70" not in screen.getvalue():
+            time.sleep(0.01)
 
 
 def test_long_lines_are_not_broken_where_no_terminal_is(capsys: pytest.CaptureFixture[str]) -> None:

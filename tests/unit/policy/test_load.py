@@ -44,6 +44,13 @@ def problems(path: Path) -> list[tuple[int, str, str]]:
     return found
 
 
+def test_half_a_character_is_refused_with_its_line(write: Write) -> None:
+    for text, line, key in (('roots:\n  "\\udbce": {}\n', 4, "roots"), ('pinned: ["\\ud800"]', 3, "pinned[0]")):
+        [found] = problems(write(text))
+        assert found[:2] == (line, key)
+        assert "half a character" in found[2]
+
+
 def test_a_whole_policy(loaded: Load, tmp_path: Path) -> None:
     policy = loaded(FULL)
     team, other = (keys.load_public(tmp_path / f"{name}.pub") for name in ("team", "other"))

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import unicodedata
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cases.places import Wanted, run_places
+from console.config import Settings
 from console.errors import InfrastructureError, MissingError
 from report import plot
 from report.model import load
@@ -50,7 +54,10 @@ def test_the_rows_of_all_documents_are_there_and_failures_come_first(state):
     found = load(state / "report")
     assert [each.id for each in found.rows] == ["pods/job/unsigned", "unsigned/pull", "wrong/pull"]
     assert found.failed == 1
-    assert found.groups() == [("matrix", "containerd", "n1", 2, 0), ("pods", "containerd", "n1", 0, 1)]
+    assert [group[:5] for group in found.groups()] == [
+        ("matrix", "containerd", "n1", 2, 0),
+        ("pods", "containerd", "n1", 0, 1),
+    ]
     assert (found.rows[0].actual, found.rows[1].actual) == ("allow ?", "refuse UNSIGNED")
 
 
@@ -93,6 +100,15 @@ def test_what_runtimes_say_is_text_and_the_page_may_load_nothing(state):
     assert "&lt;script&gt;alert(1)" in page
 
 
+def test_what_runtimes_say_is_shown_without_its_control_characters(tmp_path):
+    said = "refused \u202egnp.exe\x9b2J\x1b[8m\u2028here\u200b"
+    save(tmp_path, "containerd-n1.json", "countersign.matrix/v1", row("a\u202eb/pull", said, (said,)))
+    page = write(tmp_path)
+    shown = page.read_text() + (tmp_path / "report" / "report.json").read_text()
+    assert [each for each in shown if unicodedata.category(each) in ("Cc", "Cf", "Zl", "Zp") and each != "\n"] == []
+    assert r"refused \u202egnp.exe\x9b2J\x1b[8m\u2028here\u200b" in shown
+
+
 def test_the_json_document_has_every_row_and_what_was_left_out(state):
     places = [{"place": "kind", "ran": False, "why": "no engine"}]
     (state / "report" / "places.json").write_text(json.dumps(places))
@@ -102,6 +118,46 @@ def test_the_json_document_has_every_row_and_what_was_left_out(state):
     assert document["places"] == places
     assert "was left out: no engine" in page.read_text()
     assert write(state) == page  # its own document is none of its inputs
+
+
+BEFORE, BEGAN, AFTER = 1_700_000_000, 1_700_000_600, 1_700_001_200  # 22:13, 22:23 and 22:33 UTC
+
+
+@pytest.mark.parametrize(("when", "stale"), [(BEFORE, True), (AFTER, False)])
+def test_what_the_last_run_did_not_try_never_looks_fresh(tmp_path: Path, when: int, stale: bool) -> None:
+    save(tmp_path, "containerd-n1.json", "countersign.matrix/v1", row("unsigned/pull"))
+    starts(tmp_path, "refused", "")
+    for path in (tmp_path / "report").iterdir():
+        os.utime(path, (when, when))
+    place = {"place": "host", "ran": True, "why": "containerd did not start" if stale else "", "began": BEGAN}
+    (tmp_path / "report" / "places.json").write_text(json.dumps([place]))
+    page = write(tmp_path).read_text()
+    document = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert (document["stale"], document["rows"][0]["stale"], document["starts"][0]["stale"]) == (
+        2 * stale,
+        stale,
+        stale,
+    )
+    assert document["rows"][0]["tried"] == ("2023-11-14 22:13 UTC" if stale else "2023-11-14 22:33 UTC")
+    assert document["rows"][0]["tried"] in page
+    assert "the last run of all began 2023-11-14 22:23 UTC" in page
+    assert ('class="good"' not in page, 'id="stale"' in page, 'id="broken"' in page) == (stale, stale, stale)
+    assert page.count(", before the last run") == 3 * stale  # a row, a start, and their place's line
+
+
+def test_a_run_of_all_writes_when_it_began_and_what_it_wrote_is_fresh(tmp_path: Path) -> None:
+    settings = Settings(state=tmp_path)
+    save(tmp_path, "old.json", "countersign.matrix/v1", row("unsigned/pull"))
+    os.utime(tmp_path / "report" / "old.json", (BEFORE, BEFORE))
+    run_places(
+        settings,
+        [Wanted("host")],
+        lambda _: save(tmp_path, "new.json", "countersign.matrix/v1", row("wrong/pull")),
+    )
+    assert {each.id: each.stale for each in load(tmp_path / "report").rows} == {
+        "unsigned/pull": True,
+        "wrong/pull": False,
+    }
 
 
 def test_a_plot_has_a_bar_for_each_variant_in_the_order_of_the_figures(state):

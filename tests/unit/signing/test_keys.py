@@ -179,7 +179,7 @@ def test_something_else_sealed_with_the_password(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "no public key"),
-        (SEALED.encode(), "no public key"),
+        (SEALED.encode(), "a private key where a public key belongs"),
         ((DATA / "cosign.pub").read_bytes() * 2, "more than one PEM block"),
         ((DATA / "cosign.pub").read_bytes().replace(b"M", b"N"), "no public key"),
     ],

@@ -82,6 +82,28 @@ def test_a_failed_build_leaves_nothing_and_shows_the_end_of_its_log(
     assert tool("thing", bench.settings).is_file()
 
 
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        ("OSError: [Errno 28] No space left on device\nTraceback", "No space left on device"),
+        ("write $WORK/b001/_pkg_.a: No space left on device", "No space left on device"),
+        ("fork/exec compile: Permission denied\nmkdir x: Read-only file system", "Read-only file system"),
+        ('Get "https://registry.example": dial tcp: lookup registry.example: no such host', "no such host"),
+        ("verifying x: checksum mismatch", "checksum mismatch"),
+    ],
+)
+def test_what_a_build_names_as_its_cause_is_in_the_line(
+    bench: "Bench", monkeypatch: pytest.MonkeyPatch, said: str, cause: str
+) -> None:
+    go = (bench.folder / "bin" / "go").read_text().replace("undefined: it all", said)
+    bench.program("go", go)
+    monkeypatch.setenv("BROKEN", "1")
+    with pytest.raises(BuildFailed) as failure:
+        tool("thing", bench.settings)
+    assert f"go install failed with 2: {cause}; " in str(failure.value)
+    assert str(failure.value).endswith("make room there") is (cause == "No space left on device")
+
+
 def test_what_a_killed_build_left_is_removed(bench: "Bench") -> None:
     left = bench.settings.cache / "thing" / ".tmp-left"
     left.mkdir(parents=True)
