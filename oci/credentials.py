@@ -55,7 +55,7 @@ class Credentials:
         where = f"{self.where}: auths.{name}"
         if not isinstance(entry, dict):
             raise BadConfig("is no object", where=where)
-        if "auth" in entry:
+        if entry.get("auth"):
             return _checked(entry["auth"], where)
         if "username" in entry and "password" in entry:
             return _encode(str(entry["username"]), str(entry["password"]))
@@ -103,7 +103,12 @@ def load(path: Path | None) -> Credentials:
 def _spellings(server: str) -> tuple[str, ...]:
     """Return the keys under which Docker and its kin keep a server's entry."""
     if server in {"docker.io", "index.docker.io", "registry-1.docker.io"}:
-        return (_HUB_KEY, "docker.io", "index.docker.io", "registry-1.docker.io")
+        names = (server, "docker.io", "index.docker.io", "registry-1.docker.io")
+        return (_HUB_KEY, *(spelling for name in dict.fromkeys(names) for spelling in _of_host(name)))
+    return _of_host(server)
+
+
+def _of_host(server: str) -> tuple[str, ...]:
     return (server, f"https://{server}", f"https://{server}/", f"https://{server}/v1/", f"https://{server}/v2/")
 
 
@@ -114,17 +119,16 @@ def _table(document: Mapping[str, Any], key: str, where: str) -> Mapping[str, An
     return value
 
 
-def _checked(auth: object, where: str) -> str | None:
-    """Return base64("user:password") if it is that; an empty one means "none"."""
-    if not auth:
-        return None
+def _checked(auth: object, where: str) -> str:
+    """Return base64("user:password") if it is that; line ends in it are no fault (docker's decoder skips them)."""
+    text = str(auth).replace("\r", "").replace("\n", "")
     try:
-        user, colon, _ = base64.b64decode(str(auth), validate=True).partition(b":")
+        user, colon, _ = base64.b64decode(text, validate=True).partition(b":")
     except binascii.Error as err:
         raise BadConfig("auth is no base64", where=where) from err
     if not colon or not user:
         raise BadConfig("auth holds no user:password", where=where)
-    return str(auth)
+    return text
 
 
 def _ask(program: str, server: str, where: str) -> str | None:

@@ -34,12 +34,13 @@ type command struct {
 	run      func(c *invocation) int
 	verdict  bool // takes --config and --json
 	config   bool // takes --config
+	alone    bool // takes --key, --policy and what goes with them
 }
 
 var commands = []command{
 	{name: "serve", about: "serve the hook and the image verifier on the gate's socket", run: serve, config: true},
 	{name: "image-verifier", argument: "-name REF -digest DIGEST", about: "be containerd's image verifier (io.containerd.image-verifier.v1.bindir)"},
-	{name: "verify", argument: "REF", about: "say whether an image may run here, and show every step", run: verify, verdict: true},
+	{name: "verify", argument: "REF", about: "say whether an image may run here, and show every step", run: verify, verdict: true, alone: true},
 	{name: "explain", argument: "REF|CONTAINER", about: "say what binds and allows or refuses an image or a container", run: explain, verdict: true},
 	{name: "check-policy", argument: "FILE", about: "say whether a rendered policy is valid", run: checkPolicy},
 	{name: "nri-version", argument: "PROGRAM", about: "print the version of NRI that a runtime's program was built with", run: printNRIVersion},
@@ -52,6 +53,7 @@ type invocation struct {
 	arguments  []string
 	configPath string
 	json       bool
+	given      alone
 	stdout     io.Writer
 	stderr     io.Writer
 }
@@ -99,6 +101,9 @@ func (c command) invoke(args []string, stdout, stderr io.Writer) int {
 	if c.verdict {
 		flags.BoolVar(&in.json, "json", false, "print the verdict as JSON")
 	}
+	if c.alone {
+		in.given.flags(flags)
+	}
 	arguments, err := interspersed(flags, args)
 	if errors.Is(err, flag.ErrHelp) {
 		c.help(stdout, flags)
@@ -110,6 +115,9 @@ func (c command) invoke(args []string, stdout, stderr io.Writer) int {
 	}
 	if err == nil && len(arguments) != want {
 		err = fmt.Errorf("expected %d arguments, got %d", want, len(arguments))
+	}
+	if err == nil {
+		err = in.given.check()
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "error: %s: %v; usage: %s\n", c.name, err, c.line())

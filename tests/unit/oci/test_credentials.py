@@ -41,8 +41,20 @@ def test_docker_hub_has_a_key_of_its_own(server: str) -> None:
     assert of({"auths": {"https://index.docker.io/v1/": {"auth": ME}}}).basic(server) == ME
 
 
-def test_user_and_password_in_the_clear() -> None:
-    assert of({"auths": {"r.example": {"username": "me", "password": "secret"}}}).basic("r.example") == ME
+@pytest.mark.parametrize("key", ["https://index.docker.io", "https://docker.io/", "https://registry-1.docker.io/v2/"])
+def test_docker_hub_without_the_usual_path(key: str) -> None:
+    assert of({"auths": {key: {"auth": ME}}}).basic("docker.io") == ME
+    assert of({"auths": {key: {"auth": ME}}}).basic("r.example") is None
+
+
+@pytest.mark.parametrize("extra", [{}, {"auth": ""}])
+def test_user_and_password_in_the_clear(extra: dict[str, str]) -> None:
+    assert of({"auths": {"r.example": {"username": "me", "password": "secret", **extra}}}).basic("r.example") == ME
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_line_ends_in_auth_are_skipped(end: str) -> None:
+    assert of({"auths": {"r.example": {"auth": ME[:4] + end + ME[4:] + end}}}).basic("r.example") == ME
 
 
 def test_an_empty_entry_means_none() -> None:

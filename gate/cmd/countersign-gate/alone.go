@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"countersign/gate/internal/bind"
+	"countersign/gate/internal/code"
+	"countersign/gate/internal/config"
+	"countersign/gate/internal/policy"
+	"countersign/gate/internal/reference"
+	"countersign/gate/internal/verdict"
+	"countersign/gate/internal/wire"
+)
+
+// Bounds of a verification that no node waits for.
+const (
+	aloneRegistry = 20 * time.Second
+	aloneVerdict  = 30 * time.Second
+	aloneEvidence = 64 << 20
+	aloneEntries  = 256
+	maxKeyFile    = 64 << 10
+)
+
+// alone says what "verify" goes by where neither a running gate nor gate.json
+// decides: keys or a policy, and how registries are reached.
+type alone struct {
+	keys         files
+	policy       string
+	dockerConfig string
+	certsDir     string
+}
+
+// files is an option that may be given more than once.
+type files []string
+
+func (f *files) String() string { return fmt.Sprint([]string(*f)) }
+
+func (f *files) Set(path string) error {
+	if path == "" {
+		return errors.New("no file")
+	}
+	*f = append(*f, path)
+	return nil
+}
+
+func (a *alone) flags(flags *flag.FlagSet) {
+	flags.Var(&a.keys, "key", "public key `FILE`: decide in this process, as a policy that wants any of the keys given; gate.json is not read")
+	flags.StringVar(&a.policy, "policy", "", "rendered policy `FILE`: decide in this process by it; gate.json is not read")
+	flags.StringVar(&a.dockerConfig, "docker-config", "", "with --key or --policy: Docker config.json `FILE` for registries")
+	flags.StringVar(&a.certsDir, "certs-dir", "", "with --key or --policy: certs.d `DIR` for registries")
+}
+
+// wanted says whether to decide by what was given here.
+func (a *alone) wanted() bool { return len(a.keys) > 0 || a.policy != "" }
+
+func (a *alone) check() error {
+	switch {
+	case len(a.keys) > 0 && a.policy != "":
+		return errors.New("expected --key or --policy, got both")
+	case !a.wanted() && (a.dockerConfig != "" || a.certsDir != ""):
+		return errors.New("--docker-config and --certs-dir go with --key or --policy; else gate.json has them")
+	}
+	return nil
+}
+
+// load gives the policy to decide by on the image of that name.
+func (a *alone) load(name string) (*policy.Policy, error) {
+	if a.policy != "" {
+		return policy.Load(a.policy)
+	}
+	keys := make([]string, 0, len(a.keys))
+	for _, path := range a.keys {
+		key, err := readKeyFile(path)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	scopes := map[string]any{}
+	if parsed, err := reference.Normalise(name); err == nil && !parsed.IDForm {
+		scopes[parsed.Repository] = map[string]any{"anyOf": []string{"key"}}
+	}
+	document, err := json.Marshal(map[string]any{
+		"version": policy.Version, "pinned": []string{}, "scopes": scopes,
+		"roots":   map[string]any{"key": map[string]any{"publicKey": map[string]any{"keys": keys}}},
+		"revoked": map[string]any{"keys": []string{}, "certificates": []string{}, "digests": []string{}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return policy.Parse(document)
+}
+
+func readKeyFile(path string) (string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, maxKeyFile+1))
+	if err == nil && len(content) > maxKeyFile {
+		err = fmt.Errorf("%s: over %d bytes, expected one public key", path, maxKeyFile)
+	}
+	return string(content), err
+}
+
+// decide runs the engine of the daemon, with an evidence store that is empty and
+// goes away. The error is that of what was given, not of the image.
+func (a *alone) decide(ctx context.Context, name string) (v *verdict.Verdict, err error) {
+	p, err := a.load(name)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "countersign-verify-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	settings := &config.Config{}
+	settings.Evidence.Dir, settings.Evidence.MaxBytes, settings.Evidence.MaxEntries = dir, aloneEvidence, aloneEntries
+	settings.Registry = config.Registry{CertsDir: a.certsDir, DockerConfig: a.dockerConfig}
+	settings.Timeouts.Registry = config.Duration(aloneRegistry)
+	settings.Timeouts.Verdict = config.Duration(aloneVerdict)
+	settings.Timeouts.Pull = config.Duration(aloneVerdict)
+	store, err := openStore(settings)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Flush() // what is still being written would outlive the folder
+	gate := newEngine(settings, store, nowhere{}, silent{})
+	gate.SetPolicy(p)
+	return decide(ctx, gate, wire.Verify, name), nil
+}
+
+// nowhere is the binder of a process that stands on no node.
+type nowhere struct{}
+
+func (nowhere) State([]byte) (*bind.State, error) { return nil, noNode() }
+
+func (nowhere) Container(context.Context, *bind.State, *verdict.Trace) (*bind.Bound, error) {
+	return nil, noNode()
+}
+
+func (nowhere) Live(context.Context, string) (*bind.State, error) { return nil, noNode() }
+
+func (nowhere) Lookup(context.Context, string, *verdict.Trace) ([]bind.Candidate, error) {
+	return nil, noNode()
+}
+
+func noNode() error {
+	return code.Refuse(code.BadReference, "an image ID, and no node is asked with --key or --policy",
+		"an image's name", "give NAME:TAG or NAME@DIGEST")
+}
