@@ -40,14 +40,15 @@ def test_an_unknown_tool_is_refused_with_the_known_ones() -> None:
 
 
 def test_a_change_of_the_recipe_changes_its_key(tmp_path: Path) -> None:
-    changed = read_recipes(write(tmp_path / "v.toml", 'version = "1.5.2"', 'version = "1.5.3"'))
+    pinned = recipes()["runc"].version
+    changed = read_recipes(write(tmp_path / "v.toml", f'version = "{pinned}"', 'version = "9.9.9"'))
     assert changed["runc"].key() != recipes()["runc"].key()
-    assert changed["runc"].key().startswith("1.5.3-")
+    assert changed["runc"].key().startswith("9.9.9-")
     assert changed["containerd"].key() == recipes()["containerd"].key()
 
 
 def test_what_is_good_on_path_is_no_part_of_the_key(tmp_path: Path) -> None:
-    changed = read_recipes(write(tmp_path / "v.toml", 'from = "1.3.0"', 'from = "1.2.0"'))
+    changed = read_recipes(write(tmp_path / "v.toml", 'from = "1.3.3"', 'from = "1.2.0"'))
     assert changed["runc"].key() == recipes()["runc"].key()
 
 
@@ -105,14 +106,14 @@ def test_each_pinned_version_would_do_on_path_too() -> None:
 
 
 def test_what_names_a_version_names_the_pinned_one() -> None:
-    """Prose, tasks and CI; decisions and the changelog speak of their own time."""
+    """Prose, tasks and CI; decisions and measurements speak of their own time."""
     pins = {recipe.name: recipe.version for recipe in recipes().values() if recipe.version}
     named = re.compile(rf"\b({'|'.join(pins)})[ @]v?(\d+\.\d+\.\d+)\b")
     files = [path for suffix in ("py", "md", "yml", "yaml", "j2") for path in ROOT.glob(f"[!.]*/**/*.{suffix}")]
     wrong = [
         (str(path), found.group())
         for path in [*files, *ROOT.glob("*.md")]
-        if "adr" not in path.parts and "tests" not in path.parts
+        if "adr" not in path.parts and "tests" not in path.parts and path.name != "benchmarks.md"
         for found in named.finditer(path.read_text())
         if pins[found[1]] != found[2]
     ]
