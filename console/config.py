@@ -61,7 +61,7 @@ class KindSettings:
     Attributes:
         cluster: its name.
         workers: how many nodes beside the control plane.
-        image: a node image such as ``kindest/node:v1.34.0``; empty means kind's own, or one that is built here.
+        image: a node image such as ``kindest/node:v1.37.0``; empty means kind's own, or one that is built here.
         engine: the Docker Engine, as a value of ``DOCKER_HOST``; empty means the one that answers.
         from_birth: nodes refuse what is not signed before their containerd starts for the first time.
     """

@@ -41,7 +41,7 @@ COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "ku
 TOOLS = (*KUBERNETES, *CONTAINERD, *CNI, *COMPONENTS, "kind-network", "kind")
 PAUSE = "registry.k8s.io/pause:3.10"
 NETWORK = "countersign.test/kind/network:v1"
-ETCD_TAG = "3.6.4-0"
+ETCD_TAG = "3.7.3-0"
 """As upstream tags the etcd that kind/kubernetes/go.mod has; kubeadm is told, for it would ask for the next one."""
 IMPORT_WITHIN = 30.0
 ENABLED = ("kubelet.service", "containerd.service", "undo-mount-hacks.service")
@@ -58,7 +58,7 @@ UNWANTED = (
 
 
 def kubernetes_version() -> str:
-    """Return the version of Kubernetes in the image, such as ``v1.34.4``."""
+    """Return the version of Kubernetes in the image, such as ``v1.37.2``."""
     return f"v{recipes()['kubernetes'].version}"
 
 

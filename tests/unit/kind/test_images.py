@@ -36,7 +36,8 @@ def test_an_archive_names_its_images_and_its_layers_unpack_to_what_the_config_sa
 
 
 def test_the_tag_of_the_node_image_names_kubernetes_and_stays_while_nothing_changes():
-    assert re.fullmatch(r"countersign/kind-node:v1\.34\.\d+-[0-9a-f]{12}", node_image.wanted())
+    version = re.escape(recipes()["kubernetes"].version)
+    assert re.fullmatch(rf"countersign/kind-node:v{version}-[0-9a-f]{{12}}", node_image.wanted())
     assert node_image.wanted() == node_image.wanted()
 
 
