@@ -21,7 +21,7 @@ from tools.toolchain import go_environment, scratch
 
 TABLE = Path(__file__).with_name("guards.toml")
 TEST_SECONDS = 300
-_FUNCTION = re.compile(r"^func (?:\([^)]*\) )?(\w+).*?^}", re.MULTILINE | re.DOTALL)
+_FUNCTION = re.compile(r"^func (?:\([^)]*\) )?(\w+)(?:[^\n]*\}$|.*?^\})", re.MULTILINE | re.DOTALL)
 _REFUSES = re.compile(r"\bcode\.Refuse\(|\binvalid\(|\bmalformed\(|\bunsupported\(")
 _ASSERTED = re.compile(r"^E +(AssertionError|assert |Failed: )", re.MULTILINE)
 

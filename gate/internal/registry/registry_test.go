@@ -63,7 +63,7 @@ func fails(t *testing.T, err error, want code.Code, saying string) {
 	t.Helper()
 	var refusal *code.Refusal
 	if !errors.As(err, &refusal) || refusal.Code != want || !strings.Contains(refusal.Error(), saying) {
-		t.Errorf("got %v, want %s with %q", err, want, saying)
+		t.Fatalf("got %v, want %s with %q", err, want, saying)
 	}
 }
 
