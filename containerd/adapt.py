@@ -88,20 +88,26 @@ def adapted(config: bytes, wanted: Wanted) -> bytes:
     return _text(document)
 
 
-def with_handler(config: bytes, name: str, base_spec: str = "") -> bytes:
+def with_handler(config: bytes, name: str, *, hooked: bool = False) -> bytes:
     """Return the configuration with one more runtime handler of runc, as a user would add it after set-up.
 
     Args:
         config: containerd's.
         name: of the handler.
-        base_spec: path of its base spec; empty for none.
+        hooked: give it the base spec of a handler that is there, which has the hook.
 
     Raises:
-        InfrastructureError: it is no TOML.
+        InfrastructureError: it is no TOML, or no handler has a base spec.
     """
     document = _parsed(config)
     runtimes = _table(_table(_table(_table(document, "plugins"), RUNTIME), "containerd"), "runtimes")
-    _set(_table(runtimes, name), {"runtime_type": RUNC} | ({"base_runtime_spec": base_spec} if base_spec else {}))
+    added = {"runtime_type": RUNC}
+    if hooked:
+        specs = [handler["base_runtime_spec"] for handler in runtimes.values() if "base_runtime_spec" in handler]
+        if not specs:
+            raise InfrastructureError("no runtime handler has a base spec", do="run ./inv containerd.setup")
+        added["base_runtime_spec"] = str(specs[0])
+    _set(_table(runtimes, name), added)
     return _text(document)
 
 

@@ -45,7 +45,7 @@ class ContainerdPlace(CriPlace):
         """Add a handler to containerd's configuration as a user would; see `cases.place.Place.added_handler`."""
         node, path = self.at.node, self._containerd.config
         before = node.get(path)
-        node.put(with_handler(before, ADDED, self.at.layout.base_spec if hooked else ""), path)
+        node.put(with_handler(before, ADDED, hooked=hooked), path)
         try:
             self.restart_runtime()
             yield ADDED

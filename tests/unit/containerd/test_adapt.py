@@ -89,8 +89,17 @@ def test_plugins_that_the_user_requires_stay_and_a_waiver_goes():
     }
 
 
-@pytest.mark.parametrize(("spec", "given"), [("", {}), ("/base.json", {"base_runtime_spec": "/base.json"})])
-def test_a_handler_is_added_beside_the_others(spec, given):
-    found = tomllib.loads(with_handler(adapted(KIND, WANTED), "added", spec).decode())["plugins"][doctor.RUNTIME]
-    assert found["containerd"]["runtimes"]["added"] == {"runtime_type": doctor.RUNC, **given}
-    assert set(found["containerd"]["runtimes"]) == {"runc", "added"}
+@pytest.mark.parametrize("hooked", [True, False])
+def test_a_handler_is_added_beside_the_others_with_a_base_spec_that_is_there(hooked):
+    before = adapted(KIND, WANTED)
+    runtimes = tomllib.loads(with_handler(before, "added", hooked=hooked).decode())["plugins"][doctor.RUNTIME][
+        "containerd"
+    ]["runtimes"]
+    spec = runtimes["runc"]["base_runtime_spec"]
+    assert runtimes["added"] == {"runtime_type": doctor.RUNC, **({"base_runtime_spec": spec} if hooked else {})}
+    assert set(runtimes) == {"runc", "added"}
+
+
+def test_where_no_handler_has_a_base_spec_none_is_given():
+    with pytest.raises(InfrastructureError, match="no runtime handler has a base spec"):
+        with_handler(b"version = 3\n", "added", hooked=True)
