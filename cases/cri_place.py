@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from cases.ways import code_of
 from console.errors import InfrastructureError
+from cri.errors import CriError
 from cri.model import Container, Mount
 from enforcement import policy, registries
+from nodes.waiting import wait_for
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -196,6 +198,14 @@ class CriPlace(ABC):
         """Restart the runtime."""
         self._remove_pods()
         self._controls.restart_runtime()
+        # A relayed connection that the restart cut off is only noticed when it is used.
+        wait_for(self._answers, f"{self.runtime} did not answer over CRI again", pause=0.1)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self._client.version().version)
+        except CriError:
+            return False
 
     def _pod(self, handler: str) -> Pod:
         if handler not in self._pods:
