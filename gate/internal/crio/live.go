@@ -86,11 +86,7 @@ func answers(image *imageRecord, name reference.Name, id string) bool {
 	if name.IDForm {
 		return id != "" && strings.HasPrefix(image.ID, id)
 	}
-	names, err := namesOf(image)
-	if err != nil {
-		return false
-	}
-	for _, n := range names {
+	for _, n := range namesOf(image) {
 		if n.String() == name.String() || (name.Digest != "" && n.Repository == name.Repository) {
 			return true
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"countersign/gate/internal/bind"
 	"countersign/gate/internal/code"
@@ -11,8 +12,8 @@ import (
 )
 
 const (
-	maxNames        = 512 // of one image record
-	maxRepositories = 16  // of one image record, where the client named the image by its ID
+	maxNames        = 4096 // of one image record
+	maxRepositories = 512  // of one image record, where the client named the image by its ID
 )
 
 // findRecord is step 2: the image's record, the manifests in it with the very
@@ -48,10 +49,7 @@ func (b *Binder) findRecord(ctx context.Context, c *found) ([]bind.Image, map[st
 // named gives the image under the repository of its name, or, for a name in ID
 // form, under each repository that the record names.
 func named(c *found, name reference.Name, candidates []bind.Candidate) ([]bind.Image, error) {
-	names, err := namesOf(c.image)
-	if err != nil {
-		return nil, err
-	}
+	names := namesOf(c.image)
 	if !name.IDForm {
 		if !slices.ContainsFunc(names, func(n written) bool { return n.Repository == name.Repository }) {
 			return nil, c.moved(name)
@@ -66,13 +64,12 @@ func named(c *found, name reference.Name, candidates []bind.Candidate) ([]bind.I
 		return []bind.Image{{Name: c.meta.ImageName, Repository: name.Repository, Candidates: candidates}}, nil
 	}
 	var images []bind.Image
+	seen := map[string]bool{}
 	for _, n := range names {
-		if !slices.ContainsFunc(images, func(i bind.Image) bool { return i.Repository == n.Repository }) {
+		if !seen[n.Repository] && len(images) < maxRepositories {
+			seen[n.Repository] = true
 			images = append(images, bind.Image{Name: n.text, Repository: n.Repository, Candidates: candidates})
 		}
-	}
-	if len(images) > maxRepositories {
-		return nil, malformed("image "+c.image.ID, fmt.Sprintf("it is named by its ID and has names in over %d repositories", maxRepositories))
 	}
 	if len(images) == 0 {
 		images = []bind.Image{{Name: c.meta.ImageName, Candidates: candidates}}
@@ -84,8 +81,7 @@ func named(c *found, name reference.Name, candidates []bind.Candidate) ([]bind.I
 // elsewhere, or nowhere.
 func (c *found) moved(name reference.Name) error {
 	for _, image := range c.all {
-		names, err := namesOf(&image)
-		if err == nil && slices.ContainsFunc(names, func(n written) bool { return n.Repository == name.Repository }) {
+		if slices.ContainsFunc(namesOf(&image), func(n written) bool { return n.Repository == name.Repository }) {
 			return code.Refuse(code.NotWhatRuns, fmt.Sprintf("image %s, which the container uses, has no name of %s", c.image.ID, name.Repository),
 				"the name to lead to the container's own image", "pull the image again and create the container anew")
 		}
@@ -100,18 +96,17 @@ type written struct {
 	text string
 }
 
-func namesOf(image *imageRecord) ([]written, error) {
-	if len(image.Names) > maxNames {
-		return nil, malformed("image "+image.ID, fmt.Sprintf("it has over %d names", maxNames))
-	}
+// namesOf gives the names of an image record, sorted; those that are none are left out,
+// and what is beyond the bound.
+func namesOf(image *imageRecord) []written {
 	var names []written
-	for _, text := range image.Names {
+	for _, text := range image.Names[:min(len(image.Names), maxNames)] {
 		if n, err := reference.Normalise(text); err == nil && !n.IDForm {
 			names = append(names, written{n, text})
 		}
 	}
-	slices.SortFunc(names, func(a, b written) int { return slices.Compare([]byte(a.text), []byte(b.text)) })
-	return names, nil
+	slices.SortFunc(names, func(a, b written) int { return strings.Compare(a.text, b.text) })
+	return names
 }
 
 func outcome(images []bind.Image) string {

@@ -9,9 +9,10 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"countersign/gate/internal/bind"
 	"countersign/gate/internal/code"
@@ -168,18 +169,22 @@ func (e *Engine) container(ctx context.Context, s subject, state *bind.State) *v
 	}
 	s.raw, s.silent = bound.Raw, true
 	verdicts := make([]*verdict.Verdict, len(bound.Images))
-	var group sync.WaitGroup
+	var group errgroup.Group
+	group.SetLimit(maxAtOnce)
 	for i, image := range bound.Images {
 		one := s
 		one.name, one.repository, one.candidates, one.volume = image.Name, image.Repository, image.Candidates, image.Volume
-		judgeOne := func() { verdicts[i] = e.safely(one, func() *verdict.Verdict { return e.judge(ctx, p, one) }) }
+		judgeOne := func() error {
+			verdicts[i] = e.safely(one, func() *verdict.Verdict { return e.judge(ctx, p, one) })
+			return nil
+		}
 		if i == len(bound.Images)-1 {
-			judgeOne()
+			_ = judgeOne() // no need of another goroutine
 			break
 		}
 		group.Go(judgeOne)
 	}
-	group.Wait()
+	_ = group.Wait() // what goes wrong is a verdict
 	v := verdicts[0]
 	if refused := slices.IndexFunc(verdicts, func(v *verdict.Verdict) bool { return !v.Allow }); refused >= 0 {
 		v = verdicts[refused]
