@@ -249,3 +249,22 @@ func TestAJudgementEndsWithItsDeadline(t *testing.T) {
 		t.Error("it would be remembered")
 	}
 }
+
+// The digest of a manifest of Docker's schema 1 is not that of its bytes: a signature of
+// its bytes signs no image.
+func TestManifestsOfSchema1AreNotJudged(t *testing.T) {
+	for manifest, want := range map[string]code.Code{
+		`{"schemaVersion":1,"name":"app","tag":"v1","fsLayers":[],"history":[],"signatures":[]}`:                                 code.Malformed,
+		`{"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.v2+json","config":{"size":2},"layers":[]}`: code.OK,
+	} {
+		s := newScene(t)
+		s.manifest = []byte(manifest)
+		s.request.Manifest = testsign.Digest(s.manifest)
+		s.put(t, testsign.Attachment(t, s.key, repository, s.digest()))
+		if want == code.OK {
+			allowed(t, s.judge(t), want)
+		} else {
+			refused(t, s.judge(t), want, "schema 1")
+		}
+	}
+}
