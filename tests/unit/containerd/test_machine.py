@@ -103,6 +103,13 @@ def test_a_survey_tells_what_a_node_is_like():
     assert (found.systemd_cgroups, found.lacks_resource) == (True, False)
 
 
+@pytest.mark.parametrize("default", ["runc", "alt"])
+def test_the_default_handler_comes_first(default):
+    dump = DUMP.replace(b'default_runtime_name = "runc"', f'default_runtime_name = "{default}"'.encode())
+    found = survey.survey(Remembering({**ANSWERS, "containerd config dump": dump}, FILES), SYSTEM)
+    assert next(iter(found.handlers)) == default
+
+
 def test_a_machine_without_the_capability_is_recognised():
     without = {**ANSWERS, "grep ^CapBnd:": b"CapBnd:\t000001fffeffffff\n"}
     assert survey.survey(Remembering(without, FILES), SYSTEM).lacks_resource
@@ -191,6 +198,13 @@ def test_a_new_configuration_is_checked_written_and_lived_by():
         line.split()[0:2] for line in node.commands if "config dump" in line or line.startswith("systemctl restart")
     ]
     assert order == [["containerd", "--config"], ["systemctl", "restart"]]
+
+
+def test_a_second_set_up_keeps_what_was_there_before_the_first():
+    node, step = configured(b"ours, from before\n")
+    node.files[BEFORE] = b"the user's\n"
+    step.apply(node)
+    assert (node.files[CONFIG], node.files[BEFORE]) == (b"new\n", b"the user's\n")
 
 
 def test_a_containerd_that_does_not_come_back_gets_its_old_configuration_again():
