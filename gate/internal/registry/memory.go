@@ -10,7 +10,7 @@ import (
 
 const (
 	smallAnswer = 64 << 10 // bytes; what is no larger never waits
-	maxReading  = 16 << 20 // bytes of larger answers that are read at a time, by all look-ups together
+	maxReading  = 8 << 20  // bytes of larger answers that are read at a time, by all look-ups together
 )
 
 // reading is what larger answers share, so that many at once do not fill a node's
@@ -30,10 +30,11 @@ func readWhole(ctx context.Context, body io.Reader, length int64) ([]byte, error
 	if length == 0 {
 		length = maxManifest
 	}
-	if err := reading.Acquire(ctx, 2*length); err != nil { // twice: a buffer is copied when it grows
+	if err := reading.Acquire(ctx, length); err != nil {
 		return nil, err
 	}
-	defer reading.Release(2 * length)
+	defer reading.Release(length)
+	whole.Grow(int(length) + bytes.MinRead) // once: each growth would leave a copy behind
 	_, err := whole.ReadFrom(body)
 	return whole.Bytes(), err
 }

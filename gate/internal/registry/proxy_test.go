@@ -30,13 +30,13 @@ func TestProxyAndCAFile(t *testing.T) {
 			answer(rw, 502, "")
 			return
 		}
-		rw.WriteHeader(200)
-		client, _, err := http.NewResponseController(rw).Hijack()
+		client, early, err := http.NewResponseController(rw).Hijack()
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		go func() { io.Copy(target, client); target.Close() }()
+		io.WriteString(client, "HTTP/1.1 200 Connection established\r\n\r\n")
+		go func() { io.Copy(target, early); target.Close() }() // early has what was read already
 		io.Copy(client, target)
 		client.Close()
 	}))
