@@ -98,6 +98,8 @@ def sign(
         for result in results:
             done(_signed_line(result))
         document.append({"image": str(ref), "digest": targets[0].digest, "signed": [_signed_json(r) for r in results]})
+    for where in client.logins:
+        say(f"login from {where}")
     if json:
         emit_json({"version": "countersign.signed/v1", "key": private.public.fingerprint, "images": document})
 
