@@ -44,6 +44,8 @@ class Registry:
         self._allow_http = allow_http
         self._hosts: dict[str, list[Host]] = {}
         self._transport: Transport | None = None
+        self.without_referrers: set[str] = set()
+        """Repositories that were found to be without the referrers API."""
 
     @property
     def logins(self) -> list[str]:
@@ -83,13 +85,18 @@ class Registry:
 
     def put_manifest(self, name: str, reference: str, content: bytes, media_type: str) -> Descriptor:
         """Store a manifest or index under a tag or its digest; return its descriptor."""
+        self.send_manifest(name, reference, content, media_type)
+        return descriptor.of(content, media_type)
+
+    def send_manifest(self, name: str, reference: str, content: bytes, media_type: str) -> Answer:
+        """Store a manifest or index under a tag or its digest; return what the registry says."""
         host = self._pusher(name)
         headers = {"Content-Type": media_type}
         answer = self._send(
             host, name, "PUT", _url(host, name, f"manifests/{reference}"), headers=headers, body=content
         )
         _expect(answer, f"{name}:{reference}", HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
-        return descriptor.of(content, media_type)
+        return answer
 
     def blob(self, name: str, digest: str, limit: int) -> bytes:
         """Return a blob of at most ``limit`` bytes.

@@ -153,7 +153,8 @@ class Rival:
 
     def __call__(self, request: Request) -> Reply | None:
         if self.pending and self.times and request.method == "GET" and request.path.endswith(self.tag):
-            self.fake.manifests["demo/app", self.tag] = (self.manifest, descriptor.OCI_MANIFEST)
+            theirs = descriptor.encode(json.loads(self.manifest) | {"annotations": {"n": str(self.times)}})
+            self.fake.manifests["demo/app", self.tag] = (theirs, descriptor.OCI_MANIFEST)
             self.times -= 1
         self.pending = request.method == "PUT" and request.path.endswith(self.tag)
         return None
