@@ -140,7 +140,7 @@ def _bench(settings: Settings, programs: Mapping[str, Path]) -> Iterator[Bench]:
     private, _ = keyfiles.write(folder / "cosign", generate(), password.encode())
     try:
         service.start(Service("registry", argv, str(folder), str(folder / "log"), env={}, ready=f"tcp:{server}"))
-        yield Bench(settings, private, password, Registry(None, None, allow_http=False), server, programs["cosign"])
+        yield Bench(settings, private, password, Registry(), server, programs["cosign"])
     finally:
         service.stop(folder, "registry")
         shutil.rmtree(folder, ignore_errors=True)

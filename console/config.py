@@ -44,7 +44,7 @@ class RegistrySettings:
     """How registries are reached.
 
     Attributes:
-        docker_config: a Docker ``config.json`` with credentials; None means none are used.
+        docker_config: a Docker ``config.json`` with credentials; None means none for nodes, and the user's own here.
         allow_http: plain HTTP to hosts beyond loopback.
         proof_image: an image that the policy allows, which set-up has to get through; empty tries what is there.
     """

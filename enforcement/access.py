@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from console.errors import CountersignError
 from enforcement.registries import CANARY, REFERRERS
-from oci.credentials import Credentials
+from oci import credentials
 
 if TYPE_CHECKING:
     from enforcement.layout import Layout
@@ -30,23 +30,20 @@ def warnings(docker_config: bytes, policy: bytes, where: str) -> Iterator[str]:
         policy: the gate's policy (``countersign.policy/v1``).
         where: the path of the Docker config.
     """
-    auths = _table(docker_config, "auths")
-    if auths is None:
-        yield f"{where}: cannot be read; expected a Docker config.json; set-up writes it again"
+    try:
+        logins = credentials.read(docker_config, where).logins
+    except CountersignError as error:
+        yield f"{error}; expected a Docker config.json; set-up writes it again"
         return
-    broken = set()
-    for key, entry in auths.items():
-        try:
-            Credentials({"auths": {key: entry}}, where).basic(key)
-        except CountersignError as error:  # noqa: PERF203 - one bad entry hides no other
-            broken.add(key)
-            yield f"{error}; its registry alone cannot be asked with it: mend the entry in registry.docker_config"
-    usable = {key: entry for key, entry in auths.items() if key not in broken}
-    empty = {_host(key) for key, entry in usable.items() if not entry}
-    known = Credentials({"auths": usable}, where)
+    for login in logins.values():
+        if login.problem:
+            what = f"{login.where}: {login.problem}"
+            yield f"{what}; its registry alone cannot be asked with it: mend the entry in registry.docker_config"
+    empty = {key.partition("/")[0] for key, login in logins.items() if login.empty}
     for scope in _signed(policy):
-        if known.basic(*_upwards(scope)) is None and not any(key in broken for key in _upwards(scope)):
-            yield f"{scope}: the node has no credentials for it; {_do(helped=_host(scope) in empty)}"
+        found = next((logins[key] for key in credentials.keys(scope) if key in logins), None)
+        if found is None or found.empty:
+            yield f"{scope}: the node has no credentials for it; {_do(helped=credentials.keys(scope)[-1] in empty)}"
 
 
 def _do(*, helped: bool) -> str:
@@ -66,12 +63,6 @@ def _signed(policy: bytes) -> list[str]:
         for scope, rule in scopes.items()
         if isinstance(rule, dict) and {"anyOf", "allOf"} & rule.keys() and _host(scope) not in (CANARY, REFERRERS)
     )
-
-
-def _upwards(scope: str) -> list[str]:
-    """Return a scope and its parents up to the registry, the longest first."""
-    parts = scope.split("/")
-    return ["/".join(parts[:count]) for count in range(len(parts), 0, -1)]
 
 
 def _host(name: str) -> str:

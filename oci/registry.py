@@ -5,7 +5,7 @@ Content asked for by digest is checked against it; nothing is read beyond its bo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -29,7 +29,7 @@ class Registry:
 
     Args:
         hosts_dir: containerd's certs.d folder, or None for the registries' own names.
-        docker_config: a Docker config.json, or None for anonymous access.
+        docker_config: a Docker config.json, or several, the first going before the next; none: anonymous access.
         allow_http: allow plain HTTP beyond loopback.
 
     Names are repositories with their registry ("registry.example/app"). Every method raises ``RegistryError`` or
@@ -37,13 +37,20 @@ class Registry:
     """
 
     def __init__(
-        self, hosts_dir: Path | None = None, docker_config: Path | None = None, *, allow_http: bool = False
+        self, hosts_dir: Path | None = None, docker_config: Path | Sequence[Path] = (), *, allow_http: bool = False
     ) -> None:
         self._hosts_dir = hosts_dir
-        self._docker_config = docker_config
+        self._docker_configs = [docker_config] if isinstance(docker_config, Path) else docker_config
         self._allow_http = allow_http
         self._hosts: dict[str, list[Host]] = {}
         self._transport: Transport | None = None
+        self.without_referrers: set[str] = set()
+        """Repositories that were found to be without the referrers API."""
+
+    @property
+    def logins(self) -> list[str]:
+        """Where the logins were found that registries have asked for so far: file and entry."""
+        return list(self._transport.used) if self._transport else []
 
     def resolve(self, ref: Reference) -> Descriptor:
         """Return what a reference points at now.
@@ -78,13 +85,18 @@ class Registry:
 
     def put_manifest(self, name: str, reference: str, content: bytes, media_type: str) -> Descriptor:
         """Store a manifest or index under a tag or its digest; return its descriptor."""
+        self.send_manifest(name, reference, content, media_type)
+        return descriptor.of(content, media_type)
+
+    def send_manifest(self, name: str, reference: str, content: bytes, media_type: str) -> Answer:
+        """Store a manifest or index under a tag or its digest; return what the registry says."""
         host = self._pusher(name)
         headers = {"Content-Type": media_type}
         answer = self._send(
             host, name, "PUT", _url(host, name, f"manifests/{reference}"), headers=headers, body=content
         )
         _expect(answer, f"{name}:{reference}", HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
-        return descriptor.of(content, media_type)
+        return answer
 
     def blob(self, name: str, digest: str, limit: int) -> bytes:
         """Return a blob of at most ``limit`` bytes.
@@ -196,7 +208,7 @@ class Registry:
         from oci.transport import Request, Transport
 
         if self._transport is None:
-            self._transport = Transport(credentials.load(self._docker_config), allow_http=self._allow_http)
+            self._transport = Transport(credentials.load(*self._docker_configs), allow_http=self._allow_http)
         return self._transport.send(host, name.partition("/")[2], Request(method, url, **more))
 
 

@@ -24,6 +24,7 @@ from urllib3.exceptions import HTTPError
 from oci.credentials import Credentials
 from oci.errors import BadConfig, Malformed, RegistryAuth, RegistryError, RegistryUnreachable
 from oci.hosts import Host, is_loopback
+from oci.login import Login
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=30)  # seconds
 _DEADLINE = 120  # seconds for one answer's body
@@ -32,6 +33,7 @@ _MAX_REDIRECTS = 5
 _CONNECTION_RE = re.compile(r"^HTTPS?Connection(?:Pool)?\(.*?\): ")  # how urllib3 begins its messages
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _SMALL = 1 << 20  # bytes of an answer that brings no content
 
 Body = bytes | BinaryIO | None
@@ -99,6 +101,11 @@ class Transport:
         self._allow_http = allow_http
         self._pools: dict[tuple[str, tuple[Path, ...]], urllib3.PoolManager] = {}
         self._authorization: dict[tuple[str, str], str] = {}
+
+    @property
+    def used(self) -> list[str]:
+        """Where the logins were found that registries have asked for."""
+        return self._credentials.used
 
     def send(self, host: Host, repository: str, request: Request) -> Answer:
         """Send one request; answer a challenge once.
@@ -181,28 +188,32 @@ class Transport:
     def _answer_challenge(self, host: Host, answer: Answer, repository: str) -> str:
         """Return the Authorization value that a 401 asks for."""
         scheme, fields = _challenge(answer, host)
+        login = self._credentials.find(*_names(host, repository))
+        if login and login.bearer:
+            return f"Bearer {login.bearer}"
         if scheme == "bearer":
-            return "Bearer " + self._token(host, answer, fields, repository)
-        basic = self._credentials.basic(host.netloc, host.registry)
-        if basic is None:
+            return "Bearer " + self._token(host, _token_request(answer, fields, repository, login))
+        if login is None:
             raise RegistryAuth(
-                f"the registry wants a login and there is none for {host.registry}",
+                f"the registry wants a login and there is none for {host.registry}/{repository}",
                 where=self._credentials.where,
-                do=f"log in to {host.registry} and set registry.docker_config",
+                do=f"log in to {host.registry}, or name the file that has the login as registry.docker_config",
             )
-        return "Basic " + basic
+        if login.refresh:
+            raise RegistryAuth(f"{host.netloc} takes a password, not an identity token", where=login.where)
+        return f"Basic {login.basic()}"
 
-    def _token(self, host: Host, answer: Answer, fields: Mapping[str, str], repository: str) -> str:
-        """Fetch a bearer token from the realm that the challenge names."""
-        realm = answer.absolute(fields.get("realm", ""))
-        self._check_scheme(realm, host)
-        query = {"service": fields.get("service"), "scope": fields.get("scope") or f"repository:{repository}:pull"}
-        url = realm + ("&" if urlsplit(realm).query else "?") + urlencode({k: v for k, v in query.items() if v})
-        basic = self._credentials.basic(host.netloc, host.registry)
-        headers = {"Authorization": f"Basic {basic}"} if basic else {}
-        answer = self._once(host, Request("GET", url, headers))
+    def _token(self, host: Host, request: Request) -> str:
+        """Fetch a bearer token from the realm that a challenge names."""
+        self._check_scheme(request.url, host)
+        realm = request.url.partition("?")[0]
+        answer = self._once(host, request)
         if answer.status != HTTPStatus.OK:
-            raise RegistryAuth(f"{answer.status} from the token server{_reason(answer)}", where=realm)
+            raise RegistryAuth(
+                f"{answer.status} from the token server{_reason(answer)}",
+                where=realm,
+                expected=f"a login that it takes in {self._credentials.where}",
+            )
         try:
             document = json.loads(answer.body)
             token = document.get("token") or document.get("access_token")
@@ -211,6 +222,26 @@ class Transport:
         if not isinstance(token, str) or not token.isprintable():
             raise RegistryError("the token server's answer has no token", where=realm)
         return token
+
+
+def _names(host: Host, repository: str) -> tuple[str, str]:
+    """Return what a repository is called at the server, which may keep it below a path, and by its registry."""
+    return f"{host.netloc}{host.path.removeprefix('/v2')}/{repository}", f"{host.registry}/{repository}"
+
+
+def _token_request(answer: Answer, fields: Mapping[str, str], repository: str, login: Login | None) -> Request:
+    """Return the request for a token: by POST with an identity token, as a refresh token is used; else by GET.
+
+    "Token Authentication Specification" and "OAuth2 Token Authentication" of distribution.
+    """
+    realm = answer.absolute(fields.get("realm", ""))
+    asked = {"service": fields.get("service"), "scope": fields.get("scope") or f"repository:{repository}:pull"}
+    query = {name: value for name, value in asked.items() if value}
+    if login and login.refresh:
+        form = {"grant_type": "refresh_token", "client_id": "countersign", "refresh_token": login.refresh, **query}
+        return Request("POST", realm, _FORM, urlencode(form).encode())
+    url = realm + ("&" if urlsplit(realm).query else "?") + urlencode(query)
+    return Request("GET", url, {"Authorization": f"Basic {login.basic()}"} if login else {})
 
 
 def _tls(host: Host) -> ssl.SSLContext:

@@ -103,6 +103,11 @@ def manifest(content: bytes, subject: Descriptor, predicate_type: str = PREDICAT
     return descriptor.encode(document)
 
 
+def may_sign(entry: Descriptor) -> bool:
+    """Say whether a referrer may be a signature: a bundle whose entry does not say that it states something else."""
+    return entry.artifact_type == MEDIA_TYPE and entry.annotations.get(_PREDICATE, PREDICATE_TYPE) == PREDICATE_TYPE
+
+
 def verify(content: bytes, keys: Sequence[PublicKey], digest: str) -> PublicKey:
     """Check one bundle.
 

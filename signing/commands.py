@@ -98,6 +98,8 @@ def sign(
         for result in results:
             done(_signed_line(result))
         document.append({"image": str(ref), "digest": targets[0].digest, "signed": [_signed_json(r) for r in results]})
+    for where in client.logins:
+        say(f"login from {where}")
     if json:
         emit_json({"version": "countersign.signed/v1", "key": private.public.fingerprint, "images": document})
 
@@ -202,6 +204,7 @@ def _signed_line(result: Signed) -> str:
     what = "index" if target.is_index else "manifest"
     platform = "/".join(str(target.platform[key]) for key in ("os", "architecture") if key in target.platform)
     outcome = [f"{one} added" for one in result.added] + [f"{one} was there" for one in result.present]
+    outcome += [f"{one} could not be written: {why}" for one, why in result.failed.items()]
     return " ".join(filter(None, (what, platform, f"{target.digest}:", ", ".join(outcome))))
 
 
@@ -212,6 +215,7 @@ def _signed_json(result: Signed) -> dict[str, Any]:
         "platform": dict(result.target.platform),
         "added": result.added,
         "present": result.present,
+        "failed": {one: {"code": why.code, "message": str(why)} for one, why in result.failed.items()},
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from oci import descriptor
 from oci.descriptor import Descriptor
-from oci.errors import Malformed
+from oci.errors import Malformed, RegistryError
 from oci.reference import Reference
 from oci.registry import Registry
 from signing import attachment, bundle, stored
@@ -27,11 +27,13 @@ class Signed:
         target: the index or manifest.
         added: the formats in which a signature was added.
         present: the formats in which this key had signed it already.
+        failed: why a format could not be written; one that fails does not void the other.
     """
 
     target: Descriptor
     added: list[Format] = field(default_factory=list)
     present: list[Format] = field(default_factory=list)
+    failed: dict[Format, RegistryError] = field(default_factory=dict)
 
 
 def targets(registry: Registry, ref: Reference, *, recursive: bool = True) -> list[Descriptor]:
@@ -64,19 +66,40 @@ def sign(
         target: the index or manifest.
         key: the key.
         formats: the formats wanted.
+
+    Raises:
+        RegistryError: if nothing could be stored, in no format.
     """
     result = Signed(target)
     for chosen in formats:
-        if any(one.key for one in check(registry, name, target.digest, [key.public], chosen)):
-            result.present.append(chosen)
-            continue
-        if chosen == "attachment":
-            claim = attachment.payload(name, target.digest)
-            stored.add_attachment(registry, name, target.digest, attachment.sign(key, claim))
+        try:
+            if _is_there(registry, name, target.digest, key, chosen):
+                result.present.append(chosen)
+                continue
+            _add(registry, name, target, key, chosen)
+        except RegistryError as err:
+            result.failed[chosen] = err
         else:
-            stored.add_bundle(registry, name, target, bundle.sign(key, bundle.statement(target.digest)))
-        result.added.append(chosen)
+            result.added.append(chosen)
+    if result.failed and not (result.added or result.present):
+        raise next(iter(result.failed.values()))
     return result
+
+
+def _is_there(registry: Registry, name: str, digest: str, key: PrivateKey, chosen: Format) -> bool:
+    """Say whether this key's signature is there; where what is there cannot be listed, one is added to it."""
+    try:
+        return any(one.key for one in check(registry, name, digest, [key.public], chosen))
+    except RegistryError:
+        return False
+
+
+def _add(registry: Registry, name: str, target: Descriptor, key: PrivateKey, chosen: Format) -> None:
+    if chosen == "attachment":
+        claim = attachment.payload(name, target.digest)
+        stored.add_attachment(registry, name, target.digest, attachment.sign(key, claim))
+    else:
+        stored.add_bundle(registry, name, target, bundle.sign(key, bundle.statement(target.digest)))
 
 
 def _collect(

@@ -1,24 +1,18 @@
-"""Signatures in a registry: read what is there, add one and keep all others.
-
-Nothing in the distribution specification locks a tag, so adding to ``sha256-….sig`` is optimistic: read, append,
-write, read again, and repeat if another writer's version won.
-"""
+"""Signatures in a registry: read what is there, add one and keep all others."""
 
 from __future__ import annotations
 
-import random
-import time
 from dataclasses import dataclass
 
+from oci import tagged
 from oci.descriptor import EMPTY_JSON, OCI_EMPTY, OCI_MANIFEST, Descriptor
-from oci.errors import Malformed, RegistryError
+from oci.errors import Malformed
 from oci.registry import Registry
 from signing import attachment, bundle
 from signing.attachment import Attachment
 from signing.formats import Format
 
 _MAX_SIGNATURES = 64  # of one format on one digest
-_ATTEMPTS = 6
 
 
 @dataclass(frozen=True)
@@ -45,7 +39,7 @@ def listed(registry: Registry, name: str, digest: str, chosen: Format) -> list[F
     where = f"{name}@{digest}"
     if chosen == "bundle":
         entries = registry.referrers(name, digest)
-        found = [Found("bundle", entry) for entry in entries if entry.artifact_type == bundle.MEDIA_TYPE]
+        found = [Found("bundle", entry) for entry in entries if bundle.may_sign(entry)]
     else:
         image = registry.manifest_or_none(name, attachment.tag(digest))
         layers = attachment.listed(image[0], where) if image else []
@@ -79,16 +73,15 @@ def add_attachment(registry: Registry, name: str, digest: str, new: Attachment) 
     tag = attachment.tag(digest)
     where = f"{name}:{tag}"
     registry.put_blob(name, new.payload)
-    for attempt in range(_ATTEMPTS):
-        found = registry.manifest_or_none(name, tag)
+
+    def wanted(found: tagged.Found) -> tuple[bytes, str] | None:
         if found and (new.layer.digest, new.signature) in _pairs(found[0], where):
-            return
-        if attempt:
-            time.sleep(random.uniform(0, 0.05 * attempt))  # noqa: S311  writers that collide must not march in step
+            return None
         manifest, config = attachment.appended(found[0] if found else None, new, where)
         registry.put_blob(name, config)
-        registry.put_manifest(name, tag, manifest, found[1].media_type if found else OCI_MANIFEST)
-    raise RegistryError("other clients keep overwriting the signatures", where=where, do="sign again")
+        return manifest, found[1].media_type if found else OCI_MANIFEST
+
+    tagged.change(registry, name, tag, wanted)
 
 
 def add_bundle(

@@ -107,6 +107,17 @@ def test_the_users_credentials_are_kept(demo, tmp_path):
     assert base64.b64decode(auths[FALLBACK]["auth"]).decode() == f"{registries.USER}:{demo.password}"
 
 
+@pytest.mark.parametrize("reference", [f"{REFERRERS}/demo:v1", f"{FALLBACK}.evil.example/demo:v1", "docker.io/demo:v1"])
+def test_no_other_registry_is_passed_the_demos_password(demo, reference):
+    assert demo.credentials(reference) is None
+
+
+def test_the_demos_own_registry_is_passed_its_password(demo):
+    passed = demo.credentials(f"{FALLBACK}/demo:v1")
+    assert passed is not None
+    assert (passed.username, passed.password) == (registries.USER, demo.password)
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"auths": 1}'])
 def test_what_is_no_docker_config_is_refused(demo, tmp_path, content):
     users = tmp_path / "config.json"

@@ -154,7 +154,7 @@ def page_after(target: str) -> Reply:
 
 def test_pages_have_an_end(fake: FakeRegistry) -> None:
     fake.faults.append(lambda request: page_after(request.path) if "/referrers/" in request.path else None)
-    with pytest.raises(Malformed, match="more than 16 pages"):
+    with pytest.raises(Malformed, match="more than 256 pages"):
         Registry().referrers(fake.name(), "sha256:" + "a" * 64)
 
 
@@ -166,9 +166,10 @@ def test_a_page_on_another_server_is_refused(fake: FakeRegistry) -> None:
 
 def test_too_many_referrers_are_refused(fake: FakeRegistry) -> None:
     entry = {"mediaType": OCI_MANIFEST, "digest": "sha256:" + "f" * 64, "size": 1, "artifactType": KIND}
-    body = json.dumps({"manifests": [entry] * 1001}).encode()
+    many = [entry | {"digest": f"sha256:{i:064x}"} for i in range(20_001)]
+    body = json.dumps({"manifests": many}).encode()
     fake.faults.append(lambda _: Reply(200, body, {"Content-Type": OCI_INDEX}))
-    with pytest.raises(Malformed, match="1001 referrers"):
+    with pytest.raises(Malformed, match="20001 referrers"):
         Registry().referrers(fake.name(), "sha256:" + "a" * 64)
 
 
@@ -182,7 +183,7 @@ class Rival:
 
     def __call__(self, request: Request) -> Reply | None:
         if self.pending and self.times and request.method == "GET" and request.path.endswith(self.tag):
-            index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
+            index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [], "annotations": {"n": str(self.times)}}
             self.fake.manifests["demo/app", self.tag] = (descriptor.encode(index), OCI_INDEX)
             self.times -= 1
         self.pending = request.method == "PUT" and request.path.endswith(self.tag)
@@ -211,3 +212,49 @@ def test_a_rival_that_never_stops_is_an_error(fake: FakeRegistry) -> None:
 def test_a_manifest_without_subject_is_no_referrer(fake: FakeRegistry) -> None:
     with pytest.raises(Malformed, match="subject"):
         Registry().add_referrer(fake.name(), b"{}")
+
+
+def test_an_api_that_shows_nothing_gets_the_tag_as_well(fake: FakeRegistry) -> None:
+    empty = Reply(200, b'{"manifests": []}', {"Content-Type": OCI_INDEX})
+    fake.faults.append(lambda request: empty if "/referrers/" in request.path else None)
+    registry = Registry()
+    subject = push_image(registry, fake.name(), "v1")
+    added = registry.add_referrer(fake.name(), manifest(subject))
+    assert [one["digest"] for one in index_of(fake, subject)["manifests"]] == [added.digest]
+    assert [one.digest for one in registry.referrers(fake.name(), subject.digest)] == [added.digest]
+
+
+def test_an_api_that_fails_does_not_void_the_tag(fake: FakeRegistry) -> None:
+    fake.faults.append(lambda request: Reply(429, b"slow down") if "/referrers/" in request.path else None)
+    registry = Registry()
+    subject = push_image(registry, fake.name(), "v1")
+    added = registry.add_referrer(fake.name(), manifest(subject))
+    assert [one.digest for one in registry.referrers(fake.name(), subject.digest)] == [added.digest]
+
+
+def test_a_tag_that_is_taken_for_the_digest_is_told(fake: FakeRegistry) -> None:
+    fake.referrers_api = False
+    registry = Registry()
+    subject = push_image(registry, fake.name(), "v1")
+    before = dict(fake.manifests)
+
+    def as_digest(request: Request) -> None:
+        if request.method != "PUT":
+            request.path = request.path.replace("/manifests/sha256-", "/manifests/sha256:")
+
+    fake.faults.append(as_digest)
+    assert registry.referrers(fake.name(), subject.digest) == []
+    with pytest.raises(RegistryError, match=r"takes the tag sha256-.* for the digest"):
+        registry.add_referrer(fake.name(), manifest(subject))
+    assert fake.manifests == before
+
+
+def test_a_tag_that_keeps_what_was_there_is_told(fake: FakeRegistry) -> None:
+    fake.referrers_api = False
+    registry = Registry()
+    subject = push_image(registry, fake.name(), "v1")
+    registry.add_referrer(fake.name(), manifest(subject))
+    tag = digests.tag(subject.digest)
+    fake.faults.append(lambda request: Reply(201) if request.method == "PUT" and request.path.endswith(tag) else None)
+    with pytest.raises(RegistryError, match="has what was there before"):
+        registry.add_referrer(fake.name(), manifest(subject, "application/vnd.example.other"))

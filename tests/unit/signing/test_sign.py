@@ -153,7 +153,8 @@ class Rival:
 
     def __call__(self, request: Request) -> Reply | None:
         if self.pending and self.times and request.method == "GET" and request.path.endswith(self.tag):
-            self.fake.manifests["demo/app", self.tag] = (self.manifest, descriptor.OCI_MANIFEST)
+            theirs = descriptor.encode(json.loads(self.manifest) | {"annotations": {"n": str(self.times)}})
+            self.fake.manifests["demo/app", self.tag] = (theirs, descriptor.OCI_MANIFEST)
             self.times -= 1
         self.pending = request.method == "PUT" and request.path.endswith(self.tag)
         return None
@@ -194,3 +195,51 @@ def test_layers_of_an_existing_image_of_signatures_stay_byte_for_byte(fake: Fake
     before = json.loads(fake.manifests["demo/app", tag][0])["layers"]
     sign.sign(registry, fake.name(), target, KEY, ["attachment"])
     assert json.loads(fake.manifests["demo/app", tag][0])["layers"][:1] == before
+
+
+def test_a_way_that_fails_does_not_void_the_other(fake: FakeRegistry) -> None:
+    registry = Registry()
+    target = push_image(registry, fake.name(), "v1")
+    fake.referrers_api = False
+
+    def as_digest(request: Request) -> None:
+        if request.method != "PUT" and not request.path.endswith(".sig"):
+            request.path = request.path.replace("/manifests/sha256-", "/manifests/sha256:")
+
+    fake.faults.append(as_digest)
+    for added, present in ((["attachment"], []), ([], ["attachment"])):
+        done = sign.sign(registry, fake.name(), target, KEY)
+        assert (done.added, done.present, list(done.failed)) == (added, present, ["bundle"])
+        assert "takes the tag" in str(done.failed["bundle"])
+    with pytest.raises(RegistryError, match="takes the tag"):
+        sign.sign(registry, fake.name(), target, KEY, ["bundle"])
+
+
+@pytest.mark.parametrize(
+    "fault", [Reply(429, b"slow down"), Reply(200, b'{"manifests": []}', {"Content-Type": OCI_INDEX})]
+)
+def test_signing_again_adds_nothing_where_the_api_is_odd(fake: FakeRegistry, fault: Reply) -> None:
+    fake.faults.append(lambda request: fault if "/referrers/" in request.path else None)
+    registry = Registry()
+    target = push_image(registry, fake.name(), "v1")
+    assert sign.sign(registry, fake.name(), target, KEY).added == ["attachment", "bundle"]
+    assert sign.sign(registry, fake.name(), target, KEY).present == ["attachment", "bundle"]
+
+
+def test_signing_again_adds_nothing_beside_many_attestations(fake: FakeRegistry) -> None:
+    registry = Registry()
+    target = push_image(registry, fake.name(), "v1")
+    fake.referrers_api = False
+    kind = "https://spdx.dev/Document"
+    sbom = bundle.sign(KEY, bundle.statement(target.digest, kind))
+    proofs = [bundle.manifest(sbom + b" " * i, target, kind) for i in range(70)]
+    entries = [
+        descriptor.of(
+            one, descriptor.OCI_MANIFEST, artifact_type=bundle.MEDIA_TYPE, annotations=json.loads(one)["annotations"]
+        )
+        for one in proofs
+    ]
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [one.as_json() for one in entries]}
+    registry.put_manifest(fake.name(), target.digest.replace(":", "-"), descriptor.encode(index), OCI_INDEX)
+    assert sign.sign(registry, fake.name(), target, KEY, ["bundle"]).added == ["bundle"]
+    assert sign.sign(registry, fake.name(), target, KEY, ["bundle"]).present == ["bundle"]
