@@ -112,12 +112,8 @@ func readKeyFile(path string) (string, error) {
 }
 
 // decide runs the engine of the daemon, with an evidence store that is empty and
-// goes away. The error is that of what was given, not of the image.
-func (a *alone) decide(ctx context.Context, name string) (v *verdict.Verdict, err error) {
-	p, err := a.load(name)
-	if err != nil {
-		return nil, err
-	}
+// goes away. The error is that of this machine's folders, not of the image.
+func (a *alone) decide(ctx context.Context, p *policy.Policy, name string) (v *verdict.Verdict, err error) {
 	dir, err := os.MkdirTemp("", "countersign-verify-")
 	if err != nil {
 		return nil, err

@@ -92,6 +92,21 @@ func TestVerifyAloneUsage(t *testing.T) {
 	}
 }
 
+func TestVerifyAloneWithoutATemporaryFolder(t *testing.T) {
+	p := newPlace(t)
+	key := p.keyFile("good.pub", p.key)
+	for _, test := range []struct {
+		folder string
+		exit   int
+	}{{t.TempDir(), exitOK}, {filepath.Join(t.TempDir(), "gone"), exitInfrastructure}, {key, exitInfrastructure}} {
+		t.Setenv("TMPDIR", test.folder)
+		exit, _, stderr := p.do("verify", p.name, "--key", key)
+		if exit != test.exit || exit != exitOK && (!strings.Contains(stderr, test.folder) || strings.Count(stderr, "\n") != 1) {
+			t.Errorf("%s: exit %d, %q", test.folder, exit, stderr)
+		}
+	}
+}
+
 // verdict asks for one as JSON.
 func (p *place) verdict(exit int, args ...string) *verdict.Verdict {
 	p.t.Helper()
