@@ -21,6 +21,17 @@ def etc(settings: Settings) -> Path:
     return settings.state / place / "etc"
 
 
+def hosts_folder(settings: Settings) -> Path | None:
+    """Return the certs.d that set-up made for the configured place, else this machine's containerd's, else None."""
+    return next((folder for folder in (etc(settings) / "certs.d", _SYSTEM_HOSTS) if folder.is_dir()), None)
+
+
+def docker_configs(settings: Settings) -> list[Path]:
+    """Return the files with logins, the first going before the next: ``registry.docker_config``, and set-up's own."""
+    named, ours = settings.registry.docker_config, etc(settings) / "docker.json"
+    return [*([named] if named else []), *([ours] if ours.is_file() else [])]
+
+
 def registry(settings: Settings) -> Registry:
     """Return a client that reaches registries as the configured place does.
 
@@ -28,8 +39,7 @@ def registry(settings: Settings) -> Registry:
     credentials from ``registry.docker_config``, else from what set-up made.
     """
     ours = etc(settings)
-    hosts = next((folder for folder in (ours / "certs.d", _SYSTEM_HOSTS) if folder.is_dir()), None)
     credentials = settings.registry.docker_config
     if credentials is None and (ours / "docker.json").is_file():
         credentials = ours / "docker.json"
-    return Registry(hosts, credentials, allow_http=settings.registry.allow_http)
+    return Registry(hosts_folder(settings), credentials, allow_http=settings.registry.allow_http)

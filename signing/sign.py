@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 
 from oci import descriptor
 from oci.descriptor import Descriptor
-from oci.errors import Malformed
+from oci.errors import Malformed, NotFound, Tampered
 from oci.reference import Reference
 from oci.registry import Registry
 from signing import attachment, bundle, stored
+from signing.attachment import Attachment
 from signing.formats import FORMATS, Format
-from signing.keys import PrivateKey
-from signing.verify import check
+from signing.keys import PrivateKey, PublicKey
+from signing.stored import Found
 
 _MAX_DEPTH = 4  # indexes in indexes
 _MAX_TARGETS = 256
@@ -26,7 +27,7 @@ class Signed:
     Attributes:
         target: the index or manifest.
         added: the formats in which a signature was added.
-        present: the formats in which this key had signed it already.
+        present: the formats in which exactly what would be written was there already.
     """
 
     target: Descriptor
@@ -67,7 +68,7 @@ def sign(
     """
     result = Signed(target)
     for chosen in formats:
-        if any(one.key for one in check(registry, name, target.digest, [key.public], chosen)):
+        if there(registry, name, target.digest, key.public, chosen):
             result.present.append(chosen)
             continue
         if chosen == "attachment":
@@ -77,6 +78,28 @@ def sign(
             stored.add_bundle(registry, name, target, bundle.sign(key, bundle.statement(target.digest)))
         result.added.append(chosen)
     return result
+
+
+def there(registry: Registry, name: str, digest: str, key: PublicKey, chosen: Format) -> bool:
+    """Say whether exactly what ``sign`` would write is there already, and holds under this very key.
+
+    Anything else that hangs there, good or not, is for the gate to judge; one's own signature goes beside it. What
+    cannot be read is not what would be written.
+    """
+    try:
+        return any(_ours(registry, name, digest, key, one) for one in stored.listed(registry, name, digest, chosen))
+    except Malformed:
+        return False
+
+
+def _ours(registry: Registry, name: str, digest: str, key: PublicKey, found: Found) -> bool:
+    try:
+        content = stored.content(registry, name, found)
+    except (Malformed, Tampered, NotFound):
+        return False
+    if found.format == "attachment":
+        return attachment.signed_by(key, Attachment(content, found.signature), name, digest)
+    return bundle.signed_by(key, content, digest)
 
 
 def _collect(
