@@ -93,13 +93,24 @@ def manifest(content: bytes, subject: Descriptor, predicate_type: str = PREDICAT
 
 
 def signed_by(key: PublicKey, content: bytes, digest: str) -> bool:
-    """Say whether a bundle is what ``sign`` makes of ``statement`` with this key."""
+    """Say whether a bundle is what ``sign`` makes of ``statement`` with this key, but for white space between tokens.
+
+    (cosign's JSON library puts some there, by chance of its build.)
+    """
     try:
-        signature = base64.b64decode(json.loads(content)["dsseEnvelope"]["signatures"][0]["sig"])
+        envelope = json.loads(content)["dsseEnvelope"]
+        signature = base64.b64decode(envelope["signatures"][0]["sig"])
+        payload = base64.b64decode(envelope["payload"])
+        same = _same(payload, statement(digest)) and _same(content, wrap(payload, signature, key.hint))
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         return False
-    claimed = statement(digest)
-    return wrap(claimed, signature, key.hint) == content and key.verifies(signature, _pae(claimed))
+    return same and key.verifies(signature, _pae(payload))
+
+
+def _same(content: bytes, ours: bytes) -> bool:
+    """Say whether two JSON documents differ in white space between tokens alone; ``ours`` has none in its strings."""
+    # Equal texts have no member twice, and equal documents no white space within a string.
+    return b"".join(content.split()) == ours and json.loads(content) == json.loads(ours)
 
 
 def is_signature(entry: Descriptor) -> bool:

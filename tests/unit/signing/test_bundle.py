@@ -48,6 +48,9 @@ def test_our_manifest_says_what_cosigns_says() -> None:
 def test_what_we_would_write_is_there() -> None:
     assert bundle.signed_by(keys.load_public(DATA / "signer.pub"), COSIGNS, DIGEST)
     assert bundle.signed_by(KEY.public, OURS, DIGEST)
+    assert bundle.signed_by(KEY.public, json.dumps(json.loads(OURS), indent=1).encode() + b"\n", DIGEST)
+    spaced = json.dumps(json.loads(bundle.statement(DIGEST))).encode()
+    assert bundle.signed_by(KEY.public, bundle.sign(KEY, spaced), DIGEST)
 
 
 def changed(**change: Any) -> bytes:
@@ -75,7 +78,8 @@ def enveloped(**change: Any) -> bytes:
         enveloped(signatures=[]),
         enveloped(signatures=[{"sig": base64.b64encode(signature(OURS)).decode(), "keyid": "x"}]),
         enveloped(signatures=[{"sig": "***"}]),
-        OURS + b" ",
+        OURS.replace(b'"sig":"', b'"sig":" '),
+        OURS.replace(b'{"mediaType"', b'{"mediaType":1,"mediaType"'),
     ],
 )
 def test_anything_else_is_not_what_we_would_write(content: bytes) -> None:
