@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"countersign/gate/internal/bind"
@@ -95,7 +96,11 @@ func (a *alone) load(name string) (*policy.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return policy.Parse(document)
+	p, err := policy.Parse(document)
+	if err != nil {
+		err = fmt.Errorf("--key %s: %w", strings.Join(a.keys, " "), err)
+	}
+	return p, err
 }
 
 func readKeyFile(path string) (string, error) {

@@ -81,7 +81,7 @@ func TestVerifyAloneUsage(t *testing.T) {
 	}{
 		{[]string{"--key", key, "--policy", p.policy(p.key)}, "got both"},
 		{[]string{"--key", "/nonexistent.pub"}, "/nonexistent.pub"},
-		{[]string{"--key", p.config}, "no PEM block"},
+		{[]string{"--key", p.config}, "--key " + p.config + ": POLICY_INVALID: roots.key.publicKey.keys[0]: no PEM block"},
 		{[]string{"--policy", p.config}, "POLICY_INVALID"},
 		{[]string{"--docker-config", "x"}, "go with --key or --policy"},
 	} {
