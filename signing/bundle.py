@@ -113,7 +113,7 @@ def _same(content: bytes, ours: bytes) -> bool:
     return b"".join(content.split()) == ours and json.loads(content) == json.loads(ours)
 
 
-def is_signature(entry: Descriptor) -> bool:
+def may_sign(entry: Descriptor) -> bool:
     """Say whether a referrer may be a signature's bundle: not one that is annotated as stating something else."""
     return entry.artifact_type == MEDIA_TYPE and entry.annotations.get(_PREDICATE, PREDICATE_TYPE) == PREDICATE_TYPE
 

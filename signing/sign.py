@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from oci import descriptor
 from oci.descriptor import Descriptor
-from oci.errors import Malformed, NotFound, Tampered
+from oci.errors import Malformed, NotFound, RegistryError, Tampered
 from oci.reference import Reference
 from oci.registry import Registry
 from signing import attachment, bundle, stored
@@ -84,11 +84,11 @@ def there(registry: Registry, name: str, digest: str, key: PublicKey, chosen: Fo
     """Say whether exactly what ``sign`` would write is there already, and holds under this very key.
 
     Anything else that hangs there, good or not, is for the gate to judge; one's own signature goes beside it. What
-    cannot be read is not what would be written.
+    cannot be listed or read is not what would be written.
     """
     try:
         return any(_ours(registry, name, digest, key, one) for one in stored.listed(registry, name, digest, chosen))
-    except Malformed:
+    except RegistryError:
         return False
 
 

@@ -45,7 +45,7 @@ def listed(registry: Registry, name: str, digest: str, chosen: Format) -> list[F
     where = f"{name}@{digest}"
     if chosen == "bundle":
         entries = registry.referrers(name, digest)
-        found = [Found("bundle", entry) for entry in entries if bundle.is_signature(entry)]
+        found = [Found("bundle", entry) for entry in entries if bundle.may_sign(entry)]
     else:
         image = registry.manifest_or_none(name, attachment.tag(digest))
         layers = attachment.listed(image[0], where) if image else []
