@@ -44,8 +44,7 @@ class Signed:
     def needed(self, node: object) -> bool:  # noqa: ARG002 - a registry is no node
         """Return whether a part of it lacks a signature by the key."""
         from oci.errors import NotFound
-        from signing.sign import targets
-        from signing.verify import check
+        from signing.sign import targets, there
 
         client, key = self.registry(), self.key().public
         try:
@@ -53,7 +52,7 @@ class Signed:
         except NotFound:
             return True
         return not all(
-            any(one.key for one in check(client, self.image.name, part.digest, [key], chosen))
+            there(client, self.image.name, part.digest, key, chosen)
             for part in parts
             for chosen in ("attachment", "bundle")
         )

@@ -23,19 +23,28 @@ def etc(settings: Settings) -> Path:
     return settings.state / place / "etc"
 
 
+def hosts_folder(settings: Settings) -> Path | None:
+    """Return the certs.d that set-up made for the configured place, else this machine's containerd's, else None."""
+    return next((folder for folder in (etc(settings) / "certs.d", _SYSTEM_HOSTS) if folder.is_dir()), None)
+
+
+def docker_configs(settings: Settings) -> list[Path]:
+    """Return the files with logins, the first going before the next.
+
+    They are ``registry.docker_config`` or else the user's own (``credential_files``), and then what set-up made: the
+    demo's own registry has its login there.
+    """
+    named, ours = settings.registry.docker_config, etc(settings) / "docker.json"
+    return [*([named] if named else credential_files(os.environ)), *([ours] if ours.is_file() else [])]
+
+
 def registry(settings: Settings) -> Registry:
     """Return a client that reaches registries as the configured place does.
 
     Hosts come from what set-up made (``<state>/<place>/etc/certs.d``), else from this machine's containerd; logins from
-    the user's files (``credential_files``), and then from what set-up made: the demo's own registry has one there.
+    ``docker_configs``.
     """
-    ours = etc(settings)
-    hosts = next((folder for folder in (ours / "certs.d", _SYSTEM_HOSTS) if folder.is_dir()), None)
-    named = settings.registry.docker_config
-    files = [named] if named else credential_files(os.environ)
-    if (ours / "docker.json").is_file():
-        files.append(ours / "docker.json")
-    return Registry(hosts, files, allow_http=settings.registry.allow_http)
+    return Registry(hosts_folder(settings), docker_configs(settings), allow_http=settings.registry.allow_http)
 
 
 def credential_files(environ: Mapping[str, str]) -> list[Path]:

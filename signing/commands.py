@@ -18,11 +18,11 @@ from console.task import task
 
 if TYPE_CHECKING:
     from oci.reference import Reference
-    from oci.registry import Registry
     from signing.formats import Format
-    from signing.keys import PrivateKey, PublicKey
+    from signing.keys import PrivateKey
     from signing.sign import Signed
     from signing.tree import Node
+    from signing.verify import Verdict
 
 _PASSWORD = "COSIGN_PASSWORD"  # noqa: S105  the variable's name
 _IMAGE = "an image: NAME:TAG or NAME@DIGEST (may be given more than once)"
@@ -109,28 +109,36 @@ def sign(
     help={
         "image": _IMAGE,
         "key": "public key; any of several may have signed (default: keys/cosign.pub of the configuration)",
+        "policy": "go by a rendered policy instead (policy.render)",
         "json": "one JSON document on stdout",
     },
 )
-def verify(context: Context, image: list[str], key: list[str], json: bool = False) -> None:
-    """Verify images under public keys; exit code 1 if one has no signature that holds.
+def verify(context: Context, image: list[str], key: list[str], policy: str = "", json: bool = False) -> None:
+    """Have the gate's engine say whether images are signed; exit code 1 if it refuses one.
 
     Example: ./inv signing.verify --image registry.example/app:v1 --key cosign.pub
     """
-    from oci.access import registry
-    from signing.keys import load_public
+    from oci.access import docker_configs, hosts_folder
+    from signing import verify as verifying
 
     settings = settings_from(context)
-    refs = _references(image)
-    paths = [Path(one).expanduser() for one in key] or [settings.keys / "cosign.pub"]
-    public = [load_public(path) for path in paths]
-    client = registry(settings)
-    document = [_verified(client, ref, public) for ref in refs]
+    if not image:
+        raise _no_image()
+    if policy and key:
+        raise UsageError("got both", where="--key, --policy", expected="one of them")
+    keys = [Path(one).expanduser() for one in key] or [settings.keys / "cosign.pub"]
+    going_by = verifying.by_policy(Path(policy).expanduser()) if policy else verifying.by_keys(keys)
+    access = verifying.Access(hosts_folder(settings), docker_configs(settings))
+    program = verifying.program(settings)
+    verdicts = []
+    for one in image:
+        verdicts.append(verifying.verify(program, one, going_by, access))
+        _show(verdicts[-1])
     if json:
-        emit_json({"version": "countersign.verified/v1", "images": document})
-    bad = [entry for entry in document if entry["code"] != "OK"]
-    if bad:
-        raise VerdictError(f"no signature holds on {len(bad)} of {len(document)} images")
+        emit_json({"version": "countersign.verified/v2", "images": verdicts})
+    refused = sum(not one["allow"] for one in verdicts)
+    if refused:
+        raise VerdictError(f"the gate's engine refuses {refused} of {len(verdicts)} images")
 
 
 @task(iterable=["image"], help={"image": _IMAGE, "json": "one JSON document on stdout"})
@@ -182,8 +190,12 @@ def _references(images: list[str]) -> list[Reference]:
     from oci.reference import parse
 
     if not images:
-        raise UsageError("no image", expected="--image NAME", do="see --help")
+        raise _no_image()
     return [parse(image) for image in images]
+
+
+def _no_image() -> UsageError:
+    return UsageError("no image", expected="--image NAME", do="see --help")
 
 
 def _formats(text: str) -> list[Format]:
@@ -219,26 +231,14 @@ def _signed_json(result: Signed) -> dict[str, Any]:
     }
 
 
-def _verified(client: Registry, ref: Reference, keys: list[PublicKey]) -> dict[str, Any]:
-    """Verify one image, show the outcome, and return it as JSON values."""
-    from signing.verdicts import NotSigned
-    from signing.verify import verify as check
-
-    try:
-        digest, checks = check(client, ref, keys)
-    except NotSigned as err:
-        failed(str(err))
-        for detail in err.details:
-            say(f"  {detail}")
-        return {"image": str(ref), "code": err.code, "message": str(err), "details": err.details}
-    good = [(one.format, one.key.fingerprint) for one in checks if one.key]
-    bad = [(one.format, one.failure) for one in checks if one.failure]
-    done(f"{ref.at(digest)}: " + ", ".join(f"{kind} by {fingerprint}" for kind, fingerprint in good))
-    for kind, failure in bad:
-        say(f"  also there, and does not hold: {kind}: {failure}")
-    signatures = [{"format": kind, "code": "OK", "key": fingerprint} for kind, fingerprint in good]
-    signatures += [{"format": kind, "code": failure.code, "message": str(failure)} for kind, failure in bad]
-    return {"image": str(ref), "digest": digest, "code": "OK", "signatures": signatures}
+def _show(verdict: Verdict) -> None:
+    """Show a verdict: its steps, and the sentence."""
+    for step in verdict.get("steps", []):
+        mark = "✓" if step["ok"] else "✗"
+        say(f"  {mark} {step['name']} {step['ms']:.2f} ms  {step.get('outcome', '')}")
+    for detail in verdict.get("details", []):
+        say(f"  {detail}")
+    (done if verdict["allow"] else failed)(verdict["message"])
 
 
 def _drawn(node: Node) -> Branch:

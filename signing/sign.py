@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 
 from oci import descriptor
 from oci.descriptor import Descriptor
-from oci.errors import Malformed, RegistryError
+from oci.errors import Malformed, NotFound, RegistryError, Tampered
 from oci.reference import Reference
 from oci.registry import Registry
 from signing import attachment, bundle, stored
+from signing.attachment import Attachment
 from signing.formats import FORMATS, Format
-from signing.keys import PrivateKey
-from signing.verify import check
+from signing.keys import PrivateKey, PublicKey
+from signing.stored import Found
 
 _MAX_DEPTH = 4  # indexes in indexes
 _MAX_TARGETS = 256
@@ -26,7 +27,7 @@ class Signed:
     Attributes:
         target: the index or manifest.
         added: the formats in which a signature was added.
-        present: the formats in which this key had signed it already.
+        present: the formats in which exactly what would be written was there already.
         failed: why a format could not be written; one that fails does not void the other.
     """
 
@@ -73,7 +74,7 @@ def sign(
     result = Signed(target)
     for chosen in formats:
         try:
-            if _is_there(registry, name, target.digest, key, chosen):
+            if there(registry, name, target.digest, key.public, chosen):
                 result.present.append(chosen)
                 continue
             _add(registry, name, target, key, chosen)
@@ -86,10 +87,14 @@ def sign(
     return result
 
 
-def _is_there(registry: Registry, name: str, digest: str, key: PrivateKey, chosen: Format) -> bool:
-    """Say whether this key's signature is there; where what is there cannot be listed, one is added to it."""
+def there(registry: Registry, name: str, digest: str, key: PublicKey, chosen: Format) -> bool:
+    """Say whether exactly what ``sign`` would write is there already, and holds under this very key.
+
+    Anything else that hangs there, good or not, is for the gate to judge; one's own signature goes beside it. What
+    cannot be listed or read is not what would be written.
+    """
     try:
-        return any(one.key for one in check(registry, name, digest, [key.public], chosen))
+        return any(_ours(registry, name, digest, key, one) for one in stored.listed(registry, name, digest, chosen))
     except RegistryError:
         return False
 
@@ -100,6 +105,16 @@ def _add(registry: Registry, name: str, target: Descriptor, key: PrivateKey, cho
         stored.add_attachment(registry, name, target.digest, attachment.sign(key, claim))
     else:
         stored.add_bundle(registry, name, target, bundle.sign(key, bundle.statement(target.digest)))
+
+
+def _ours(registry: Registry, name: str, digest: str, key: PublicKey, found: Found) -> bool:
+    try:
+        content = stored.content(registry, name, found)
+    except (Malformed, Tampered, NotFound):
+        return False
+    if found.format == "attachment":
+        return attachment.signed_by(key, Attachment(content, found.signature), name, digest)
+    return bundle.signed_by(key, content, digest)
 
 
 def _collect(

@@ -14,7 +14,6 @@ from oci.reference import Reference
 from oci.registry import Registry
 from signing import attachment, bundle, stored
 from signing.stored import Found
-from signing.verdicts import NotSigned
 
 _OTHER_TAGS = {".att": "attestation", ".sbom": "SBOM"}  # cosign's older places
 
@@ -100,8 +99,8 @@ def _about(registry: Registry, name: str, digest: str, found: Found) -> str:
         if found.format == "attachment":
             repository, named = attachment.claim(content)
             return f"names {repository}" if named == digest else f"names {repository} and another digest, {named}"
-        said = bundle.claim(bundle.parse(content).payload)
-    except (Malformed, NotFound, Tampered, NotSigned) as err:
+        said = bundle.claim(content)
+    except (Malformed, NotFound, Tampered) as err:
         return f"unreadable: {err}"
     what = "signature" if said.predicate_type == bundle.PREDICATE_TYPE else said.predicate_type
     return what if digest in said.digests else f"{what} of another digest, {', '.join(said.digests)}"

@@ -1,81 +1,145 @@
-"""Verifying an image's signatures under public keys, with the gate's reason codes.
+"""Whether an image is signed: the gate's engine says so, in a process of its own (``countersign-gate verify``).
 
-This is the signer's own check: of the digest that a reference resolves to, under keys that are given. What a policy
-says of an image is the gate's to tell (``countersign-gate verify``).
+Python verifies no signature but the signer's own (``signing.sign``). Codes, steps and members of a verdict are those of
+the gate on a node (``countersign.verdict/v1``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from oci.errors import Malformed, NotFound, Tampered
-from oci.reference import Reference
-from oci.registry import Registry
-from signing import attachment, bundle, stored
-from signing.attachment import Attachment
-from signing.formats import FORMATS, Format
-from signing.keys import PublicKey
-from signing.stored import Found
-from signing.verdicts import NotSigned, furthest
+from console.config import Settings
+from console.errors import InfrastructureError, MissingError, UsageError
+from oci.errors import BadConfig
+from tools.build import BuildFailed
+from tools.resolver import tool
+
+PROGRAM = "countersign-gate"
+_REFUSED = 1
+_USAGE = 2
+_SECONDS = 60  # the program's own bound is half of it
+_FILE_LIMIT = 1 << 20  # bytes
+
+Verdict = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Check:
-    """What came of one signature: the key it holds under, or why it does not hold."""
+class Access:
+    """How registries are reached.
 
-    format: Format
-    key: PublicKey | None = None
-    failure: NotSigned | None = None
-
-
-def check(registry: Registry, name: str, digest: str, keys: Sequence[PublicKey], chosen: Format) -> list[Check]:
-    """Check all signatures of one format on one digest; none is an empty list.
-
-    A signature that cannot be read is one that does not hold: it must not hide a good one.
+    Attributes:
+        certs_dir: a folder of ``HOST/hosts.toml``, or None.
+        docker_configs: files with logins; what an earlier one has goes before a later one's.
     """
-    try:
-        found = stored.listed(registry, name, digest, chosen)
-    except Malformed as err:
-        return [Check(chosen, failure=_unreadable(err))]
-    return [_check_one(registry, name, digest, keys, one) for one in found]
+
+    certs_dir: Path | None = None
+    docker_configs: Sequence[Path] = ()
 
 
-def verify(registry: Registry, ref: Reference, keys: Sequence[PublicKey]) -> tuple[str, list[Check]]:
-    """Verify an image: one signature that holds under any of the keys is enough, in any format.
-
-    Returns:
-        the digest that the reference resolved to, and what came of each signature.
+def program(settings: Settings) -> Path:
+    """Return the gate's program, built first if need be.
 
     Raises:
-        NotFound: if there is no such image.
-        NotSigned: if no signature holds, with the code of the one that got furthest.
+        MissingError: it is not there and cannot be built.
     """
-    digest = registry.resolve(ref).digest
-    checks = [one for chosen in FORMATS for one in check(registry, ref.name, digest, keys, chosen)]
-    if any(one.key for one in checks):
-        return digest, checks
-    where = str(ref.at(digest))
-    failures = [one.failure for one in checks if one.failure]
-    if not failures:
-        raise NotSigned("UNSIGNED", "no attachment and no bundle", where=where, do="sign it: signing.sign")
-    worst = furthest(failures)
-    details = [f"{one.format}: {one.failure}" for one in checks]
-    raise NotSigned(worst.code, worst.found, where=where, expected=worst.expected, do=worst.do, details=details)
-
-
-def _check_one(registry: Registry, name: str, digest: str, keys: Sequence[PublicKey], found: Found) -> Check:
     try:
-        content = stored.content(registry, name, found)
-        if found.format == "attachment":
-            one = Attachment(content, found.signature)
-            return Check(found.format, attachment.verify(one, keys, name, digest))
-        return Check(found.format, bundle.verify(content, keys, digest))
-    except NotSigned as failure:
-        return Check(found.format, failure=failure)
-    except (Malformed, Tampered, NotFound) as err:
-        return Check(found.format, failure=_unreadable(err))
+        return tool(PROGRAM, settings)
+    except (BuildFailed, MissingError) as error:
+        do = f"build it: ./inv tools.install --name {PROGRAM}"
+        raise MissingError(str(error), where=PROGRAM, expected="the gate's program, which verifies", do=do) from error
 
 
-def _unreadable(err: Malformed | Tampered | NotFound) -> NotSigned:
-    return NotSigned("TAMPERED" if isinstance(err, Tampered) else "MALFORMED", str(err))
+def by_keys(keys: Sequence[Path]) -> list[str]:
+    """Return the options that want a signature by any of these public keys."""
+    return [option for key in keys for option in ("--key", str(key))]
+
+
+def by_policy(policy: Path) -> list[str]:
+    """Return the options that want what a rendered policy wants."""
+    return ["--policy", str(policy)]
+
+
+def verify(program: Path, image: str, going_by: Sequence[str], access: Access) -> Verdict:
+    """Have the gate's engine decide on one image.
+
+    Args:
+        program: the gate's program.
+        image: the name, as the user wrote it.
+        going_by: ``by_keys`` or ``by_policy``.
+        access: how its registry is reached.
+
+    Returns:
+        the verdict with its steps.
+
+    Raises:
+        UsageError: if the keys or the policy cannot be used.
+        BadConfig: if a Docker config cannot be used.
+        InfrastructureError: if there was no verdict.
+    """
+    with ExitStack() as stack:
+        private = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="countersign-")))
+        argv = [str(program), "verify", "--json", *going_by]
+        if access.certs_dir:
+            argv += ["--certs-dir", str(access.certs_dir)]
+        if access.docker_configs:
+            logins = private / "config.json"
+            logins.touch(mode=0o600)
+            logins.write_text(json.dumps(_merged(access.docker_configs)))
+            argv += ["--docker-config", str(logins)]
+        environment = os.environ | {"TMPDIR": str(private)}
+        argv += ["--", image]
+        try:
+            done = subprocess.run(argv, env=environment, capture_output=True, timeout=_SECONDS, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise InfrastructureError(f"no verdict in {_SECONDS} s", where=image, do="try again") from error
+    return _verdict(done, image)
+
+
+def _verdict(done: subprocess.CompletedProcess[bytes], image: str) -> Verdict:
+    """Read what the program wrote."""
+    if done.returncode in (0, _REFUSED):
+        try:
+            found = json.loads(done.stdout)
+        except ValueError:
+            found = None
+        if isinstance(found, dict) and found.get("allow") is (done.returncode == 0):
+            return found
+    said = done.stderr.decode(errors="replace").strip().removeprefix("error: verify: ")
+    if done.returncode == _USAGE:
+        raise UsageError(said)
+    raise InfrastructureError(said or f"{PROGRAM} ended with {done.returncode} and no verdict", where=image)
+
+
+def _merged(paths: Sequence[Path]) -> dict[str, Any]:
+    """Return several Docker configs as one; an earlier file's entry goes before a later one's."""
+    merged: dict[str, Any] = {}
+    auths: dict[str, Any] = {}
+    for path in reversed(paths):
+        document = _read(path)
+        merged |= document
+        auths |= document.get("auths") or {}
+    return merged | {"auths": auths}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_FILE_LIMIT + 1)
+        document = json.loads(content) if len(content) <= _FILE_LIMIT else None
+    except OSError as error:
+        raise BadConfig(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or not isinstance(document.get("auths") or {}, dict):
+        raise BadConfig(
+            "is no Docker config", where=str(path), expected=f'{{"auths": …}} of at most {_FILE_LIMIT} bytes'
+        )
+    return document

@@ -133,7 +133,11 @@ class FakeRegistry:
             document = json.loads(body)
             if repository == name and ":" in reference and document.get("subject", {}).get("digest") == digest:
                 entry = {"mediaType": media_type, "digest": reference, "size": len(body)}
-                found.append(entry | {"artifactType": document.get("artifactType", "")})
+                told = {
+                    "artifactType": document.get("artifactType", ""),
+                    "annotations": document.get("annotations", {}),
+                }
+                found.append(entry | told)
         start = int(request.query.get("from", ["0"])[0])
         end = start + self.page_size
         headers = {"Content-Type": OCI_INDEX}

@@ -22,6 +22,7 @@ from console.config import ROOT, Settings, settings_from
 from enforcement import tls
 from oci.registry import Registry
 from signing import keyfiles, keys
+from signing.verify import Access
 from tools.resolver import tool
 
 HERE = Path(__file__).parent
@@ -33,10 +34,11 @@ ATTACHMENT = ("--new-bundle-format=false", "--use-signing-config=false", "--tlog
 
 @dataclass(frozen=True)
 class Lab:
-    """A registry, our client of it, and what cosign needs to reach it."""
+    """A registry, our client of it, and what the gate and cosign need to reach it."""
 
     netloc: str
     client: Registry
+    access: Access
     flags: tuple[str, ...]
 
 
@@ -108,14 +110,15 @@ def lab(
     if request.param == "referrers":
         argv = [str(tool("registry", settings)), "--address", netloc, "--dir", str(folder)]
         with running(argv, netloc):
-            yield Lab(netloc, Registry(), ("--allow-http-registry",))
+            yield Lab(netloc, Registry(), Access(), ("--allow-http-registry",))
         return
     write_fallback(folder, netloc)
     (cosign.home / "config.json").write_text((folder / "config.json").read_text())
     argv = [str(tool("registry-fallback", settings)), "serve", str(folder / "config.yml")]
     with running(argv, netloc):
         client = Registry(folder / "certs.d", folder / "config.json")
-        yield Lab(netloc, client, ("--registry-cacert", str(folder / "ca.pem")))
+        access = Access(folder / "certs.d", [folder / "config.json"])
+        yield Lab(netloc, client, access, ("--registry-cacert", str(folder / "ca.pem")))
 
 
 def write_fallback(folder: Path, netloc: str) -> None:

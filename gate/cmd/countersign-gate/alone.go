@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"countersign/gate/internal/bind"
@@ -95,7 +96,11 @@ func (a *alone) load(name string) (*policy.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return policy.Parse(document)
+	p, err := policy.Parse(document)
+	if err != nil {
+		err = fmt.Errorf("--key %s: %w", strings.Join(a.keys, " "), err)
+	}
+	return p, err
 }
 
 func readKeyFile(path string) (string, error) {
@@ -112,12 +117,8 @@ func readKeyFile(path string) (string, error) {
 }
 
 // decide runs the engine of the daemon, with an evidence store that is empty and
-// goes away. The error is that of what was given, not of the image.
-func (a *alone) decide(ctx context.Context, name string) (v *verdict.Verdict, err error) {
-	p, err := a.load(name)
-	if err != nil {
-		return nil, err
-	}
+// goes away. The error is that of this machine's folders, not of the image.
+func (a *alone) decide(ctx context.Context, p *policy.Policy, name string) (v *verdict.Verdict, err error) {
 	dir, err := os.MkdirTemp("", "countersign-verify-")
 	if err != nil {
 		return nil, err

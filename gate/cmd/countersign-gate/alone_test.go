@@ -81,13 +81,28 @@ func TestVerifyAloneUsage(t *testing.T) {
 	}{
 		{[]string{"--key", key, "--policy", p.policy(p.key)}, "got both"},
 		{[]string{"--key", "/nonexistent.pub"}, "/nonexistent.pub"},
-		{[]string{"--key", p.config}, "no PEM block"},
+		{[]string{"--key", p.config}, "--key " + p.config + ": POLICY_INVALID: roots.key.publicKey.keys[0]: no PEM block"},
 		{[]string{"--policy", p.config}, "POLICY_INVALID"},
 		{[]string{"--docker-config", "x"}, "go with --key or --policy"},
 	} {
 		exit, _, stderr := p.do(append([]string{"verify", p.name}, test.args...)...)
 		if exit != exitUsage || !strings.Contains(stderr, test.says) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%q: exit %d, %q", test.args, exit, stderr)
+		}
+	}
+}
+
+func TestVerifyAloneWithoutATemporaryFolder(t *testing.T) {
+	p := newPlace(t)
+	key := p.keyFile("good.pub", p.key)
+	for _, test := range []struct {
+		folder string
+		exit   int
+	}{{t.TempDir(), exitOK}, {filepath.Join(t.TempDir(), "gone"), exitInfrastructure}, {key, exitInfrastructure}} {
+		t.Setenv("TMPDIR", test.folder)
+		exit, _, stderr := p.do("verify", p.name, "--key", key)
+		if exit != test.exit || exit != exitOK && (!strings.Contains(stderr, test.folder) || strings.Count(stderr, "\n") != 1) {
+			t.Errorf("%s: exit %d, %q", test.folder, exit, stderr)
 		}
 	}
 }

@@ -25,12 +25,16 @@ func verify(c *invocation) int {
 	if !c.given.wanted() {
 		return c.ask(wire.Verify)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), aloneVerdict+margin)
-	defer cancel()
-	v, err := c.given.decide(ctx, c.arguments[0])
+	p, err := c.given.load(c.arguments[0])
 	if err != nil {
 		fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, err)
 		return exitUsage
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), aloneVerdict+margin)
+	defer cancel()
+	v, err := c.given.decide(ctx, p, c.arguments[0])
+	if err != nil {
+		return c.fail(err)
 	}
 	return c.show(v)
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from invoke.config import Config
 from invoke.context import MockContext
 from invoke.exceptions import Exit
 
+from console.errors import MissingError
 from oci.registry import Registry
-from signing import commands, keys
+from signing import commands, keys, verify
 from tests.fake_registry import FakeRegistry
 from tests.images import push_image, push_index
 
@@ -68,7 +69,7 @@ def test_keys_are_made_and_not_replaced(context: MockContext, capsys: pytest.Cap
     assert document(capsys)["fingerprint"] != made["fingerprint"]
 
 
-def test_an_image_is_signed_by_digest_and_verified(
+def test_an_image_is_signed_by_digest(
     context: MockContext, pair: keys.PublicKey, fake: FakeRegistry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry = Registry()
@@ -82,10 +83,6 @@ def test_an_image_is_signed_by_digest_and_verified(
     (entry,) = signed["images"]
     assert (entry["image"], entry["digest"]) == (image, index.digest)
     assert [one["digest"] for one in entry["signed"]] == [index.digest, amd.digest]
-    commands.verify(context, image=[image, f"{fake.name()}@{amd.digest}"], key=[], json=True)
-    verified = document(capsys)
-    assert [one["code"] for one in verified["images"]] == ["OK", "OK"]
-    assert {one["key"] for one in verified["images"][0]["signatures"]} == {pair.fingerprint}
 
 
 def test_a_tag_is_shown_with_its_digest_before_it_is_signed(
@@ -110,26 +107,61 @@ def test_the_password_may_lie_beside_the_key(
     assert fake.asked("PUT", "/manifests/")
 
 
-def test_an_unsigned_image_ends_with_1_and_its_code(
-    context: MockContext, pair: keys.PublicKey, fake: FakeRegistry, capsys: pytest.CaptureFixture[str]
+class Gate:
+    """Stands for the gate's program, which is tried in tests/interop; it allows images whose name ends so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[Sequence[str]] = []
+        monkeypatch.setattr(verify, "program", lambda _: Path("/gate"))
+        monkeypatch.setattr(verify, "verify", self.decide)
+
+    def decide(self, program: Path, image: str, going_by: Sequence[str], access: object) -> dict[str, Any]:
+        assert (program, bool(access)) == (Path("/gate"), True)
+        self.calls.append(going_by)
+        allow = image.endswith("good")
+        step = {"name": "judge", "outcome": "x", "ok": allow, "ms": 1.0}
+        code = "OK" if allow else "UNSIGNED"
+        return {"image": image, "allow": allow, "code": code, "message": f"{code}: {image}", "steps": [step]}
+
+
+def test_verify_shows_the_gates_verdicts_and_ends_with_1_if_one_refuses(
+    context: MockContext, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    push_image(Registry(), fake.name(), "v1")
-    assert pair
-    assert "1 of 1" in refused(capsys, 1, commands.verify, context, image=[f"{fake.name()}:v1"], key=[])
+    gate = Gate(monkeypatch)
+    commands.verify(context, image=["x/good", "y/good"], key=[], json=True)
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document["version"] == "countersign.verified/v2"
+    assert [(one["image"], one["code"]) for one in document["images"]] == [("x/good", "OK"), ("y/good", "OK")]
+    assert "✓ judge 1.00 ms" in err
+    assert "OK: y/good" in err
+    assert "1 of 2" in refused(capsys, 1, commands.verify, context, image=["x/good", "x/bad"], key=[])
     with pytest.raises(Exit):
-        commands.verify(context, image=[f"{fake.name()}:v1"], key=[], json=True)
-    assert [one["code"] for one in document(capsys)["images"]] == ["UNSIGNED"]
+        commands.verify(context, image=["x/bad"], key=[], json=True)
+    assert [one["code"] for one in json.loads(capsys.readouterr().out)["images"]] == ["UNSIGNED"]
+    assert gate.calls[0] == ["--key", str(Path(context.config.keys) / "cosign.pub")]
 
 
-def test_one_bad_image_of_two_ends_with_1(
-    context: MockContext, pair: keys.PublicKey, fake: FakeRegistry, capsys: pytest.CaptureFixture[str]
+def test_verify_goes_by_keys_or_by_a_policy(
+    context: MockContext, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert pair
-    for tag in ("good", "bad"):
-        push_image(Registry(), fake.name(), tag, tag)
-    commands.sign(context, image=[f"{fake.name()}:good"])
-    images = [f"{fake.name()}:good", f"{fake.name()}:bad"]
-    assert "1 of 2" in refused(capsys, 1, commands.verify, context, image=images, key=[])
+    gate = Gate(monkeypatch)
+    commands.verify(context, image=["x/good"], key=["a.pub", "b.pub"])
+    commands.verify(context, image=["x/good"], key=[], policy="p.json")
+    assert gate.calls == [["--key", "a.pub", "--key", "b.pub"], ["--policy", "p.json"]]
+    assert "got both" in refused(capsys, 2, commands.verify, context, image=["x/good"], key=["a.pub"], policy="p.json")
+    assert "no image" in refused(capsys, 2, commands.verify, context, image=[], key=[])
+
+
+def test_without_the_gates_program_verify_ends_with_3_and_says_what_builds_it(
+    context: MockContext, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str, settings: object) -> Path:
+        raise MissingError(f"no Go for {name}")
+
+    monkeypatch.setattr(verify, "tool", missing)
+    message = refused(capsys, 3, commands.verify, context, image=["x/good"], key=[])
+    assert "./inv tools.install --name countersign-gate" in message
 
 
 def test_the_tree_names_every_signature(
@@ -174,9 +206,9 @@ def test_an_unknown_image_is_one_line_and_2(
 ) -> None:
     assert pair
     image = f"{fake.name()}:nope"
-    for run, more in ((commands.sign, {}), (commands.verify, {"key": []}), (commands.tree, {})):
+    for run in (commands.sign, commands.tree):
         capsys.readouterr()
-        assert f"{image}: no such image" in refused(capsys, 2, run, context, image=[image], **more)
+        assert f"{image}: no such image" in refused(capsys, 2, run, context, image=[image])
 
 
 def test_a_wrong_password_is_one_line_and_2_and_signs_nothing(

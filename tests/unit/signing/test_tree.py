@@ -47,9 +47,9 @@ def test_what_is_no_signature_of_this_image_says_so(fake: FakeRegistry) -> None:
     leaves = [(leaf.kind, leaf.about) for leaf in tree(registry, parse(f"{fake.name()}:v1")).leaves]
     assert leaves == [
         ("attachment", f"names x/y and another digest, {other}"),
-        ("attachment", "unreadable: MALFORMED: the payload is no claim about an image"),
+        ("attachment", "unreadable: the payload is no claim about an image"),
         ("bundle", f"signature of another digest, {other}"),
         ("bundle", "https://spdx.dev/Document"),
-        ("bundle", "unreadable: MALFORMED: no bundle with one signature in a DSSE envelope"),
+        ("bundle", "unreadable: no bundle with an in-toto statement"),
         ("attestation", f"tag {digests.tag(target.digest, '.att')}"),
     ]
