@@ -1,7 +1,6 @@
 package crio
 
 import (
-	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -17,9 +16,8 @@ import (
 )
 
 const (
-	maxDocument  = 4 << 20  // bytes of an index, a manifest or a config
-	maxDocuments = 1024     // of one image record
-	maxRead      = 16 << 20 // bytes of them that are read for one binding
+	maxDocument  = 4 << 20 // bytes of an index, a manifest or a config
+	maxDocuments = 128     // of one image record
 	// manifestKey and manifestPrefix are the keys of manifests and indexes among an
 	// image's big data (containers/storage, ImageDigestBigDataKey and
 	// ImageDigestManifestBigDataNamePrefix).
@@ -44,26 +42,23 @@ type documents struct {
 }
 
 // documentsOf reads the manifests and indexes of an image record, each checked
-// against its digest. One that is damaged is no obstacle to the others. The record is
-// shared by all who pull the same content, and whoever pulls it in another form adds to
-// it: those that the record's own names point to come first, then the small ones, and
-// what is beyond the bounds is left out.
+// against its digest. One that is damaged is no obstacle to the others.
 func (b *Binder) documentsOf(driver string, image *imageRecord) (*documents, error) {
-	keys := b.documentKeys(driver, image)
+	keys := slices.DeleteFunc(slices.Clone(image.BigData), func(key string) bool {
+		return key != manifestKey && !strings.HasPrefix(key, manifestPrefix)
+	})
+	if len(keys) > maxDocuments {
+		return nil, malformed("image "+image.ID, fmt.Sprintf("it has over %d manifests", maxDocuments))
+	}
 	d := &documents{parsed: map[string]*bind.Document{}, raw: map[string][]byte{}}
-	left := int64(maxRead)
-	for _, k := range keys {
-		dgst, named := strings.CutPrefix(k.key, manifestPrefix)
+	for _, key := range keys {
+		dgst, named := strings.CutPrefix(key, manifestPrefix)
 		if named {
 			if known, ok := b.documents.Get(dgst); ok {
 				d.parsed[dgst] = known
 				continue
 			}
 		}
-		if left -= k.size; left < 0 {
-			break
-		}
-		key := k.key
 		content, err := b.store.bigData(driver, image.ID, key)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -88,105 +83,41 @@ func (b *Binder) documentsOf(driver string, image *imageRecord) (*documents, err
 	return d, nil
 }
 
-// documentKey names a document of an image record.
-type documentKey struct {
-	key     string
-	pointed bool  // by a name of the record
-	size    int64 // bytes
-}
-
-// documentKeys lists an image record's manifests and indexes in the order in which they
-// are read.
-func (b *Binder) documentKeys(driver string, image *imageRecord) []documentKey {
-	pointed := map[string]bool{manifestKey: true}
-	for _, name := range image.Names {
-		if _, dgst, ok := strings.Cut(name, "@"); ok {
-			pointed[manifestPrefix+dgst] = true
-		}
-	}
-	var keys []documentKey
-	for _, key := range image.BigData {
-		if key == manifestKey || strings.HasPrefix(key, manifestPrefix) {
-			keys = append(keys, documentKey{key, pointed[key], b.store.bigDataSize(driver, image.ID, key)})
-		}
-	}
-	slices.SortStableFunc(keys, func(a, c documentKey) int {
-		if a.pointed != c.pointed {
-			if a.pointed {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Compare(a.size, c.size)
-	})
-	return keys[:min(len(keys), maxDocuments)]
-}
-
-// Bounds of the way from indexes to manifests.
-const (
-	maxDepth      = 3       // indexes inside indexes
-	maxSteps      = 1 << 18 // from a document to one that it lists, for one binding
-	maxIndexes    = 64      // with which one manifest is judged
-	maxCandidates = 1024
-)
-
-// candidates are the manifests whose config is the image's, each with the indexes
-// that list it, where there are some.
+// candidates are the manifests whose config is the image's, each with an index
+// that lists it, where there is one.
 func (d *documents) candidates(config string) []bind.Candidate {
-	indexes := map[string][]string{} // of a manifest
-	steps := maxSteps
-	for _, index := range sorted(d.parsed) {
-		if !d.parsed[index].IsIndex {
-			continue
-		}
-		for manifest := range d.below(index, &steps) {
-			if len(indexes[manifest]) < maxIndexes {
-				indexes[manifest] = append(indexes[manifest], index)
-			}
-		}
-	}
 	var found []bind.Candidate
 	for _, manifest := range sorted(d.parsed) {
 		if doc := d.parsed[manifest]; doc.IsIndex || doc.Config != config {
 			continue
 		}
-		of := indexes[manifest]
-		if len(of) == 0 {
-			of = []string{""}
-		}
-		for _, index := range of {
-			if found = append(found, bind.Candidate{Index: index, Manifest: manifest, Config: config}); len(found) == maxCandidates {
-				return found
+		alone := true
+		for _, index := range sorted(d.parsed) {
+			if d.parsed[index].IsIndex && d.lists(index, manifest, 0) {
+				found = append(found, bind.Candidate{Index: index, Manifest: manifest, Config: config})
+				alone = false
 			}
+		}
+		if alone {
+			found = append(found, bind.Candidate{Manifest: manifest, Config: config})
 		}
 	}
 	return found
 }
 
-// below gives what an index leads to. steps is how far all indexes together are
-// followed: each may list every other.
-func (d *documents) below(index string, steps *int) map[string]bool {
-	seen := map[string]bool{}
-	level := []string{index}
-	for range maxDepth + 1 {
-		var next []string
-		for _, at := range level {
-			for _, child := range d.parsed[at].Children {
-				if *steps--; *steps < 0 {
-					return seen
-				}
-				digest := child.Digest.String()
-				if doc, ok := d.parsed[digest]; ok && digest != index && !seen[digest] {
-					seen[digest] = true
-					if doc.IsIndex {
-						next = append(next, digest)
-					}
-				}
-			}
-		}
-		level = next
+const maxDepth = 3 // indexes inside indexes
+
+func (d *documents) lists(index, manifest string, depth int) bool {
+	doc, ok := d.parsed[index]
+	if !ok || !doc.IsIndex || depth > maxDepth {
+		return false
 	}
-	return seen
+	for _, child := range doc.Children {
+		if c := child.Digest.String(); c == manifest || (c != index && d.lists(c, manifest, depth+1)) {
+			return true
+		}
+	}
+	return false
 }
 
 // rawOf gives the bytes of the candidates' documents that were read just now.

@@ -86,7 +86,11 @@ func answers(image *imageRecord, name reference.Name, id string) bool {
 	if name.IDForm {
 		return id != "" && strings.HasPrefix(image.ID, id)
 	}
-	for _, n := range namesOf(image) {
+	names, err := namesOf(image)
+	if err != nil {
+		return false
+	}
+	for _, n := range names {
 		if n.String() == name.String() || (name.Digest != "" && n.Repository == name.Repository) {
 			return true
 		}

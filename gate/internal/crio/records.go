@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"countersign/gate/internal/bind"
 	"countersign/gate/internal/code"
@@ -12,8 +11,8 @@ import (
 )
 
 const (
-	maxNames        = 4096 // of one image record
-	maxRepositories = 512  // of one image record, where the client named the image by its ID
+	maxNames        = 512 // of one image record
+	maxRepositories = 16  // of one image record, where the client named the image by its ID
 )
 
 // findRecord is step 2: the image's record, the manifests in it with the very
@@ -49,7 +48,10 @@ func (b *Binder) findRecord(ctx context.Context, c *found) ([]bind.Image, map[st
 // named gives the image under the repository of its name, or, for a name in ID
 // form, under each repository that the record names.
 func named(c *found, name reference.Name, candidates []bind.Candidate) ([]bind.Image, error) {
-	names := namesOf(c.image)
+	names, err := namesOf(c.image)
+	if err != nil {
+		return nil, err
+	}
 	if !name.IDForm {
 		if !slices.ContainsFunc(names, func(n written) bool { return n.Repository == name.Repository }) {
 			return nil, c.moved(name)
@@ -64,12 +66,13 @@ func named(c *found, name reference.Name, candidates []bind.Candidate) ([]bind.I
 		return []bind.Image{{Name: c.meta.ImageName, Repository: name.Repository, Candidates: candidates}}, nil
 	}
 	var images []bind.Image
-	seen := map[string]bool{}
 	for _, n := range names {
-		if !seen[n.Repository] && len(images) < maxRepositories {
-			seen[n.Repository] = true
+		if !slices.ContainsFunc(images, func(i bind.Image) bool { return i.Repository == n.Repository }) {
 			images = append(images, bind.Image{Name: n.text, Repository: n.Repository, Candidates: candidates})
 		}
+	}
+	if len(images) > maxRepositories {
+		return nil, malformed("image "+c.image.ID, fmt.Sprintf("it is named by its ID and has names in over %d repositories", maxRepositories))
 	}
 	if len(images) == 0 {
 		images = []bind.Image{{Name: c.meta.ImageName, Candidates: candidates}}
@@ -81,7 +84,8 @@ func named(c *found, name reference.Name, candidates []bind.Candidate) ([]bind.I
 // elsewhere, or nowhere.
 func (c *found) moved(name reference.Name) error {
 	for _, image := range c.all {
-		if slices.ContainsFunc(namesOf(&image), func(n written) bool { return n.Repository == name.Repository }) {
+		names, err := namesOf(&image)
+		if err == nil && slices.ContainsFunc(names, func(n written) bool { return n.Repository == name.Repository }) {
 			return code.Refuse(code.NotWhatRuns, fmt.Sprintf("image %s, which the container uses, has no name of %s", c.image.ID, name.Repository),
 				"the name to lead to the container's own image", "pull the image again and create the container anew")
 		}
@@ -96,17 +100,18 @@ type written struct {
 	text string
 }
 
-// namesOf gives the names of an image record, sorted; those that are none are left out,
-// and what is beyond the bound.
-func namesOf(image *imageRecord) []written {
+func namesOf(image *imageRecord) ([]written, error) {
+	if len(image.Names) > maxNames {
+		return nil, malformed("image "+image.ID, fmt.Sprintf("it has over %d names", maxNames))
+	}
 	var names []written
-	for _, text := range image.Names[:min(len(image.Names), maxNames)] {
+	for _, text := range image.Names {
 		if n, err := reference.Normalise(text); err == nil && !n.IDForm {
 			names = append(names, written{n, text})
 		}
 	}
-	slices.SortFunc(names, func(a, b written) int { return strings.Compare(a.text, b.text) })
-	return names
+	slices.SortFunc(names, func(a, b written) int { return slices.Compare([]byte(a.text), []byte(b.text)) })
+	return names, nil
 }
 
 func outcome(images []bind.Image) string {

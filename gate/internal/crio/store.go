@@ -146,15 +146,6 @@ func (s *store) bigData(driver, image, key string) ([]byte, error) {
 	return readPath(filepath.Join(s.root, driver+"-images", image, fileName(key)), maxDocument)
 }
 
-// bigDataSize is how many bytes reading that would take; 0 where it is not there.
-func (s *store) bigDataSize(driver, image, key string) int64 {
-	info, err := os.Stat(filepath.Join(s.root, driver+"-images", image, fileName(key)))
-	if err != nil {
-		return 0
-	}
-	return info.Size()
-}
-
 // userdata are the folders that CRI-O has of a container: the lasting one and the
 // bundle.
 func (s *store) userdata(driver, id string) (lasting, bundle string) {

@@ -9,10 +9,9 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"countersign/gate/internal/bind"
 	"countersign/gate/internal/code"
@@ -169,22 +168,18 @@ func (e *Engine) container(ctx context.Context, s subject, state *bind.State) *v
 	}
 	s.raw, s.silent = bound.Raw, true
 	verdicts := make([]*verdict.Verdict, len(bound.Images))
-	var group errgroup.Group
-	group.SetLimit(maxAtOnce)
+	var group sync.WaitGroup
 	for i, image := range bound.Images {
 		one := s
 		one.name, one.repository, one.candidates, one.volume = image.Name, image.Repository, image.Candidates, image.Volume
-		judgeOne := func() error {
-			verdicts[i] = e.safely(one, func() *verdict.Verdict { return e.judge(ctx, p, one) })
-			return nil
-		}
+		judgeOne := func() { verdicts[i] = e.safely(one, func() *verdict.Verdict { return e.judge(ctx, p, one) }) }
 		if i == len(bound.Images)-1 {
-			_ = judgeOne() // no need of another goroutine
+			judgeOne()
 			break
 		}
 		group.Go(judgeOne)
 	}
-	_ = group.Wait() // what goes wrong is a verdict
+	group.Wait()
 	v := verdicts[0]
 	if refused := slices.IndexFunc(verdicts, func(v *verdict.Verdict) bool { return !v.Allow }); refused >= 0 {
 		v = verdicts[refused]

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -281,15 +280,6 @@ func (m many) Container(_ context.Context, state *bind.State, _ *verdict.Trace) 
 	return bound, nil
 }
 
-// lax gives n repositories that the policy accepts.
-func lax(n int) []string {
-	var repositories []string
-	for i := range n {
-		repositories = append(repositories, fmt.Sprintf("registry.example/lax/%d", i))
-	}
-	return repositories
-}
-
 func TestAnImageOfSeveralRepositoriesNeedsEachOfThem(t *testing.T) {
 	for _, test := range []struct {
 		repositories []string
@@ -298,9 +288,6 @@ func TestAnImageOfSeveralRepositoriesNeedsEachOfThem(t *testing.T) {
 		{[]string{"registry.example/app", "registry.example/lax"}, code.OK},
 		{[]string{"registry.example/app", "registry.example/other"}, code.Unsigned},
 		{[]string{"registry.example/other", "registry.example/app"}, code.Unsigned},
-		{lax(100), code.AcceptedByScope},
-		{append(lax(100), "registry.example/other"), code.Unsigned},
-		{append(lax(100), "registry.example/forbidden"), code.RejectedByScope},
 	} {
 		w := newWorld(t)
 		w.judgement = func(_ context.Context, r judge.Request) judge.Outcome {
@@ -310,7 +297,7 @@ func TestAnImageOfSeveralRepositoriesNeedsEachOfThem(t *testing.T) {
 			return allowed()
 		}
 		w.Binder = many{w.Binder, test.repositories}
-		if v := w.create(t, tagged); v.Code != test.want || v.Allow != test.want.Allows() {
+		if v := w.create(t, tagged); v.Code != test.want || v.Allow != (test.want == code.OK) {
 			t.Errorf("%v: got %s", test.repositories, v.Message)
 		}
 	}
