@@ -41,6 +41,10 @@ type Image struct {
 	Volume     string // where the container mounts it; "" for the container's own image
 	Candidates []Candidate
 
+	// Beside has digests of the same image record that are beyond a bound: none of
+	// them can allow the image, and one that is revoked still refuses it.
+	Beside []string
+
 	mount criMount // of a volume
 }
 
@@ -92,6 +96,7 @@ type Binder struct {
 
 const (
 	maxRemembered = 2048     // documents, chain IDs, and records
+	maxDocuments  = 4 << 20  // bytes that the remembered documents hold
 	maxRecvSize   = 16 << 20 // a container record holds the whole OCI spec
 	maxReconnect  = 200 * time.Millisecond
 )
@@ -117,7 +122,7 @@ func New(config Config) (*Binder, error) {
 		images:     imagesapi.NewImagesClient(conn),
 		content:    contentapi.NewContentClient(conn),
 		snapshots:  snapshotsapi.NewSnapshotsClient(conn),
-		documents:  lru.New[string, *Document](maxRemembered),
+		documents:  lru.NewSized[string](maxRemembered, maxDocuments, (*Document).Size),
 		chains:     lru.New[string, digest.Digest](maxRemembered),
 
 		lastTargets: lru.New[string, string](maxRemembered),

@@ -29,6 +29,22 @@ type Document struct {
 	Config   string               // of a manifest: digest of the config
 }
 
+// Size is about what a document holds in memory, in bytes.
+func (d *Document) Size() int {
+	const fields, descriptor, platform = 128, 256, 160 // of an entry, with its pointers
+	size := fields + len(d.Config)
+	for _, c := range d.Children {
+		size += descriptor + len(c.MediaType) + len(c.Digest)
+		if p := c.Platform; p != nil {
+			size += platform + len(p.Architecture) + len(p.OS) + len(p.OSVersion) + len(p.Variant)
+			for _, feature := range p.OSFeatures {
+				size += 16 + len(feature)
+			}
+		}
+	}
+	return size
+}
+
 // errAbsent says that the content store doesn't have something.
 var errAbsent = errors.New("not in the content store")
 

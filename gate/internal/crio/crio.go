@@ -31,7 +31,10 @@ const (
 	annotationPod       = "io.kubernetes.pod.name"
 )
 
-const maxRemembered = 2048 // documents and configs
+const (
+	maxRemembered      = 2048    // documents and configs
+	maxRememberedBytes = 4 << 20 // that either of them hold
+)
 
 // Config says where CRI-O keeps its storage.
 type Config struct {
@@ -55,9 +58,18 @@ func New(config Config) *Binder {
 	return &Binder{
 		config:    config,
 		store:     store{root: config.Root, runRoot: config.RunRoot},
-		documents: lru.New[string, *bind.Document](maxRemembered),
-		configs:   lru.New[string, []digest.Digest](maxRemembered),
+		documents: lru.NewSized[string](maxRemembered, maxRememberedBytes, (*bind.Document).Size),
+		configs:   lru.NewSized[string](maxRemembered, maxRememberedBytes, sizeOf),
 	}
+}
+
+// sizeOf is about what a config's diff IDs hold in memory, in bytes.
+func sizeOf(ids []digest.Digest) int {
+	size := 64
+	for _, id := range ids {
+		size += 16 + len(id)
+	}
+	return size
 }
 
 // Connect and Close are for symmetry with package bind: files need neither.

@@ -16,8 +16,12 @@ import (
 )
 
 const (
-	maxDocument  = 4 << 20 // bytes of an index, a manifest or a config
-	maxDocuments = 128     // of one image record
+	maxDocument = 4 << 20 // bytes of an index, a manifest or a config
+	// Of one image record are read at most
+	maxDocuments = 512     // manifests and indexes
+	maxRead      = 8 << 20 // bytes of them
+	// maxCandidates bounds the pairs of index and manifest that are judged.
+	maxCandidates = 512
 	// manifestKey and manifestPrefix are the keys of manifests and indexes among an
 	// image's big data (containers/storage, ImageDigestBigDataKey and
 	// ImageDigestManifestBigDataNamePrefix).
@@ -38,68 +42,119 @@ func fileName(key string) string {
 type documents struct {
 	parsed map[string]*bind.Document
 	raw    map[string][]byte
-	damage error // why one of them could not be used
+	order  []string // digests, as they were read
+	beside []string // digests beyond a bound, which were not
+	damage error    // why one of them could not be used
 }
 
 // documentsOf reads the manifests and indexes of an image record, each checked
-// against its digest. One that is damaged is no obstacle to the others.
-func (b *Binder) documentsOf(driver string, image *imageRecord) (*documents, error) {
-	keys := slices.DeleteFunc(slices.Clone(image.BigData), func(key string) bool {
-		return key != manifestKey && !strings.HasPrefix(key, manifestPrefix)
-	})
-	if len(keys) > maxDocuments {
-		return nil, malformed("image "+image.ID, fmt.Sprintf("it has over %d manifests", maxDocuments))
-	}
+// against its digest. One that is damaged is no obstacle to the others. Whoever may
+// pull can add to the record of an image whose content they have: those in first are
+// read first, with what they lead to, and what is beyond a bound is left out.
+func (b *Binder) documentsOf(driver string, image *imageRecord, first []string) *documents {
 	d := &documents{parsed: map[string]*bind.Document{}, raw: map[string][]byte{}}
-	for _, key := range keys {
-		dgst, named := strings.CutPrefix(key, manifestPrefix)
-		if named {
-			if known, ok := b.documents.Get(dgst); ok {
-				d.parsed[dgst] = known
-				continue
-			}
-		}
-		content, err := b.store.bigData(driver, image.ID, key)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			d.damage = unusable(key, err)
-			continue
-		}
-		found := digest.FromBytes(content).String()
-		if named && found != dgst {
-			d.damage = tampered(dgst, found)
-			continue
-		}
-		parsed, err := bind.ParseDocument(found, content)
-		if err != nil {
-			d.damage = err
-			continue
-		}
-		d.parsed[found], d.raw[found] = parsed, content
-		b.documents.Put(found, parsed)
+	left := map[string]bool{}
+	keys := make([]string, 0, len(first)+len(image.BigData))
+	for _, dgst := range first {
+		keys = append(keys, manifestPrefix+dgst)
 	}
-	return d, nil
+	for _, key := range image.BigData {
+		if key == manifestKey || strings.HasPrefix(key, manifestPrefix) {
+			left[key] = true
+			keys = append(keys, key)
+		}
+	}
+	count, room := maxDocuments, int64(maxRead)
+	var visit func(key string, level int)
+	visit = func(key string, level int) {
+		if !left[key] {
+			return
+		}
+		delete(left, key)
+		size := b.store.sizeOf(driver, image.ID, key)
+		if count--; count < 0 || room < size {
+			if dgst, ok := strings.CutPrefix(key, manifestPrefix); ok {
+				d.beside = append(d.beside, dgst)
+			}
+			return
+		}
+		room -= size
+		doc := b.load(d, driver, image.ID, key)
+		if doc == nil || level > maxDepth {
+			return
+		}
+		for _, child := range doc.Children {
+			visit(manifestPrefix+child.Digest.String(), level+1)
+		}
+	}
+	for _, key := range keys {
+		visit(key, 0)
+	}
+	return d
+}
+
+// load reads one document of an image record; nil if it can't be used.
+func (b *Binder) load(d *documents, driver, image, key string) *bind.Document {
+	dgst, named := strings.CutPrefix(key, manifestPrefix)
+	if known, ok := b.documents.Get(dgst); named && ok {
+		d.add(dgst, known)
+		return known
+	}
+	content, err := b.store.bigData(driver, image, key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		d.damage = unusable(key, err)
+		return nil
+	}
+	found := digest.FromBytes(content).String()
+	if named && found != dgst {
+		d.damage = tampered(dgst, found)
+		return nil
+	}
+	parsed, err := bind.ParseDocument(found, content)
+	if err != nil {
+		d.damage = err
+		return nil
+	}
+	d.add(found, parsed)
+	d.raw[found] = content
+	b.documents.Put(found, parsed)
+	return parsed
+}
+
+func (d *documents) add(dgst string, doc *bind.Document) {
+	if _, ok := d.parsed[dgst]; !ok {
+		d.order = append(d.order, dgst)
+	}
+	d.parsed[dgst] = doc
 }
 
 // candidates are the manifests whose config is the image's, each with an index
-// that lists it, where there is one.
+// that lists it, where there is one; in the order in which they were read. Of those
+// beyond a bound the digests are beside.
 func (d *documents) candidates(config string) []bind.Candidate {
+	above := map[string][]string{} // indexes by manifest
+	for _, index := range d.order {
+		for manifest := range d.reached(index) {
+			above[manifest] = append(above[manifest], index)
+		}
+	}
 	var found []bind.Candidate
-	for _, manifest := range sorted(d.parsed) {
+	for _, manifest := range d.order {
 		if doc := d.parsed[manifest]; doc.IsIndex || doc.Config != config {
 			continue
 		}
-		alone := true
-		for _, index := range sorted(d.parsed) {
-			if d.parsed[index].IsIndex && d.lists(index, manifest, 0) {
-				found = append(found, bind.Candidate{Index: index, Manifest: manifest, Config: config})
-				alone = false
-			}
+		if len(above[manifest]) == 0 {
+			above[manifest] = []string{""}
 		}
-		if alone {
-			found = append(found, bind.Candidate{Manifest: manifest, Config: config})
+		for _, index := range above[manifest] {
+			if len(found) == maxCandidates {
+				d.beside = append(d.beside, index, manifest)
+				continue
+			}
+			found = append(found, bind.Candidate{Index: index, Manifest: manifest, Config: config})
 		}
 	}
 	return found
@@ -107,17 +162,27 @@ func (d *documents) candidates(config string) []bind.Candidate {
 
 const maxDepth = 3 // indexes inside indexes
 
-func (d *documents) lists(index, manifest string, depth int) bool {
-	doc, ok := d.parsed[index]
-	if !ok || !doc.IsIndex || depth > maxDepth {
-		return false
-	}
-	for _, child := range doc.Children {
-		if c := child.Digest.String(); c == manifest || (c != index && d.lists(c, manifest, depth+1)) {
-			return true
+// reached gives all that an index lists, itself or by indexes in it.
+func (d *documents) reached(index string) map[string]bool {
+	reached := map[string]bool{}
+	at := []string{index}
+	for level := 0; level <= maxDepth && len(at) > 0; level++ {
+		var next []string
+		for _, dgst := range at {
+			doc, ok := d.parsed[dgst]
+			if !ok {
+				continue
+			}
+			for _, child := range doc.Children {
+				if c := child.Digest.String(); !reached[c] && c != index {
+					reached[c] = true
+					next = append(next, c)
+				}
+			}
 		}
+		at = next
 	}
-	return false
+	return reached
 }
 
 // rawOf gives the bytes of the candidates' documents that were read just now.

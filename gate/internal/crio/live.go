@@ -86,11 +86,7 @@ func answers(image *imageRecord, name reference.Name, id string) bool {
 	if name.IDForm {
 		return id != "" && strings.HasPrefix(image.ID, id)
 	}
-	names, err := namesOf(image)
-	if err != nil {
-		return false
-	}
-	for _, n := range names {
+	for _, n := range namesOf(image) {
 		if n.String() == name.String() || (name.Digest != "" && n.Repository == name.Repository) {
 			return true
 		}
@@ -104,10 +100,7 @@ func (b *Binder) under(driver string, image *imageRecord, dgst string) ([]bind.C
 	if err != nil {
 		return nil, err
 	}
-	docs, err := b.documentsOf(driver, image)
-	if err != nil {
-		return nil, err
-	}
+	docs := b.documentsOf(driver, image, []string{dgst})
 	var found []bind.Candidate
 	for _, c := range docs.candidates(config) {
 		if dgst == "" || c.Index == dgst || c.Manifest == dgst {

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	maxNames        = 512 // of one image record
-	maxRepositories = 16  // of one image record, where the client named the image by its ID
+	maxRepositories = 1024 // of one image record, where the client named the image by its ID
+	maxShown        = 16   // names of an image in a step
 )
 
 // findRecord is step 2: the image's record, the manifests in it with the very
@@ -30,10 +30,8 @@ func (b *Binder) findRecord(ctx context.Context, c *found) ([]bind.Image, map[st
 		return nil, nil, code.Refuse(code.NoRecord, "storage has no image "+c.record.Image, "the record that a pull leaves", "pull the image by its name")
 	}
 	c.image = &image
-	docs, err := b.documentsOf(c.driver, c.image)
-	if err != nil {
-		return nil, nil, err
-	}
+	names := namesOf(c.image)
+	docs := b.documentsOf(c.driver, c.image, wanted(names, name))
 	candidates := docs.candidates(c.config)
 	switch {
 	case len(candidates) == 0 && docs.damage != nil:
@@ -41,17 +39,16 @@ func (b *Binder) findRecord(ctx context.Context, c *found) ([]bind.Image, map[st
 	case len(candidates) == 0:
 		return nil, nil, partial(image.ID)
 	}
-	images, err := named(c, name, candidates)
+	images, err := named(c, name, names, candidates)
+	for i := range images {
+		images[i].Beside = docs.beside
+	}
 	return images, docs.rawOf(candidates), err
 }
 
 // named gives the image under the repository of its name, or, for a name in ID
 // form, under each repository that the record names.
-func named(c *found, name reference.Name, candidates []bind.Candidate) ([]bind.Image, error) {
-	names, err := namesOf(c.image)
-	if err != nil {
-		return nil, err
-	}
+func named(c *found, name reference.Name, names []written, candidates []bind.Candidate) ([]bind.Image, error) {
 	if !name.IDForm {
 		if !slices.ContainsFunc(names, func(n written) bool { return n.Repository == name.Repository }) {
 			return nil, c.moved(name)
@@ -66,8 +63,10 @@ func named(c *found, name reference.Name, candidates []bind.Candidate) ([]bind.I
 		return []bind.Image{{Name: c.meta.ImageName, Repository: name.Repository, Candidates: candidates}}, nil
 	}
 	var images []bind.Image
+	known := map[string]bool{}
 	for _, n := range names {
-		if !slices.ContainsFunc(images, func(i bind.Image) bool { return i.Repository == n.Repository }) {
+		if !known[n.Repository] {
+			known[n.Repository] = true
 			images = append(images, bind.Image{Name: n.text, Repository: n.Repository, Candidates: candidates})
 		}
 	}
@@ -84,8 +83,7 @@ func named(c *found, name reference.Name, candidates []bind.Candidate) ([]bind.I
 // elsewhere, or nowhere.
 func (c *found) moved(name reference.Name) error {
 	for _, image := range c.all {
-		names, err := namesOf(&image)
-		if err == nil && slices.ContainsFunc(names, func(n written) bool { return n.Repository == name.Repository }) {
+		if slices.ContainsFunc(namesOf(&image), func(n written) bool { return n.Repository == name.Repository }) {
 			return code.Refuse(code.NotWhatRuns, fmt.Sprintf("image %s, which the container uses, has no name of %s", c.image.ID, name.Repository),
 				"the name to lead to the container's own image", "pull the image again and create the container anew")
 		}
@@ -100,10 +98,7 @@ type written struct {
 	text string
 }
 
-func namesOf(image *imageRecord) ([]written, error) {
-	if len(image.Names) > maxNames {
-		return nil, malformed("image "+image.ID, fmt.Sprintf("it has over %d names", maxNames))
-	}
+func namesOf(image *imageRecord) []written {
 	var names []written
 	for _, text := range image.Names {
 		if n, err := reference.Normalise(text); err == nil && !n.IDForm {
@@ -111,7 +106,37 @@ func namesOf(image *imageRecord) ([]written, error) {
 		}
 	}
 	slices.SortFunc(names, func(a, b written) int { return slices.Compare([]byte(a.text), []byte(b.text)) })
-	return names, nil
+	return names
+}
+
+// wanted gives the digests that an image's names lead to: those of the container's own
+// name and its repository, else of each repository in turn, so that none of them hides
+// another's.
+func wanted(names []written, own reference.Name) []string {
+	var found []string
+	if own.Digest != "" {
+		found = append(found, own.Digest)
+	}
+	var repositories []string
+	digests := map[string][]string{}
+	for _, n := range names {
+		if n.Digest == "" || (!own.IDForm && n.Repository != own.Repository) {
+			continue
+		}
+		if len(digests[n.Repository]) == 0 {
+			repositories = append(repositories, n.Repository)
+		}
+		digests[n.Repository] = append(digests[n.Repository], n.Digest)
+	}
+	for turn, more := 0, true; more; turn++ {
+		more = false
+		for _, repository := range repositories {
+			if own := digests[repository]; turn < len(own) {
+				found, more = append(found, own[turn]), true
+			}
+		}
+	}
+	return found
 }
 
 func outcome(images []bind.Image) string {
@@ -122,6 +147,10 @@ func outcome(images []bind.Image) string {
 	for i, image := range images {
 		if i > 0 {
 			text += "; "
+		}
+		if i == maxShown {
+			text += fmt.Sprintf("and %d more", len(images)-i)
+			break
 		}
 		text += image.Name
 	}

@@ -146,6 +146,16 @@ func (s *store) bigData(driver, image, key string) ([]byte, error) {
 	return readPath(filepath.Join(s.root, driver+"-images", image, fileName(key)), maxDocument)
 }
 
+// sizeOf gives the size of one of an image's documents, in bytes; of what can't be
+// looked at, none: reading it tells why.
+func (s *store) sizeOf(driver, image, key string) int64 {
+	info, err := os.Stat(filepath.Join(s.root, driver+"-images", image, fileName(key)))
+	if err != nil {
+		return 0
+	}
+	return min(info.Size(), maxDocument)
+}
+
 // userdata are the folders that CRI-O has of a container: the lasting one and the
 // bundle.
 func (s *store) userdata(driver, id string) (lasting, bundle string) {

@@ -21,6 +21,11 @@ const maxAtOnce = 8
 // allowed is enough, because all of them are the very same content; else the first
 // tells why not.
 func (e *Engine) best(ctx context.Context, p *policy.Policy, s subject) (*judge.Outcome, bind.Candidate) {
+	if digest, ok := p.RevokedDigest(s.beside...); ok {
+		revoked := bind.Candidate{Manifest: digest, Config: s.candidates[0].Config}
+		outcome, _ := judge.ByPolicy(p, s.request(revoked))
+		return &outcome, revoked
+	}
 	var open []int // those that the policy alone does not decide
 	decided := make([]*judge.Outcome, len(s.candidates))
 	for i, candidate := range s.candidates {
@@ -43,6 +48,26 @@ func (e *Engine) best(ctx context.Context, p *policy.Policy, s subject) (*judge.
 		return decided[allowed], s.candidates[allowed]
 	}
 	return decided[0], s.candidates[0]
+}
+
+// distinct leaves out the further names of a container's own image about which the
+// policy alone says the same as about an earlier one. On CRI-O whoever may pull adds to
+// the names of an image: with them no more has to be judged than there are scopes, and
+// repositories whose signatures count.
+func distinct(p *policy.Policy, images []bind.Image) []bind.Image {
+	if p == nil {
+		return images
+	}
+	seen := map[string]bool{}
+	return slices.DeleteFunc(slices.Clone(images), func(i bind.Image) bool {
+		scope, rule, ok := p.Match(i.Repository)
+		if i.Volume != "" || i.Repository == "" || (ok && rule.Kind != policy.Accept && rule.Kind != policy.Reject) {
+			return false
+		}
+		again := seen[scope]
+		seen[scope] = true
+		return again
+	})
 }
 
 func (s subject) request(c bind.Candidate) judge.Request {

@@ -9,9 +9,10 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"countersign/gate/internal/bind"
 	"countersign/gate/internal/code"
@@ -131,6 +132,7 @@ type subject struct {
 	pod        string
 	silent     bool // another verdict tells it
 	candidates []bind.Candidate
+	beside     []string // as bind.Image
 	raw        map[string][]byte
 	trace      *verdict.Trace
 	start      time.Time
@@ -167,19 +169,22 @@ func (e *Engine) container(ctx context.Context, s subject, state *bind.State) *v
 		return e.refuse(s, err)
 	}
 	s.raw, s.silent = bound.Raw, true
-	verdicts := make([]*verdict.Verdict, len(bound.Images))
-	var group sync.WaitGroup
-	for i, image := range bound.Images {
+	images := distinct(p.policy, bound.Images)
+	verdicts := make([]*verdict.Verdict, len(images))
+	var group errgroup.Group
+	group.SetLimit(maxAtOnce)
+	for i, image := range images {
 		one := s
 		one.name, one.repository, one.candidates, one.volume = image.Name, image.Repository, image.Candidates, image.Volume
+		one.beside = image.Beside
 		judgeOne := func() { verdicts[i] = e.safely(one, func() *verdict.Verdict { return e.judge(ctx, p, one) }) }
-		if i == len(bound.Images)-1 {
+		if i == len(images)-1 {
 			judgeOne()
 			break
 		}
-		group.Go(judgeOne)
+		group.Go(func() error { judgeOne(); return nil })
 	}
-	group.Wait()
+	_ = group.Wait() // what goes wrong is a verdict
 	v := verdicts[0]
 	if refused := slices.IndexFunc(verdicts, func(v *verdict.Verdict) bool { return !v.Allow }); refused >= 0 {
 		v = verdicts[refused]

@@ -57,7 +57,11 @@ func (c *Cache[K, V]) Put(key K, value V) {
 		c.remove(element)
 	}
 	if c.size != nil {
-		c.used += c.size(value)
+		size := c.size(value)
+		if size > c.bytes {
+			return // it would drive out all others, and not stay either
+		}
+		c.used += size
 	}
 	c.entries[key] = c.order.PushFront(entry[K, V]{key, value})
 	for c.order.Len() > c.limit || c.used > c.bytes {

@@ -44,7 +44,11 @@ func TestValuesAreBoundedInBytes(t *testing.T) {
 		t.Errorf("%d entries, and the oldest is there: %v", c.Len(), ok)
 	}
 	c.Put(4, strings.Repeat("e", 101))
-	if c.Len() != 0 || c.used != 0 {
+	if c.Len() != 2 || c.used != 70 {
 		t.Errorf("%d entries of %d bytes beside one that is too large", c.Len(), c.used)
+	}
+	c.Put(3, strings.Repeat("e", 101)) // what was there before is no longer true
+	if _, ok := c.Get(3); ok || c.Len() != 1 || c.used != 50 {
+		t.Errorf("%d entries of %d bytes, and the replaced one is there: %v", c.Len(), c.used, ok)
 	}
 }
