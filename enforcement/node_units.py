@@ -70,6 +70,8 @@ class Units:
 
     def restart_runtime(self) -> None:
         """See `Controls.restart_runtime`."""
+        # systemd starts a unit only so often in some seconds; trials restart it more often than that.
+        self._systemctl("reset-failed", self.runtime)
         self._systemctl("restart", self.runtime)
         self.answers()
 
