@@ -34,29 +34,34 @@ const (
 var errorsOnly = logrus.NewEntry(&logrus.Logger{Out: os.Stderr, Formatter: new(logrus.TextFormatter), Level: logrus.ErrorLevel})
 
 // hosts gives the places where registry may be asked for path, in order, as
-// containerd would: mirrors, then the registry itself.
-func (c *Client) hosts(ctx context.Context, registry, path string, credentials credentials) ([]docker.RegistryHost, error) {
+// containerd would: mirrors, then the registry itself; and all transports that serve
+// them.
+func (c *Client) hosts(ctx context.Context, registry, path string, credentials credentials) ([]docker.RegistryHost, []*guard, error) {
+	var guards []*guard
 	logins := map[string]login{} // by host; no other host is given one, wherever a server leads to
 	options := hostsconfig.HostOptions{
 		Credentials: func(host string) (string, string, error) {
 			l := logins[host]
 			return l.user, l.secret, l.err
 		},
-		UpdateClient: guardClient,
+		UpdateClient: func(client *http.Client) error {
+			guards = append(guards, guardClient(client))
+			return nil
+		},
 	}
 	if c.config.CertsDir != "" {
 		options.HostDir = hostsconfig.HostDirFromRoot(c.config.CertsDir)
 		if err := checkHostsFile(options.HostDir, registry); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	hosts, err := hostsconfig.ConfigureHosts(log.WithLogger(ctx, errorsOnly), options)(registry)
 	if err != nil {
-		return nil, code.Refuse(code.RegistryError, fmt.Sprintf("the settings for %s cannot be used: %v", registry, err),
+		return nil, nil, code.Refuse(code.RegistryError, fmt.Sprintf("the settings for %s cannot be used: %v", registry, err),
 			"a good hosts.toml in "+c.config.CertsDir, "correct it")
 	}
 	if len(hosts) == 0 {
-		return nil, code.Refuse(code.NoEvidenceOffline, "hosts.toml names no host for "+registry,
+		return nil, nil, code.Refuse(code.NoEvidenceOffline, "hosts.toml names no host for "+registry,
 			"a host to ask", "add one in "+c.config.CertsDir)
 	}
 	for i, host := range slices.Backward(hosts) {
@@ -66,7 +71,7 @@ func (c *Client) hosts(ctx context.Context, registry, path string, credentials c
 			hosts[i].Authorizer = &bearerAuthorizer{token: l.bearer}
 		}
 	}
-	return hosts, nil
+	return hosts, guards, nil
 }
 
 // atHost gives the name that a repository has at one of its registry's hosts,
@@ -100,14 +105,14 @@ func checkHostsFile(hostDir func(string) (string, error), registry string) error
 }
 
 // guardClient bounds what any server can make the gate read or follow, also
-// while it fetches a token.
-func guardClient(client *http.Client) error {
+// while it fetches a token. It gives the transport that it puts in place.
+func guardClient(client *http.Client) *guard {
 	if transport, ok := client.Transport.(*http.Transport); ok {
 		transport.MaxResponseHeaderBytes = maxHeaderBytes
 	}
-	client.Transport = &guard{next: client.Transport}
-	client.CheckRedirect = checkRedirect
-	return nil
+	g := &guard{next: client.Transport}
+	client.Transport, client.CheckRedirect = g, checkRedirect
+	return g
 }
 
 func checkRedirect(req *http.Request, via []*http.Request) error {
@@ -139,7 +144,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// CloseIdleConnections lets http.Client.CloseIdleConnections reach the transport.
+// CloseIdleConnections ends the connections that nothing uses.
 func (g *guard) CloseIdleConnections() {
 	if closer, ok := g.next.(interface{ CloseIdleConnections() }); ok {
 		closer.CloseIdleConnections()

@@ -73,7 +73,7 @@ func (c *Client) open(ctx context.Context, repository string) (*session, error) 
 	if err != nil {
 		return nil, err
 	}
-	hosts, err := c.hosts(ctx, registry, path, logins)
+	hosts, guards, err := c.hosts(ctx, registry, path, logins)
 	if err != nil {
 		return nil, err
 	}
@@ -81,5 +81,5 @@ func (c *Client) open(ctx context.Context, repository string) (*session, error) 
 	for _, host := range hosts {
 		locks[host.Host] = new(sync.Mutex)
 	}
-	return &session{registry: registry, path: path, hosts: hosts, logins: logins, auth: locks}, nil
+	return &session{registry: registry, path: path, hosts: hosts, guards: guards, logins: logins, auth: locks}, nil
 }

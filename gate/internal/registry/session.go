@@ -45,6 +45,7 @@ type session struct {
 	registry string // as in the image name
 	path     string // of the repository in it
 	hosts    []docker.RegistryHost
+	guards   []*guard // all transports of the hosts' clients
 	logins   credentials
 
 	// auth has a lock for each host, held while its authorizer is used: containerd's
@@ -78,9 +79,11 @@ type ask struct {
 	consume func(io.Reader) error
 }
 
+// close ends the session's connections. It asks the transports themselves: what
+// containerd puts around them, for loopback hosts and others, does not pass that on.
 func (s *session) close() {
-	for _, host := range s.hosts {
-		host.Client.CloseIdleConnections()
+	for _, g := range s.guards {
+		g.CloseIdleConnections()
 	}
 }
 
