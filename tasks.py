@@ -8,8 +8,8 @@ from invoke.collection import Collection
 ROOMS = {  # namespace -> module; those of later rooms are listed when they come
     "containerd": "containerd.commands",
     "signing": "signing.commands",
-    "policy": "policy.commands",
-    "tools": "tools.commands",
+    "policy": "countersign.policy.commands",
+    "tools": "countersign.tools.commands",
     "kind": "kind.commands",
     "vagrant": "machines.commands",
     "admission": "admission.commands",
@@ -25,4 +25,4 @@ for name, module in ROOMS.items():
         ns.add_collection(Collection.from_module(import_module(module), name=name))
 if (Path(__file__).parent / "tests" / "commands.py").is_file():
     ns.add_task(import_module("tests.commands").run_tests)
-ns.collections["policy"].add_task(import_module("containerd.pinning").pin)  # policy/ knows no nodes
+ns.collections["policy"].add_task(import_module("containerd.pinning").pin)  # countersign/policy/ knows no nodes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from console.task import task
+from countersign.console.task import task
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -21,11 +21,11 @@ def setup(context: Context, keep: bool = False, plan: bool = False, json: bool =
     """
     from admission.kyverno import Kyverno
     from admission.steps import deployment
-    from console import output
-    from console.config import settings_from
-    from console.steps import run_steps
-    from nodes.host import HostNode
-    from policy.kyverno import LIMITS
+    from countersign.console import output
+    from countersign.console.config import settings_from
+    from countersign.console.steps import run_steps
+    from countersign.nodes.host import HostNode
+    from countersign.policy.kyverno import LIMITS
 
     found = Kyverno(settings_from(context))
     existed = deployment(found.kube) is not None
@@ -59,7 +59,7 @@ def test(context: Context, only: list[str], json: bool = False) -> None:  # noqa
     """
     from admission.kyverno import Kyverno
     from admission.trial import run_and_show
-    from console.config import settings_from
+    from countersign.console.config import settings_from
 
     run_and_show(Kyverno(settings_from(context)), only, json=json)
 
@@ -72,8 +72,8 @@ def status(context: Context, json: bool = False) -> None:
     """
     from admission.kyverno import Kyverno
     from admission.report import report, require_up
-    from console import output
-    from console.config import settings_from
+    from countersign.console import output
+    from countersign.console.config import settings_from
 
     kyverno = Kyverno(settings_from(context))
     found = report(kyverno)
@@ -91,8 +91,8 @@ def clean(context: Context, plan: bool = False) -> None:
     Example: ./inv admission.clean
     """
     from admission.kyverno import Kyverno
-    from console.config import settings_from
-    from console.steps import run_steps
-    from nodes.host import HostNode
+    from countersign.console.config import settings_from
+    from countersign.console.steps import run_steps
+    from countersign.nodes.host import HostNode
 
     run_steps(HostNode(), [Kyverno(settings_from(context)).gone()], plan=plan)

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from console.errors import InfrastructureError
-from nodes.node import CommandError
+from countersign.console.errors import InfrastructureError
+from countersign.nodes.node import CommandError
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
-    from nodes.node import Node
+    from countersign.nodes.node import Node
 
 KUBECTL = ("kubectl", "--kubeconfig=/etc/kubernetes/admin.conf")
 APPLY = 120

@@ -16,17 +16,17 @@ import yaml
 from admission import manifests, steps
 from admission.kube import Answer, Kube, create_pod
 from admission.manifests import HERE, Document
-from console.errors import InfrastructureError, UsageError, VerdictError
-from enforcement.registries import REFERRERS
+from countersign.console.errors import InfrastructureError, UsageError, VerdictError
+from countersign.enforcement.registries import REFERRERS
+from countersign.nodes.template import render
 from kind import cluster as clusters
 from kind import engine
 from kind import registry as demo_registry
-from nodes.template import render
 
 if TYPE_CHECKING:
-    from console.config import Settings
-    from console.steps import Step
-    from oci.registry import Registry
+    from countersign.console.config import Settings
+    from countersign.console.steps import Step
+    from countersign.oci.registry import Registry
     from signing.keys import PrivateKey
 
 REPOSITORY = f"{REFERRERS}/demo/kyverno"
@@ -56,7 +56,7 @@ class Kyverno:
     @property
     def version(self) -> str:
         """The pinned version."""
-        from tools.recipes import lookup
+        from countersign.tools.recipes import lookup
 
         return lookup("kyverno")[0].version
 
@@ -66,8 +66,8 @@ class Kyverno:
         Raises:
             UsageError: the policy would not let Kyverno's own image start.
         """
-        from enforcement.images import Pushed
-        from oci.reference import parse
+        from countersign.enforcement.images import Pushed
+        from countersign.oci.reference import parse
 
         self._check_policy()
         image = f"{REPOSITORY}:{self.version}"
@@ -124,7 +124,7 @@ class Kyverno:
 
     def registry(self) -> Registry:
         """Return a client of the demo's registries."""
-        from oci.registry import Registry
+        from countersign.oci.registry import Registry
 
         etc = clusters.folder(self.settings) / "etc"
         return Registry(etc / "certs.d", etc / "docker.json", allow_http=self.settings.registry.allow_http)
@@ -150,8 +150,8 @@ class Kyverno:
             time.sleep(steps.POLL)
 
     def _check_policy(self) -> None:
-        from policy.load import load
-        from policy.match import match
+        from countersign.policy.load import load
+        from countersign.policy.match import match
 
         scope, rule = match(load(self.settings.policy), REPOSITORY)
         if rule.kind == "reject":
@@ -163,9 +163,9 @@ class Kyverno:
 
     def _image(self) -> Path:
         """Return an OCI layout of Kyverno's admission controller, which is built if need be."""
-        from nodes.files import sha256
-        from tools.images import write_layout
-        from tools.resolver import tool
+        from countersign.nodes.files import sha256
+        from countersign.tools.images import write_layout
+        from countersign.tools.resolver import tool
 
         program = tool("kyverno", self.settings)
         folder = self.settings.cache / "kyverno-image" / sha256(program)[:12]
@@ -175,8 +175,8 @@ class Kyverno:
         return folder
 
     def _canary(self) -> Path:
-        from enforcement.images import digest
-        from tools.images import demo_layout, variant
+        from countersign.enforcement.images import digest
+        from countersign.tools.images import demo_layout, variant
 
         demo = demo_layout(self.settings)
         folder = self.settings.cache / "admission-canary" / digest(demo).replace(":", "-")
@@ -196,8 +196,8 @@ class Kyverno:
 
 def rendered(policy: Path) -> Document:
     """Return a policy.yaml as Kyverno reads it."""
-    from policy.kyverno import render as render_policy
-    from policy.load import load
+    from countersign.policy.kyverno import render as render_policy
+    from countersign.policy.load import load
 
     document: Document = yaml.safe_load(render_policy(load(policy)))
     return document

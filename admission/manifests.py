@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from console.errors import InfrastructureError
-from nodes.template import render
+from countersign.console.errors import InfrastructureError
+from countersign.nodes.template import render
 
 if TYPE_CHECKING:
-    from console.config import Settings
+    from countersign.console.config import Settings
 
 HERE = Path(__file__).resolve().parent
 MODULE = "github.com/kyverno/kyverno"
@@ -33,8 +33,8 @@ def release(settings: Settings) -> list[Document]:
     Raises:
         InfrastructureError: the module cannot be had.
     """
-    from tools.resolver import tool
-    from tools.toolchain import go_environment
+    from countersign.tools.resolver import tool
+    from countersign.tools.toolchain import go_environment
 
     ended = subprocess.run(
         [str(tool("go", settings)), "mod", "download", "-json", MODULE],

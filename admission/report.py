@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from admission import steps
-from console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError
 
 if TYPE_CHECKING:
     from admission.kyverno import Kyverno

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from admission.manifests import ANNOTATION, CONTROLLER, NAMESPACE, Document
-from console.errors import InfrastructureError, UsageError
-from nodes.node import CommandError
+from countersign.console.errors import InfrastructureError, UsageError
+from countersign.nodes.node import CommandError
 
 if TYPE_CHECKING:
     from admission.kube import Kube
-    from oci.reference import Reference
-    from oci.registry import Registry
+    from countersign.oci.reference import Reference
+    from countersign.oci.registry import Registry
     from signing.keys import PrivateKey
 
 POLICY = "imagevalidatingpolicies.policies.kyverno.io"
@@ -43,7 +43,7 @@ class Signed:
 
     def needed(self, node: object) -> bool:  # noqa: ARG002 - a registry is no node
         """Return whether a part of it lacks a signature by the key."""
-        from oci.errors import NotFound
+        from countersign.oci.errors import NotFound
         from signing.sign import targets, there
 
         client, key = self.registry(), self.key().public

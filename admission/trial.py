@@ -15,10 +15,10 @@ import yaml
 from admission.kyverno import pod
 from admission.manifests import HERE
 from cases.differences import Difference, Differences, Engine
-from console.errors import InfrastructureError, UsageError, VerdictError
-from enforcement.registries import FALLBACK, REFERRERS
+from countersign.console.errors import InfrastructureError, UsageError, VerdictError
+from countersign.enforcement.registries import FALLBACK, REFERRERS
+from countersign.nodes.template import render
 from kind import cluster as clusters
-from nodes.template import render
 
 if TYPE_CHECKING:
     from admission.kyverno import Kyverno
@@ -119,7 +119,7 @@ def run_and_show(kyverno: Kyverno, only: Sequence[str], *, json: bool = False) -
     """
     from admission.report import require_up
     from cases import differences
-    from console import output
+    from countersign.console import output
 
     cases = chosen(only)
     known = differences.load()
@@ -158,7 +158,7 @@ def run(kyverno: Kyverno, lab: Lab, cases: Sequence[Case]) -> tuple[list[Trial],
 
     The gate decides by the lab's strict policy meanwhile, and so does Kyverno; the user's is put back whatever happens.
     """
-    from console import output
+    from countersign.console import output
 
     with _gates_policy(kyverno, lab.strict), kyverno.policy(lab.strict), _namespace(kyverno):
         with output.progress("with Kyverno: at admission"):
@@ -266,9 +266,9 @@ def _await(kyverno: Kyverno, pods: Mapping[str, Case]) -> dict[str, tuple[Seen, 
 @contextmanager
 def _gates_policy(kyverno: Kyverno, source: Path) -> Iterator[None]:
     """Let the gates of all nodes where pods run decide by another policy.yaml."""
-    from enforcement import policy
-    from enforcement.layout import SYSTEM
-    from nodes.each import side_by_side
+    from countersign.enforcement import policy
+    from countersign.enforcement.layout import SYSTEM
+    from countersign.nodes.each import side_by_side
 
     nodes = [each.node for each in clusters.require(kyverno.settings).workers]
     pins = policy.read_pins(clusters.folder(kyverno.settings) / "pins.json")
@@ -302,7 +302,7 @@ def _lab(kyverno: Kyverno) -> Lab:
     """Return the matrix's images in the registries: those of containerd's run of it, where there was one."""
     from cases.lab import build
     from cases.model import load
-    from tools.images import demo_layout, variant
+    from countersign.tools.images import demo_layout, variant
 
     settings = kyverno.settings
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.model import Alone
 from cases.cri_place import SLEEP
-from cri.model import Container
+from countersign.cri.model import Container
 
 if TYPE_CHECKING:
     from bench.images import Image

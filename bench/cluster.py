@@ -17,10 +17,10 @@ from bench import gauges, stats
 from bench.goals import Goal
 from bench.show import goal_values
 from cases.pods.api import Api, connect, ready, wait_for
-from console.config import Settings
 from containerd.kind_pods import private_key
 from containerd.on_kind import OnKind
-from enforcement.registries import REFERRERS
+from countersign.console.config import Settings
+from countersign.enforcement.registries import REFERRERS
 from kind import cluster as clusters
 from kind import engine
 
@@ -120,7 +120,7 @@ def _metrics(machine: Machine) -> str:
 
 
 def _layouts(settings: Settings) -> dict[str, Path]:
-    from tools.images import demo_layout, variant
+    from countersign.tools.images import demo_layout, variant
 
     found = {}
     for reference in (ONE, MANY):
@@ -138,7 +138,7 @@ def _archive(settings: Settings) -> Path:
 
 
 def _sign(settings: Settings, place: OnKind) -> None:
-    from oci.reference import parse
+    from countersign.oci.reference import parse
     from signing import sign
 
     client, key = place.registry(), private_key(settings.keys / "cosign.key")

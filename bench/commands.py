@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from console.task import task
+from countersign.console.task import task
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -26,8 +26,8 @@ def start(context: Context, rounds: int = 60, at_once: int = 50, json: bool = Fa
     """
     from bench import show
     from bench.run import measure_starts
-    from console import output
-    from console.config import settings_from
+    from countersign.console import output
+    from countersign.console.config import settings_from
 
     _at_least_one("--rounds", rounds)
     _at_least_one("--at-once", at_once)
@@ -50,8 +50,8 @@ def sign(context: Context, rounds: int = 10, json: bool = False) -> None:
     """
     from bench import show
     from bench.sign import measure_signing
-    from console import output
-    from console.config import settings_from
+    from countersign.console import output
+    from countersign.console.config import settings_from
 
     _at_least_one("--rounds", rounds)
     settings = settings_from(context)
@@ -78,8 +78,8 @@ def kind(context: Context, pods: int = 15, at_once: int = 30, json: bool = False
     Example: ./inv bench.kind --pods 15
     """
     from bench import cluster, show
-    from console import output
-    from console.config import settings_from
+    from countersign.console import output
+    from countersign.console.config import settings_from
 
     _at_least_one("--pods", pods)
     _at_least_one("--at-once", at_once)
@@ -102,8 +102,8 @@ def crio(context: Context, rounds: int = 50, json: bool = False) -> None:
     """
     from bench import crio as measured
     from bench import show
-    from console import output
-    from console.config import settings_from
+    from countersign.console import output
+    from countersign.console.config import settings_from
 
     _at_least_one("--rounds", rounds)
     settings = settings_from(context, "host", room="crio")
@@ -125,8 +125,8 @@ def nri(context: Context, rounds: int = 100, json: bool = False) -> None:
     """
     from bench import nri as measured
     from bench import show
-    from console import output
-    from console.config import settings_from
+    from countersign.console import output
+    from countersign.console.config import settings_from
 
     _at_least_one("--rounds", rounds)
     settings = settings_from(context)
@@ -141,7 +141,7 @@ def nri(context: Context, rounds: int = 100, json: bool = False) -> None:
 
 
 def _at_least_one(option: str, value: int) -> None:
-    from console.errors import UsageError
+    from countersign.console.errors import UsageError
 
     if value < 1:
         raise UsageError(f"got {value}", where=option, expected="1 or more")

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 from bench import gauges, stats
 from bench.goals import Goal
 from bench.show import goal_values
-from console.config import Settings
 from containerd.kind_pods import private_key
-from cri.model import Container
+from countersign.console.config import Settings
+from countersign.cri.model import Container
+from countersign.enforcement.registries import REFERRERS
+from countersign.enforcement.supervised import Supervised
 from crio import private, render
 from crio.on_host import OnHost
-from enforcement.registries import REFERRERS
-from enforcement.supervised import Supervised
 
 if TYPE_CHECKING:
-    from cri.client import Client
+    from countersign.cri.client import Client
     from crio.machine import Machine
 
 IMAGE = f"{REFERRERS}/demo/bench"
@@ -76,9 +76,9 @@ def _version(machine: Machine) -> str:
 
 
 def _sign(settings: Settings, place: OnHost) -> None:
-    from oci.reference import parse
+    from countersign.oci.reference import parse
+    from countersign.tools.images import demo_layout
     from signing import sign
-    from tools.images import demo_layout
 
     client, key = place.registry(), private_key(settings.keys / "cosign.key")
     client.push_layout(IMAGE, demo_layout(settings), TAG)

@@ -10,7 +10,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError
 
 TIMEOUT = 5.0
 VERIFICATIONS = "countersign_verifications_total"

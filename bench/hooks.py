@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.model import COSIGN, NO_HOOK, NO_OP
-from nodes.steps import File
-from nodes.template import render
+from countersign.nodes.steps import File
+from countersign.nodes.template import render
 
 HERE = Path(__file__).resolve().parent
 SCRIPT = HERE / "cosign-hook.sh"

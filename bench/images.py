@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.model import Kind
-from console.errors import InfrastructureError
-from enforcement.registries import REFERRERS
-from oci.reference import parse
+from countersign.console.errors import InfrastructureError
+from countersign.enforcement.registries import REFERRERS
+from countersign.oci.reference import parse
+from countersign.tools.images import demo_layout, variant
 from signing import sign
 from signing.keys import load_private
-from tools.images import demo_layout, variant
 
 if TYPE_CHECKING:
     from bench.stand import Stand
-    from cri.client import Client
-    from oci.descriptor import Descriptor
-    from oci.registry import Registry
+    from countersign.cri.client import Client
+    from countersign.oci.descriptor import Descriptor
+    from countersign.oci.registry import Registry
     from signing.keys import PrivateKey
 
 NAMESPACE = f"{REFERRERS}/bench"

@@ -18,16 +18,16 @@ from bench.show import goal_values
 from bench.stand import stand
 from bench.starts import SETTLE, WARM_UP
 from cases.cri_place import SLEEP
-from console import output
 from containerd.adapt import without_nri
-from cri.model import Container
-from nodes import service
+from countersign.console import output
+from countersign.cri.model import Container
+from countersign.nodes import service
 
 if TYPE_CHECKING:
     from bench.images import Image
     from bench.stand import Stand
-    from console.config import Settings
-    from cri.client import Client
+    from countersign.console.config import Settings
+    from countersign.cri.client import Client
 
 BLOCKS = 5
 LIMIT = 1.05

@@ -10,11 +10,11 @@ from bench import gauges, goals, images, show, starts
 from bench.alone import alone
 from bench.model import Sizes
 from bench.stand import stand
-from console import output
+from countersign.console import output
 
 if TYPE_CHECKING:
     from bench.stand import Stand
-    from console.config import Settings
+    from countersign.console.config import Settings
 
 
 HOOK_RUNS = 200

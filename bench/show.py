@@ -12,7 +12,7 @@ from typing import Any
 from bench import stats
 from bench.goals import Goal, gate_times, start_times
 from bench.model import NO_OP, VARIANTS, Alone, Burst, Sample, Variant
-from nodes.template import render
+from countersign.nodes.template import render
 
 HERE = Path(__file__).resolve().parent
 START_COLUMNS = (

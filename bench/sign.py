@@ -16,22 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 from bench import gauges, goals, show
 from bench.images import TAG, push_marked
-from console import output
-from console.config import ROOT
-from console.errors import InfrastructureError
-from nodes import service
-from nodes.host import HostNode
-from nodes.service import Service
-from oci.reference import parse
-from oci.registry import Registry
+from countersign.console import output
+from countersign.console.config import ROOT
+from countersign.console.errors import InfrastructureError
+from countersign.nodes import service
+from countersign.nodes.host import HostNode
+from countersign.nodes.service import Service
+from countersign.oci.reference import parse
+from countersign.oci.registry import Registry
+from countersign.tools.images import demo_layout
+from countersign.tools.resolver import install
 from signing import keyfiles, sign, stored
 from signing.formats import Format
 from signing.keys import generate, load_private
-from tools.images import demo_layout
-from tools.resolver import install
 
 if TYPE_CHECKING:
-    from console.config import Settings
+    from countersign.console.config import Settings
 
 COMMAND = "countersign: ./inv signing.sign, both formats"
 IN_PROCESS = "countersign: the same within a process that runs"

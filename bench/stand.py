@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING
 
 from bench import hooks
 from cases import trial
-from console import output
-from console.errors import InfrastructureError
-from console.steps import run_steps
 from containerd import setup
 from containerd.instance import Instance, instance
-from enforcement import gone
-from enforcement.registries import REFERRERS
-from nodes import service
-from nodes.steps import Folder, Group
-from tools.resolver import install
+from countersign.console import output
+from countersign.console.errors import InfrastructureError
+from countersign.console.steps import run_steps
+from countersign.enforcement import gone
+from countersign.enforcement.registries import REFERRERS
+from countersign.nodes import service
+from countersign.nodes.steps import Folder, Group
+from countersign.tools.resolver import install
 
 if TYPE_CHECKING:
-    from console.config import Settings
     from containerd.setup import Plan
+    from countersign.console.config import Settings
 
 POLICY = Path(__file__).with_name("policy.yaml")
 TOOLS = ("cosign", "noop-hook")
@@ -114,7 +114,7 @@ def _set_up(settings: Settings, ours: Instance, *, compared: bool) -> Stand:
 
 
 def _base_spec(plan: Plan) -> bytes:
-    from enforcement.base_spec import with_hook
+    from countersign.enforcement.base_spec import with_hook
 
     layout = plan.gate.layout
     return with_hook(plan.gate.base_specs[layout.base_spec], layout)

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 from bench import gauges
 from bench.model import VARIANTS, Burst, Sample, Variant
 from cases.cri_place import SLEEP
-from console.errors import InfrastructureError
 from containerd.place import ContainerdPlace
-from cri.errors import CriError
-from cri.model import Container
+from countersign.console.errors import InfrastructureError
+from countersign.cri.errors import CriError
+from countersign.cri.model import Container
 
 if TYPE_CHECKING:
     from bench.images import Image, Images
     from bench.stand import Stand
-    from cri.client import Client
+    from countersign.cri.client import Client
 
 WARM_UP = 2
 """Rounds that are not counted: pods, caches and connections come to be."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from console.task import task
+from countersign.console.task import task
 
 if TYPE_CHECKING:
     from invoke.context import Context
 
-    from console.config import Settings
+    from countersign.console.config import Settings
 
 
 @task(
@@ -27,8 +27,8 @@ def e2e(context: Context, on: str = "", json: bool = False) -> None:
     import time
 
     from cases.places import run_places, wanted
-    from console import output
-    from console.config import settings_from
+    from countersign.console import output
+    from countersign.console.config import settings_from
 
     start = time.monotonic()
     settings = settings_from(context)
@@ -48,9 +48,9 @@ def consistency(context: Context, json: bool = False) -> None:
     Example: ./inv all.consistency
     """
     from cases.consistency import compare
-    from console import output
-    from console.config import settings_from
-    from console.errors import MissingError, VerdictError
+    from countersign.console import output
+    from countersign.console.config import settings_from
+    from countersign.console.errors import MissingError, VerdictError
     from report.model import documents
 
     folder = settings_from(context).state / "report"
@@ -72,9 +72,9 @@ def consistency(context: Context, json: bool = False) -> None:
 
 def _everything(context: Context, place: str) -> None:
     """Try all of a place; a machine has each runtime in turn, for it has one gate."""
-    from console import output
-    from console.config import settings_from
     from containerd import commands as containerd
+    from countersign.console import output
+    from countersign.console.config import settings_from
     from crio import commands as crio
 
     def on_containerd() -> None:
@@ -110,10 +110,10 @@ def _library(settings: Settings) -> None:
     """Ask CRI-O's engine as a library, for the table that lays all engines side by side."""
     from cases.library import verdicts
     from cases.trial import lab
-    from console import output
     from containerd.instance import instance
     from containerd.place import ContainerdPlace
-    from enforcement import registries
+    from countersign.console import output
+    from countersign.enforcement import registries
 
     ours = instance(settings.state)
     demo = registries.load_or_make(ours.registry_folder)
@@ -135,8 +135,8 @@ def _admission(context: Context) -> None:
 
 def _report(settings: Settings) -> None:
     """Write the report of all that was run, also of a run that failed; where nothing was, there is none."""
-    from console import output
-    from console.errors import MissingError
+    from countersign.console import output
+    from countersign.console.errors import MissingError
     from report.write import write
 
     try:

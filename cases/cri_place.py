@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cases.ways import code_of
-from console.errors import InfrastructureError
-from cri.errors import CriError
-from cri.model import Container, Mount
-from enforcement import policy, registries
-from nodes.waiting import wait_for
+from countersign.console.errors import InfrastructureError
+from countersign.cri.errors import CriError
+from countersign.cri.model import Container, Mount
+from countersign.enforcement import policy, registries
+from countersign.nodes.waiting import wait_for
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from cases.model import RegistryKind
-    from cri.client import Client
-    from cri.model import Pod
-    from enforcement.runtime import Runtime
+    from countersign.cri.client import Client
+    from countersign.cri.model import Pod
+    from countersign.enforcement.runtime import Runtime
 
 SLEEP = ("/demo", "sleep")
 VOLUME_PATH = "/volume"

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from cases.model import HERE
-from console.errors import UsageError
+from countersign.console.errors import UsageError
 
 Engine = Literal["kyverno", "crio"]
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from oci.descriptor import Descriptor
-from oci.reference import parse
-from oci.registry import Registry
+from countersign.oci.descriptor import Descriptor
+from countersign.oci.reference import parse
+from countersign.oci.registry import Registry
 from signing import attachment as simple
 from signing import bundle as bundles
 from signing import stored

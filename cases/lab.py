@@ -15,8 +15,8 @@ from pathlib import Path
 from cases import images
 from cases.images import TAG, Image
 from cases.model import HERE, Case, RegistryKind, repositories
-from oci import layout as layouts
-from oci.registry import Registry
+from countersign.oci import layout as layouts
+from countersign.oci.registry import Registry
 from signing.keys import generate
 
 SIGNERS = ("team", "second", "old", "new", "leaver", "stranger")

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from cases.images import TAG
 from cases.lab import SHORT
 from cases.native import code_of
-from console.errors import CountersignError, InfrastructureError
+from countersign.console.errors import CountersignError, InfrastructureError
 
 if TYPE_CHECKING:
     from cases.lab import Lab
-    from console.config import Settings
+    from countersign.console.config import Settings
 
 REPORT = "crio-library.json"
 _SECONDS = 30
@@ -39,7 +39,7 @@ def verdicts(settings: Settings, lab: Lab, addresses: Mapping[str, str]) -> dict
         InfrastructureError: the program failed.
     """
     from cases.model import load
-    from tools.resolver import tool
+    from countersign.tools.resolver import tool
 
     images = list(dict.fromkeys(case.image for case in load()))
     references = {image: reference(lab, image) for image in images}
@@ -90,8 +90,8 @@ def _verdict(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def _files(folder: Path, policy: Path, addresses: Mapping[str, str]) -> list[str]:
     """Write what CRI-O would be given, and return the program's options."""
-    from policy import crio
-    from policy.load import load
+    from countersign.policy import crio
+    from countersign.policy.load import load
 
     found = load(policy)
     keys, registries_d, certs = folder / "keys", folder / "registries.d", folder / "certs.d"

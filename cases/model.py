@@ -11,7 +11,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from console.errors import UsageError
+from countersign.console.errors import UsageError
 
 HERE = Path(__file__).resolve().parent
 REASON_CODES = HERE.parent / "shared" / "reason-codes.json"

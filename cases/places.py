@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from console import output
-from console.config import Settings
-from console.errors import CountersignError
+from countersign.console import output
+from countersign.console.config import Settings
+from countersign.console.errors import CountersignError
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cases.lab import SHORT
-from console.errors import InfrastructureError, UsageError, VerdictError
-from cri.errors import CriError
-from enforcement.registries import FALLBACK, REFERRERS
+from countersign.console.errors import InfrastructureError, UsageError, VerdictError
+from countersign.cri.errors import CriError
+from countersign.enforcement.registries import FALLBACK, REFERRERS
 
 if TYPE_CHECKING:
     from cases.cri_place import CriPlace
     from cases.lab import Lab
     from cases.model import Case
     from cases.run import Outcome
-    from console.config import Settings
-    from enforcement.runtime import Runtime
-    from oci.reference import Reference
-    from oci.registry import Registry
+    from countersign.console.config import Settings
+    from countersign.enforcement.runtime import Runtime
+    from countersign.oci.reference import Reference
+    from countersign.oci.registry import Registry
 
 DEMO = "demo/app"
 TAG = "v1"
@@ -33,21 +33,21 @@ URL = "http://127.0.0.1:8080/"
 
 def registry(settings: Settings) -> Registry:
     """Return a client of the demo's registries, as the node reaches them."""
-    from oci.access import registry as reach
+    from countersign.oci.access import registry as reach
 
     return reach(settings)
 
 
 def demo_images() -> list[Reference]:
     """Return the demo's references, one in each registry."""
-    from oci.reference import parse
+    from countersign.oci.reference import parse
 
     return [parse(f"{host}/{DEMO}:{TAG}") for host in (REFERRERS, FALLBACK)]
 
 
 def push_demo(settings: Settings) -> list[Reference]:
     """Push the demo image to both registries, and return its references."""
-    from tools.images import demo_layout
+    from countersign.tools.images import demo_layout
 
     client = registry(settings)
     for image in demo_images():
@@ -120,7 +120,7 @@ def lab(settings: Settings, place: CriPlace) -> Lab:
     """Return the built images and policies of a place, those of an earlier run or new ones."""
     from cases.lab import build
     from cases.model import load
-    from tools.images import demo_layout, variant
+    from countersign.tools.images import demo_layout, variant
 
     def new_layout(mark: str, folder: Path) -> Path:
         return variant(demo_layout(settings), mark, folder)
@@ -148,7 +148,7 @@ def run_and_show(settings: Settings, place: CriPlace, cases: Sequence[Case], *, 
         VerdictError: a row came out otherwise than it says; logs and configuration were kept.
     """
     from cases import show
-    from console import output
+    from countersign.console import output
 
     able = possible(place, cases)
     with output.progress(f"{len(able)} rows") as far:
@@ -177,7 +177,7 @@ def run_and_show(settings: Settings, place: CriPlace, cases: Sequence[Case], *, 
 
 def _progress(total: int, far: Callable[[str], None]) -> Callable[[Outcome], None]:
     """Return what says so as soon as a row goes wrong, and tells ``far`` how many there were."""
-    from console import output
+    from countersign.console import output
 
     count = iter(range(1, total + 1))
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from console.errors import InfrastructureError
-from cri.errors import CriError
+from countersign.console.errors import InfrastructureError
+from countersign.cri.errors import CriError
 
 if TYPE_CHECKING:
     from cases.lab import Lab

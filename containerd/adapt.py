@@ -1,6 +1,6 @@
 """The configuration of a containerd that is not ours, changed as little as enforcement needs.
 
-What must be set is what `enforcement.doctor` then examines. Comments and everything else stay.
+What must be set is what `countersign.enforcement.doctor` then examines. Comments and everything else stay.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from console.errors import InfrastructureError
-from enforcement.doctor import CRIU_SWITCH, IMAGES, RUNC, RUNTIME, VERIFIED_PULLS, VERIFIER
-from enforcement.layout import Layout
-from enforcement.nri import NRI, PLUGIN, SETTINGS, VALIDATOR
-from enforcement.versions import Version
+from countersign.console.errors import InfrastructureError
+from countersign.enforcement.doctor import CRIU_SWITCH, IMAGES, RUNC, RUNTIME, VERIFIED_PULLS, VERIFIER
+from countersign.enforcement.layout import Layout
+from countersign.enforcement.nri import NRI, PLUGIN, SETTINGS, VALIDATOR
+from countersign.enforcement.versions import Version
 
 READABLE = 3
 """The oldest version of the configuration that has the plugins' present names."""

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from console.errors import UsageError
-from enforcement.elsewhere import is_elsewhere
+from countersign.console.errors import UsageError
+from countersign.enforcement.elsewhere import is_elsewhere
 
 if TYPE_CHECKING:
-    from console.config import Settings
-    from console.steps import StepResult
+    from countersign.console.config import Settings
+    from countersign.console.steps import StepResult
 
 PLACES = "host, kind, vagrant or ssh://USER@HOST"
 

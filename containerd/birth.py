@@ -18,8 +18,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from console.config import Settings
-from console.errors import InfrastructureError
 from containerd import enforce, fleet
 from containerd import survey as surveys
 from containerd.fleet import Fleet
@@ -27,19 +25,21 @@ from containerd.machine import CONFIG, Demo
 from containerd.pins import pin
 from containerd.runtime import NAMESPACE
 from containerd.survey import Survey
-from enforcement import gate_unit
-from enforcement.layout import SYSTEM
-from enforcement.node_units import GATE
+from countersign.console.config import Settings
+from countersign.console.errors import InfrastructureError
+from countersign.enforcement import gate_unit
+from countersign.enforcement.layout import SYSTEM
+from countersign.enforcement.node_units import GATE
+from countersign.nodes.docker import DockerNode
+from countersign.nodes.each import side_by_side
+from countersign.nodes.host import HostNode
+from countersign.nodes.node import CommandError, Node
+from countersign.nodes.steps import File, Folder, Link
+from countersign.nodes.template import render
 from kind import cluster as clusters
 from kind import engine
 from kind.cluster import KindNode, Mount
 from kind.node_image import IMAGE
-from nodes.docker import DockerNode
-from nodes.each import side_by_side
-from nodes.host import HostNode
-from nodes.node import CommandError, Node
-from nodes.steps import File, Folder, Link
-from nodes.template import render
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -89,7 +89,7 @@ class FromBirth:
             InfrastructureError: the image's containerd cannot be asked.
             UsageError: the policy is invalid.
         """
-        from console import output
+        from countersign.console import output
 
         found = look(self.settings, client, image)
         found = replace(found, survey=replace(found.survey, lacks_resource=not engine.has_sys_resource()))
@@ -107,7 +107,7 @@ class FromBirth:
         side_by_side(_confirm, [each.node for each in nodes])
 
     def _steps(self, found: Look, pins: Sequence[str]) -> Iterator[Any]:
-        from tools.resolver import install
+        from countersign.tools.resolver import install
 
         programs = install(fleet.TOOLS, self.settings)
         node = HostNode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from console.task import task
+from countersign.console.task import task
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -22,8 +22,8 @@ def setup(context: Context, on: str = "", keep: bool = False, plan: bool = False
 
     Example: ./inv containerd.setup
     """
-    from console import output
-    from policy.commands import show_notes
+    from countersign.console import output
+    from countersign.policy.commands import show_notes
 
     place = _place(context, on)
     results = place.setup(keep=keep, plan=plan)
@@ -41,9 +41,9 @@ def setup_vm(context: Context, on: str = "", plan: bool = False, json: bool = Fa
 
     Example: ./inv containerd.setup-vm --on vagrant
     """
-    from console import output
-    from console.config import settings_from
     from containerd.setup_vm import setup_vm as run
+    from countersign.console import output
+    from countersign.console.config import settings_from
 
     results = run(settings_from(context, on or "vagrant"), plan=plan)
     if json:
@@ -87,9 +87,9 @@ def status(context: Context, on: str = "", json: bool = False) -> None:
 
     Example: ./inv containerd.status --json
     """
-    from console import output
-    from console.errors import InfrastructureError
-    from enforcement.report import VERSION, answered
+    from countersign.console import output
+    from countersign.console.errors import InfrastructureError
+    from countersign.enforcement.report import VERSION, answered
 
     place = _place(context, on)
     found = answered(place.report, place.settings.node, VERSION)
@@ -124,7 +124,7 @@ def logs(context: Context, on: str = "", name: str = "containerd", lines: int = 
 
     Example: ./inv containerd.logs --name verdicts --lines 5
     """
-    from console import output
+    from countersign.console import output
 
     output.emit_end(_place(context, on).log(name), lines)
 
@@ -139,7 +139,7 @@ def clean(context: Context, on: str = "", plan: bool = False) -> None:
 
 
 def _place(context: Context, on: str) -> Backend:
-    from console.config import settings_from
     from containerd.backend import open_place
+    from countersign.console.config import settings_from
 
     return open_place(settings_from(context, on or None))

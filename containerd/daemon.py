@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from containerd.instance import HANDLERS, Instance
-from enforcement import gate
-from nodes.facts import Facts
-from nodes.service import Service
-from nodes.steps import File, Folder, Group, Link, Running
-from nodes.template import render
+from countersign.enforcement import gate
+from countersign.nodes.facts import Facts
+from countersign.nodes.service import Service
+from countersign.nodes.steps import File, Folder, Group, Link, Running
+from countersign.nodes.template import render
 
 if TYPE_CHECKING:
-    from console.steps import Step
-    from nodes.node import Node
+    from countersign.console.steps import Step
+    from countersign.nodes.node import Node
 
 HERE = Path(__file__).resolve().parent
-NETWORK = HERE.parent / "cri" / "10-loopback.conflist"
+NETWORK = HERE.parent / "countersign/cri" / "10-loopback.conflist"
 PROGRAMS = {
     "containerd": "containerd",
     "containerd-shim-runc-v2": "containerd-shim-runc-v2",

@@ -7,22 +7,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console.errors import InfrastructureError
 from containerd import adapt
 from containerd.machine import CONFIG, Machine
 from containerd.survey import Survey, targets
-from enforcement import gate, gate_unit, registries
-from enforcement.gate_unit import SYSTEMD
-from enforcement.node_units import CONTAINERD, GATE, KubeletRuns
-from enforcement.policy import Policy
-from nodes.files import stats
-from nodes.node import CommandError
-from nodes.steps import File, Folder, Group, Link
-from nodes.systemd import UnitRuns
+from countersign.console.errors import InfrastructureError
+from countersign.enforcement import gate, gate_unit, registries
+from countersign.enforcement.gate_unit import SYSTEMD
+from countersign.enforcement.node_units import CONTAINERD, GATE, KubeletRuns
+from countersign.enforcement.policy import Policy
+from countersign.nodes.files import stats
+from countersign.nodes.node import CommandError
+from countersign.nodes.steps import File, Folder, Group, Link
+from countersign.nodes.systemd import UnitRuns
 
 if TYPE_CHECKING:
-    from console.steps import Step
-    from nodes.node import Node
+    from countersign.console.steps import Step
+    from countersign.nodes.node import Node
 
 WANTED_BY = "multi-user.target"
 BEFORE = f"{CONFIG}.before-countersign"
@@ -155,7 +155,7 @@ class Configured:
         return any(part.needed(node) for part in self._parts)
 
     def diff(self, node: Node) -> str:
-        """See `console.steps.ShowsDiff`; a restart alone shows no lines."""
+        """See `countersign.console.steps.ShowsDiff`; a restart alone shows no lines."""
         file, _ = self._parts
         return file.diff(node) if file.needed(node) else ""
 

@@ -11,15 +11,15 @@ from containerd import enforce
 from containerd.inspection import log_of
 from containerd.machine import CONFIG, SOCKET, Demo, Machine
 from containerd.survey import Survey, survey
-from enforcement import allowing, canary, doctor, gate, gate_unit, nri, record, registries, versions
-from enforcement.layout import SYSTEM
-from enforcement.policy import Policy
-from nodes.each import OnEach, on_each, side_by_side
+from countersign.enforcement import allowing, canary, doctor, gate, gate_unit, nri, record, registries, versions
+from countersign.enforcement.layout import SYSTEM
+from countersign.enforcement.policy import Policy
+from countersign.nodes.each import OnEach, on_each, side_by_side
 
 if TYPE_CHECKING:
-    from console.config import Settings
-    from console.steps import Step
-    from nodes.node import Node
+    from countersign.console.config import Settings
+    from countersign.console.steps import Step
+    from countersign.nodes.node import Node
 
 TOOLS = ("countersign-gate", "countersign-hook")
 TOO_OLD_FOR_NRI = (

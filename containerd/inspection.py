@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from containerd.machine import CONFIG, Machine
-from enforcement import doctor, inspection, record
-from enforcement.doctor import Problem
-from enforcement.node_units import CONTAINERD, GATE
-from nodes.service import Service
-from nodes.steps import Running
-from nodes.systemd import UnitRuns, unit_state
+from countersign.enforcement import doctor, inspection, record
+from countersign.enforcement.doctor import Problem
+from countersign.enforcement.node_units import CONTAINERD, GATE
+from countersign.nodes.service import Service
+from countersign.nodes.steps import Running
+from countersign.nodes.systemd import UnitRuns, unit_state
 
 if TYPE_CHECKING:
     from containerd.instance import Instance
-    from nodes.node import Node
+    from countersign.nodes.node import Node
 
 OLDER = "started before its configuration or a base spec was last changed"
 RESTARTED = "a start by what lies there now"

@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console.errors import InfrastructureError
 from containerd.runtime import NAMESPACE
-from enforcement import layout as layouts
-from enforcement import nri, policy, registries
-from enforcement.layout import Layout
-from enforcement.recovering import Recovering
-from enforcement.supervised import Supervised
-from nodes import service
-from nodes.host import HostNode
-from nodes.service import State
-from nodes.waiting import RECOVERY
+from countersign.console.errors import InfrastructureError
+from countersign.enforcement import layout as layouts
+from countersign.enforcement import nri, policy, registries
+from countersign.enforcement.layout import Layout
+from countersign.enforcement.recovering import Recovering
+from countersign.enforcement.supervised import Supervised
+from countersign.nodes import service
+from countersign.nodes.host import HostNode
+from countersign.nodes.service import State
+from countersign.nodes.waiting import RECOVERY
 
 if TYPE_CHECKING:
-    from cri.client import Client
-    from cri.model import Auth
-    from nodes.node import Result
+    from countersign.cri.client import Client
+    from countersign.cri.model import Auth
+    from countersign.nodes.node import Result
 
 HANDLERS = ("runc", "runc-alt")
 """The runtime handlers; there are two to show that each needs the hook."""
@@ -106,7 +106,7 @@ class Instance:
 
     def client(self, timeout: float = 60) -> Client:
         """Return a CRI client; pods it makes belong to the instance's cgroup."""
-        from cri.client import Client
+        from countersign.cri.client import Client
 
         return Client(
             self.node.forward(self.socket),

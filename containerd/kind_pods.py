@@ -12,17 +12,17 @@ from cases.pods import model
 from cases.pods.api import connect, wait_for
 from cases.pods.model import PodOutcome, Trial
 from cases.pods.run import PodsPlace, run, whole
-from console.errors import InfrastructureError, VerdictError
-from enforcement.node_units import CONTAINERD, GATE, KUBELET
-from enforcement.registries import REFERRERS
+from countersign.console.errors import InfrastructureError, VerdictError
+from countersign.enforcement.node_units import CONTAINERD, GATE, KUBELET
+from countersign.enforcement.registries import REFERRERS
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-    from console.config import Settings
     from containerd.machine import Machine
+    from countersign.console.config import Settings
+    from countersign.oci.registry import Registry
     from kind.cluster import Cluster
-    from oci.registry import Registry
     from signing.keys import PrivateKey
 
 UNITS = {"kubelet": KUBELET, "containerd": CONTAINERD, "gate": GATE}
@@ -56,7 +56,7 @@ class KindPods:
         Raises:
             VerdictError: one came out otherwise than it must.
         """
-        from console import output
+        from countersign.console import output
 
         def each(outcome: PodOutcome) -> None:
             if outcome.differences:
@@ -97,9 +97,9 @@ class KindPods:
     def _images(self) -> Mapping[tuple[str, bool], str]:
         """Push one image for each way and signature, sign those that are to be, and bring two ways' to the nodes."""
         from cases.lab import write_archive
-        from oci.reference import parse
+        from countersign.oci.reference import parse
+        from countersign.tools.images import demo_layout, variant
         from signing import sign
-        from tools.images import demo_layout, variant
 
         client = self.registry()
         key = private_key(self.settings.keys / "cosign.key")

@@ -6,10 +6,10 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from console import output
-from console.steps import run_steps
 from containerd.instance import Instance
-from enforcement.gone import steps
+from countersign.console import output
+from countersign.console.steps import run_steps
+from countersign.enforcement.gone import steps
 
 
 @contextlib.contextmanager

@@ -8,21 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console.errors import InfrastructureError
 from containerd.runtime import NAMESPACE
-from cri.errors import CriError
-from enforcement import nri, policy
-from enforcement.layout import SYSTEM, Layout
-from enforcement.node_units import ACTIVE, CONTAINERD, GATE, Units, kubelet_paused
-from enforcement.recovering import Recovering
-from nodes.systemd import unit_state
-from nodes.waiting import RECOVERY, wait_for
+from countersign.console.errors import InfrastructureError
+from countersign.cri.errors import CriError
+from countersign.enforcement import nri, policy
+from countersign.enforcement.layout import SYSTEM, Layout
+from countersign.enforcement.node_units import ACTIVE, CONTAINERD, GATE, Units, kubelet_paused
+from countersign.enforcement.recovering import Recovering
+from countersign.nodes.systemd import unit_state
+from countersign.nodes.waiting import RECOVERY, wait_for
 
 if TYPE_CHECKING:
-    from cri.client import Client
-    from cri.model import Auth
-    from enforcement.registries import Registries
-    from nodes.node import Node, Result
+    from countersign.cri.client import Client
+    from countersign.cri.model import Auth
+    from countersign.enforcement.registries import Registries
+    from countersign.nodes.node import Node, Result
 
 SOCKET = "/run/containerd/containerd.sock"
 CONFIG = "/etc/containerd/config.toml"
@@ -80,7 +80,7 @@ class Machine:
 
     def client(self, timeout: float = 60) -> Client:
         """See `Runtime.client`."""
-        from cri.client import Client
+        from countersign.cri.client import Client
 
         return Client(
             self.node.forward(SOCKET),

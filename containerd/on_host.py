@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from console.config import Settings, record_place
-from console.errors import UsageError
-from console.steps import StepResult, run_steps
 from containerd.instance import SERVICES, Instance, instance
+from countersign.console.config import Settings, record_place
+from countersign.console.errors import UsageError
+from countersign.console.steps import StepResult, run_steps
 
 
 class OnHost:
@@ -21,10 +21,10 @@ class OnHost:
 
     def setup(self, *, keep: bool, plan: bool) -> list[StepResult]:
         """Start containerd with gate, hook, verifier and the demo's registries."""
-        from console import output
         from containerd import setup as actions
         from containerd.lifecycle import removed_on_failure
-        from enforcement import allowing, nri
+        from countersign.console import output
+        from countersign.enforcement import allowing, nri
 
         actions.check(self.settings, self._instance)
         prepared = actions.prepare(self.settings, self._instance)
@@ -47,8 +47,8 @@ class OnHost:
     def test(self, only: Sequence[str], *, json: bool) -> None:
         """Start the signed demo, unless rows are named, then run the rows."""
         from cases import trial
-        from console import output
         from containerd.place import ContainerdPlace
+        from countersign.console import output
 
         cases = trial.chosen(only)
         if not only:
@@ -59,7 +59,7 @@ class OnHost:
     def report(self) -> dict[str, Any]:
         """See `Backend.report`."""
         from containerd.inspection import of_instance
-        from enforcement.report import document, of_service
+        from countersign.enforcement.report import document, of_service
 
         ours = self._instance
         services = [of_service(found) for found in ours.states()]
@@ -78,7 +78,7 @@ class OnHost:
 
     def clean(self, *, plan: bool) -> list[StepResult]:
         """See `Backend.clean`."""
-        from enforcement.gone import check, steps
+        from countersign.enforcement.gone import check, steps
 
         check(self._instance)
         return run_steps(self._instance.node, steps(self._instance), plan=plan)

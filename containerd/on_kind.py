@@ -9,28 +9,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from console.config import Settings, record_place, recorded_place
-from console.errors import UsageError
-from console.steps import NotThereYet, Step, StepResult, run_steps
 from containerd import fleet, pins
 from containerd.birth import FromBirth
 from containerd.machine import Demo, Machine
-from enforcement import canary, images, policy, record, registries
-from enforcement.keys import KeyPair
-from enforcement.node_units import CONTAINERD, GATE, KUBELET
-from enforcement.registries import FALLBACK, REFERRERS, Registries
+from countersign.console.config import Settings, record_place, recorded_place
+from countersign.console.errors import UsageError
+from countersign.console.steps import NotThereYet, Step, StepResult, run_steps
+from countersign.enforcement import canary, images, policy, record, registries
+from countersign.enforcement.keys import KeyPair
+from countersign.enforcement.node_units import CONTAINERD, GATE, KUBELET
+from countersign.enforcement.registries import FALLBACK, REFERRERS, Registries
+from countersign.nodes.each import side_by_side
+from countersign.nodes.host import HostNode
+from countersign.nodes.steps import File, Folder, Group
 from kind import cluster as clusters
 from kind import engine
 from kind import registry as demo_registry
 from kind.cluster import TAINT, Cluster
-from nodes.each import side_by_side
-from nodes.host import HostNode
-from nodes.steps import File, Folder, Group
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-    from oci.registry import Registry
+    from countersign.oci.registry import Registry
 
 PLACE = "kind"
 LOGS = {"containerd": CONTAINERD, "gate": GATE, "kubelet": KUBELET}
@@ -67,8 +67,8 @@ class OnKind:
 
     def _steps(self, *, keep: bool, plan: bool) -> Iterator[Step[Any]]:
         """Yield the steps; what comes after the cluster can be told only once there is one."""
-        from console import output
-        from tools.resolver import install
+        from countersign.console import output
+        from countersign.tools.resolver import install
 
         keys = KeyPair(self.settings.keys)
         yield keys
@@ -110,7 +110,7 @@ class OnKind:
         return Group(f"this machine's way to the demo's registries ({etc})", [*folders, *files])
 
     def _registry_steps(self, programs: dict[str, Path], made: Registries) -> Iterator[Step[Any]]:
-        from tools.images import demo_layout, variant
+        from countersign.tools.images import demo_layout, variant
 
         for host, tool in REGISTRY_TOOLS.items():
             cluster, network = self.settings.kind.cluster, clusters.network(self.settings)
@@ -150,7 +150,7 @@ class OnKind:
     def report(self) -> dict[str, Any]:
         """See `Backend.report`."""
         from containerd.inspection import of_machine
-        from enforcement.report import ServiceState, document, of_unit
+        from countersign.enforcement.report import ServiceState, document, of_unit
 
         found = clusters.find(self.settings)
         running = [each for each in found.nodes if each.running] if found else []
@@ -193,7 +193,7 @@ class OnKind:
 
     def registry(self) -> Registry:
         """Return a client of the demo's registries, as this machine reaches them."""
-        from oci.registry import Registry
+        from countersign.oci.registry import Registry
 
         etc = self._home / "etc"
         return Registry(etc / "certs.d", etc / "docker.json", allow_http=self.settings.registry.allow_http)
@@ -261,7 +261,7 @@ class PinsTaken:
 
     def apply(self, node: object) -> None:  # noqa: ARG002
         """Take them from the nodes, keep them, and show them."""
-        from console import output
+        from countersign.console import output
 
         taken = pins.take([each.node for each in self.cluster.nodes], self.cluster.kubeconfig)
         found = sorted({*taken, *self.sandboxes})

@@ -9,25 +9,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from console.config import Settings, record_place
-from console.errors import InfrastructureError, MissingError, UsageError
-from console.steps import Step, StepResult, run_steps
 from containerd import enforce, fleet, pins
 from containerd.machine import Demo, Machine
-from enforcement import lent as lending
-from enforcement import policy, record, registries
-from enforcement.elsewhere import open_node
-from enforcement.keys import KeyPair
-from enforcement.layout import SYSTEM
-from enforcement.lent import GivenBack, Here
-from enforcement.node_units import CONTAINERD, GATE, KUBELET
-from nodes.host import HostNode
-from nodes.steps import Folder, Group
-from nodes.systemd import unit_state
+from countersign.console.config import Settings, record_place
+from countersign.console.errors import InfrastructureError, MissingError, UsageError
+from countersign.console.steps import Step, StepResult, run_steps
+from countersign.enforcement import lent as lending
+from countersign.enforcement import policy, record, registries
+from countersign.enforcement.elsewhere import open_node
+from countersign.enforcement.keys import KeyPair
+from countersign.enforcement.layout import SYSTEM
+from countersign.enforcement.lent import GivenBack, Here
+from countersign.enforcement.node_units import CONTAINERD, GATE, KUBELET
+from countersign.nodes.host import HostNode
+from countersign.nodes.steps import Folder, Group
+from countersign.nodes.systemd import unit_state
 
 if TYPE_CHECKING:
-    from nodes.node import Node
-    from nodes.ssh import SshNode
+    from countersign.nodes.node import Node
+    from countersign.nodes.ssh import SshNode
 
 UNITS = {"containerd": CONTAINERD, "gate": GATE}
 REGISTRIES = tuple(registries.SERVICES.values())
@@ -44,7 +44,7 @@ class OnSsh:
 
     def setup(self, *, keep: bool, plan: bool) -> list[StepResult]:
         """Bring the machine's containerd under enforcement; all that can be asked is asked before anything changes."""
-        from console import output
+        from countersign.console import output
 
         if not KeyPair(self.settings.keys).needed(HostNode()):
             policy.render(self.settings.policy, ())
@@ -65,8 +65,8 @@ class OnSsh:
 
     def _steps(self, together: fleet.Fleet, *, plan: bool) -> Iterator[Step[Any]]:
         """Yield the steps; what is pinned is known only once it was taken."""
-        from console import output
-        from tools.resolver import install
+        from countersign.console import output
+        from countersign.tools.resolver import install
 
         keys = KeyPair(self.settings.keys)
         keys_to_come = keys.needed(HostNode())
@@ -137,8 +137,8 @@ class OnSsh:
     def test(self, only: Sequence[str], *, json: bool) -> None:
         """Start the signed demo, unless rows are named, then run the rows."""
         from cases import trial
-        from console import output
         from containerd.place import ContainerdPlace
+        from countersign.console import output
 
         cases = trial.chosen(only)
         machine = self._machine()
@@ -150,7 +150,7 @@ class OnSsh:
     def report(self) -> dict[str, Any]:
         """See `Backend.report`."""
         from containerd.inspection import of_machine
-        from enforcement.report import document, of_service, of_unit
+        from countersign.enforcement.report import document, of_service, of_unit
 
         services = [of_service(found) for found in self._lent.states()]
         kubelet = [KUBELET] if unit_state(self._node, KUBELET).enabled else []
@@ -216,7 +216,7 @@ class PinsTaken:
 
     def apply(self, node: Node) -> None:
         """Take them from the machine, keep them, and show them."""
-        from console import output
+        from countersign.console import output
 
         found = self.find(node)
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from console.task import task
+from countersign.console.task import task
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -23,11 +23,11 @@ def pin(context: Context, from_node: bool = False, json: bool = False) -> None:
 
     Example: ./inv policy.pin --from-node
     """
-    from console import output
-    from console.config import settings_from
-    from console.errors import UsageError
     from containerd import pins
-    from enforcement.policy import read_pins
+    from countersign.console import output
+    from countersign.console.config import settings_from
+    from countersign.console.errors import UsageError
+    from countersign.enforcement.policy import read_pins
     from kind.cluster import folder, require
 
     settings = settings_from(context)

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console.errors import InfrastructureError
 from containerd.runtime import NAMESPACE
 from containerd.survey import targets
-from nodes.each import side_by_side
-from oci.reference import BadReference, parse
+from countersign.console.errors import InfrastructureError
+from countersign.nodes.each import side_by_side
+from countersign.oci.reference import BadReference, parse
 
 if TYPE_CHECKING:
-    from nodes.node import Node
+    from countersign.nodes.node import Node
 
 SYSTEM_NAMESPACES = ("kube-system", "local-path-storage")
 PRELOADED = 'labels."io.cri-containerd.pinned"==pinned'

@@ -11,8 +11,8 @@ from cases.cri_place import CriPlace
 from cases.native import GATE_GONE, code_of
 from cases.ways import code_of as gate_code
 from containerd.adapt import with_handler
-from enforcement import nri
-from enforcement.ask import ask
+from countersign.enforcement import nri
+from countersign.enforcement.ask import ask
 
 if TYPE_CHECKING:
     from containerd.runtime import Runtime

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from enforcement.runtime import Runtime as AnyRuntime
+from countersign.enforcement.runtime import Runtime as AnyRuntime
 
 if TYPE_CHECKING:
-    from nodes.node import Result
+    from countersign.nodes.node import Result
 
 NAMESPACE = "k8s.io"
 """CRI's namespace in containerd."""

@@ -9,25 +9,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console.config import Settings
-from console.errors import MissingError
 from containerd import daemon
 from containerd.instance import HANDLERS, Instance
-from enforcement import canary, doctor, gate, images, policy, record, registries
-from enforcement.keys import KeyPair
-from enforcement.policy import Policy
-from enforcement.registries import REFERRERS, Registries
-from nodes import facts, service
-from nodes.service import Service
-from nodes.steps import File, Running
+from countersign.console.config import Settings
+from countersign.console.errors import MissingError
+from countersign.enforcement import canary, doctor, gate, images, policy, record, registries
+from countersign.enforcement.keys import KeyPair
+from countersign.enforcement.policy import Policy
+from countersign.enforcement.registries import REFERRERS, Registries
+from countersign.nodes import facts, service
+from countersign.nodes.service import Service
+from countersign.nodes.steps import File, Running
 
 if TYPE_CHECKING:
-    from console.steps import Step
-    from nodes.node import Node
-    from oci.registry import Registry
+    from countersign.console.steps import Step
+    from countersign.nodes.node import Node
+    from countersign.oci.registry import Registry
 
 IMAGES = ("pause", "demo")
-"""Built beside the programs; `tools.images` finds them then."""
+"""Built beside the programs; `countersign.tools.images` finds them then."""
 TOOLS = (*daemon.PROGRAMS, "countersign-gate", "countersign-hook", "registry", "registry-fallback", *IMAGES)
 PAUSE = f"{REFERRERS}/system/pause"
 PAUSE_TAG = "countersign"
@@ -66,7 +66,7 @@ class Plan:
 
     def registry(self) -> Registry:
         """Return a client that reaches the demo's registries."""
-        from oci.registry import Registry
+        from countersign.oci.registry import Registry
 
         layout = self.instance.layout
         return Registry(Path(layout.certs), Path(layout.docker_config), allow_http=self.settings.registry.allow_http)
@@ -96,8 +96,8 @@ def prepare(settings: Settings, instance: Instance, more_handlers: Mapping[str, 
         InfrastructureError: someone else has a port of ours, or a build failed.
         MissingError: something that a build needs is not there.
     """
-    from tools.images import demo_layout, pause_layout, variant
-    from tools.resolver import install
+    from countersign.tools.images import demo_layout, pause_layout, variant
+    from countersign.tools.resolver import install
 
     demo = registries.load_or_make(instance.registry_folder)
     registries.check_ports(demo, instance.run)

@@ -10,23 +10,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console.config import Settings
-from console.errors import UsageError
-from console.steps import StepResult, run_steps
-from enforcement.elsewhere import VAGRANT, is_elsewhere, open_node
-from enforcement.gate_unit import SYSTEMD
-from enforcement.node_units import CONTAINERD
-from nodes import facts
-from nodes.steps import File, Folder, Group
-from nodes.systemd import UnitRuns
-from nodes.template import render
+from countersign.console.config import Settings
+from countersign.console.errors import UsageError
+from countersign.console.steps import StepResult, run_steps
+from countersign.enforcement.elsewhere import VAGRANT, is_elsewhere, open_node
+from countersign.enforcement.gate_unit import SYSTEMD
+from countersign.enforcement.node_units import CONTAINERD
+from countersign.nodes import facts
+from countersign.nodes.steps import File, Folder, Group
+from countersign.nodes.systemd import UnitRuns
+from countersign.nodes.template import render
 
 if TYPE_CHECKING:
-    from console.steps import Step
-    from nodes.node import Node
+    from countersign.console.steps import Step
+    from countersign.nodes.node import Node
 
 MADE = Path(__file__).resolve().parent / "made"
-NETWORK = MADE.parent.parent / "cri" / "10-loopback.conflist"
+NETWORK = MADE.parent.parent / "countersign/cri" / "10-loopback.conflist"
 PROGRAMS = {
     "containerd": "/usr/local/bin/containerd",
     "containerd-shim-runc-v2": "/usr/local/bin/containerd-shim-runc-v2",
@@ -46,7 +46,7 @@ def setup_vm(settings: Settings, *, plan: bool) -> list[StepResult]:
         UsageError: the place is no machine.
         MissingError: this host cannot do it.
     """
-    from tools.resolver import install
+    from countersign.tools.resolver import install
 
     if settings.node == "auto":
         settings = replace(settings, node=VAGRANT)

@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from console.errors import InfrastructureError, MissingError
 from containerd import adapt
 from containerd.machine import CONFIG, DEFAULT_SNAPSHOTTER
 from containerd.runtime import NAMESPACE
-from enforcement import nri, versions
-from enforcement.doctor import IMAGES, RUNTIME
-from enforcement.layout import Layout
-from enforcement.versions import Version
-from nodes.facts import ARCHITECTURES, CAP_SYS_RESOURCE, has_capability
+from countersign.console.errors import InfrastructureError, MissingError
+from countersign.enforcement import nri, versions
+from countersign.enforcement.doctor import IMAGES, RUNTIME
+from countersign.enforcement.layout import Layout
+from countersign.enforcement.versions import Version
+from countersign.nodes.facts import ARCHITECTURES, CAP_SYS_RESOURCE, has_capability
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,7 +24,7 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from nodes.node import Node
+    from countersign.nodes.node import Node
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _base_specs(node: Node, layout: Layout, used: Mapping[str, str]) -> tuple[di
 
 def _by_digest(node: Node, reference: str) -> str:
     """Return an image of the node's store as ``repository@digest``, or an empty text."""
-    from oci.reference import parse
+    from countersign.oci.reference import parse
 
     if not reference or "@" in reference:
         return reference

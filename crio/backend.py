@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from console.errors import UsageError
+from countersign.console.errors import UsageError
 
 if TYPE_CHECKING:
-    from console.config import Settings
-    from console.steps import StepResult
+    from countersign.console.config import Settings
+    from countersign.console.steps import StepResult
     from crio.machine import Machine
 
 PLACES = "host, vagrant or ssh://USER@HOST"

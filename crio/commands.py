@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from console.task import task
+from countersign.console.task import task
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -29,8 +29,8 @@ def setup_vm(context: Context, on: str = "", kubernetes: bool = False, plan: boo
 
     Example: ./inv crio.setup-vm --kubernetes
     """
-    from console import output
-    from console.config import settings_from
+    from countersign.console import output
+    from countersign.console.config import settings_from
     from crio.setup_vm import setup_vm as run
 
     results = run(settings_from(context, on or None, room="crio"), kubernetes=kubernetes, plan=plan)
@@ -46,8 +46,8 @@ def configure(context: Context, on: str = "", keep: bool = False, plan: bool = F
 
     Example: ./inv crio.configure --on ssh://root@192.0.2.7 --plan
     """
-    from console import output
-    from policy.commands import show_notes
+    from countersign.console import output
+    from countersign.policy.commands import show_notes
 
     places = _places(context, on)
     results = places.configure(keep=keep, plan=plan)
@@ -100,10 +100,10 @@ def status(context: Context, on: str = "", json: bool = False) -> None:
 
     Example: ./inv crio.status --json
     """
-    from console import output
-    from console.errors import InfrastructureError
+    from countersign.console import output
+    from countersign.console.errors import InfrastructureError
+    from countersign.enforcement.report import answered
     from crio.status import VERSION
-    from enforcement.report import answered
 
     wrong = []
     for place in _places(context, on).each:
@@ -135,7 +135,7 @@ def logs(context: Context, on: str = "", name: str = "crio", lines: int = 40) ->
 
     Example: ./inv crio.logs --name verdicts --lines 5
     """
-    from console import output
+    from countersign.console import output
 
     for place in _places(context, on).each:
         machine = place.machine()
@@ -152,7 +152,7 @@ def clean(context: Context, on: str = "", plan: bool = False) -> None:
 
 
 def _places(context: Context, on: str) -> Places:
-    from console.config import settings_from
+    from countersign.console.config import settings_from
     from crio.several import open_places
 
     return open_places(settings_from(context, on or None, room="crio"))

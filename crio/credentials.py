@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError
 
 if TYPE_CHECKING:
-    from nodes.node import Node
+    from countersign.nodes.node import Node
 
 OURS = "127.0.0.1:"
 """The demo's registries are on loopback, at ports that change; other entries are the machine's own."""

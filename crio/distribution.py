@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from console.errors import MissingError
-from nodes.node import CommandError
+from countersign.console.errors import MissingError
+from countersign.nodes.node import CommandError
 
 if TYPE_CHECKING:
-    from nodes.node import Node
+    from countersign.nodes.node import Node
 
 INSTALL_WITHIN = 900.0
 SUPPORTED = {("ubuntu", "24.04"): "deb", ("debian", "12"): "deb", ("rocky", "9"): "rpm"}

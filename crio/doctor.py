@@ -9,17 +9,17 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from countersign.enforcement.ask import ask
+from countersign.enforcement.doctor import NotEnforced, Problem
+from countersign.enforcement.inspection import tried
+from countersign.nodes.files import stats
 from crio.effective import Effective
 from crio.machine import Machine
 from crio.paths import Paths
 from crio.render import hook
-from enforcement.ask import ask
-from enforcement.doctor import NotEnforced, Problem
-from enforcement.inspection import tried
-from nodes.files import stats
 
 if TYPE_CHECKING:
-    from nodes.node import Node
+    from countersign.nodes.node import Node
 
 PLUGIN = "countersign"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -15,7 +15,7 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from nodes.node import Node
+    from countersign.nodes.node import Node
 
 
 RESTORES_NOTHING = ("", "none", "checkpoint_only", False)

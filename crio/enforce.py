@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError
+from countersign.enforcement import registries
+from countersign.enforcement.policy import Policy
+from countersign.nodes.files import stats
+from countersign.nodes.node import CommandError
+from countersign.nodes.steps import File, Folder, Group
 from crio import render
 from crio.credentials import Credentials
 from crio.machine import Machine
-from enforcement import registries
-from enforcement.policy import Policy
-from nodes.files import stats
-from nodes.node import CommandError
-from nodes.steps import File, Folder, Group
 
 if TYPE_CHECKING:
-    from console.steps import Step
-    from nodes.node import Node
+    from countersign.console.steps import Step
+    from countersign.nodes.node import Node
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Work:
 
 
 def steps(work: Work, gate_runs: Step[Node], runtime: Callable[[Sequence[File]], Step[Node]]) -> list[Step[Node]]:
-    """Return the steps after `enforcement.gate.steps`; nothing restarts before all that it reads is there.
+    """Return the steps after `countersign.enforcement.gate.steps`; nothing restarts before all that it reads is there.
 
     Args:
         work: what is to be brought about.
@@ -133,7 +133,7 @@ class NativePolicy:
         return Group(self.name, [*render.folders(files), Folder(paths.namespaces, 0o700), *files])
 
     def laid_out(self) -> list[Group]:
-        """See `enforcement.record.LaysOut`."""
+        """See `countersign.enforcement.record.LaysOut`."""
         return [self._group()]
 
     def needed(self, node: Node) -> bool:
@@ -145,7 +145,7 @@ class NativePolicy:
         self._group().apply(node)
 
     def diff(self, node: Node) -> str:
-        """Return how the node's files would change; see `console.steps.ShowsDiff`."""
+        """Return how the node's files would change; see `countersign.console.steps.ShowsDiff`."""
         return "" if self.keys_to_come else self._group().diff(node)
 
 
@@ -178,7 +178,7 @@ class Configured:
         return self._group().needed(node) or self.runs.needed(node)
 
     def diff(self, node: Node) -> str:
-        """Return how the node's files would change; see `console.steps.ShowsDiff`."""
+        """Return how the node's files would change; see `countersign.console.steps.ShowsDiff`."""
         return self._group().diff(node)
 
     def apply(self, node: Node) -> None:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from countersign.nodes.steps import File, Folder
 from crio.distribution import Installed
-from nodes.steps import File, Folder
 
 if TYPE_CHECKING:
-    from console.steps import Step
-    from nodes.node import Node
+    from countersign.console.steps import Step
+    from countersign.nodes.node import Node
 
 FILES = Path(__file__).resolve().parent / "files"
 PACKAGES = ("kubelet", "kubeadm", "kubectl", "kubernetes-cni")

@@ -1,4 +1,4 @@
-"""A CRI-O under enforcement, wherever and however it is kept running; see `enforcement.runtime.Runtime`."""
+"""A CRI-O under enforcement, wherever and however it is kept running; see `countersign.enforcement.runtime.Runtime`."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console.errors import InfrastructureError
-from cri.errors import CriError
+from countersign.console.errors import InfrastructureError
+from countersign.cri.errors import CriError
+from countersign.enforcement import nri, policy
+from countersign.nodes.waiting import wait_for
 from crio.effective import Effective, effective
 from crio.paths import Paths
-from enforcement import nri, policy
-from nodes.waiting import wait_for
 
 if TYPE_CHECKING:
-    from cri.client import Client
-    from cri.model import Auth
+    from countersign.cri.client import Client
+    from countersign.cri.model import Auth
+    from countersign.enforcement.layout import Layout
+    from countersign.enforcement.registries import Registries
+    from countersign.enforcement.report import ServiceState
+    from countersign.enforcement.runtime import Controls
+    from countersign.nodes.node import Node
     from crio.render import Engine
-    from enforcement.layout import Layout
-    from enforcement.registries import Registries
-    from enforcement.report import ServiceState
-    from enforcement.runtime import Controls
-    from nodes.node import Node
 
 ANSWERS_WITHIN = 120.0
 """Seconds within which a CRI-O that was started answers; an emulated machine takes one of them."""
@@ -82,7 +82,7 @@ class Machine:
 
     def client(self, timeout: float = 60) -> Client:
         """See `Runtime.client`."""
-        from cri.client import Client
+        from countersign.cri.client import Client
 
         return Client(
             self.node.forward(self.paths.socket),

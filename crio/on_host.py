@@ -8,22 +8,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from console.config import Settings, record_place
-from console.steps import StepResult, run_steps
+from countersign.console.config import Settings, record_place
+from countersign.console.steps import StepResult, run_steps
+from countersign.enforcement import canary, gate, images, policy, registries
+from countersign.enforcement.gate import CrioStorage
+from countersign.enforcement.keys import KeyPair
+from countersign.enforcement.registries import FALLBACK, REFERRERS
+from countersign.nodes import service
+from countersign.nodes.steps import File, Group, Link, Running
 from crio import enforce, private
 from crio.enforce import Configured, Work
 from crio.machine import Machine
-from enforcement import canary, gate, images, policy, registries
-from enforcement.gate import CrioStorage
-from enforcement.keys import KeyPair
-from enforcement.registries import FALLBACK, REFERRERS
-from nodes import service
-from nodes.steps import File, Group, Link, Running
 
 if TYPE_CHECKING:
-    from console.steps import Step
-    from nodes.node import Node
-    from oci.registry import Registry
+    from countersign.console.steps import Step
+    from countersign.nodes.node import Node
+    from countersign.oci.registry import Registry
 
 TOOLS = (
     "runc",
@@ -48,10 +48,10 @@ class OnHost:
 
     def configure(self, *, keep: bool, plan: bool) -> list[StepResult]:
         """Start CRI-O with gate, hook, its own policy and the demo's registries."""
-        from console import output
+        from countersign.console import output
+        from countersign.enforcement import allowing
         from crio.prove import prove
         from crio.status import remember
-        from enforcement import allowing
 
         crio = private.program(self.settings)
         if not KeyPair(self.settings.keys).needed(self._ours.node):
@@ -74,7 +74,7 @@ class OnHost:
 
     def clean(self, *, plan: bool) -> list[StepResult]:
         """See `Backend.clean`."""
-        from enforcement.gone import check, steps
+        from countersign.enforcement.gone import check, steps
 
         check(self._ours)
         return run_steps(self._ours.node, steps(self._ours), plan=plan)
@@ -86,8 +86,8 @@ class OnHost:
         return document(self.settings, "host", [self.machine()])
 
     def _steps(self, crio: Path) -> tuple[Work, gate.Gate, list[Step[Node]]]:
-        from tools.images import demo_layout, pause_layout, variant
-        from tools.resolver import install
+        from countersign.tools.images import demo_layout, pause_layout, variant
+        from countersign.tools.resolver import install
 
         ours, settings = self._ours, self.settings
         demo = registries.load_or_make(ours.registry_folder)
@@ -153,22 +153,22 @@ class OnHost:
         return runtime
 
     def _overlay(self) -> bool:
-        from nodes.facts import overlay_works
+        from countersign.nodes.facts import overlay_works
 
         root = self._ours.root
         return overlay_works(self._ours.node, str(next(each for each in (root, *root.parents) if each.is_dir())))
 
     def registry(self) -> Registry:
         """Return a client that reaches the demo's registries."""
-        from oci.registry import Registry
+        from countersign.oci.registry import Registry
 
         layout = self._ours.layout
         return Registry(Path(layout.certs), Path(layout.docker_config), allow_http=self.settings.registry.allow_http)
 
     @contextmanager
     def _removed_on_failure(self, *, keep: bool) -> Iterator[None]:
-        from console import output
-        from enforcement.gone import steps
+        from countersign.console import output
+        from countersign.enforcement.gone import steps
 
         keep = keep or self._ours.root.exists()
         try:

@@ -9,9 +9,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from console.config import Settings, record_place
-from console.errors import InfrastructureError
-from console.steps import Step, StepResult, run_steps
+from countersign.console.config import Settings, record_place
+from countersign.console.errors import InfrastructureError
+from countersign.console.steps import Step, StepResult, run_steps
+from countersign.enforcement import allowing, gate, gate_unit, policy, record
+from countersign.enforcement import lent as lending
+from countersign.enforcement.elsewhere import open_node
+from countersign.enforcement.gate import CrioStorage
+from countersign.enforcement.keys import KeyPair
+from countersign.enforcement.layout import SYSTEM
+from countersign.enforcement.lent import GivenBack, Here
+from countersign.enforcement.node_units import ACTIVE, KubeletRuns
+from countersign.nodes.facts import CAP_SYS_RESOURCE, has_capability
+from countersign.nodes.host import HostNode
+from countersign.nodes.systemd import UnitRuns, unit_state
 from crio import effective, enforce, packages, system_images, units
 from crio.effective import Effective
 from crio.enforce import Configured, Work
@@ -19,24 +30,13 @@ from crio.machine import Machine
 from crio.paths import INSTALLED
 from crio.prove import prove
 from crio.units import CRIO, Restored
-from enforcement import allowing, gate, gate_unit, policy, record
-from enforcement import lent as lending
-from enforcement.elsewhere import open_node
-from enforcement.gate import CrioStorage
-from enforcement.keys import KeyPair
-from enforcement.layout import SYSTEM
-from enforcement.lent import GivenBack, Here
-from enforcement.node_units import ACTIVE, KubeletRuns
-from nodes.facts import CAP_SYS_RESOURCE, has_capability
-from nodes.host import HostNode
-from nodes.systemd import UnitRuns, unit_state
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nodes.node import Node
-    from nodes.ssh import SshNode
-    from nodes.steps import File
+    from countersign.nodes.node import Node
+    from countersign.nodes.ssh import SshNode
+    from countersign.nodes.steps import File
 
 TOOLS = ("countersign-gate", "countersign-hook")
 
@@ -68,7 +68,7 @@ class OnSsh:
 
     def configure(self, *, keep: bool, plan: bool) -> list[StepResult]:
         """Bring the machine's CRI-O under enforcement; all that can be asked is asked before anything changes."""
-        from console import output
+        from countersign.console import output
 
         if not KeyPair(self.settings.keys).needed(HostNode()):
             policy.render(self.settings.policy, ())
@@ -123,8 +123,8 @@ class OnSsh:
         return document(self.settings, self.settings.node, [self._machine()])
 
     def _steps(self, *, plan: bool) -> Iterator[Step[Any]]:
+        from countersign.tools.resolver import install
         from crio.status import remember
-        from tools.resolver import install
 
         keys = KeyPair(self.settings.keys)
         keys_to_come = keys.needed(HostNode())
@@ -204,7 +204,7 @@ class OnSsh:
         ]
 
     def _docker_config(self) -> bytes:
-        from enforcement.registries import docker_config
+        from countersign.enforcement.registries import docker_config
 
         return docker_config(self._lent.made, self.settings.registry.docker_config)
 
@@ -247,7 +247,7 @@ class Kept:
 
     def apply(self, node: object) -> None:  # noqa: ARG002
         """Take it, keep it, and show it."""
-        from console import output
+        from countersign.console import output
 
         found: Taken = self.take()
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -291,15 +291,15 @@ class ImagesGone:
 
     def apply(self, node: Node) -> None:
         """Remove them over CRI."""
-        from cri.client import Client
+        from countersign.cri.client import Client
 
         with Client(node.forward(INSTALLED.socket)) as client:
             for image in self._found(node):
                 client.remove_image(image)
 
     def _found(self, node: Node) -> list[str]:
-        from cri.client import Client
-        from cri.errors import CriError
+        from countersign.cri.client import Client
+        from countersign.cri.errors import CriError
 
         if unit_state(node, CRIO).active != ACTIVE:
             return []

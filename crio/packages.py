@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console.errors import InfrastructureError, MissingError
+from countersign.console.errors import InfrastructureError, MissingError
+from countersign.nodes.host import HostNode
+from countersign.nodes.steps import File, Folder
+from countersign.nodes.systemd import UnitRuns
 from crio import kubernetes as clusters
 from crio import repository
 from crio.distribution import Installed, distribution
-from nodes.host import HostNode
-from nodes.steps import File, Folder
-from nodes.systemd import UnitRuns
 
 if TYPE_CHECKING:
-    from console.config import Settings
-    from console.steps import Step
-    from nodes.node import Node
+    from countersign.console.config import Settings
+    from countersign.console.steps import Step
+    from countersign.nodes.node import Node
 
 FILES = Path(__file__).resolve().parent / "files"
 OLDEST = (1, 34)

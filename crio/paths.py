@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from enforcement.layout import SYSTEM, Layout
+from countersign.enforcement.layout import SYSTEM, Layout
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from cases.cri_place import CriPlace
 from cases.lab import IMAGE_NAME
 from cases.native import code_of as native_code
 from cases.ways import code_of as gate_code
-from console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError
 from crio import render
 
 if TYPE_CHECKING:

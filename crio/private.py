@@ -10,24 +10,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console.errors import MissingError, UsageError
+from countersign.console.errors import MissingError, UsageError
+from countersign.enforcement import layout as layouts
+from countersign.enforcement import registries
+from countersign.enforcement.layout import Layout
+from countersign.enforcement.recovering import Recovering
+from countersign.enforcement.report import ServiceState, of_service
+from countersign.enforcement.supervised import Supervised
+from countersign.nodes import service
+from countersign.nodes.host import HostNode
+from countersign.nodes.service import Service
+from countersign.nodes.steps import File, Folder
+from countersign.nodes.template import render
 from crio.machine import Machine, Ways
 from crio.paths import Paths, private
-from enforcement import layout as layouts
-from enforcement import registries
-from enforcement.layout import Layout
-from enforcement.recovering import Recovering
-from enforcement.report import ServiceState, of_service
-from enforcement.supervised import Supervised
-from nodes import service
-from nodes.host import HostNode
-from nodes.service import Service
-from nodes.steps import File, Folder
-from nodes.template import render
 
 if TYPE_CHECKING:
-    from console.config import Settings
-    from enforcement.registries import Registries
+    from countersign.console.config import Settings
+    from countersign.enforcement.registries import Registries
 
 HERE = Path(__file__).resolve().parent
 NETWORK = HERE.parent / "cri" / "10-loopback.conflist"

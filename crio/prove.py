@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cri.errors import CriError
-from cri.model import Container
+from countersign.cri.errors import CriError
+from countersign.cri.model import Container
+from countersign.enforcement import canary
+from countersign.enforcement.canary import EXPECTED, REFERENCE, SENTENCE
+from countersign.enforcement.doctor import NotEnforced, Problem
+from countersign.nodes.each import side_by_side
 from crio import doctor
 from crio.machine import Machine
-from enforcement import canary
-from enforcement.canary import EXPECTED, REFERENCE, SENTENCE
-from enforcement.doctor import NotEnforced, Problem
-from nodes.each import side_by_side
 
 if TYPE_CHECKING:
-    from cri.client import Client
+    from countersign.cri.client import Client
 
 REFUSED = f"{canary.REFUSED}:{canary.TAG}"
 """In no scope of CRI-O's own policy, while it lets `REFERENCE` pass."""

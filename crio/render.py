@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from countersign.enforcement.layout import Layout
+from countersign.enforcement.registries import CANARY
+from countersign.nodes.steps import File, Folder
+from countersign.nodes.template import render
 from crio.paths import Paths
-from enforcement.layout import Layout
-from enforcement.registries import CANARY
-from nodes.steps import File, Folder
-from nodes.template import render
 
 if TYPE_CHECKING:
-    from enforcement.registries import Registries
+    from countersign.enforcement.registries import Registries
 
 HERE = Path(__file__).resolve().parent
 CANARY_SCOPE = f"{CANARY}/canary"
@@ -75,8 +75,8 @@ def native(source: Path, paths: Paths, pins: Sequence[str], engine: Engine, tags
     Raises:
         UsageError: the policy is invalid.
     """
-    from policy import crio
-    from policy.load import load
+    from countersign.policy import crio
+    from countersign.policy.load import load
 
     found = load(source)
     document = json.loads(crio.policy_json(found, paths.keys, extra_pins=tuple(pins), accept_tags=tuple(tags)))
@@ -108,7 +108,7 @@ def registry_files(
         addresses: registry name → the URL under which the node reaches it.
         short_names: short names lead there, too (only where CRI-O is all ours).
     """
-    from policy.crio import attachments_of, registries_conf
+    from countersign.policy.crio import attachments_of, registries_conf
 
     found = {name: (url.partition("://")[2], url.startswith("http:")) for name, url in addresses.items()}
     content = registries_conf(found)

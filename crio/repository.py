@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from console.errors import InfrastructureError
-from nodes.steps import File, Folder
+from countersign.console.errors import InfrastructureError
+from countersign.nodes.steps import File, Folder
 
 if TYPE_CHECKING:
-    from console.steps import Step
-    from nodes.node import Node
+    from countersign.console.steps import Step
+    from countersign.nodes.node import Node
 
 VERSION = "1.36"
 """The minor version of CRI-O and Kubernetes that a new machine is given."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from console.config import Settings
-from console.errors import UsageError
-from console.steps import StepResult, run_steps
+from countersign.console.config import Settings
+from countersign.console.errors import UsageError
+from countersign.console.steps import StepResult, run_steps
+from countersign.enforcement.elsewhere import VAGRANT, is_elsewhere, open_node
 from crio import packages
-from enforcement.elsewhere import VAGRANT, is_elsewhere, open_node
 
 if TYPE_CHECKING:
-    from console.steps import Step
-    from nodes.node import Node
+    from countersign.console.steps import Step
+    from countersign.nodes.node import Node
 
 
 def setup_vm(settings: Settings, *, kubernetes: bool, plan: bool) -> list[StepResult]:

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from console.errors import CountersignError, InfrastructureError
+from countersign.console.errors import CountersignError, InfrastructureError
 from crio.backend import open_place
 
 if TYPE_CHECKING:
-    from console.config import Settings
-    from console.steps import StepResult
+    from countersign.console.config import Settings
+    from countersign.console.steps import StepResult
     from crio.backend import Backend
 
 AT_ONCE = 8
@@ -61,7 +61,7 @@ def open_places(settings: Settings) -> Places:
 
 
 def _show(done: str, names: Sequence[str], failures: Mapping[str, CountersignError]) -> None:
-    from console import output
+    from countersign.console import output
 
     rows = [(name, f"✗ {failures[name]}" if name in failures else f"✓ {done}") for name in names]
     output.table(("machine", ""), rows)

@@ -9,19 +9,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from cases.ways import code_of as gate_code
-from console.errors import VerdictError
-from cri.errors import CriError
-from cri.model import Container
+from countersign.console.errors import VerdictError
+from countersign.cri.errors import CriError
+from countersign.cri.model import Container
+from countersign.enforcement.registries import REFERRERS
 from crio import render
 from crio.place import CrioPlace
 from crio.prove import NATIVE
-from enforcement.registries import REFERRERS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cases.lab import Lab
-    from console.config import Settings
+    from countersign.console.config import Settings
     from crio.machine import Machine
 
 By = Literal["gate", "own", "runtime"]
@@ -441,7 +441,7 @@ def run_starts(settings: Settings, machine: Machine, lab: Lab, starts: Sequence[
     Raises:
         VerdictError: one came out otherwise than it must.
     """
-    from console import output
+    from countersign.console import output
 
     found = []
     with CrioPlace(machine, settings.policy, "both") as place:

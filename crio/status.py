@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from countersign.enforcement import gate, inspection, policy, record
+from countersign.enforcement.node_units import GATE
+from countersign.enforcement.report import document as runtimes
 from crio import doctor
-from enforcement import gate, inspection, policy, record
-from enforcement.node_units import GATE
-from enforcement.report import document as runtimes
 
 if TYPE_CHECKING:
-    from console.config import Settings
-    from console.steps import Step
+    from countersign.console.config import Settings
+    from countersign.console.steps import Step
+    from countersign.enforcement.doctor import Problem
+    from countersign.nodes.node import Node
     from crio.enforce import Work
     from crio.machine import Machine
-    from enforcement.doctor import Problem
-    from nodes.node import Node
 
 VERSION = "countersign.crio-status/v1"
 GATES = ("gate", GATE)
@@ -24,7 +24,7 @@ GATES = ("gate", GATE)
 
 
 def document(settings: Settings, place: str, machines: Sequence[Machine]) -> dict[str, Any]:
-    """Return the document of ``crio.status --json``; see `enforcement.report.document`.
+    """Return the document of ``crio.status --json``; see `countersign.enforcement.report.document`.
 
     Args:
         settings: the user's.

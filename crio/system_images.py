@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from console.errors import InfrastructureError
-from cri.errors import CriError
-from oci.reference import parse
+from countersign.console.errors import InfrastructureError
+from countersign.cri.errors import CriError
+from countersign.oci.reference import parse
 
 if TYPE_CHECKING:
-    from cri.client import Client
-    from cri.model import Image
+    from countersign.cri.client import Client
+    from countersign.cri.model import Image
 
 NAMESPACE = "kube-system"
 PULL_WITHIN = 60.0

@@ -8,16 +8,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cases import trial
-from console.errors import CountersignError, UsageError, VerdictError
-from cri.errors import CriError
+from countersign.console.errors import CountersignError, UsageError, VerdictError
+from countersign.cri.errors import CriError
+from countersign.enforcement.registries import REFERRERS
 from crio.place import CrioPlace
 from crio.starts import STARTS, run_starts
-from enforcement.registries import REFERRERS
 
 if TYPE_CHECKING:
     from cases.lab import Lab
     from cases.model import Case
-    from console.config import Settings
+    from countersign.console.config import Settings
     from crio.machine import Machine
 
 OWN, STARTED = "own/", "starts/"
@@ -66,7 +66,7 @@ def run_all(settings: Settings, machine: Machine, only: Sequence[str], *, json: 
         UsageError: nothing begins so.
         VerdictError: something came out otherwise than it must.
     """
-    from console import output
+    from countersign.console import output
 
     matrix = [case for case in rows() if _wanted(case.id, only)]
     own = [image for image in images(CrioPlace(machine, settings.policy)) if _wanted(OWN + image, only)]
@@ -118,7 +118,7 @@ def run_own(settings: Settings, machine: Machine, chosen: Sequence[str], *, whol
     from cases import differences
     from cases.model import load
     from cases.native import agrees
-    from console import output
+    from countersign.console import output
 
     found = own_verdicts(settings, machine, chosen)
     expected = {case.image: case for case in load() if case.way == "pull" and case.name in NAMES}

@@ -8,22 +8,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console.errors import UsageError
+from countersign.console.errors import UsageError
+from countersign.enforcement.gate_unit import SYSTEMD
+from countersign.enforcement.layout import SYSTEM
+from countersign.enforcement.node_units import ACTIVE, GATE, KUBELET, Units, kubelet_paused
+from countersign.enforcement.recovering import Recovering
+from countersign.enforcement.report import ServiceState, of_unit
+from countersign.nodes.systemd import unit_state
 from crio.credentials import Credentials
 from crio.machine import Machine, Ways
 from crio.paths import INSTALLED
-from enforcement.gate_unit import SYSTEMD
-from enforcement.layout import SYSTEM
-from enforcement.node_units import ACTIVE, GATE, KUBELET, Units, kubelet_paused
-from enforcement.recovering import Recovering
-from enforcement.report import ServiceState, of_unit
-from nodes.systemd import unit_state
 
 if TYPE_CHECKING:
+    from countersign.enforcement.registries import Registries
+    from countersign.nodes.node import Node
     from crio.effective import Effective
     from crio.render import Engine
-    from enforcement.registries import Registries
-    from nodes.node import Node
 
 CRIO = "crio.service"
 LOGS = {"crio": CRIO, "gate": GATE, "kubelet": KUBELET}

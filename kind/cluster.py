@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from console.config import KindSettings, Settings
-from console.errors import InfrastructureError, UsageError
-from console.steps import NotThereYet
+from countersign.console.config import KindSettings, Settings
+from countersign.console.errors import InfrastructureError, UsageError
+from countersign.console.steps import NotThereYet
+from countersign.nodes.docker import DockerNode
+from countersign.nodes.host import HostNode
+from countersign.nodes.template import render
 from kind import engine, node_image
-from nodes.docker import DockerNode
-from nodes.host import HostNode
-from nodes.template import render
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -235,7 +235,7 @@ def _have(client: DockerClient, image: str) -> None:
 
 def _default_image(settings: Settings) -> str:
     """Return the node image that this kind makes nodes of, by digest; its program is the only place that has it."""
-    from tools.resolver import tool
+    from countersign.tools.resolver import tool
 
     program = tool("kind", settings)
     found = DEFAULT_IMAGE.search(program.read_bytes())
@@ -292,7 +292,7 @@ def _kind(settings: Settings, argv: list[str], timeout: float) -> None:
     Raises:
         InfrastructureError: it failed; its own reason is in the text.
     """
-    from tools.resolver import tool
+    from countersign.tools.resolver import tool
 
     log = folder(settings) / "kind.log"
     environment = {**os.environ, "DOCKER_HOST": engine.url(settings), "KIND_EXPERIMENTAL_PROVIDER": "docker"}

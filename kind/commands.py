@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from console.task import task
+from countersign.console.task import task
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -19,11 +19,11 @@ def engine(context: Context, stop: bool = False, plan: bool = False) -> None:
 
     Example: ./inv kind.engine
     """
-    from console import output
-    from console.config import settings_from
-    from console.steps import run_steps
+    from countersign.console import output
+    from countersign.console.config import settings_from
+    from countersign.console.steps import run_steps
+    from countersign.nodes.host import HostNode
     from kind import engine as engines
-    from nodes.host import HostNode
 
     settings = settings_from(context)
     if stop:
@@ -40,8 +40,8 @@ def node_image(context: Context) -> None:
 
     Example: ./inv kind.node-image
     """
-    from console import output
-    from console.config import settings_from
+    from countersign.console import output
+    from countersign.console.config import settings_from
     from kind import engine as engines
     from kind import node_image as images
 
@@ -55,11 +55,11 @@ def create(context: Context, keep: bool = False, plan: bool = False) -> None:
 
     Example: ./inv kind.create
     """
-    from console import output
-    from console.config import settings_from
-    from console.steps import run_steps
+    from countersign.console import output
+    from countersign.console.config import settings_from
+    from countersign.console.steps import run_steps
+    from countersign.nodes.host import HostNode
     from kind.cluster import Exists, require
-    from nodes.host import HostNode
 
     settings = settings_from(context)
     run_steps(HostNode(), [Exists(settings, keep)], plan=plan)
@@ -73,8 +73,8 @@ def delete(context: Context) -> None:
 
     Example: ./inv kind.delete
     """
-    from console import output
-    from console.config import settings_from
+    from countersign.console import output
+    from countersign.console.config import settings_from
     from kind.cluster import delete as delete_cluster
 
     settings = settings_from(context)
@@ -90,8 +90,8 @@ def status(context: Context, json: bool = False) -> None:
 
     Example: ./inv kind.status
     """
-    from console import output
-    from console.config import settings_from
+    from countersign.console import output
+    from countersign.console.config import settings_from
     from kind.cluster import require
 
     settings = settings_from(context)
@@ -118,9 +118,9 @@ def load(context: Context, image: list[str], archive: list[str]) -> None:
     """
     from pathlib import Path
 
-    from console import output
-    from console.config import settings_from
-    from console.errors import UsageError
+    from countersign.console import output
+    from countersign.console.config import settings_from
+    from countersign.console.errors import UsageError
     from kind.cluster import load as load_images
 
     archives = [Path(each) for each in archive]

@@ -12,19 +12,19 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console.config import Settings
-from console.errors import InfrastructureError, MissingError
-from nodes import service
-from nodes.host import HostNode
-from nodes.service import Service
-from nodes.steps import File, Folder, Group, Running
-from nodes.template import render
+from countersign.console.config import Settings
+from countersign.console.errors import InfrastructureError, MissingError
+from countersign.nodes import service
+from countersign.nodes.host import HostNode
+from countersign.nodes.service import Service
+from countersign.nodes.steps import File, Folder, Group, Running
+from countersign.nodes.template import render
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-    from console.steps import Step
-    from nodes.node import Node
+    from countersign.console.steps import Step
+    from countersign.nodes.node import Node
 
 NAME = "dockerd"
 ANSWER = 5

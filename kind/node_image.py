@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console import output
-from console.config import Settings
-from console.errors import InfrastructureError, MissingError
+from countersign.console import output
+from countersign.console.config import Settings
+from countersign.console.errors import InfrastructureError, MissingError
+from countersign.nodes.template import render
+from countersign.tools.recipes import lookup, recipes
 from kind import system_images
 from kind.system_images import SystemImage
-from nodes.template import render
-from tools.recipes import lookup, recipes
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -118,7 +118,7 @@ def _base(settings: Settings) -> Path:
 
 def _root_filesystem(settings: Settings) -> Path:
     """Return an archive of the node's whole root filesystem."""
-    from tools.resolver import install, tool
+    from countersign.tools.resolver import install, tool
 
     kept = settings.cache / "kind-node" / f"{_key()}.tar"
     if kept.is_file():
@@ -140,8 +140,8 @@ def _root_filesystem(settings: Settings) -> Path:
 
 def _kind_files(settings: Settings) -> Path:
     """Return the files of kind's own base image, from its module."""
-    from tools.resolver import tool
-    from tools.toolchain import go_environment
+    from countersign.tools.resolver import tool
+    from countersign.tools.toolchain import go_environment
 
     version = recipes()["kind"].version
     argv = [str(tool("go", settings)), "mod", "download", "-json", f"sigs.k8s.io/kind@v{version}"]

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from console.config import Settings
-from console.errors import InfrastructureError
-from enforcement import registries
-from enforcement.registries import CANARY, FALLBACK, REFERRERS, Registries
+from countersign.console.config import Settings
+from countersign.console.errors import InfrastructureError
+from countersign.enforcement import registries
+from countersign.enforcement.registries import CANARY, FALLBACK, REFERRERS, Registries
+from countersign.nodes.files import sha256
 from kind.cluster import folder
-from nodes.files import sha256
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from console import output
-from console.config import Settings
-from console.errors import InfrastructureError, MissingError, UsageError
+from countersign.console import output
+from countersign.console.config import Settings
+from countersign.console.errors import InfrastructureError, MissingError, UsageError
 from machines.needs import require
 
 RECIPE = Path(__file__).resolve().parent / "recipe"

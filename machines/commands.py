@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from console.task import task
+from countersign.console.task import task
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -19,11 +19,11 @@ def box(context: Context, provider: str = "", plan: bool = False, json: bool = F
 
     Example: ./inv vagrant.box --provider lxc
     """
-    from console import output
-    from console.config import settings_from
-    from console.steps import run_steps
+    from countersign.console import output
+    from countersign.console.config import settings_from
+    from countersign.console.steps import run_steps
+    from countersign.nodes.host import HostNode
     from machines import boxes, providers
-    from nodes.host import HostNode
 
     settings = settings_from(context)
     chosen = provider or settings.vagrant.provider or providers.choose(settings)
@@ -42,8 +42,8 @@ def up(context: Context, keep: bool = False, plan: bool = False, json: bool = Fa
 
     Example: ./inv vagrant.up
     """
-    from console import output
-    from console.config import settings_from
+    from countersign.console import output
+    from countersign.console.config import settings_from
     from machines import vagrant
 
     settings = settings_from(context)
@@ -59,9 +59,9 @@ def status(context: Context, json: bool = False) -> None:
 
     Example: ./inv vagrant.status
     """
-    from console import output
-    from console.config import settings_from
-    from console.errors import InfrastructureError
+    from countersign.console import output
+    from countersign.console.config import settings_from
+    from countersign.console.errors import InfrastructureError
     from machines import vagrant
     from machines.place import place
 
@@ -84,8 +84,8 @@ def ssh_config(context: Context) -> None:
 
     Example: ./inv vagrant.ssh-config > machine.conf
     """
-    from console import output
-    from console.config import settings_from
+    from countersign.console import output
+    from countersign.console.config import settings_from
     from machines import vagrant
 
     output.emit_text(vagrant.ssh_config(settings_from(context)).read_text(encoding="utf-8"))
@@ -97,8 +97,8 @@ def destroy(context: Context) -> None:
 
     Example: ./inv vagrant.destroy
     """
-    from console import output
-    from console.config import settings_from
+    from countersign.console import output
+    from countersign.console.config import settings_from
     from machines import vagrant
 
     settings = settings_from(context)

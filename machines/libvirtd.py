@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError
+from countersign.nodes import service
+from countersign.nodes.service import Service
+from countersign.nodes.steps import File, Folder, Running
+from countersign.nodes.template import render
 from machines.needs import find, require
-from nodes import service
-from nodes.service import Service
-from nodes.steps import File, Folder, Running
-from nodes.template import render
 
 if TYPE_CHECKING:
-    from console.steps import Step
+    from countersign.console.steps import Step
+    from countersign.nodes.node import Node
     from machines.place import Place
-    from nodes.node import Node
 
 HERE = Path(__file__).resolve().parent
 NAME = "libvirtd"
@@ -58,7 +58,7 @@ def steps(place: Place) -> list[Step[Node]]:
 
 def start(place: Place) -> None:
     """Start it, if it does not run: a machine cannot be destroyed without it."""
-    from nodes.host import HostNode
+    from countersign.nodes.host import HostNode
 
     for step in steps(place):
         if step.needed(HostNode()):

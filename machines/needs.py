@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from console.errors import MissingError
+from countersign.console.errors import MissingError
 
 PACKAGES = {  # program -> Debian's package
     "vagrant": "vagrant",

@@ -8,16 +8,16 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError
+from countersign.nodes import service
+from countersign.nodes.service import Service
+from countersign.nodes.steps import Running
 from machines.needs import find, require
-from nodes import service
-from nodes.service import Service
-from nodes.steps import Running
 
 if TYPE_CHECKING:
-    from console.steps import Step
+    from countersign.console.steps import Step
+    from countersign.nodes.node import Node
     from machines.place import Place
-    from nodes.node import Node
 
 DHCP = "dhcp"
 FIRST = 64

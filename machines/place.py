@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from console.config import Settings
-from console.errors import InfrastructureError
+from countersign.console.config import Settings
+from countersign.console.errors import InfrastructureError
 
 
 @dataclass(frozen=True)

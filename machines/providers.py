@@ -8,8 +8,8 @@ import subprocess
 from functools import cache
 from typing import Any
 
-from console.config import Settings
-from console.errors import CountersignError, MissingError
+from countersign.console.config import Settings
+from countersign.console.errors import CountersignError, MissingError
 from machines import needs
 
 ORDER = ("lxc", "libvirt", "virtualbox")

@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from console import output
-from console.config import ROOT, Settings
-from console.errors import CountersignError, InfrastructureError, MissingError
-from console.steps import Show, run_steps
+from countersign.console import output
+from countersign.console.config import ROOT, Settings
+from countersign.console.errors import CountersignError, InfrastructureError, MissingError
+from countersign.console.steps import Show, run_steps
+from countersign.nodes.host import HostNode
 from machines import boxes, libvirtd, network, providers
 from machines.needs import require
 from machines.place import Made, Place, place
-from nodes.host import HostNode
 
 if TYPE_CHECKING:
-    from console.steps import Step
-    from nodes.node import Node
+    from countersign.console.steps import Step
+    from countersign.nodes.node import Node
 
 BUILT = "built"
 PUBLIC = {  # distribution -> box, for libvirt and VirtualBox; the Vagrantfile has the same

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from console.errors import InfrastructureError, MissingError
+from countersign.console.errors import InfrastructureError, MissingError
 
 QUIET = (
     "--headless",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from console.task import task
+from countersign.console.task import task
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -16,8 +16,8 @@ def build(context: Context) -> None:
 
     Example: ./inv report.build
     """
-    from console import output
-    from console.config import settings_from
+    from countersign.console import output
+    from countersign.console.config import settings_from
     from report.write import write
 
     output.emit_text(str(write(settings_from(context).state)))
@@ -31,7 +31,7 @@ def screenshot(context: Context, out: str = "") -> None:
     """
     from pathlib import Path
 
-    from console.config import ROOT, settings_from
+    from countersign.console.config import ROOT, settings_from
     from report.browser import picture
     from report.write import write
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cases.consistency import Consistency, compare
-from console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError
 
 VERSIONS = {
     "countersign.matrix/v1": "matrix",

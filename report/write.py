@@ -7,8 +7,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from console import clean
-from console.errors import MissingError
+from countersign.console import clean
+from countersign.console.errors import MissingError
 from report import plot
 from report.model import Report, choices, load
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 
-from console.config import settings_from
-from console.errors import UsageError, VerdictError
-from console.output import Branch, done, emit_json, failed, say, show_tree
-from console.task import task
+from countersign.console.config import settings_from
+from countersign.console.errors import UsageError, VerdictError
+from countersign.console.output import Branch, done, emit_json, failed, say, show_tree
+from countersign.console.task import task
 
 if TYPE_CHECKING:
-    from oci.reference import Reference
+    from countersign.oci.reference import Reference
     from signing.formats import Format
     from signing.keys import PrivateKey
     from signing.sign import Signed
@@ -84,7 +84,7 @@ def sign(
     refs = _references(image)
     formats = _formats(format)
     opened = _opening(_path(key) or settings.keys / "cosign.key", _path(password_file))
-    from oci.access import registry
+    from countersign.oci.access import registry
     from signing import sign as signing
 
     client = registry(settings)
@@ -118,7 +118,7 @@ def verify(context: Context, image: list[str], key: list[str], policy: str = "",
 
     Example: ./inv signing.verify --image registry.example/app:v1 --key cosign.pub
     """
-    from oci.access import docker_configs, hosts_folder
+    from countersign.oci.access import docker_configs, hosts_folder
     from signing import verify as verifying
 
     settings = settings_from(context)
@@ -147,7 +147,7 @@ def tree(context: Context, image: list[str], json: bool = False) -> None:
 
     Example: ./inv signing.tree --image registry.example/app:v1
     """
-    from oci.access import registry
+    from countersign.oci.access import registry
     from signing.tree import tree as read
 
     client = registry(settings_from(context))
@@ -187,7 +187,7 @@ def _opening(path: Path, password_file: Path | None) -> Callable[[], PrivateKey]
 
 
 def _references(images: list[str]) -> list[Reference]:
-    from oci.reference import parse
+    from countersign.oci.reference import parse
 
     if not images:
         raise _no_image()

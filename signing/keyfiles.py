@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from console.errors import UsageError
+from countersign.console.errors import UsageError
 from signing.keys import PrivateKey
 
 

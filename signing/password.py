@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from console.errors import UsageError
+from countersign.console.errors import UsageError
 
 _LIMIT = 4096  # bytes
 _SOURCES = "set COSIGN_PASSWORD or give --password-file"

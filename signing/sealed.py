@@ -17,7 +17,7 @@ from nacl.bindings import crypto_pwhash_scryptsalsa208sha256_ll as scrypt
 from nacl.bindings import crypto_secretbox, crypto_secretbox_open
 from nacl.exceptions import CryptoError
 
-from console.errors import UsageError
+from countersign.console.errors import UsageError
 
 _FILE_LIMIT = 64 << 10  # bytes
 _TYPES = ("ENCRYPTED SIGSTORE PRIVATE KEY", "ENCRYPTED COSIGN PRIVATE KEY")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from oci import descriptor
-from oci.descriptor import Descriptor
-from oci.errors import Malformed, NotFound, RegistryError, Tampered
-from oci.reference import Reference
-from oci.registry import Registry
+from countersign.oci import descriptor
+from countersign.oci.descriptor import Descriptor
+from countersign.oci.errors import Malformed, NotFound, RegistryError, Tampered
+from countersign.oci.reference import Reference
+from countersign.oci.registry import Registry
 from signing import attachment, bundle, stored
 from signing.attachment import Attachment
 from signing.formats import FORMATS, Format

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from oci import tagged
-from oci.descriptor import EMPTY_JSON, OCI_EMPTY, OCI_MANIFEST, Descriptor
-from oci.errors import Malformed
-from oci.registry import Registry
+from countersign.oci import tagged
+from countersign.oci.descriptor import EMPTY_JSON, OCI_EMPTY, OCI_MANIFEST, Descriptor
+from countersign.oci.errors import Malformed
+from countersign.oci.registry import Registry
 from signing import attachment, bundle
 from signing.attachment import Attachment
 from signing.formats import Format

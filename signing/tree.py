@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from oci import descriptor
-from oci import digest as digests
-from oci.descriptor import Descriptor
-from oci.errors import Malformed, NotFound, Tampered
-from oci.reference import Reference
-from oci.registry import Registry
+from countersign.oci import descriptor
+from countersign.oci import digest as digests
+from countersign.oci.descriptor import Descriptor
+from countersign.oci.errors import Malformed, NotFound, Tampered
+from countersign.oci.reference import Reference
+from countersign.oci.registry import Registry
 from signing import attachment, bundle, stored
 from signing.stored import Found
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from console.config import Settings
-from console.errors import InfrastructureError, MissingError, UsageError
-from oci.errors import BadConfig
-from tools.build import BuildFailed
-from tools.resolver import tool
+from countersign.console.config import Settings
+from countersign.console.errors import InfrastructureError, MissingError, UsageError
+from countersign.oci.errors import BadConfig
+from countersign.tools.build import BuildFailed
+from countersign.tools.resolver import tool
 
 PROGRAM = "countersign-gate"
 _REFUSED = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from console.task import task
+from countersign.console.task import task
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -26,7 +26,7 @@ def run_tests(context: Context, part: list[str] | None = None, list: bool = Fals
 
     Example: ./inv test --part lint --part unit
     """
-    from console.config import settings_from
+    from countersign.console.config import settings_from
     from tests.run import names, run_parts
 
     settings = settings_from(context)

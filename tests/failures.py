@@ -1,6 +1,6 @@
 """What a part of the tests raises."""
 
-from console.errors import CountersignError
+from countersign.console.errors import CountersignError
 
 
 class CheckFailed(CountersignError):

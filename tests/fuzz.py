@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from console import output
-from console.config import ROOT, Settings
-from console.errors import UsageError
+from countersign.console import output
+from countersign.console.config import ROOT, Settings
+from countersign.console.errors import UsageError
+from countersign.tools.recipes import recipes
+from countersign.tools.resolver import tool
+from countersign.tools.toolchain import go_environment
 from tests.failures import CheckFailed
-from tools.recipes import recipes
-from tools.resolver import tool
-from tools.toolchain import go_environment
 
 _TARGET = re.compile(r"^func (Fuzz\w+)\(", re.MULTILINE)
 

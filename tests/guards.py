@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from console import output
-from console.config import ROOT, Settings
-from console.errors import UsageError
+from countersign.console import output
+from countersign.console.config import ROOT, Settings
+from countersign.console.errors import UsageError
+from countersign.tools.recipes import read_table, recipes
+from countersign.tools.resolver import tool
+from countersign.tools.toolchain import go_environment, scratch
 from tests.failures import CheckFailed
-from tools.recipes import read_table, recipes
-from tools.resolver import tool
-from tools.toolchain import go_environment, scratch
 
 TABLE = Path(__file__).with_name("guards.toml")
 TEST_SECONDS = 300

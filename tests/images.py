@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from oci import descriptor
-from oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
-from oci.registry import Registry
+from countersign.oci import descriptor
+from countersign.oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
+from countersign.oci.registry import Registry
 
 
 def push_image(registry: Registry, name: str, tag: str = "", marker: str = "") -> Descriptor:

@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from console import output
-from console.config import ROOT, Settings
-from console.errors import MissingError
+from countersign.console import output
+from countersign.console.config import ROOT, Settings
+from countersign.console.errors import MissingError
+from countersign.tools.recipes import recipes
+from countersign.tools.resolver import tool
+from countersign.tools.toolchain import go_environment
 from tests import fuzz, guards, turns
 from tests.failures import CheckFailed
-from tools.recipes import recipes
-from tools.resolver import tool
-from tools.toolchain import go_environment
 
 SOME_FAILED = 1
 """Pytest's exit code when tests ran and some failed."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from console import output
-from console.config import ROOT, Settings
-from console.errors import CountersignError, MissingError, UsageError
+from countersign.console import output
+from countersign.console.config import ROOT, Settings
+from countersign.console.errors import CountersignError, MissingError, UsageError
 from tests import turns
 from tests.failures import CheckFailed
 from tests.parts import PARTS, Part, pytest, spent

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
-from console.config import ROOT
-from console.errors import UsageError
+from countersign.console.config import ROOT
+from countersign.console.errors import UsageError
 
 TURNS = (("kind",), ("vagrant",), ("fuzz", "guards"))
 """Which parts run together; one of these groups is on turn at a commit. All else always runs."""

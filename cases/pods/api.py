@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient

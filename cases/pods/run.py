@@ -14,8 +14,8 @@ import yaml
 
 from cases.pods.api import LABEL, Api, ready, wait_for
 from cases.pods.model import SUBJECT, PodOutcome, Seen, Trial, judge, look
-from nodes.node import Node
-from nodes.template import render
+from countersign.nodes.node import Node
+from countersign.nodes.template import render
 
 NAMESPACE = "countersign-pods"
 RUNTIME_CLASS = "countersign-other"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from console.config import ROOT, Settings, load_settings
+from countersign.console.config import ROOT, Settings, load_settings
 from crio import private
 from tests.e2e import footprint
 

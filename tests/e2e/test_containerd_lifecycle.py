@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 
 from bench.gauges import metrics
-from console.config import ROOT
 from containerd import setup
 from containerd.instance import HANDLERS, Instance, instance
-from enforcement import canary
-from enforcement.doctor import NotEnforced
-from nodes import cgroup, service
-from nodes.service import Service
+from countersign.console.config import ROOT
+from countersign.enforcement import canary
+from countersign.enforcement.doctor import NotEnforced
+from countersign.nodes import cgroup, service
+from countersign.nodes.service import Service
 from tests.e2e import footprint
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(600)]

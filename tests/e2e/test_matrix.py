@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cases.model import load
-from console.config import ROOT
+from countersign.console.config import ROOT
 
 ROWS = [case.id for case in load()]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nodes import cgroup, service
-from nodes.service import Service
+from countersign.nodes import cgroup, service
+from countersign.nodes.service import Service
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 

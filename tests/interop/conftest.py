@@ -18,12 +18,12 @@ from invoke.config import Config
 from invoke.context import Context
 from jinja2 import StrictUndefined, Template
 
-from console.config import ROOT, Settings, settings_from
-from enforcement import tls
-from oci.registry import Registry
+from countersign.console.config import ROOT, Settings, settings_from
+from countersign.enforcement import tls
+from countersign.oci.registry import Registry
+from countersign.tools.resolver import tool
 from signing import keyfiles, keys
 from signing.verify import Access
-from tools.resolver import tool
 
 HERE = Path(__file__).parent
 PASSWORD = "of the interop tests"

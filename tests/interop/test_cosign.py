@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from console.config import Settings
-from oci.descriptor import Descriptor
-from oci.reference import Reference, parse
+from countersign.console.config import Settings
+from countersign.oci.descriptor import Descriptor
+from countersign.oci.reference import Reference, parse
 from signing import keys, sign, stored
 from signing.formats import FORMATS, Format
 from signing.verify import Verdict, by_keys, program, verify

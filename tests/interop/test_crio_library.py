@@ -17,17 +17,17 @@ from cases.lab import Lab, build
 from cases.library import ask, verdicts
 from cases.model import load
 from cases.native import code_of
-from console.config import Settings
-from enforcement.registries import MAPPED, REFERRERS
-from oci.registry import Registry
-from policy import crio
-from policy.load import load as load_policy
+from countersign.console.config import Settings
+from countersign.enforcement.registries import MAPPED, REFERRERS
+from countersign.oci.registry import Registry
+from countersign.policy import crio
+from countersign.policy.load import load as load_policy
+from countersign.tools.images import demo_layout, variant
+from countersign.tools.resolver import tool
 from signing.keys import generate
 from signing.sign import sign
 from tests.images import push_image
 from tests.interop.conftest import LOGIN, free_netloc, running, write_fallback
-from tools.images import demo_layout, variant
-from tools.resolver import tool
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from console.config import Settings
-from oci import descriptor
-from oci.descriptor import Descriptor
-from oci.reference import parse
+from countersign.console.config import Settings
+from countersign.oci import descriptor
+from countersign.oci.descriptor import Descriptor
+from countersign.oci.reference import parse
 from signing import attachment, bundle, keys, sign, stored
 from signing.keys import PrivateKey
 from signing.verify import Verdict, by_keys, program, verify

@@ -14,20 +14,20 @@ import pytest
 
 from cases.lab import write_archive
 from cases.pods.api import Api, connect, ready, wait_for
-from console.config import Settings, load_settings
-from console.errors import CountersignError
-from console.steps import StepResult
 from containerd.birth import MARKER
 from containerd.kind_pods import private_key
 from containerd.on_kind import OnKind
-from enforcement.layout import SYSTEM
-from enforcement.registries import REFERRERS
+from countersign.console.config import Settings, load_settings
+from countersign.console.errors import CountersignError
+from countersign.console.steps import StepResult
+from countersign.enforcement.layout import SYSTEM
+from countersign.enforcement.registries import REFERRERS
+from countersign.nodes.docker import DockerNode
 from kind import cluster as clusters
 from kind import engine
-from nodes.docker import DockerNode
 
 if TYPE_CHECKING:
-    from nodes.node import Node
+    from countersign.nodes.node import Node
 
 NAME = "countersign-birth"
 NODE = f"{NAME}-control-plane"
@@ -98,7 +98,7 @@ def born(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Born]:
 
 
 def _layouts(settings: Settings) -> dict[str, Path]:
-    from tools.images import demo_layout, variant
+    from countersign.tools.images import demo_layout, variant
 
     found = {}
     for reference in (SIGNED, UNSIGNED):
@@ -183,7 +183,7 @@ def test_set_up_found_nothing_left_to_do_on_the_node(born: Born) -> None:
 
 @pytest.mark.timeout(300)
 def test_a_signed_pod_runs_and_its_unsigned_twin_is_refused(born: Born) -> None:
-    from oci.reference import parse
+    from countersign.oci.reference import parse
     from signing import sign
 
     client, key = born.place.registry(), private_key(born.settings.keys / "cosign.key")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from console.config import ROOT, Settings, load_settings
 from containerd.on_kind import OnKind
-from enforcement import doctor
-from enforcement.doctor import NotEnforced
+from countersign.console.config import ROOT, Settings, load_settings
+from countersign.enforcement import doctor
+from countersign.enforcement.doctor import NotEnforced
 from kind import cluster as clusters
 from kind import engine
 from kind.cluster import Cluster

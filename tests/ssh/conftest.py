@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from console.config import Settings
-from nodes import connect
-from nodes.ssh import SshNode
+from countersign.console.config import Settings
+from countersign.nodes import connect
+from countersign.nodes.ssh import SshNode
 from tests.ssh.machine import PASSWORD, START, USERS, Sshd
 
 

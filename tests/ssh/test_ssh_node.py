@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from console.config import Settings
-from console.errors import InfrastructureError, MissingError
-from nodes import connect
-from nodes.each import side_by_side
-from nodes.files import Content
-from nodes.node import CommandError
-from nodes.ssh import SshNode
+from countersign.console.config import Settings
+from countersign.console.errors import InfrastructureError, MissingError
+from countersign.nodes import connect
+from countersign.nodes.each import side_by_side
+from countersign.nodes.files import Content
+from countersign.nodes.node import CommandError
+from countersign.nodes.ssh import SshNode
 from tests.ssh.machine import PASSWORD, SMALL, Sshd
 
 Opener = Callable[..., SshNode]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from console.config import ROOT, Settings, load_settings
-from console.errors import InfrastructureError
+from countersign.console.config import ROOT, Settings, load_settings
+from countersign.console.errors import InfrastructureError
 from machines import boxes, vagrant
 from machines.place import place
 from tests.e2e import footprint

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from console.config import ROOT, Settings, load_settings
-from console.errors import InfrastructureError
+from countersign.console.config import ROOT, Settings, load_settings
+from countersign.console.errors import InfrastructureError
 from machines import vagrant
 
 ROWS = ("bundle/", "unsigned/", "wrong_key_attachment/import", "both/registry_")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from console.config import ROOT, Settings, load_settings
+from countersign.console.config import ROOT, Settings, load_settings
 from machines import vagrant
 from machines.place import place
 

@@ -11,7 +11,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import NewConnectionError
 
 from admission.kube import Answer, create_pod
-from console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError
 
 POD = {"metadata": {"name": "p", "namespace": "n"}}
 DENIED = (

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from admission import manifests
-from tools.recipes import lookup
+from countersign.tools.recipes import lookup
 
 CONTAINER = {
     "name": "kyverno",

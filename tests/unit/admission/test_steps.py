@@ -10,8 +10,8 @@ import pytest
 from admission import steps
 from admission.kube import Kube
 from admission.manifests import ANNOTATION
-from console.errors import InfrastructureError, UsageError
-from nodes.node import CommandError, Result
+from countersign.console.errors import InfrastructureError, UsageError
+from countersign.nodes.node import CommandError, Result
 
 DOCUMENTS = [
     {"kind": "Namespace", "metadata": {"name": "kyverno"}},

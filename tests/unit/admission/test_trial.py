@@ -9,7 +9,7 @@ import pytest
 from admission.trial import ENGINE, Trial, chosen, compare, document
 from cases.differences import Difference, Differences
 from cases.model import Case
-from console.errors import UsageError
+from countersign.console.errors import UsageError
 
 GOOD = Case("bundle", "pull", "tag", "referrers", "OK", True, "create")
 BAD = Case("unsigned", "pull", "tag", "referrers", "UNSIGNED", False, "pull")

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from bench import gauges
-from console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError
 
 TEXT = """# HELP countersign_verifications_total Judgements
 # TYPE countersign_verifications_total counter

@@ -8,8 +8,8 @@ import pytest
 from bench import gauges, starts
 from bench.images import Image, Images
 from bench.model import COSIGN, NO_OP, STORED, VARIANTS, WARM
-from console.errors import InfrastructureError
-from cri.errors import CriError
+from countersign.console.errors import InfrastructureError
+from countersign.cri.errors import CriError
 
 STAND: Any = SimpleNamespace(instance=SimpleNamespace(layout=SimpleNamespace(metrics="")))
 APP = Image("registry.example/app:v1", "sha256:1")

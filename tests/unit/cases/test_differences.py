@@ -8,7 +8,7 @@ import pytest
 
 from cases import differences
 from cases.model import load as load_matrix
-from console.errors import UsageError
+from countersign.console.errors import UsageError
 
 ENTRY = "- {image: a, engine: kyverno, says: allow, decides: pull, reason: because}\n"
 

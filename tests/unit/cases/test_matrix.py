@@ -13,7 +13,7 @@ from cases.lab import SIGNED_AUXILIARIES
 from cases.model import Case, load, reason_codes
 from cases.run import judge
 from cases.ways import Trial
-from console.errors import UsageError
+from countersign.console.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[3]
 ROW = Case("unsigned", "import", "tag", "referrers", "UNSIGNED", allow=False, layer="create")

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from cases.places import Wanted, run_places, wanted
-from console.config import Settings
-from console.errors import VerdictError
+from countersign.console.config import Settings
+from countersign.console.errors import VerdictError
 
 
 def written(state):

@@ -8,7 +8,7 @@ import yaml
 from cases.model import reason_codes
 from cases.pods.model import SUBJECT, Seen, document, judge, load, look
 from cases.pods.run import MANIFESTS
-from nodes.template import render
+from countersign.nodes.template import render
 
 TRIALS = {trial.id: trial for trial in load()}
 REFUSAL = "countersign: refused r.test/a@sha256:1: UNSIGNED: found no signature"

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from cases.cri_place import CriPlace
-from cri.errors import CriError
+from countersign.cri.errors import CriError
 
 
 class Connection:

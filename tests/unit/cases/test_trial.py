@@ -11,10 +11,10 @@ from cases import trial
 from cases.model import Case
 from cases.run import judge
 from cases.ways import Trial
-from console.config import Settings
-from console.errors import UsageError, VerdictError
 from containerd.instance import instance
 from containerd.place import ContainerdPlace
+from countersign.console.config import Settings
+from countersign.console.errors import UsageError, VerdictError
 
 ROW = Case("unsigned", "import", "tag", "referrers", "UNSIGNED", allow=False, layer="create")
 LOGGED = {"layer": "create", "container": "c1", "code": "UNSIGNED", "allow": False, "ms": 1.0}

@@ -6,8 +6,16 @@ import pytest
 from invoke.config import Config
 from invoke.context import MockContext
 
-from console.config import ROOT, RegistrySettings, Settings, load_settings, record_place, recorded_place, settings_from
-from console.errors import UsageError
+from countersign.console.config import (
+    ROOT,
+    RegistrySettings,
+    Settings,
+    load_settings,
+    record_place,
+    recorded_place,
+    settings_from,
+)
+from countersign.console.errors import UsageError
 
 
 def context(**given: object) -> MockContext:

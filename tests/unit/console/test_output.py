@@ -6,7 +6,7 @@ import time
 import pytest
 from rich.console import Console
 
-from console import output
+from countersign.console import output
 
 
 def test_json_is_all_that_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:

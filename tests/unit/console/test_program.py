@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from invoke.exceptions import Exit
 
-from console import __version__
-from console.config import ROOT
-from console.program import Inv
+from countersign.console import __version__
+from countersign.console.config import ROOT
+from countersign.console.program import Inv
 
 
 def inv(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run the program as ``./inv`` does, once its environment is there."""
-    command = [sys.executable, str(ROOT / "console"), *arguments]
+    command = [sys.executable, str(ROOT / "countersign/console"), *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 

@@ -2,8 +2,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from console.errors import InfrastructureError
-from console.steps import NotThereYet, StepResult, run_steps
+from countersign.console.errors import InfrastructureError
+from countersign.console.steps import NotThereYet, StepResult, run_steps
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from invoke.context import Context, MockContext
 from invoke.exceptions import Exit, UnexpectedExit
 from invoke.runners import Result
 
-from console.errors import CountersignError, InfrastructureError, MissingError, UsageError, VerdictError
-from console.task import task
+from countersign.console.errors import CountersignError, InfrastructureError, MissingError, UsageError, VerdictError
+from countersign.console.task import task
 
 
 def ended(error: BaseException, state: Path) -> Exit:

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from console.errors import InfrastructureError
 from containerd.adapt import Wanted, adapted, format_version, with_handler
-from enforcement import doctor, nri
-from enforcement.layout import SYSTEM
+from countersign.console.errors import InfrastructureError
+from countersign.enforcement import doctor, nri
+from countersign.enforcement.layout import SYSTEM
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from console.config import Settings
-from console.errors import InfrastructureError
 from containerd import birth, enforce
 from containerd.birth import BORN, MARKER, Look
 from containerd.machine import CONFIG
 from containerd.survey import Survey
-from enforcement import gate_unit, node_units
-from nodes.host import HostNode
-from nodes.steps import File, Folder, Group, Link
-from nodes.systemd import UnitRuns
-from nodes.template import render
+from countersign.console.config import Settings
+from countersign.console.errors import InfrastructureError
+from countersign.enforcement import gate_unit, node_units
+from countersign.nodes.host import HostNode
+from countersign.nodes.steps import File, Folder, Group, Link
+from countersign.nodes.systemd import UnitRuns
+from countersign.nodes.template import render
 
 SANDBOX = "registry.example/pause@sha256:" + "a" * 64
 SURVEY = Survey(

@@ -8,10 +8,10 @@ import pytest
 
 from containerd import daemon
 from containerd.instance import HANDLERS, Instance, instance
-from enforcement import doctor, nri
-from enforcement.base_spec import with_hook
-from nodes.facts import Facts
-from nodes.steps import File
+from countersign.enforcement import doctor, nri
+from countersign.enforcement.base_spec import with_hook
+from countersign.nodes.facts import Facts
+from countersign.nodes.steps import File
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from nodes.facts import Facts, gather
-from nodes.node import Result
+from countersign.nodes.facts import Facts, gather
+from countersign.nodes.node import Result
 
 
 class Machine:

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from console.config import Settings
-from console.errors import InfrastructureError, MissingError
 from containerd import pins, survey
 from containerd.enforce import BEFORE, Configured, SandboxNamed
 from containerd.fleet import Fleet
 from containerd.machine import CONFIG, Demo, Machine
-from enforcement import nri
-from enforcement.layout import SYSTEM
-from nodes.node import CommandError, Result
+from countersign.console.config import Settings
+from countersign.console.errors import InfrastructureError, MissingError
+from countersign.enforcement import nri
+from countersign.enforcement.layout import SYSTEM
+from countersign.nodes.node import CommandError, Result
 
 DUMP = b"""
 version = 3

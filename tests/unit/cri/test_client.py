@@ -9,10 +9,10 @@ from typing import Any
 import grpc
 import pytest
 
-from cri.api import api_pb2 as api
-from cri.client import Client
-from cri.errors import CriError
-from cri.model import Auth, Container, Mount
+from countersign.cri.api import api_pb2 as api
+from countersign.cri.client import Client
+from countersign.cri.errors import CriError
+from countersign.cri.model import Auth, Container, Mount
 
 REQUESTS = {"CreateContainer": api.CreateContainerRequest, "RunPodSandbox": api.RunPodSandboxRequest}
 

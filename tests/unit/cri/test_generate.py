@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from cri.generate import PROTO, ROOT, generate
+from countersign.cri.generate import PROTO, ROOT, generate
 
 
 def test_the_messages_are_those_of_the_proto(tmp_path):
     for made in generate(tmp_path):
         kept = ROOT / made.relative_to(tmp_path)
-        assert kept.read_text() == made.read_text(), f"run `python -m cri.generate`: {kept} is out of date"
+        assert kept.read_text() == made.read_text(), f"run `python -m countersign.cri.generate`: {kept} is out of date"
 
 
 def test_the_proto_keeps_its_licence():

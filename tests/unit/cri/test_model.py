@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cri.model import parse_log
+from countersign.cri.model import parse_log
 
 STAMP = b"2026-11-22T20:00:00.000000001Z"
 

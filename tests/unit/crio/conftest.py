@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from console.errors import InfrastructureError
-from nodes.node import CommandError, Result
+from countersign.console.errors import InfrastructureError
+from countersign.nodes.node import CommandError, Result
 
 Answer = tuple[int, bytes]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError
+from countersign.nodes.host import HostNode
 from crio.credentials import Credentials
-from nodes.host import HostNode
 
 MINE = {"registry.example": {"auth": "bWU6c2VjcmV0"}}
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError
+from countersign.nodes.host import HostNode
 from crio import doctor
 from crio.effective import Effective, parse
 from crio.paths import INSTALLED
-from nodes.host import HostNode
 
 TEXT = """
 [crio]

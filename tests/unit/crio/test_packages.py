@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from console.config import Settings
-from console.errors import CountersignError, MissingError
+from countersign.console.config import Settings
+from countersign.console.errors import CountersignError, MissingError
 from crio import kubernetes, packages
 from crio.distribution import Distribution, Installed, distribution
 from crio.packages import NewEnough, binary_steps, require_version, steps

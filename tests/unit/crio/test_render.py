@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from countersign.enforcement.layout import SYSTEM
 from crio import private, render
 from crio.paths import INSTALLED
-from enforcement.layout import SYSTEM
 from signing.keys import generate
 
 if sys.version_info >= (3, 11):

@@ -3,10 +3,10 @@ import subprocess
 
 import pytest
 
-from console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError
+from countersign.nodes.host import HostNode
 from crio import repository
 from crio.repository import CRIO, KUBERNETES, Key, Repository, fingerprints
-from nodes.host import HostNode
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from console.config import Settings
-from console.errors import InfrastructureError, UsageError
+from countersign.console.config import Settings
+from countersign.console.errors import InfrastructureError, UsageError
 from crio import several
 from crio.several import Places
 

@@ -12,10 +12,10 @@ from invoke.config import Config
 from invoke.context import MockContext
 from invoke.exceptions import Exit
 
-from console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError
+from countersign.enforcement.doctor import Problem
 from crio import commands, doctor
 from crio.several import Places
-from enforcement.doctor import Problem
 
 
 def place(name: str, problem: str = "", failure: Exception | None = None) -> Any:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from console.errors import InfrastructureError
-from cri.errors import CriError
-from cri.model import Image
+from countersign.console.errors import InfrastructureError
+from countersign.cri.errors import CriError
+from countersign.cri.model import Image
 from crio import system_images
 
 DIGEST = "sha256:" + "1" * 64

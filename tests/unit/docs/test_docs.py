@@ -7,7 +7,7 @@ import re
 import pytest
 
 from cases.model import load, reason_codes
-from console.config import ROOT
+from countersign.console.config import ROOT
 from crio.starts import STARTS
 
 TRIED = [(case.id, case.code) for case in load()] + [(f"starts/{each.name}", each.code) for each in STARTS]

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from console.errors import UsageError
-from enforcement import access
-from enforcement.registries import FALLBACK, docker_config, load_or_make
+from countersign.console.errors import UsageError
+from countersign.enforcement import access
+from countersign.enforcement.registries import FALLBACK, docker_config, load_or_make
 
 GOOD = {"auth": base64.b64encode(b"user:secret").decode()}
 NO_COLON = {"auth": base64.b64encode(b"user").decode()}

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from cri.errors import CriError
-from cri.model import Image
-from enforcement.allowing import TRIES, candidates, prove
-from policy.model import Policy, Rule, Scope
+from countersign.cri.errors import CriError
+from countersign.cri.model import Image
+from countersign.enforcement.allowing import TRIES, candidates, prove
+from countersign.policy.model import Policy, Rule, Scope
 
 DIGEST = f"sha256:{'1' * 64}"
 RULES = {

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from cri.errors import CriError
-from enforcement import canary
-from enforcement.doctor import NotEnforced
+from countersign.cri.errors import CriError
+from countersign.enforcement import canary
+from countersign.enforcement.doctor import NotEnforced
 
 REFUSED = (
     "image verifier bindir blocked pull: countersign: refused canary.countersign.test/canary:unsigned@sha256:0: "

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from enforcement import doctor, gate
-from enforcement.base_spec import with_hook
-from enforcement.doctor import IMAGES, RUNTIME, VERIFIER
-from enforcement.layout import SYSTEM
-from nodes.node import Result
-from nodes.template import render
+from countersign.enforcement import doctor, gate
+from countersign.enforcement.base_spec import with_hook
+from countersign.enforcement.doctor import IMAGES, RUNTIME, VERIFIER
+from countersign.enforcement.layout import SYSTEM
+from countersign.nodes.node import Result
+from countersign.nodes.template import render
 
 SPEC = with_hook(b'{"process": {}}', SYSTEM)
 GOOD: Mapping[str, Any] = {

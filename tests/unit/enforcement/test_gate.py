@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from enforcement.gate import CrioStorage, Gate, files
-from enforcement.layout import SYSTEM
+from countersign.enforcement.gate import CrioStorage, Gate, files
+from countersign.enforcement.layout import SYSTEM
 
 STORAGE = CrioStorage(root="/srv/storage", run_root="/run/storage", nri="/run/nri.sock")
 

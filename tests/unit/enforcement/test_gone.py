@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from console.config import record_place, recorded_place
-from console.steps import run_steps
 from containerd.instance import Instance, instance
 from containerd.lifecycle import removed_on_failure
-from enforcement import gone
-from nodes import cgroup
+from countersign.console.config import record_place, recorded_place
+from countersign.console.steps import run_steps
+from countersign.enforcement import gone
+from countersign.nodes import cgroup
 
 
 def fail(folder: Path, error: type[BaseException]) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from console.errors import InfrastructureError, UsageError
-from enforcement import inspection, policy
-from enforcement.ask import GateDown
-from enforcement.doctor import NotEnforced, Problem
-from enforcement.layout import SYSTEM
-from enforcement.report import VERSION, answered
-from nodes.host import HostNode
+from countersign.console.errors import InfrastructureError, UsageError
+from countersign.enforcement import inspection, policy
+from countersign.enforcement.ask import GateDown
+from countersign.enforcement.doctor import NotEnforced, Problem
+from countersign.enforcement.layout import SYSTEM
+from countersign.enforcement.report import VERSION, answered
+from countersign.nodes.host import HostNode
 
 POLICY = b'{"apiVersion": "countersign/v1"}'
 IN_FORCE = f"sha256:{hashlib.sha256(POLICY).hexdigest()}"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from console.config import Settings
-from console.errors import InfrastructureError, UsageError
-from enforcement import elsewhere, lent
-from enforcement.registries import CANARY, FALLBACK, REFERRERS
-from oci import access
+from countersign.console.config import Settings
+from countersign.console.errors import InfrastructureError, UsageError
+from countersign.enforcement import elsewhere, lent
+from countersign.enforcement.registries import CANARY, FALLBACK, REFERRERS
+from countersign.oci import access
 
 
 class Exposing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from enforcement.node_units import Units
+from countersign.enforcement.node_units import Units
 
 
 def test_a_restart_is_not_one_too_many_for_systemd() -> None:

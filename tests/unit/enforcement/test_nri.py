@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from enforcement import nri
-from enforcement.ask import GateDown
-from enforcement.layout import SYSTEM
-from nodes.host import HostNode
-from nodes.node import Result
+from countersign.enforcement import nri
+from countersign.enforcement.ask import GateDown
+from countersign.enforcement.layout import SYSTEM
+from countersign.nodes.host import HostNode
+from countersign.nodes.node import Result
 
 GOOD: dict[str, Any] = {
     "disabled_plugins": ["io.containerd.snapshotter.v1.zfs"],

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from console.errors import InfrastructureError, UsageError
-from enforcement import gate, layout
-from enforcement.base_spec import hook, with_hook
-from enforcement.layout import SYSTEM
-from nodes.template import render
+from countersign.console.errors import InfrastructureError, UsageError
+from countersign.enforcement import gate, layout
+from countersign.enforcement.base_spec import hook, with_hook
+from countersign.enforcement.layout import SYSTEM
+from countersign.nodes.template import render
 
 UNIT = Path(gate.__file__).parent / "units" / "countersign-gate.service"
 

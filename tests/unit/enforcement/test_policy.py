@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from console.errors import InfrastructureError
-from enforcement import layout, policy
-from enforcement.ask import GateDown, ask
-from enforcement.keys import KeyPair
-from enforcement.policy import Policy
-from nodes.host import HostNode
+from countersign.console.errors import InfrastructureError
+from countersign.enforcement import layout, policy
+from countersign.enforcement.ask import GateDown, ask
+from countersign.enforcement.keys import KeyPair
+from countersign.enforcement.policy import Policy
+from countersign.nodes.host import HostNode
 
 PINNED = "registry.example/pause@sha256:" + "0" * 64
 

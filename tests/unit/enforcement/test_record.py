@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from enforcement import record
-from nodes.files import sha256
-from nodes.host import HostNode
-from nodes.steps import File, Group, Link
+from countersign.enforcement import record
+from countersign.nodes.files import sha256
+from countersign.nodes.host import HostNode
+from countersign.nodes.steps import File, Group, Link
 
 if TYPE_CHECKING:
-    from console.steps import Step
-    from nodes.node import Node
+    from countersign.console.steps import Step
+    from countersign.nodes.node import Node
 
 TRUE = Path(shutil.which("true") or "/bin/true")
 NODE = HostNode()

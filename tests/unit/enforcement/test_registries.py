@@ -10,11 +10,11 @@ import bcrypt
 import pytest
 from cryptography import x509
 
-from console.errors import InfrastructureError, UsageError
-from enforcement import layout, registries, tls
-from enforcement.registries import FALLBACK, MAPPED, REFERRERS
-from nodes.host import HostNode
-from oci.hosts import hosts_of
+from countersign.console.errors import InfrastructureError, UsageError
+from countersign.enforcement import layout, registries, tls
+from countersign.enforcement.registries import FALLBACK, MAPPED, REFERRERS
+from countersign.nodes.host import HostNode
+from countersign.oci.hosts import hosts_of
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from enforcement.versions import holes, parse, too_old
+from countersign.enforcement.versions import holes, parse, too_old
 
 
 @pytest.mark.parametrize(

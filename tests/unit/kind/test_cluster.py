@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from console.config import KindSettings, Settings
-from console.errors import InfrastructureError, UsageError
-from console.steps import NotThereYet
+from countersign.console.config import KindSettings, Settings
+from countersign.console.errors import InfrastructureError, UsageError
+from countersign.console.steps import NotThereYet
+from countersign.nodes.template import render
 from kind import cluster as clusters
 from kind.cluster import CONFIG, LABEL, ROLE, TAINT, Exists, Mount
-from nodes.template import render
 
 
 def rendered(**values: Any) -> dict[str, Any]:

@@ -8,9 +8,9 @@ import re
 import tarfile
 from pathlib import Path
 
+from countersign.tools.recipes import recipes
 from kind import node_image
 from kind.system_images import NAME, SystemImage, write_archive
-from tools.recipes import recipes
 
 MODULES = Path(node_image.__file__).parent / "kubernetes" / "go.mod"
 

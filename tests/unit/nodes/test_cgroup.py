@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nodes import cgroup
+from countersign.nodes import cgroup
 
 V1 = (
     "25 1 0:1 / {0}/unified rw - cgroup2 cgroup2 rw\n"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from console.config import Settings
-from console.errors import UsageError
-from nodes import connect
+from countersign.console.config import Settings
+from countersign.console.errors import UsageError
+from countersign.nodes import connect
 
 
 @pytest.mark.parametrize(

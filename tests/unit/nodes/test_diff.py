@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from console.steps import ShowsDiff, Step, run_steps
-from nodes.each import OnEach
-from nodes.host import HostNode
-from nodes.node import Node
-from nodes.steps import File, Folder, Group, Link
+from countersign.console.steps import ShowsDiff, Step, run_steps
+from countersign.nodes.each import OnEach
+from countersign.nodes.host import HostNode
+from countersign.nodes.node import Node
+from countersign.nodes.steps import File, Folder, Group, Link
 
 SECRET = b"hunter2\n"
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from console.errors import InfrastructureError
-from nodes.each import on_each, side_by_side
+from countersign.console.errors import InfrastructureError
+from countersign.nodes.each import on_each, side_by_side
 
 
 @dataclass

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from nodes import files
-from nodes.files import Content, Seen, put_all, stats
-from nodes.host import HostNode
-from nodes.steps import File, Folder, Group, Link
+from countersign.nodes import files
+from countersign.nodes.files import Content, Seen, put_all, stats
+from countersign.nodes.host import HostNode
+from countersign.nodes.steps import File, Folder, Group, Link
 
 
 class Counting(HostNode):

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from console.errors import InfrastructureError, MissingError
-from nodes.capture import OUTPUT_LIMIT
-from nodes.host import HostNode
-from nodes.node import CommandError
+from countersign.console.errors import InfrastructureError, MissingError
+from countersign.nodes.capture import OUTPUT_LIMIT
+from countersign.nodes.host import HostNode
+from countersign.nodes.node import CommandError
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_a_secret_is_never_readable_by_others_on_its_way(node, tmp_path, monkeyp
         seen.extend(path.stat().st_mode & 0o777 for path in tmp_path.iterdir())
         os.chmod(descriptor, mode)
 
-    monkeypatch.setattr("nodes.host.os.fchmod", watched)
+    monkeypatch.setattr("countersign.nodes.host.os.fchmod", watched)
     node.put(b"secret", str(tmp_path / "file"), 0o600)
     assert seen == [0o600]
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from nodes import process
+from countersign.nodes import process
 
 
 @pytest.fixture

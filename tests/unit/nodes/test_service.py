@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from console.errors import InfrastructureError
-from nodes import service, supervisor
-from nodes.host import HostNode
-from nodes.process import Process
-from nodes.service import Service, State
-from nodes.steps import Running
+from countersign.console.errors import InfrastructureError
+from countersign.nodes import service, supervisor
+from countersign.nodes.host import HostNode
+from countersign.nodes.process import Process
+from countersign.nodes.service import Service, State
+from countersign.nodes.steps import Running
 
 NOTIFIES = """
 import os, socket, sys, time

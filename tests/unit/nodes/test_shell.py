@@ -13,8 +13,8 @@ from typing import IO
 
 import pytest
 
-from nodes.docker import _frames
-from nodes.shell import Shell, Shells
+from countersign.nodes.docker import _frames
+from countersign.nodes.shell import Shell, Shells
 
 LIMIT = 1 << 20
 

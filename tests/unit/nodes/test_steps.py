@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from nodes.host import HostNode
-from nodes.steps import File, Folder, Group, Link
+from countersign.nodes.host import HostNode
+from countersign.nodes.steps import File, Folder, Group, Link
 
 
 @pytest.fixture

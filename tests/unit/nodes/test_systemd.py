@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from console.errors import InfrastructureError
-from nodes.host import HostNode
-from nodes.node import CommandError, Result
-from nodes.systemd import UnitRuns, unit_state
+from countersign.console.errors import InfrastructureError
+from countersign.nodes.host import HostNode
+from countersign.nodes.node import CommandError, Result
+from countersign.nodes.systemd import UnitRuns, unit_state
 
 UP = (
     "ActiveState=active\nSubState=running\nMainPID=42\nNRestarts=3\nNeedDaemonReload=no\nUnitFileState=enabled\n"

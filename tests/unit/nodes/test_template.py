@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from nodes.template import render
+from countersign.nodes.template import render
 
 
 def test_values_are_written_as_json(tmp_path):

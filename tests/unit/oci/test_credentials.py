@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from oci.credentials import Credentials, load, read
-from oci.errors import BadConfig, RegistryAuth
-from oci.login import Login
+from countersign.oci.credentials import Credentials, load, read
+from countersign.oci.errors import BadConfig, RegistryAuth
+from countersign.oci.login import Login
 
 
 def encoded(text: str) -> str:
@@ -253,7 +253,7 @@ def test_a_helper_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sc
 
 @pytest.mark.parametrize("script", ["sleep 60", "sleep 60 & exit 0", "exec >&- 2>&-; sleep 60"])
 def test_a_helper_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    monkeypatch.setattr("oci.credential_program._SECONDS", 0.3)
+    monkeypatch.setattr("countersign.oci.credential_program._SECONDS", 0.3)
     helper(tmp_path, monkeypatch, script)
     with pytest.raises(RegistryAuth, match=r"no whole answer|did not end"):
         of({"credsStore": "fake"}).find("r.example/app")

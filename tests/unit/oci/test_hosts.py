@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from oci.errors import BadConfig
-from oci.hosts import Host, hosts_of, is_loopback
+from countersign.oci.errors import BadConfig
+from countersign.oci.hosts import Host, hosts_of, is_loopback
 
 
 def write(tmp_path: Path, folder: str, text: str) -> Path:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from console.errors import UsageError
-from oci import descriptor, layout
-from oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
-from oci.registry import Registry
+from countersign.console.errors import UsageError
+from countersign.oci import descriptor, layout
+from countersign.oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
+from countersign.oci.registry import Registry
 from tests.fake_registry import FakeRegistry
 
 

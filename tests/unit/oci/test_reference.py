@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oci.reference import BadReference, Reference, is_id, parse
+from countersign.oci.reference import BadReference, Reference, is_id, parse
 
 ROOT = Path(__file__).resolve().parents[3]
 VECTORS = json.loads((ROOT / "shared" / "vectors" / "references.json").read_text())

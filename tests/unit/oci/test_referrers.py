@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from oci import descriptor
-from oci import digest as digests
-from oci.descriptor import EMPTY_JSON, OCI_EMPTY, OCI_INDEX, OCI_MANIFEST, Descriptor
-from oci.errors import Malformed, RegistryError
-from oci.registry import Registry
+from countersign.oci import descriptor
+from countersign.oci import digest as digests
+from countersign.oci.descriptor import EMPTY_JSON, OCI_EMPTY, OCI_INDEX, OCI_MANIFEST, Descriptor
+from countersign.oci.errors import Malformed, RegistryError
+from countersign.oci.registry import Registry
 from tests.fake_registry import FakeRegistry, Reply, Request
 from tests.images import push_image
 

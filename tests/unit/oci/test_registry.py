@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from oci import descriptor
-from oci import digest as digests
-from oci.descriptor import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor
-from oci.errors import BadConfig, Malformed, NotFound, RegistryError, RegistryUnreachable, Tampered
-from oci.reference import parse
-from oci.registry import Registry
+from countersign.oci import descriptor
+from countersign.oci import digest as digests
+from countersign.oci.descriptor import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor
+from countersign.oci.errors import BadConfig, Malformed, NotFound, RegistryError, RegistryUnreachable, Tampered
+from countersign.oci.reference import parse
+from countersign.oci.registry import Registry
 from tests.fake_registry import FakeRegistry, Reply, serving
 from tests.images import push_image
 

@@ -14,9 +14,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from oci.errors import BadConfig, Malformed, RegistryAuth, RegistryError, RegistryUnreachable
-from oci.reference import parse
-from oci.registry import Registry
+from countersign.oci.errors import BadConfig, Malformed, RegistryAuth, RegistryError, RegistryUnreachable
+from countersign.oci.reference import parse
+from countersign.oci.registry import Registry
 from tests.fake_registry import FakeRegistry, Reply, Request, serving
 from tests.images import push_image
 

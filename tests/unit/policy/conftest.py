@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from policy.load import load
-from policy.model import Policy
+from countersign.policy.load import load
+from countersign.policy.model import Policy
 from signing import keys
 
 KEYS = {name: keys.generate().public for name in ("team", "other")}

@@ -12,7 +12,7 @@ from invoke.config import Config
 from invoke.context import MockContext
 from invoke.exceptions import Exit
 
-from policy import commands
+from countersign.policy import commands
 
 Write = Callable[[str], Path]
 Capture = pytest.CaptureFixture[str]

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from oci.reference import BadReference
-from policy import crio
-from policy.model import Policy
+from countersign.oci.reference import BadReference
+from countersign.policy import crio
+from countersign.policy.model import Policy
 
 if sys.version_info >= (3, 11):
     import tomllib

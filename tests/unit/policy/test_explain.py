@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from oci.reference import BadReference
-from policy.explain import explain
-from policy.model import Policy
+from countersign.oci.reference import BadReference
+from countersign.policy.explain import explain
+from countersign.policy.model import Policy
 from signing import keys
 
 Load = Callable[[str], Policy]

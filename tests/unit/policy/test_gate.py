@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from console.errors import UsageError
-from policy.gate import render
-from policy.model import Policy
+from countersign.console.errors import UsageError
+from countersign.policy.gate import render
+from countersign.policy.model import Policy
 from signing import keys
 
 Load = Callable[[str], Policy]

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from policy import kyverno
-from policy.model import Policy
+from countersign.policy import kyverno
+from countersign.policy.model import Policy
 from signing import keys
 
 Load = Callable[[str], Policy]

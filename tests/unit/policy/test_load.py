@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from policy import document
-from policy.load import load
-from policy.model import Policy, Rule
-from policy.problems import PolicyInvalid
+from countersign.policy import document
+from countersign.policy.load import load
+from countersign.policy.model import Policy, Rule
+from countersign.policy.problems import PolicyInvalid
 from signing import keys
 
 Write = Callable[[str], Path]

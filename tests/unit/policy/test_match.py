@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oci import reference
-from policy.match import match
-from policy.model import DEFAULT, Policy, Rule, Scope
-from policy.scopes import BadScope, normalise
+from countersign.oci import reference
+from countersign.policy.match import match
+from countersign.policy.model import DEFAULT, Policy, Rule, Scope
+from countersign.policy.scopes import BadScope, normalise
 
 VECTORS = json.loads((Path(__file__).resolve().parents[3] / "shared" / "vectors" / "scopes.json").read_text())
 

@@ -9,11 +9,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from policy.commands import show_notes
-from policy.load import load
-from policy.model import Policy
-from policy.notes import notes
-from policy.problems import PolicyInvalid
+from countersign.policy.commands import show_notes
+from countersign.policy.load import load
+from countersign.policy.model import Policy
+from countersign.policy.notes import notes
+from countersign.policy.problems import PolicyInvalid
 from signing import keys
 
 Load = Callable[[str], Policy]

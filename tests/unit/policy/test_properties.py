@@ -12,14 +12,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console import sources
-from console.errors import UsageError
-from oci import reference
-from policy import scopes
-from policy.explain import explain
-from policy.load import load
-from policy.notes import notes
-from policy.problems import PolicyInvalid
+from countersign.console import sources
+from countersign.console.errors import UsageError
+from countersign.oci import reference
+from countersign.policy import scopes
+from countersign.policy.explain import explain
+from countersign.policy.load import load
+from countersign.policy.notes import notes
+from countersign.policy.problems import PolicyInvalid
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 WORDS = st.sampled_from(

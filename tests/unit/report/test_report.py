@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from cases.places import Wanted, run_places
-from console.config import Settings
-from console.errors import InfrastructureError, MissingError
+from countersign.console.config import Settings
+from countersign.console.errors import InfrastructureError, MissingError
 from report import plot
 from report.model import load
 from report.write import render, write

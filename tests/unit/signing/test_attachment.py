@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from oci import descriptor
-from oci.errors import Malformed
+from countersign.oci import descriptor
+from countersign.oci.errors import Malformed
 from signing import attachment, keys
 from signing.attachment import Attachment
 

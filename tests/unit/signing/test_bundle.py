@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from oci import descriptor
-from oci.descriptor import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor
-from oci.errors import Malformed
+from countersign.oci import descriptor
+from countersign.oci.descriptor import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor
+from countersign.oci.errors import Malformed
 from signing import bundle, keys
 
 DATA = Path(__file__).parent / "data"

@@ -12,8 +12,8 @@ from invoke.config import Config
 from invoke.context import MockContext
 from invoke.exceptions import Exit
 
-from console.errors import MissingError
-from oci.registry import Registry
+from countersign.console.errors import MissingError
+from countersign.oci.registry import Registry
 from signing import commands, keys, verify
 from tests.fake_registry import FakeRegistry
 from tests.images import push_image, push_index

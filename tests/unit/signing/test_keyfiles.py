@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from console.errors import UsageError
+from countersign.console.errors import UsageError
 from signing import keyfiles, keys, password
 
 KEY = keys.generate()

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from oci import descriptor
-from oci.descriptor import OCI_INDEX, Descriptor
-from oci.errors import Malformed, NotFound, RegistryError
-from oci.reference import Reference, parse
-from oci.registry import Registry
+from countersign.oci import descriptor
+from countersign.oci.descriptor import OCI_INDEX, Descriptor
+from countersign.oci.errors import Malformed, NotFound, RegistryError
+from countersign.oci.reference import Reference, parse
+from countersign.oci.registry import Registry
 from signing import attachment, bundle, keys, sign, stored
 from signing.formats import FORMATS, Format
 from tests.fake_registry import FakeRegistry, Reply, Request

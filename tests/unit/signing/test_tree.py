@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from oci import digest as digests
-from oci.descriptor import OCI_MANIFEST
-from oci.reference import parse
-from oci.registry import Registry
+from countersign.oci import digest as digests
+from countersign.oci.descriptor import OCI_MANIFEST
+from countersign.oci.reference import parse
+from countersign.oci.registry import Registry
 from signing import attachment, bundle, keys, sign, stored
 from signing.tree import tree
 from tests.fake_registry import FakeRegistry

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from console.errors import InfrastructureError, UsageError
-from oci.errors import BadConfig
+from countersign.console.errors import InfrastructureError, UsageError
+from countersign.oci.errors import BadConfig
 from signing import verify
 from signing.verify import Access
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from console.config import Settings
-from console.errors import UsageError
+from countersign.console.config import Settings
+from countersign.console.errors import UsageError
 from tests import fuzz
 
 

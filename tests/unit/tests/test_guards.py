@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from console.config import Settings
-from console.errors import UsageError
+from countersign.console.config import Settings
+from countersign.console.errors import UsageError
 from tests import guards
 from tests.failures import CheckFailed
 from tests.guards import Guard

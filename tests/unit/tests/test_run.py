@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from console.config import Settings
-from console.errors import MissingError, UsageError
+from countersign.console.config import Settings
+from countersign.console.errors import MissingError, UsageError
 from tests import run
 from tests.failures import CheckFailed
 from tests.parts import PARTS, Part

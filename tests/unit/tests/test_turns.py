@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from console.config import CheckSettings, Settings
-from console.errors import UsageError
+from countersign.console.config import CheckSettings, Settings
+from countersign.console.errors import UsageError
 from tests import run, turns
 from tests.parts import PARTS
 from tests.turns import TURNS, off_turn

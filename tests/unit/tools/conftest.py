@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from console.config import Settings
-from tools.recipes import read_recipes
+from countersign.console.config import Settings
+from countersign.tools.recipes import read_recipes
 
 RECIPES = Path(__file__).parent / "recipes.toml"
 GO = """#!/bin/sh
@@ -72,10 +72,10 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     (tmp_path / "ours" / "main.go").write_text("package main")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
-    monkeypatch.setattr("tools.recipes.ROOT", tmp_path)
-    monkeypatch.setattr("tools.build.ROOT", tmp_path)
+    monkeypatch.setattr("countersign.tools.recipes.ROOT", tmp_path)
+    monkeypatch.setattr("countersign.tools.build.ROOT", tmp_path)
     known = read_recipes(RECIPES)
-    monkeypatch.setattr("tools.recipes.recipes", lambda: known)
+    monkeypatch.setattr("countersign.tools.recipes.recipes", lambda: known)
     bench = Bench(tmp_path, dataclasses.replace(Settings(), state=tmp_path / "state", cache=tmp_path / "cache"))
     bench.program("go", GO)
     return bench

@@ -5,8 +5,8 @@ import pytest
 from invoke.config import Config
 from invoke.context import MockContext
 
-from tools.commands import install, list_
-from tools.inventory import inventory
+from countersign.tools.commands import install, list_
+from countersign.tools.inventory import inventory
 
 if TYPE_CHECKING:
     from tests.unit.tools.conftest import Bench
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def context(bench: "Bench", monkeypatch: pytest.MonkeyPatch) -> MockContext:
-    from tools import recipes
+    from countersign.tools import recipes
 
-    monkeypatch.setattr("tools.inventory.recipes", recipes.recipes)
+    monkeypatch.setattr("countersign.tools.inventory.recipes", recipes.recipes)
     return MockContext(Config(overrides={"cache": str(bench.settings.cache), "state": str(bench.settings.state)}))
 
 

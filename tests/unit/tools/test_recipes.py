@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from console.config import ROOT
-from console.errors import UsageError
-from tools.recipes import VERSIONS, lookup, parse_version, read_recipes, recipes, source_files
+from countersign.console.config import ROOT
+from countersign.console.errors import UsageError
+from countersign.tools.recipes import VERSIONS, lookup, parse_version, read_recipes, recipes, source_files
 
 
 def write(path: Path, old: str, new: str) -> Path:
@@ -55,7 +55,7 @@ def test_what_is_good_on_path_is_no_part_of_the_key(tmp_path: Path) -> None:
 def test_a_change_of_our_source_changes_its_key_and_that_of_its_tests_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tools.recipes.ROOT", tmp_path)
+    monkeypatch.setattr("countersign.tools.recipes.ROOT", tmp_path)
     pause = recipes()["pause"]
     folder = tmp_path / pause.folder
     folder.mkdir(parents=True)

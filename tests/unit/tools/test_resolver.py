@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from console.errors import MissingError, UsageError
-from tools import recipes
-from tools.build import BuildFailed
-from tools.recipes import Recipe, lookup
-from tools.resolver import find, install, tool
+from countersign.console.errors import MissingError, UsageError
+from countersign.tools import recipes
+from countersign.tools.build import BuildFailed
+from countersign.tools.recipes import Recipe, lookup
+from countersign.tools.resolver import find, install, tool
 
 if TYPE_CHECKING:
     from tests.unit.tools.conftest import Bench
@@ -236,7 +236,7 @@ def test_a_wheel_is_unpacked_when_its_hash_is_the_pinned_one(
     bench: "Bench", wheel_hash: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = with_hash(wheel_hash)
-    monkeypatch.setattr("tools.recipes.recipes", lambda: known)
+    monkeypatch.setattr("countersign.tools.recipes.recipes", lambda: known)
     assert tool("wheel", bench.settings).read_text() == "here"
 
 
@@ -244,7 +244,7 @@ def test_a_wheel_with_another_hash_is_refused(
     bench: "Bench", wheel_hash: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known = with_hash("0" * 64)
-    monkeypatch.setattr("tools.recipes.recipes", lambda: known)
+    monkeypatch.setattr("countersign.tools.recipes.recipes", lambda: known)
     with pytest.raises(BuildFailed):
         tool("wheel", bench.settings)
     assert "DO NOT MATCH THE HASHES" in (bench.settings.cache / "log" / "wheel.log").read_text()

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.recipes import OnPath, Tool
-from tools.search_path import ask_version, on_path
+from countersign.tools.recipes import OnPath, Tool
+from countersign.tools.search_path import ask_version, on_path
 
 TOOL = Tool("thing", "sub/thing", OnPath(("--version",), (1, 2, 0), (2,)))
 
@@ -47,7 +47,7 @@ def test_a_tool_that_is_not_looked_for_on_path_is_not_asked(tmp_path: Path, monk
 
 
 def test_a_program_that_hangs_has_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tools.search_path._PATIENCE", 0.1)
+    monkeypatch.setattr("countersign.tools.search_path._PATIENCE", 0.1)
     assert ask_version(program(tmp_path, "exec sleep 5"), ()) == ""
 
 

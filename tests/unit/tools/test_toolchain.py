@@ -3,9 +3,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tools.build import Workshop, build
-from tools.recipes import recipes
-from tools.toolchain import c_compiler, go_environment
+from countersign.tools.build import Workshop, build
+from countersign.tools.recipes import recipes
+from countersign.tools.toolchain import c_compiler, go_environment
 
 if TYPE_CHECKING:
     from tests.unit.tools.conftest import Bench

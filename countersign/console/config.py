@@ -1,0 +1,332 @@
+"""What a user can set: invoke.yaml, ``INVOKE_*`` and ``--on``, read into one typed value."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from countersign.console.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The repository: relative paths in the configuration count from here."""
+
+MOST_WORKERS = 20
+PROVIDERS = ("libvirt", "virtualbox", "lxc")
+DISTRIBUTIONS = ("ubuntu", "debian", "rocky")
+_MACHINE = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_CLUSTER = re.compile(r"[a-z0-9]([a-z0-9.-]{0,48}[a-z0-9])?")
+
+
+def default_cache() -> Path:
+    """Return the folder for built programs: ``$XDG_CACHE_HOME`` or ``~/.cache``, plus our name.
+
+    A relative ``XDG_CACHE_HOME`` does not count (XDG Base Directory Specification).
+
+    Raises:
+        UsageError: there is no home folder.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if Path(base).is_absolute():
+        return Path(base) / "countersign"
+    try:
+        return Path.home() / ".cache" / "countersign"
+    except RuntimeError as error:
+        raise UsageError(str(error), where="cache", do="set HOME, or INVOKE_CACHE to a folder of yours") from None
+
+
+@dataclass(frozen=True)
+class RegistrySettings:
+    """How registries are reached.
+
+    Attributes:
+        docker_config: a Docker ``config.json`` with credentials; None means none for nodes, and the user's own here.
+        allow_http: plain HTTP to hosts beyond loopback.
+        proof_image: an image that the policy allows, which set-up has to get through; empty tries what is there.
+    """
+
+    docker_config: Path | None = None
+    allow_http: bool = False
+    proof_image: str = ""
+
+
+@dataclass(frozen=True)
+class KindSettings:
+    """The cluster of the place ``kind``.
+
+    Attributes:
+        cluster: its name.
+        workers: how many nodes beside the control plane.
+        image: a node image such as ``kindest/node:v1.37.0``; empty means kind's own, or one that is built here.
+        engine: the Docker Engine, as a value of ``DOCKER_HOST``; empty means the one that answers.
+        from_birth: nodes refuse what is not signed before their containerd starts for the first time.
+    """
+
+    cluster: str = "countersign"
+    workers: int = 1
+    image: str = ""
+    engine: str = ""
+    from_birth: bool = True
+
+
+@dataclass(frozen=True)
+class CrioSettings:
+    """CRI-O.
+
+    Attributes:
+        binary: a CRI-O program on this machine, with ``pinns`` beside it; ``CRIO_BIN`` says the same.
+        engine: ``strict`` lets CRI-O's own engine refuse what it cannot verify; ``lenient`` leaves that to the gate.
+    """
+
+    binary: Path | None = None
+    engine: str = "strict"
+
+
+@dataclass(frozen=True)
+class VagrantSettings:
+    """The machine of the place ``vagrant``.
+
+    Attributes:
+        provider: ``libvirt``, ``virtualbox`` or ``lxc``; empty means the first of them that works here.
+        box: a box of the catalogue; ``built`` is the one that ``vagrant.box`` makes; empty means the
+            distribution's public one (with lxc: the built one).
+        machine: its name; several names are several machines.
+        distribution: ``ubuntu`` (24.04), ``debian`` (12) or ``rocky`` (9), where no box is named.
+        memory: MiB of a virtual machine.
+        cpus: of a virtual machine.
+        bridge: for lxc, a bridge with DHCP that is there already; empty means one of our own, without a way out.
+    """
+
+    provider: str = ""
+    box: str = ""
+    machine: str = "countersign"
+    distribution: str = "ubuntu"
+    memory: int = 2048
+    cpus: int = 2
+    bridge: str = ""
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """What ``./inv test`` runs.
+
+    Attributes:
+        turn: of the parts that take turns: ``all``, ``commit`` (the commit chooses), or names with commas between them.
+        guards: how many guards are taken out in a run, or ``all``.
+        fuzz: seconds for each fuzz target.
+    """
+
+    turn: str = "all"
+    guards: str = "8"
+    fuzz: str = "10"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The whole configuration of one task.
+
+    Attributes:
+        node: the place: ``auto``, ``host``, ``kind``, ``vagrant`` or ``ssh://user@host``.
+        room: the runtime whose place that is: ``containerd`` or ``crio``.
+        state: everything that set-up makes on this host lies in this folder.
+        cache: built programs and images, shared by all checkouts of one user.
+        policy: the policy that nodes are given.
+        keys: generated keys.
+        registry: how registries are reached.
+        kind: the cluster of the place ``kind``.
+        crio: CRI-O.
+        vagrant: the machine of the place ``vagrant``.
+        tests: what ``./inv test`` runs.
+        offline: never use the network to fetch tools.
+        sudo_password: for sudo on a machine over SSH where it wants one (Invoke's own ``sudo.password``).
+    """
+
+    node: str = "auto"
+    room: str = "containerd"
+    state: Path = ROOT / ".state"
+    cache: Path = field(default_factory=default_cache)
+    policy: Path = ROOT / "shared" / "policy.yaml"
+    keys: Path = ROOT / "shared" / "keys"
+    registry: RegistrySettings = RegistrySettings()
+    kind: KindSettings = KindSettings()
+    crio: CrioSettings = CrioSettings()
+    vagrant: VagrantSettings = VagrantSettings()
+    tests: CheckSettings = CheckSettings()
+    offline: bool = False
+    sudo_password: str = field(default="", repr=False)
+
+
+def settings_from(context: Any, on: str | None = None, room: str = "") -> Settings:
+    """Return the settings of an Invoke context.
+
+    Args:
+        context: an ``invoke.Context`` (or ``MockContext``); keys it lacks have their defaults.
+        on: the task's own ``--on``; it wins over every other way to name the place.
+        room: the runtime whose place is meant; else the one that the context names under ``room``, else containerd.
+
+    The place is ``on``, else the configured ``node``, and while that is ``auto`` the place
+    that the last set-up of this runtime recorded.
+
+    Raises:
+        UsageError: a value that cannot be read.
+    """
+    given: Mapping[str, Any] = context.config
+    registry: Mapping[str, Any] = given.get("registry") or {}
+    default = Settings(cache=_path(given, "cache", None) or default_cache())
+    state = _path(given, "state", default.state)
+    node = on or _text(given, "node", default.node)
+    room = room or str(given.get("room") or default.room)
+    return Settings(
+        node=recorded_place(state, room) or node if node == "auto" else node,
+        room=room,
+        state=state,
+        cache=default.cache,
+        policy=_path(given, "policy", default.policy),
+        keys=_path(given, "keys", default.keys),
+        registry=RegistrySettings(
+            docker_config=_path(registry, "docker_config", None),
+            allow_http=_switch(registry, "allow_http"),
+            proof_image=str(registry.get("proof_image") or ""),
+        ),
+        kind=_kind(given.get("kind") or {}),
+        crio=_crio(given.get("crio") or {}),
+        vagrant=_vagrant(given.get("vagrant") or {}),
+        tests=_tests(given.get("tests") or {}),
+        offline=_switch(given, "offline"),
+        sudo_password=str((given.get("sudo") or {}).get("password") or ""),
+    )
+
+
+def load_settings() -> Settings:
+    """Return the settings of this repository outside of a task (for pytest): invoke.yaml and ``INVOKE_*``."""
+    from invoke.context import Context
+
+    from countersign.console.sources import Sources
+
+    config = Sources(project_location=ROOT)
+    config.load_project()
+    config.load_shell_env()
+    return settings_from(Context(config))
+
+
+def recorded_place(state: Path, room: str = "containerd") -> str:
+    """Return the place that a runtime's set-up recorded in this state folder, or an empty text."""
+    try:
+        return _place_file(state, room).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+    except NotADirectoryError:
+        raise UsageError("is no folder", where=f"state: {state}", do="set INVOKE_STATE to a folder of yours") from None
+
+
+def record_place(state: Path, place: str, room: str = "containerd") -> None:
+    """Make ``place`` the one that a runtime's later tasks use; an empty text forgets it."""
+    file = _place_file(state, room)
+    if not place:
+        file.unlink(missing_ok=True)
+        return
+    state.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"{place}\n", encoding="utf-8")
+
+
+def _place_file(state: Path, room: str) -> Path:
+    return state / ("place" if room == "containerd" else f"place-{room}")
+
+
+def _kind(given: Mapping[str, Any]) -> KindSettings:
+    default = KindSettings()
+    name, workers = _text(given, "cluster", default.cluster, "kind."), str(given.get("workers", default.workers))
+    if not _CLUSTER.fullmatch(name):
+        raise UsageError(f"got {name!r}", where="kind.cluster", expected="lower-case letters, digits, dots and dashes")
+    if not _NUMBER.fullmatch(workers) or int(workers) > MOST_WORKERS:
+        raise UsageError(f"got {workers!r}", where="kind.workers", expected=f"a number from 0 to {MOST_WORKERS}")
+    return KindSettings(
+        name,
+        int(workers),
+        _text(given, "image", "", "kind."),
+        _text(given, "engine", "", "kind."),
+        from_birth=_switch({"from_birth": default.from_birth, **given}, "from_birth"),
+    )
+
+
+def _crio(given: Mapping[str, Any]) -> CrioSettings:
+    engine = _text(given, "engine", CrioSettings.engine, "crio.")
+    if engine not in ("strict", "lenient"):
+        raise UsageError(f"got {engine!r}", where="crio.engine", expected="strict or lenient")
+    return CrioSettings(_path({"binary": given.get("binary") or os.environ.get("CRIO_BIN")}, "binary", None), engine)
+
+
+def _vagrant(given: Mapping[str, Any]) -> VagrantSettings:
+    default = VagrantSettings()
+    texts = {key: _text(given, key, getattr(default, key), "vagrant.") for key in ("provider", "box", "bridge")}
+    machine = _text(given, "machine", default.machine, "vagrant.")
+    if not _MACHINE.fullmatch(machine):
+        raise UsageError(
+            f"got {machine!r}", where="vagrant.machine", expected="up to 30 lower-case letters, digits and dashes"
+        )
+    if texts["provider"]:
+        _one_of(texts["provider"], "vagrant.provider", PROVIDERS)
+    distribution = _text(given, "distribution", default.distribution, "vagrant.")
+    return VagrantSettings(
+        **texts,
+        machine=machine,
+        distribution=_one_of(distribution, "vagrant.distribution", DISTRIBUTIONS),
+        memory=_number(given.get("memory") or default.memory, "vagrant.memory", 512),
+        cpus=_number(given.get("cpus") or default.cpus, "vagrant.cpus", 1),
+    )
+
+
+def _tests(given: Mapping[str, Any]) -> CheckSettings:
+    default = CheckSettings()
+    return CheckSettings(**{key: str(given.get(key) or getattr(default, key)) for key in ("turn", "guards", "fuzz")})
+
+
+def _one_of(value: str, where: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise UsageError(f"got {value!r}", where=where, expected=f"one of {', '.join(known)}")
+    return value
+
+
+def _number(value: object, where: str, least: int) -> int:
+    text = str(value)
+    if not _NUMBER.fullmatch(text) or int(text) < least:
+        raise UsageError(f"got {text!r}", where=where, expected=f"a number, {least} or more")
+    return int(text)
+
+
+def _path(given: Mapping[str, Any], key: str, default: Any) -> Any:
+    """Return the absolute path under ``key``, or the default when it is unset or empty."""
+    value = given.get(key)
+    if value is None or value == "":
+        return default
+    if not isinstance(value, str | Path) or "\0" in str(value):
+        raise UsageError(f"got {value!r}", where=key, expected="a path, as text")
+    try:
+        return ROOT / Path(value).expanduser()
+    except RuntimeError as error:
+        raise UsageError(str(error), where=f"{key}: {value}", do="give an absolute path") from None
+
+
+def _text(given: Mapping[str, Any], key: str, default: str, group: str = "") -> str:
+    """Return the text under ``key``, or the default when it is unset or empty."""
+    value = given.get(key)
+    if value is not None and not isinstance(value, str):
+        raise UsageError(f"got {value!r}", where=f"{group}{key}", expected="text (in a file: in quotes)")
+    return value or default
+
+
+def _switch(given: Mapping[str, Any], key: str) -> bool:
+    """Return a yes/no value; Invoke itself would read ``INVOKE_X=false`` as true."""
+    value = given.get(key)
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    text = str(value).strip().lower()
+    if text in {"1", "yes", "true", "on"}:
+        return True
+    if text in {"", "0", "no", "false", "off"}:
+        return False
+    raise UsageError(f"got {value!r}", where=key, expected="yes or no")

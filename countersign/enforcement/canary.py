@@ -1,0 +1,92 @@
+"""The proof that nothing runs unseen: an image that no policy allows must be refused, at pull and at start.
+
+Settings can be looked at (`countersign.enforcement.doctor`), but only a refusal by the gate, arriving in the
+runtime's own error, shows that every part of the way is there.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from countersign.cri.errors import CriError
+from countersign.cri.model import Container
+from countersign.enforcement.doctor import NotEnforced, Problem
+from countersign.enforcement.registries import CANARY
+from countersign.nodes.each import side_by_side
+
+if TYPE_CHECKING:
+    from countersign.cri.client import Client
+
+REPOSITORY = f"{CANARY}/canary"
+REFUSED = f"{CANARY}/refused"
+"""For a runtime with an engine of its own, which has to refuse this one at pull."""
+TAG = "unsigned"
+REFERENCE = f"{REPOSITORY}:{TAG}"
+EXPECTED = "NO_SCOPE"
+"""The canary's registry is in no policy, so this code says that the gate looked, and under a valid policy."""
+SENTENCE = re.compile(r"countersign: refused (?P<image>\S+): (?P<code>[A-Z_]+):")
+KNOWN_WITHIN = 5.0
+
+
+def prove(client: Client, fetch: Callable[[str], None], forget: Callable[[str], None], handlers: Sequence[str]) -> None:
+    """Try the canary at pull and, under every runtime handler, at start.
+
+    Args:
+        client: of the runtime.
+        fetch: brings an image into the runtime's store past every check at pull.
+        forget: removes an image from that store.
+        handlers: the runtime handlers.
+
+    Raises:
+        NotEnforced: it was not refused, or not by the gate, or for another reason.
+        CriError: the runtime failed before anything could be tried.
+    """
+    forget(REFERENCE)
+    try:
+        problems = [_pull(client)]
+        fetch(REFERENCE)
+        image = _known(client)
+        problems += side_by_side(lambda handler: _start(client, image, handler), handlers)
+    finally:
+        forget(REFERENCE)
+    found = [problem for problem in problems if problem]
+    if found:
+        raise NotEnforced(found, "canary")
+
+
+def _pull(client: Client) -> Problem | None:
+    try:
+        client.pull(REFERENCE, timeout=30)
+    except CriError as error:
+        return _judge(f"pull of {REFERENCE}", error)
+    return Problem(f"pull of {REFERENCE}", "allowed", f"refused by the image verifier with {EXPECTED}")
+
+
+def _start(client: Client, image: str, handler: str) -> Problem | None:
+    where = f"start of {REFERENCE} under the handler {handler}"
+    with client.pod(handler=handler) as pod:
+        try:
+            client.start(client.create(pod, Container(image, written=REFERENCE)))
+        except CriError as error:
+            return _judge(where, error)
+    return Problem(where, "allowed", f"refused by the hook with {EXPECTED}")
+
+
+def _judge(where: str, error: CriError) -> Problem | None:
+    found = SENTENCE.search(error.message)
+    if found and found["code"] == EXPECTED:
+        return None
+    return Problem(where, f"refused with: {error.message}", f"a refusal by the gate with {EXPECTED}")
+
+
+def _known(client: Client) -> str:
+    """Return the image's ID; the CRI plugin learns by an event of what came in past it."""
+    deadline = time.monotonic() + KNOWN_WITHIN
+    while not (found := client.image_status(REFERENCE)):
+        if time.monotonic() >= deadline:
+            raise CriError("ImageStatus", "NOT_FOUND", f"{REFERENCE} did not become known in {KNOWN_WITHIN:g} s")
+        time.sleep(0.02)
+    return found.id

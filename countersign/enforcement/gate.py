@@ -1,0 +1,124 @@
+"""The gate on a node: programs, configuration, credentials, and the service that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from countersign.enforcement.base_spec import with_hook
+from countersign.enforcement.layout import Layout
+from countersign.nodes.service import Service
+from countersign.nodes.steps import File, Folder, Group, Link
+from countersign.nodes.template import render
+
+if TYPE_CHECKING:
+    from countersign.console.steps import Step
+    from countersign.nodes.node import Node
+
+CONFIG = Path(__file__).with_name("gate.json.j2")
+WATCHDOG = 10.0
+"""Seconds of silence after which the gate is taken for hung; units/countersign-gate.service has the same."""
+
+
+@dataclass(frozen=True)
+class CrioStorage:
+    """Where CRI-O keeps what the gate reads, and how the gate reaches it.
+
+    Attributes:
+        root: CRI-O's ``root``, which is containers/storage's.
+        run_root: CRI-O's ``runroot``.
+        nri: CRI-O's ``nri_listen``, through which the gate sees to it that every container has the hook;
+            empty for no NRI plugin.
+    """
+
+    root: str
+    run_root: str
+    nri: str
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What goes to a node.
+
+    Attributes:
+        layout: where it goes.
+        program: the gate's binary on this machine.
+        hook: the hook's binary on this machine.
+        docker_config: registry credentials.
+        runtime_socket: containerd's gRPC socket on the node; empty where CRI-O is the runtime.
+        nri: containerd's NRI socket, through which the gate refuses containers without the hook; empty for no plugin.
+        base_specs: path of a base spec → the OCI spec that it is, once our hook is in it; none on CRI-O.
+        crio: CRI-O's storage; None where containerd is the runtime.
+    """
+
+    layout: Layout
+    program: Path
+    hook: Path
+    docker_config: bytes = field(repr=False)
+    runtime_socket: str = ""
+    base_specs: Mapping[str, bytes] = field(repr=False, default_factory=dict)
+    crio: CrioStorage | None = None
+    nri: str = ""
+
+    def __post_init__(self) -> None:
+        """Check that there is one runtime.
+
+        Raises:
+            ValueError: there is none, or there are two.
+        """
+        if bool(self.runtime_socket) == bool(self.crio):
+            raise ValueError("a gate has containerd's socket or CRI-O's storage")
+
+
+def files(gate: Gate) -> list[File]:
+    """Return the gate's files, programs first."""
+    layout = gate.layout
+    config = render(CONFIG, layout=layout, runtime_socket=gate.runtime_socket, nri=gate.nri, crio=gate.crio)
+    return [
+        File(layout.gate, gate.program, 0o755),
+        File(layout.hook, gate.hook, 0o755),
+        File(layout.gate_config, config),
+        File(layout.docker_config, gate.docker_config, 0o600),
+        *(File(path, with_hook(spec, layout)) for path, spec in gate.base_specs.items()),
+    ]
+
+
+def steps(gate: Gate) -> list[Step[Node]]:
+    """Return the steps that put it all on a node; none of them starts anything."""
+    layout = gate.layout
+    folders = [
+        *(Folder(path) for path in (layout.bin, layout.verifiers, layout.etc, layout.certs)),
+        *(Folder(path, 0o700) for path in (layout.lib, layout.evidence, layout.run, layout.log)),
+    ]
+    return [
+        Group(f"folders of gate and hook ({layout.etc}, …)", folders),
+        Group(f"gate, hook and their configuration ({layout.gate_config})", files(gate)),
+        Group(f"pull-time verifier ({layout.verifier})", [Link(layout.verifier, layout.gate)]),
+    ]
+
+
+def environment(layout: Layout) -> dict[str, str]:
+    """Return what the verifier needs in the environment of the runtime, which passes its own on."""
+    return {"COUNTERSIGN_CONFIG": layout.gate_config}
+
+
+def service(gate: Gate, cgroup: str) -> Service:
+    """Return the gate as a supervised service of this machine; it needs no restart for another policy or binary."""
+    layout = gate.layout
+    restarted_by: Mapping[str, str] = {
+        file.path: file.digest() for file in files(gate) if file.path in {layout.gate, layout.gate_config}
+    }
+    return Service(
+        name="gate",
+        argv=(layout.gate, "serve", "--config", layout.gate_config),
+        run=layout.run,
+        log=f"{layout.log}/gate.log",
+        env={"HOME": layout.lib},
+        ready="notify",
+        watchdog=WATCHDOG,
+        cgroup=cgroup,
+        hands_over=True,
+        inputs=restarted_by,
+    )

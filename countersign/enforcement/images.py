@@ -1,0 +1,54 @@
+"""Images that set-up puts into the demo's registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from countersign.oci import layout as layouts
+
+if TYPE_CHECKING:
+    from countersign.nodes.node import Node
+    from countersign.oci.registry import Registry
+
+
+def digest(layout: Path) -> str:
+    """Return the digest under which the image of an OCI layout is pulled."""
+    return layouts.root(layout).digest
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """An image of an OCI layout lies in a registry under a tag.
+
+    Attributes:
+        registry: opens the registry client; called late, for its hosts.toml files come with an earlier step.
+        repository: with its registry, such as ``registry.example/app``.
+        tag: the tag.
+        layout: the layout's folder.
+        running: whether the registry runs; while it does not, nothing can be asked.
+    """
+
+    registry: Callable[[], Registry]
+    repository: str
+    tag: str
+    layout: Path
+    running: Callable[[], bool]
+
+    @property
+    def name(self) -> str:
+        """What users read."""
+        return f"image {self.repository}:{self.tag}"
+
+    def needed(self, node: Node) -> bool:  # noqa: ARG002 - a registry is no node
+        """Return whether the registry has nothing, or something else, under the tag."""
+        if not self.running():
+            return True
+        found = self.registry().manifest_or_none(self.repository, self.tag)
+        return found is None or found[1].digest != digest(self.layout)
+
+    def apply(self, node: Node) -> None:  # noqa: ARG002
+        """Push it."""
+        self.registry().push_layout(self.repository, self.layout, self.tag)

@@ -1,0 +1,40 @@
+"""The demo's key pair: made once, kept through every clean."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from countersign.nodes.node import Node
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """``cosign.key``, ``cosign.pub`` and a random ``cosign.password`` in the folder of keys.
+
+    A public key that is there is taken as it is: it may be someone else's, without a private key.
+    """
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """What users read."""
+        return f"key pair {self.folder / 'cosign.key'}"
+
+    def needed(self, node: Node) -> bool:  # noqa: ARG002 - keys never lie on a node
+        """Return whether there is no public key."""
+        return not (self.folder / "cosign.pub").is_file()
+
+    def apply(self, node: Node) -> None:  # noqa: ARG002
+        """Make all three."""
+        from countersign.nodes.host import HostNode
+        from signing import keyfiles
+        from signing.keys import generate
+
+        password = secrets.token_urlsafe(24).encode()
+        keyfiles.write(self.folder / "cosign", generate(), password)
+        HostNode().put(password + b"\n", str(self.folder / "cosign.password"), 0o600)

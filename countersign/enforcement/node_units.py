@@ -1,0 +1,111 @@
+"""The services of a node whose runtime and gate are systemd units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from countersign.nodes.systemd import unit_state
+from countersign.nodes.waiting import wait_for
+
+if TYPE_CHECKING:
+    from countersign.nodes.node import Node
+
+CONTAINERD = "containerd.service"
+GATE = "countersign-gate.service"
+KUBELET = "kubelet.service"
+ACTIVE = "active"
+
+
+@dataclass(frozen=True)
+class Units:
+    """See `countersign.enforcement.runtime.Controls`.
+
+    Attributes:
+        node: the node.
+        stop_registry: keeps a registry of the demo stopped, by its name.
+        answers: returns once the runtime answers over CRI, or raises.
+        runtime: the runtime's unit.
+    """
+
+    node: Node
+    stop_registry: Callable[[str], AbstractContextManager[None]]
+    answers: Callable[[], object]
+    runtime: str = CONTAINERD
+
+    @contextmanager
+    def gate_stopped(self) -> Iterator[None]:
+        """Stop the unit; systemd would start a killed one again too soon for a trial."""
+        self._systemctl("stop", GATE)
+        try:
+            yield
+        finally:
+            self._systemctl("start", GATE)
+
+    @contextmanager
+    def gate_hung(self) -> Iterator[None]:
+        """See `Controls.gate_hung`."""
+        frozen = unit_state(self.node, GATE).main_pid
+        self._systemctl("kill", "--signal=SIGSTOP", "--kill-whom=main", GATE)
+
+        def replaced() -> bool:
+            found = unit_state(self.node, GATE)
+            return found.active == ACTIVE and found.main_pid not in (0, frozen)
+
+        try:
+            yield
+        finally:
+            wait_for(replaced, f"{GATE} on {self.node.name} did not come back by itself", pause=0.3)
+
+    def gate_renewed(self, meanwhile: Callable[[], object]) -> None:
+        """See `Controls.gate_renewed`."""
+        with self.gate_stopped():
+            meanwhile()
+
+    def registry_stopped(self, host: str) -> AbstractContextManager[None]:
+        """See `Controls.registry_stopped`."""
+        return self.stop_registry(host)
+
+    def restart_runtime(self) -> None:
+        """See `Controls.restart_runtime`."""
+        # systemd starts a unit only so often in some seconds; trials restart it more often than that.
+        self._systemctl("reset-failed", self.runtime)
+        self._systemctl("restart", self.runtime)
+        self.answers()
+
+    def _systemctl(self, *arguments: str) -> None:
+        self.node.run(["systemctl", *arguments])
+
+
+@contextmanager
+def kubelet_paused(node: Node) -> Iterator[None]:
+    """Keep the kubelet of a node stopped, if one runs: it removes every pod that it does not know.
+
+    Pods go on running; the node counts as lost only after the node monitor's grace period (40 s or more).
+    """
+    running = unit_state(node, KUBELET).active == ACTIVE
+    if running:
+        node.run(["systemctl", "stop", KUBELET])
+    try:
+        yield
+    finally:
+        if running:
+            node.run(["systemctl", "start", KUBELET])
+
+
+@dataclass(frozen=True)
+class KubeletRuns:
+    """The kubelet runs, where there is one: a trial that was killed may have left it stopped."""
+
+    name: str = "kubelet runs"
+
+    def needed(self, node: Node) -> bool:
+        """Return whether there is one that is enabled and down."""
+        found = unit_state(node, KUBELET)
+        return found.enabled and found.active != ACTIVE
+
+    def apply(self, node: Node) -> None:
+        """Start it."""
+        node.run(["systemctl", "start", KUBELET])

@@ -1,0 +1,109 @@
+"""The gate as a required plugin of containerd's NRI: no container is made without the hook, or without the gate."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from countersign.enforcement.ask import GateDown, ask
+from countersign.nodes.waiting import wait_for
+
+if TYPE_CHECKING:
+    from countersign.enforcement.doctor import Problem
+    from countersign.enforcement.layout import Layout
+    from countersign.nodes.node import Node
+
+NRI = "io.containerd.nri.v1.nri"
+PLUGIN = "countersign"
+VALIDATOR_SINCE = (2, 2)
+"""The first containerd whose NRI can require a plugin, and refuse what a plugin finds wrong."""
+FAILS_REQUESTS_SINCE = (0, 12, 4)
+"""The first NRI that acts on the plugin's failure policy."""
+DEFAULT_SOCKET = "/var/run/nri/nri.sock"
+SETTINGS: Mapping[str, Any] = {"disable": False, "disable_connections": False}
+VALIDATOR: Mapping[str, Any] = {"enable": True, "tolerate_missing_plugins_annotation": ""}
+"""Of the default validator: with a key for its annotation, any pod could waive the plugin."""
+CONNECTED, OFF = "connected", "off"
+
+
+def socket(effective: Mapping[str, Any], version: tuple[int, ...]) -> str:
+    """Return the socket at which plugins register, or an empty text where containerd can't require any.
+
+    Args:
+        effective: containerd's configuration in effect.
+        version: of containerd.
+    """
+    if version < VALIDATOR_SINCE:
+        return ""
+    return str(effective.get("plugins", {}).get(NRI, {}).get("socket_path") or DEFAULT_SOCKET)
+
+
+def setting_problems(config: Mapping[str, Any], version: tuple[int, ...]) -> Iterator[Problem]:
+    """Yield every setting by which a container could be made without the plugin; none where none can be required."""
+    from countersign.enforcement.doctor import Problem
+
+    if version < VALIDATOR_SINCE:
+        return
+    found: Mapping[str, Any] = config.get("plugins", {}).get(NRI, {})
+    for disabled in config.get("disabled_plugins", []):
+        if NRI.startswith(disabled):
+            yield Problem("disabled_plugins", f"with {disabled}", "without it")
+    validator: Mapping[str, Any] = found.get("default_validator") or {}
+    for where, table, wanted in ((NRI, found, SETTINGS), (f"{NRI}.default_validator", validator, VALIDATOR)):
+        for key, value in wanted.items():
+            if (seen := table.get(key, "absent")) != value:
+                yield Problem(f"{where}.{key}", json.dumps(seen), json.dumps(value))
+    required = validator.get("required_plugins") or []
+    if PLUGIN not in required:
+        yield Problem(f"{NRI}.default_validator.required_plugins", json.dumps(required), f'one with "{PLUGIN}"')
+
+
+def plugin_problems(node: Node, layout: Layout, version: tuple[int, ...]) -> Iterator[Problem]:
+    """Yield a problem when a containerd that can require the gate does not ask it as its NRI plugin."""
+    from countersign.enforcement.doctor import Problem
+
+    if version < VALIDATOR_SINCE:
+        return
+    try:
+        found = str(ask(node, layout, "ping").get("nri", "unknown"))
+    except GateDown as error:
+        found = str(error)
+    if found != CONNECTED:
+        yield Problem("the gate's connection to NRI", found, CONNECTED)
+
+
+def told(node: Node, layout: Layout, program: str) -> str:
+    """Return one line about the NRI that a runtime's program was built with, and what follows for a gate that hangs."""
+    script = 'exec "$0" nri-version "$(command -v "$1")"'
+    found = node.run(["sh", "-c", script, layout.gate, program], check=False).text
+    version = re.fullmatch(r"v(\d+)\.(\d+)\.(\d+)\S*", found)
+    if version is None:
+        return f"{node.name}: which NRI {program} was built with can't be told"
+    if tuple(map(int, version.groups())) >= FAILS_REQUESTS_SINCE:
+        return f"{node.name}: NRI {found} fails what a hung gate does not answer"
+    return f"{node.name}: NRI {found} lets the gate's own validation fail what a hung gate does not answer"
+
+
+def wait_for_plugin(node: Node, layout: Layout, within: float) -> None:
+    """Return once the runtime asks the gate as its NRI plugin; before that it makes no container at all.
+
+    The gate knows a moment before the runtime that it is registered, so it has to say so twice.
+    A gate that is no plugin, on a containerd that is too old, is not waited for.
+
+    Raises:
+        InfrastructureError: it did not within so many seconds.
+    """
+    said = 0
+
+    def connected() -> bool:
+        nonlocal said
+        try:
+            state = ask(node, layout, "ping").get("nri")
+        except GateDown:
+            state = ""
+        said = said + 1 if state == CONNECTED else 0
+        return state == OFF or said > 1
+
+    wait_for(connected, f"the gate on {node.name} is not the runtime's NRI plugin", within, pause=0.05)

@@ -1,0 +1,283 @@
+"""The demo's two registries on this machine's loopback, under names of their own.
+
+``registry.countersign.test`` has the referrers API and speaks plain HTTP; ``fallback.countersign.test``
+has no such API, and wants TLS under a CA of its own and a password. Docker Hub is mapped to the
+first one as well: short names are tried without leaving this machine.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from countersign.console.errors import InfrastructureError, UsageError
+from countersign.cri.model import Auth
+from countersign.enforcement import tls
+from countersign.enforcement.layout import Layout
+from countersign.nodes import service
+from countersign.nodes.service import Service
+from countersign.nodes.steps import File, Folder, Group, Running
+from countersign.nodes.template import render
+
+if TYPE_CHECKING:
+    from countersign.console.steps import Step
+    from countersign.nodes.node import Node
+
+REFERRERS = "registry.countersign.test"
+FALLBACK = "fallback.countersign.test"
+CANARY = "canary.countersign.test"
+MAPPED = (REFERRERS, CANARY, "docker.io")
+"""The names under which the registry with the referrers API is known."""
+USER = "demo"
+HERE = Path(__file__).resolve().parent
+SERVICES = {REFERRERS: "registry", FALLBACK: "registry-fallback"}
+CERTIFIED = (FALLBACK, REFERRERS, "localhost", "127.0.0.1")
+"""Names in the certificate; clients that read nothing over plain HTTP reach the first registry by TLS, too."""
+
+
+@dataclass(frozen=True)
+class Registries:
+    """Everything about both registries; made once, then read back from ``folder``.
+
+    Attributes:
+        folder: ``<state>/host/registry``.
+        ports: registry name → loopback port.
+        password: of the user ``demo`` of the registry with authentication.
+        htpasswd: its password file.
+        secret: its secret for upload tokens.
+        identity: its TLS files.
+    """
+
+    folder: Path
+    ports: Mapping[str, int]
+    password: str = field(repr=False)
+    htpasswd: bytes = field(repr=False)
+    secret: str = field(repr=False)
+    identity: tls.ServerIdentity = field(repr=False)
+
+    @property
+    def ca(self) -> str:
+        """The CA's certificate on disk."""
+        return str(self.folder / "ca.crt")
+
+    @property
+    def basic_auth(self) -> str:
+        """Return the credentials as an ``auth`` of a Docker config."""
+        return base64.b64encode(f"{USER}:{self.password}".encode()).decode()
+
+    def url(self, name: str) -> str:
+        """Return where a registry really is."""
+        return f"{'https' if name == FALLBACK else 'http'}://127.0.0.1:{self.ports[name]}"
+
+    def credentials(self, reference: str) -> Auth | None:
+        """Return what a kubelet would pass on for an image; only one of the registries wants any."""
+        return Auth(USER, self.password) if reference.startswith(f"{FALLBACK}/") else None
+
+
+def load_or_make(folder: Path) -> Registries:
+    """Return the registries of an earlier set-up, or new ones; writes nothing.
+
+    A certificate that lacks a name is made anew, under a new CA.
+    """
+    state = folder / "registries.json"
+    if not state.is_file():
+        return _make(folder)
+    kept = json.loads(state.read_text(encoding="utf-8"))
+    identity = tls.ServerIdentity(*(kept["tls"][name].encode() for name in ("ca", "certificate", "key")))
+    return Registries(
+        folder,
+        kept["ports"],
+        kept["password"],
+        kept["htpasswd"].encode(),
+        kept["secret"],
+        identity if tls.covers(identity, CERTIFIED) else tls.make(CERTIFIED),
+    )
+
+
+def _make(folder: Path) -> Registries:
+    import bcrypt
+
+    password = secrets.token_urlsafe(18)
+    hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(rounds=8, prefix=b"2a"))
+    return Registries(
+        folder=folder,
+        ports=dict(zip((REFERRERS, FALLBACK), _free_ports(2), strict=True)),
+        password=password,
+        htpasswd=f"{USER}:{hashed.decode()}\n".encode(),
+        secret=secrets.token_hex(16),
+        identity=tls.make(CERTIFIED),
+    )
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def check_ports(registries: Registries, run: Path) -> None:
+    """Raise InfrastructureError when someone else listens on a port of a registry that does not run."""
+    for name, port in registries.ports.items():
+        if service.state(run, SERVICES[name]).child:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                raise InfrastructureError(
+                    f"port {port} of the registry {name} is taken ({error.strerror})",
+                    where=f"127.0.0.1:{port}",
+                    do="free it, or run containerd.clean and set up again with another one",
+                ) from None
+
+
+def files(registries: Registries, layout: Layout) -> list[File]:
+    """Return the files of both registries on this machine, and the hosts.toml files that lead to them."""
+    folder = str(registries.folder)
+    return [
+        kept(registries),
+        *server_files(registries, folder, f"127.0.0.1:{registries.ports[FALLBACK]}", f"{folder}/fallback"),
+        *(_hosts_file(layout.certs, name, registries.url(REFERRERS)) for name in MAPPED),
+        _hosts_file(layout.certs, FALLBACK, registries.url(FALLBACK), registries.ca),
+    ]
+
+
+def kept(registries: Registries) -> File:
+    """Return the file from which `load_or_make` reads them back."""
+    identity = registries.identity
+    document = {
+        "ports": dict(registries.ports),
+        "password": registries.password,
+        "htpasswd": registries.htpasswd.decode(),
+        "secret": registries.secret,
+        "tls": {"ca": identity.ca.decode(), "certificate": identity.certificate.decode(), "key": identity.key.decode()},
+    }
+    return File(str(registries.folder / "registries.json"), _json(document), 0o600)
+
+
+def server_files(registries: Registries, folder: str, address: str, data: str) -> list[File]:
+    """Return what the registry with authentication needs in ``folder``.
+
+    Args:
+        registries: credentials and certificates.
+        folder: where it finds these files.
+        address: ``HOST:PORT`` that it listens on.
+        data: where it keeps what it is given.
+    """
+    identity = registries.identity
+    config = render(
+        HERE / "registry-fallback.yaml.j2",
+        data=data,
+        address=address,
+        secret=registries.secret,
+        certificate=f"{folder}/server.crt",
+        key=f"{folder}/server.key",
+        htpasswd=f"{folder}/htpasswd",
+    )
+    return [
+        File(f"{folder}/ca.crt", identity.ca),
+        File(f"{folder}/server.crt", identity.certificate),
+        File(f"{folder}/server.key", identity.key, 0o600),
+        File(f"{folder}/htpasswd", registries.htpasswd, 0o600),
+        File(f"{folder}/fallback.yaml", config, 0o600),
+    ]
+
+
+def hosts_files(certs: str, urls: Mapping[str, str], ca: bytes) -> list[File]:
+    """Return what leads to the registries: one folder a name, with its hosts.toml and, for HTTPS, the CA.
+
+    Args:
+        certs: the folder ``certs.d``.
+        urls: registry name → the URL under which it is reached.
+        ca: the certificate of the CA behind the HTTPS ones.
+    """
+    found = []
+    for name, url in urls.items():
+        path = f"{certs}/{name}/ca.crt" if url.startswith("https:") else ""
+        found += [File(path, ca)] if path else []
+        found.append(_hosts_file(certs, name, url, path))
+    return found
+
+
+def _hosts_file(certs: str, name: str, url: str, ca: str = "") -> File:
+    content = render(HERE / "hosts.toml.j2", url=url, ca=ca)
+    return File(f"{certs}/{name}/hosts.toml", content)
+
+
+def services(registries: Registries, layout: Layout, cgroup: str, programs: Mapping[str, Path]) -> dict[str, Service]:
+    """Return registry name → the service that is this registry.
+
+    Args:
+        registries: what they are.
+        layout: where logs and run files go.
+        cgroup: the instance's.
+        programs: tool name (``registry``, ``registry-fallback``) → its file.
+    """
+    folder = registries.folder
+    address = f"127.0.0.1:{registries.ports[REFERRERS]}"
+    argv = {
+        REFERRERS: ("--address", address, "--dir", str(folder / "referrers")),
+        FALLBACK: ("serve", str(folder / "fallback.yaml")),
+    }
+    inputs = {file.path: file.digest() for file in files(registries, layout) if file.path.startswith(f"{folder}/")}
+    return {
+        host: Service(
+            name=name,
+            argv=(str(programs[name]), *argv[host]),
+            run=layout.run,
+            log=f"{layout.log}/{name}.log",
+            env={"HOME": str(folder), "OTEL_TRACES_EXPORTER": "none"},
+            ready=f"tcp:127.0.0.1:{registries.ports[host]}",
+            cgroup=cgroup,
+            inputs=inputs,
+        )
+        for host, name in SERVICES.items()
+    }
+
+
+def steps(registries: Registries, layout: Layout, running: Mapping[str, Service]) -> list[Step[Node]]:
+    """Return the steps that make both registries run and known under their names."""
+    folders = [
+        *(Folder(str(folder), 0o700) for folder in (registries.folder, registries.folder / "fallback")),
+        *(Folder(f"{layout.certs}/{name}") for name in (*MAPPED, FALLBACK)),
+    ]
+    return [
+        Group(f"configuration of the demo's registries ({registries.folder})", [*folders, *files(registries, layout)]),
+        *(Running(each) for each in running.values()),
+    ]
+
+
+def docker_config(registries: Registries, users: Path | None) -> bytes:
+    """Return a Docker config.json with the ``auths`` of the user's own and the demo's.
+
+    Credential helpers are programs of the user's machine: a registry that has one gets an empty entry, by which
+    `countersign.enforcement.access` can tell why the node has no credentials for it.
+
+    Raises:
+        UsageError: the user's file is no Docker config.
+    """
+    auths: dict[str, Any] = {}
+    if users:
+        try:
+            found = json.loads(users.read_text(encoding="utf-8"))
+            auths |= {name: {} for name in found.get("credHelpers") or {}}
+            auths |= found.get("auths") or {}
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise UsageError(f"cannot be read as a Docker config ({error})", where=str(users)) from None
+    return _json({"auths": {**auths, FALLBACK: {"auth": registries.basic_auth}}})
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()

@@ -1,0 +1,78 @@
+"""What the verbs after set-up need of a runtime under enforcement, wherever and however it is kept running."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from countersign.cri.client import Client
+    from countersign.cri.model import Auth
+    from countersign.enforcement.layout import Layout
+    from countersign.nodes.node import Node
+
+
+class Controls(Protocol):
+    """The services around a runtime, to be disturbed by trials and put right again."""
+
+    def gate_stopped(self) -> AbstractContextManager[None]:
+        """Keep the gate stopped; it is back afterwards."""
+
+    def gate_hung(self) -> AbstractContextManager[None]:
+        """Freeze the gate; its watchdog must notice and replace it."""
+
+    def gate_renewed(self, meanwhile: Callable[[], object]) -> None:
+        """Stop the gate, call ``meanwhile``, and start it: nothing is left in its memory."""
+
+    def registry_stopped(self, host: str) -> AbstractContextManager[None]:
+        """Keep the registry of this name stopped."""
+
+    def restart_runtime(self) -> None:
+        """Restart the runtime and return once it answers."""
+
+
+class Runtime(Protocol):
+    """A runtime that set-up put under enforcement."""
+
+    @property
+    def state(self) -> Path:
+        """The state folder on this machine: results go there."""
+
+    @property
+    def node(self) -> Node:
+        """Where it runs."""
+
+    @property
+    def layout(self) -> Layout:
+        """Where our parts lie there."""
+
+    @property
+    def handlers(self) -> Sequence[str]:
+        """Its runtime handlers, the default one first; at least two where the lab made the node."""
+
+    @property
+    def registry_names(self) -> Sequence[str]:
+        """The demo's registries that it reaches by name."""
+
+    def client(self, timeout: float = 60) -> Client:
+        """Return a CRI client."""
+
+    def pinned(self) -> Sequence[str]:
+        """Return what set-up pinned beside the user's policy."""
+
+    def credentials(self, reference: str) -> Auth | None:
+        """Return what a kubelet would pass on for this image."""
+
+    def controls(self) -> Controls:
+        """Return the services around it."""
+
+    def undisturbed(self) -> AbstractContextManager[None]:
+        """Keep away whatever else would remove the pods that trials make over CRI."""
+
+    def kept(self) -> Sequence[str]:
+        """Return the files of the node that tell what happened; none has secrets."""
+
+    def require_up(self) -> None:
+        """Raise InfrastructureError unless everything runs."""

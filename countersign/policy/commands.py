@@ -1,0 +1,167 @@
+"""Tasks: check the policy, say which rule applies to an image, and show what nodes are given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+
+from countersign.console.config import settings_from
+from countersign.console.errors import UsageError
+from countersign.console.output import done, emit_json, emit_text, failed, say, table, warn
+from countersign.console.task import task
+
+if TYPE_CHECKING:
+    from countersign.policy.explain import Explanation
+    from countersign.policy.problems import PolicyInvalid
+
+_POLICY = "the policy (default: policy of the configuration)"
+_JSON = "one JSON document on stdout"
+
+
+@task(help={"policy": _POLICY, "json": _JSON})
+def check(context: Context, policy: str = "", json: bool = False) -> None:
+    """Check the policy; every problem is shown with file, line and key.
+
+    Example: ./inv policy.check
+    """
+    from countersign.policy.load import load
+    from countersign.policy.notes import notes as notes_of
+    from countersign.policy.problems import PolicyInvalid, shown
+
+    path = _path(context, policy)
+    try:
+        found = load(path)
+    except PolicyInvalid as err:
+        if json:
+            _emit_problems(err)
+        if len(err.problems) == 1:
+            raise
+        for problem in err.problems:
+            failed(str(problem))
+        raise UsageError(
+            f"{len(err.problems)} problems", where=shown(path), do="correct them; nodes keep theirs"
+        ) from err
+    notes = notes_of(found)
+    counts = {"root": found.roots, "scope": found.scopes, "pin": found.pinned}
+    done(f"{shown(path)}: " + ", ".join(_count(len(what), word) for word, what in counts.items()))
+    for note in notes:
+        warn(note)
+    if json:
+        emit_json({"version": "countersign.policy-check/v1", "valid": True, "problems": [], "notes": notes})
+
+
+@task(
+    iterable=["image"],
+    help={
+        "image": "an image as a pod would name it (may be given more than once)",
+        "policy": _POLICY,
+        "json": _JSON,
+    },
+)
+def explain(context: Context, image: list[str], policy: str = "", json: bool = False) -> None:
+    """Say which rule applies to an image, and why; from its name alone, no registry is asked.
+
+    Example: ./inv policy.explain --image registry.example/app:v1
+    """
+    from countersign.policy.explain import explain as explain_one
+    from countersign.policy.load import load
+
+    if not image:
+        raise UsageError("no image", expected="--image NAME", do="see --help")
+    found = load(_path(context, policy))
+    explanations = [explain_one(found, name) for name in image]
+    if json:
+        emit_json({"version": "countersign.explain/v1", "images": [one.as_json() for one in explanations]})
+        return
+    for one in explanations:
+        _show(one)
+
+
+@task(
+    help={
+        "engine": "whose policy: gate, crio, crio-registries (its registries.d), kyverno, or kyverno-verifyimages (for"
+        " Kyverno without ImageValidatingPolicy)",
+        "out": "file to write, whole or not at all (default: stdout)",
+        "policy": _POLICY,
+    }
+)
+def render(context: Context, engine: str = "gate", out: str = "", policy: str = "") -> None:
+    """Show the policy in the form that an engine reads, and what that engine cannot say.
+
+    Example: ./inv policy.render --out policy.json
+    """
+    from countersign.policy import crio, gate, kyverno
+    from countersign.policy.load import load
+
+    renderers = {
+        "gate": gate.render,
+        "crio": crio.render,
+        "crio-registries": crio.registries_d,
+        "kyverno": kyverno.render,
+        "kyverno-verifyimages": kyverno.render_verify_images,
+    }
+    if engine not in renderers:
+        raise UsageError(f"got {engine!r}", where="--engine", expected=" or ".join(renderers))
+    content = renderers[engine](load(_path(context, policy)))
+    for limit in {**kyverno.LIMITS, **crio.LIMITS}.get(engine, ()):
+        warn(f"{engine}: {limit}")
+    if not out:
+        emit_text(content.decode())
+        return
+    _write(Path(out).expanduser(), content)
+    done(f"{out}: {len(content)} bytes")
+
+
+def show_notes(path: Path) -> None:
+    """Warn, at the end of a set-up, of what is valid in the policy that nodes were given and hardly meant."""
+    from countersign.policy.load import load
+    from countersign.policy.notes import notes
+    from countersign.policy.problems import shown
+
+    for note in notes(load(path)):
+        warn(f"{shown(path)}: {note}")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def _path(context: Context, policy: str) -> Path:
+    return Path(policy).expanduser() if policy else settings_from(context).policy
+
+
+def _emit_problems(err: PolicyInvalid) -> None:
+    from countersign.policy.problems import dotted
+
+    problems = [
+        {"file": str(one.path), "line": one.line, "key": dotted(one.key), "message": one.text} for one in err.problems
+    ]
+    emit_json({"version": "countersign.policy-check/v1", "valid": False, "problems": problems, "notes": []})
+
+
+def _show(one: Explanation) -> None:
+    say(f"{one.name} → {one.reference or 'an image ID'}")
+    rows = [
+        ("→" if found.applies else "", found.scope, str(found.rule or "-"), found.where) for found in one.candidates
+    ]
+    if rows:
+        table(("", "scope", "rule", "line"), rows)
+    say(f"rule: {one.rule} ({one.because})")
+    for key in one.keys:
+        say(f"  {key.root}: {key.kind} {key.fingerprint}{' REVOKED' if key.revoked else ''}")
+    for pin in one.pins:
+        say(f"pinned: {pin}{'' if one.digest else ' (this digest may run whatever the rule says)'}")
+    if one.revoked:
+        say(f"revoked: {one.digest}: refused whatever the rule says")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Put a whole file in place at once."""
+    beside = path.with_name(path.name + ".new")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError as err:
+        raise UsageError(f"cannot be written: {err.strerror}", where=str(path)) from err

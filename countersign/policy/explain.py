@@ -1,0 +1,130 @@
+"""Which rule of a policy applies to an image, and why: from the name alone, without asking a registry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from countersign.oci import reference
+from countersign.policy.match import match
+from countersign.policy.model import DEFAULT, Policy, Rule
+from countersign.policy.problems import shown
+from countersign.policy.scopes import parents
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A scope that could have applied: what the policy says of it, and whether it is the one."""
+
+    scope: str
+    where: str
+    rule: Rule | None
+    applies: bool
+
+
+@dataclass(frozen=True)
+class KeyLine:
+    """One key of a root that the rule names."""
+
+    root: str
+    fingerprint: str
+    kind: str
+    revoked: bool
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the policy says of one name.
+
+    Attributes:
+        name: as it was asked.
+        reference: in full, "" if the name is an image ID.
+        digest: the digest that it names, "" for a tag.
+        candidates: the scopes that cover it, longest first.
+        scope: the one that applies, "" if none does.
+        rule: what holds.
+        keys: the keys of the roots that the rule names.
+        pins: what is pinned of this digest, or of this repository if no digest is named.
+        revoked: whether the named digest is revoked.
+    """
+
+    name: str
+    reference: str
+    digest: str
+    candidates: list[Candidate]
+    scope: str
+    rule: Rule
+    keys: list[KeyLine]
+    pins: list[str]
+    revoked: bool
+
+    @property
+    def because(self) -> str:
+        """Why the rule holds, in one sentence."""
+        if not self.reference:
+            return "an image ID has no repository and so no scope: only a pin can allow it"
+        if not self.scope:
+            return "no scope matches, so the default holds: reject"
+        return f"{self.scope} is the longest scope that matches"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "image": self.name,
+            "reference": self.reference,
+            "digest": self.digest,
+            "candidates": [vars(one) | {"rule": str(one.rule) if one.rule else ""} for one in self.candidates],
+            "scope": self.scope,
+            "rule": str(self.rule),
+            "because": self.because,
+            "keys": [vars(key) for key in self.keys],
+            "pins": self.pins,
+            "revoked": self.revoked,
+        }
+
+
+def explain(policy: Policy, name: str) -> Explanation:
+    """Explain what a policy says of an image.
+
+    Args:
+        policy: the policy.
+        name: what a pod would name: a reference, or an image ID.
+
+    Raises:
+        BadReference: if it is neither.
+    """
+    if reference.is_id(name):
+        digest = name if name.startswith("sha256:") else f"sha256:{name}"
+        return Explanation(name, "", digest, [], "", DEFAULT, [], _pins(policy, digest), _revoked(policy, digest))
+    ref = reference.parse(name)
+    scope, rule = match(policy, ref.name)
+    pins = _pins(policy, ref.digest or f"{ref.name}@")
+    candidates = [_candidate(policy, one, scope) for one in parents(ref.name)]
+    digest = ref.digest or ""
+    return Explanation(
+        name, str(ref), digest, candidates, scope or "", rule, _keys(policy, rule), pins, _revoked(policy, digest)
+    )
+
+
+def _candidate(policy: Policy, name: str, winner: str | None) -> Candidate:
+    scope = policy.scopes.get(name)
+    if scope is None:
+        return Candidate(name, "", None, applies=False)
+    return Candidate(name, f"{shown(policy.path)}:{scope.line}", scope.rule, applies=name == winner)
+
+
+def _keys(policy: Policy, rule: Rule) -> list[KeyLine]:
+    return [
+        KeyLine(name, key.fingerprint, key.kind, key.fingerprint in policy.revoked_keys)
+        for name in rule.roots
+        for key in policy.roots[name].keys
+    ]
+
+
+def _pins(policy: Policy, part: str) -> list[str]:
+    """Return the pins of a digest ("sha256:…") or of a repository ("name@")."""
+    return [pin for pin in policy.pinned if pin.startswith(part) or pin.endswith(f"@{part}")]
+
+
+def _revoked(policy: Policy, digest: str) -> bool:
+    return digest in policy.revoked_digests

@@ -1,0 +1,191 @@
+"""Kyverno's policies: ``Policy`` → ``ImageValidatingPolicy``, or a ``ClusterPolicy`` with ``verifyImages``.
+
+Where Kyverno cannot say what the policy says, what is rendered refuses more, or another layer refuses what Kyverno
+cannot see: ``LIMITS`` names all of it, and so does an annotation of the rendered policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from countersign.nodes.template import render as fill
+from countersign.policy.model import Policy, Rule, Scope
+
+HERE = Path(__file__).resolve().parent
+BUNDLE = "/bundle"
+"""Ends the name of a key's second attestor; no root's name has a slash."""
+HUB = "docker.io"
+KYVERNOS_HUB = "index.docker.io"
+
+COPIED = (
+    "the repository that an attachment names is not compared: a copy from elsewhere is refused at pull and at create"
+)
+MOVED = "a tag that moves after admission is judged at pull and at create"
+UNSEEN = "static pods, and namespaces that Kyverno's own configuration filters out, are judged at pull and at create"
+VOLUMES = "images of volumes are judged at pull and at create"
+PLATFORMS = (
+    "refused though the policy allows it: an image that is signed for its platforms alone, for pods name its index"
+)
+PINS = "refused though the policy allows it: a pin of a platform or config, where a pod names the index"
+ONE_FORMAT = "refused though the policy allows it: an image that is signed as bundle alone, for a rule reads one format"
+PINS_BY_NAME = "refused though the policy allows it: a pin in a scope with roots, where a pod does not name the digest"
+
+LIMITS = {
+    "kyverno": (COPIED, MOVED, UNSEEN, PLATFORMS, PINS),
+    "kyverno-verifyimages": (COPIED, UNSEEN, VOLUMES, PLATFORMS, PINS, ONE_FORMAT, PINS_BY_NAME),
+}
+"""Engine → what its policy cannot say, and the layers that say it instead."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A scope's rule: root by root the names of its keys, or nothing at all for a scope that rejects."""
+
+    scope: str
+    spelled: str
+    rule: Rule
+    roots: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Test:
+    """A list, and whether to deny what is in it (``AnyIn``) or what is not (``AnyNotIn``)."""
+
+    operator: str
+    value: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a ``validate`` rule denies: an image for which all tests hold."""
+
+    name: str
+    message: str
+    digests: Sequence[Test]
+    repositories: Sequence[Test]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A ``verifyImages`` rule: globs of images, and root by root the keys of which one must have signed."""
+
+    name: str
+    references: Sequence[str]
+    skipped: Sequence[str]
+    roots: Sequence[Sequence[str]]
+
+
+def render(policy: Policy) -> bytes:
+    """Return Kyverno's ``ImageValidatingPolicy``, as Kyverno 1.19 reads it.
+
+    Equal policies give equal bytes.
+    """
+    scopes = _longest_first(policy)
+    return fill(
+        HERE / "imagevalidatingpolicy.yaml.j2",
+        limits=LIMITS["kyverno"],
+        keys=_keys(policy),
+        bundle=BUNDLE,
+        scopes=[_spelled(scope) for scope in scopes],
+        pins=_pinned_digests(policy),
+        revoked=sorted(set(policy.revoked_digests)),
+        validations=[
+            Validation(scope.name, _spelled(scope), scope.rule, _signers(policy, scope.rule))
+            for scope in scopes
+            if scope.rule.kind != "accept"
+        ],
+    )
+
+
+def render_verify_images(policy: Policy) -> bytes:
+    """Return the ``ClusterPolicy`` for clusters whose Kyverno has no ``ImageValidatingPolicy``.
+
+    Equal policies give equal bytes.
+    """
+    scopes = _longest_first(policy)
+    return fill(
+        HERE / "verifyimages.yaml.j2",
+        limits=LIMITS["kyverno-verifyimages"],
+        checks=list(_checks(policy, scopes)),
+        verifications=list(_verifications(policy, scopes)),
+    )
+
+
+def _longest_first(policy: Policy) -> list[Scope]:
+    return [policy.scopes[name] for name in sorted(policy.scopes, key=lambda name: (-name.count("/"), name))]
+
+
+def _pinned_digests(policy: Policy) -> list[str]:
+    """Return the digests of all pins: the gate asks no more of a pinned image either."""
+    return sorted({pin.partition("@")[2] for pin in policy.pinned})
+
+
+def _keys(policy: Policy) -> dict[str, str]:
+    """Return attestor name (``root/number``) → PEM, without revoked keys."""
+    return {
+        f"{name}/{number}": key.pem
+        for name, root in sorted(policy.roots.items())
+        for number, key in enumerate(root.keys, 1)
+        if key.fingerprint not in policy.revoked_keys
+    }
+
+
+def _signers(policy: Policy, rule: Rule) -> list[list[str]]:
+    """Return root by root the attestors of a rule; nothing fulfils a root whose keys are all revoked: it has none."""
+    names = list(_keys(policy))
+    return [[name for name in names if name.rpartition("/")[0] == root] for root in rule.roots]
+
+
+def _refuses_all(policy: Policy, scope: Scope) -> bool:
+    """Return whether a scope rejects, or asks for keys that are all revoked."""
+    some = [bool(names) for names in _signers(policy, scope.rule)]
+    return {"accept": False, "reject": True, "anyOf": not any(some), "allOf": not all(some)}[scope.rule.kind]
+
+
+def _below(scope: Scope, scopes: Sequence[Scope]) -> list[Scope]:
+    return [other for other in scopes if other.name.startswith(f"{scope.name}/")]
+
+
+def _checks(policy: Policy, scopes: Sequence[Scope]) -> Iterator[Check]:
+    """Yield what is denied whatever is signed."""
+    revoked, pins = sorted(set(policy.revoked_digests)), _pinned_digests(policy)
+    if revoked:
+        yield Check("revoked", "countersign: REVOKED: an image's digest is revoked", [Test("AnyIn", revoked)], [])
+    unpinned = [Test("AnyNotIn", pins)] if pins else []
+    unknown = [Test("AnyNotIn", _repositories(scopes))]
+    yield Check("scope", "countersign: NO_SCOPE: no scope of the policy has an image of this pod", unpinned, unknown)
+    for scope in scopes:
+        if _refuses_all(policy, scope):
+            below = _below(scope, scopes)
+            here = [Test("AnyIn", _repositories([scope])), *([Test("AnyNotIn", _repositories(below))] if below else [])]
+            yield Check(f"reject {scope.name}", f"countersign: REJECTED_BY_SCOPE: {scope.name}", unpinned, here)
+
+
+def _verifications(policy: Policy, scopes: Sequence[Scope]) -> Iterator[Verification]:
+    keys, pins = _keys(policy), _pinned_digests(policy)
+    for scope in scopes:
+        if not scope.rule.roots or _refuses_all(policy, scope):
+            continue
+        skipped = [glob for other in _below(scope, scopes) for glob in _references(other)]
+        signers = [[keys[name] for name in names] for names in _signers(policy, scope.rule)]
+        roots = signers if scope.rule.kind == "allOf" else [[pem for names in signers for pem in names]]
+        yield Verification(scope.name, _references(scope), [*skipped, *(f"*@{pin}" for pin in pins)], roots)
+
+
+def _repositories(scopes: Sequence[Scope]) -> list[str]:
+    """Return globs of the repositories that scopes cover, with Kyverno's name for Docker Hub."""
+    return [glob for scope in scopes for glob in (_spelled(scope), f"{_spelled(scope)}/*")]
+
+
+def _references(scope: Scope) -> list[str]:
+    """Return globs of the images that a scope covers; ``registry:*`` would be another registry, with a port."""
+    ends = (":*", "@*", "/*") if "/" in scope.name else ("/*",)
+    return [scope.name + end for end in ends]
+
+
+def _spelled(scope: Scope) -> str:
+    """Return a scope as the images in it begin where Kyverno has parsed them."""
+    on_hub = f"{scope.name}/".startswith(f"{HUB}/")
+    return KYVERNOS_HUB + scope.name.removeprefix(HUB) if on_hub else scope.name

@@ -1,0 +1,129 @@
+"""The form of ``policy.yaml`` as pydantic models, and its errors in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+
+from countersign.policy.document import Document
+from countersign.policy.problems import Key, PolicyInvalid
+
+_LATER_ROOTS = frozenset({"keyless", "pki", "notation"})
+_SHOWN = 80  # characters
+_ROOT = _SCOPE = 2  # parts of a root's or scope's own key: ("scopes", "registry.example")
+_RULE = "{anyOf: [ROOT…]}, {allOf: [ROOT…]}, accept or reject"
+_EXPECTED = {
+    "string_type": "a string",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "too_short": "at least one entry",
+}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=False)
+
+
+class PublicKeyEntry(_Strict):
+    """Files with public keys; a signature by any of them is good."""
+
+    files: list[str] = Field(min_length=1)
+
+
+class RootEntry(_Strict):
+    """A root of trust."""
+
+    public_key: PublicKeyEntry = Field(alias="publicKey")
+
+
+class AnyOfEntry(_Strict):
+    """One of these roots must have signed."""
+
+    roots: list[str] = Field(alias="anyOf", min_length=1)
+    kind: ClassVar[Literal["anyOf"]] = "anyOf"
+
+
+class AllOfEntry(_Strict):
+    """Each of these roots must have signed."""
+
+    roots: list[str] = Field(alias="allOf", min_length=1)
+    kind: ClassVar[Literal["allOf"]] = "allOf"
+
+
+class RevokedEntry(_Strict):
+    """What is trusted no more."""
+
+    keys: list[str] = []
+    certificates: list[str] = Field(default=[], max_length=0)
+    digests: list[str] = []
+
+
+def _kind(value: object) -> str:
+    """Return which form of a rule ``value`` means to be."""
+    if not isinstance(value, Mapping):
+        return "word"
+    return "all" if "allOf" in value and "anyOf" not in value else "any"
+
+
+RuleEntry = Annotated[
+    Annotated[AnyOfEntry, Tag("any")]
+    | Annotated[AllOfEntry, Tag("all")]
+    | Annotated[Literal["accept", "reject"], Tag("word")],
+    Discriminator(_kind),
+]
+
+
+class PolicyEntry(_Strict):
+    """The whole file."""
+
+    api_version: Literal["countersign/v1"] = Field(alias="apiVersion")
+    default: Literal["reject"] = "reject"
+    roots: dict[str, RootEntry] = {}
+    scopes: dict[str, RuleEntry] = {}
+    pinned: list[str] = []
+    revoked: RevokedEntry = RevokedEntry()
+
+
+def validate(document: Document) -> PolicyEntry:
+    """Check the form of a parsed policy.
+
+    Raises:
+        PolicyInvalid: with every problem of form.
+    """
+    try:
+        return PolicyEntry.model_validate(document.value)
+    except ValidationError as err:
+        found = dict.fromkeys(_problem(error, document.value) for error in err.errors(include_url=False))
+        raise PolicyInvalid([document.problem(key, text) for key, text in found]) from err
+
+
+def _problem(error: Any, value: Any) -> tuple[Key, str]:
+    """Return the key of pydantic's error, and what is wrong in the file's own terms."""
+    loc, kind, given = error["loc"], error["type"], error["input"]
+    if loc[:1] == ("scopes",) and len(loc) > _SCOPE:
+        loc = (*loc[:_SCOPE], *loc[_SCOPE + 1 :])  # pydantic names the tag of the rule's form
+        if kind in {"missing", "extra_forbidden", "literal_error"}:
+            return loc[:_SCOPE], f"got {_shown(value['scopes'][loc[1]])}; expected {_RULE}"
+    if loc[:1] == ("roots",) and len(loc) == _ROOT + 1 and kind in {"missing", "extra_forbidden"}:
+        kinds = ", ".join(value["roots"][loc[1]]) or "nothing"
+        later = "not supported yet by this version" if _LATER_ROOTS & set(value["roots"][loc[1]]) else f"got {kinds}"
+        return loc[:_ROOT], f"{later}; expected publicKey alone"
+    if loc == ("revoked", "certificates") and kind == "too_long":
+        return loc, "not supported yet by this version; expected an empty list"
+    if kind == "extra_forbidden":
+        return loc, "unknown key"
+    if kind == "missing":
+        return loc, "is missing"
+    expected = error["ctx"]["expected"] if kind == "literal_error" else _EXPECTED.get(kind, error["msg"])
+    return loc, f"got {_shown(given)}; expected {expected}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a message shows it: short, and in YAML's words where Python's differ."""
+    if value is None:
+        return "nothing"
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

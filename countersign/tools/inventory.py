@@ -1,0 +1,58 @@
+"""What ``tools.list`` shows, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from countersign.console.config import Settings
+from countersign.tools.recipes import OnPath, Recipe, Version, recipes
+from countersign.tools.resolver import Found, find
+
+
+@dataclass(frozen=True)
+class Row:
+    """A tool: its name, the versions that serve, and what is there (None: it would be built)."""
+
+    name: str
+    wanted: str
+    found: Found | None
+
+    def cells(self) -> tuple[str, str, str, str]:
+        """Return the row for a table."""
+        if self.found is None:
+            return self.name, self.wanted, "not built yet", ""
+        return self.name, self.wanted, str(self.found.path), self.found.version
+
+    def document(self) -> dict[str, str | None]:
+        """Return the row for JSON; ``path``, ``source`` and ``version`` are null where there is nothing."""
+        found = self.found
+        return {
+            "name": self.name,
+            "wanted": self.wanted,
+            "path": str(found.path) if found else None,
+            "source": found.source if found else None,
+            "version": found.version if found else None,
+        }
+
+
+def inventory(settings: Settings) -> list[Row]:
+    """Return a row for every tool, in the order of ``versions.toml``."""
+    return [
+        Row(tool.name, _wanted(recipe, tool.path), find(tool.name, settings))
+        for recipe in recipes().values()
+        for tool in recipe.tools
+    ]
+
+
+def usual_tools() -> list[str]:
+    """Return the names of the tools that set-up needs."""
+    return [tool.name for recipe in recipes().values() for tool in recipe.tools if not recipe.on_demand]
+
+
+def _wanted(recipe: Recipe, path: OnPath | None) -> str:
+    pinned = recipe.version or "as in this checkout"
+    return f"{pinned} (PATH: {_text(path.at_least)} to below {_text(path.below)})" if path else pinned
+
+
+def _text(version: Version) -> str:
+    return ".".join(map(str, version))
