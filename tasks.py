@@ -14,9 +14,9 @@ ROOMS = {  # namespace -> module; those of later rooms are listed when they come
     "vagrant": "machines.commands",
     "admission": "admission.commands",
     "crio": "crio.commands",
-    "bench": "bench.commands",
-    "report": "report.commands",
-    "all": "cases.commands",
+    "bench": "lab.bench.commands",
+    "report": "lab.report.commands",
+    "all": "lab.trials.commands",
 }
 
 ns = Collection()

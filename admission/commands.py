@@ -58,8 +58,8 @@ def test(context: Context, only: list[str], json: bool = False) -> None:  # noqa
     Example: ./inv admission.test --only bundle
     """
     from admission.kyverno import Kyverno
-    from admission.trial import run_and_show
     from countersign.console.config import settings_from
+    from lab.trials.admission import run_and_show
 
     run_and_show(Kyverno(settings_from(context)), only, json=json)
 

@@ -58,7 +58,7 @@ def sign(context: Context, on: str = "", key: str = "") -> None:
 
     Example: ./inv containerd.sign
     """
-    from cases.trial import push_demo
+    from lab.trials.trial import push_demo
     from signing import commands as signing
 
     place = _place(context, on)

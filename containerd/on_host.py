@@ -46,9 +46,9 @@ class OnHost:
 
     def test(self, only: Sequence[str], *, json: bool) -> None:
         """Start the signed demo, unless rows are named, then run the rows."""
-        from cases import trial
-        from containerd.place import ContainerdPlace
         from countersign.console import output
+        from lab.trials import trial
+        from lab.trials.containerd_place import ContainerdPlace
 
         cases = trial.chosen(only)
         if not only:

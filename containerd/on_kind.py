@@ -131,10 +131,10 @@ class OnKind:
 
     def test(self, only: Sequence[str], *, json: bool) -> None:
         """Run the rows on the first worker over CRI, and pods of every kind through the API server."""
-        from cases import trial
-        from cases.pods.model import load
-        from containerd.kind_pods import KindPods
-        from containerd.place import ContainerdPlace
+        from lab.trials import trial
+        from lab.trials.containerd_place import ContainerdPlace
+        from lab.trials.kind_pods import KindPods
+        from lab.trials.pods.model import load
 
         pods = [each for each in load() if not only or any(each.id.startswith(name) for name in only)]
         rows = [name for name in only if not any(each.id.startswith(name) for each in pods)]

@@ -69,7 +69,7 @@ def sign(context: Context, on: str = "", key: str = "") -> None:
 
     Example: ./inv crio.sign
     """
-    from cases.trial import push_demo
+    from lab.trials.trial import push_demo
     from signing import commands as signing
 
     for place in _places(context, on).each:
@@ -87,7 +87,7 @@ def test(context: Context, only: list[str], on: str = "", json: bool = False) ->
 
     Example: ./inv crio.test --only starts/
     """
-    from crio.trial import run_all
+    from lab.trials.crio_trial import run_all
 
     for place in _places(context, on).each:
         place.machine().require_up()

@@ -168,7 +168,7 @@ def _crio(settings: Settings) -> None:
 
 
 def _chromium(_: Settings) -> None:
-    from report.browser import program
+    from lab.report.browser import program
 
     program()
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from report.browser import run
-from report.write import HERE, write
+from lab.report.browser import run
+from lab.report.write import HERE, write
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_filters_hide_what_does_not_fit(
     for name in ("page.html.j2", "page.css"):
         (changed / name).write_bytes((HERE / name).read_bytes())
     (changed / "page.js").write_text(f"{(HERE / 'page.js').read_text()}\n{act};\nfilter();\n")
-    monkeypatch.setattr("report.write.HERE", changed)
+    monkeypatch.setattr("lab.report.write.HERE", changed)
     page = run(write(state), ["--dump-dom"])
     rows = re.findall(r"<tr([^>]*) data-kind=[^>]*data-image=\"(\w+)\"([^>]*)>", page)
     assert [image for before, image, after in rows if "hidden" in before + after] == hidden
@@ -99,7 +99,7 @@ def test_the_page_fits_and_shows_the_whole_command(state: Path, monkeypatch: pyt
       + `${document.querySelectorAll("td.repeat code").length}`;
     """
     (changed / "page.js").write_text((HERE / "page.js").read_text() + measure.replace("WIDTH", str(width)))
-    monkeypatch.setattr("report.write.HERE", changed)
+    monkeypatch.setattr("lab.report.write.HERE", changed)
     page = run(write(state), ["--dump-dom", f"--window-size={width},900", "--hide-scrollbars"])
     [title] = re.findall(r"<title>(.*?)</title>", page)
     assert title == f"{max(width, 500)}  2"

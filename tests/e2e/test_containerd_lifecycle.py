@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from bench.gauges import metrics
 from containerd import setup
 from containerd.instance import HANDLERS, Instance, instance
 from countersign.console.config import ROOT
@@ -25,6 +24,7 @@ from countersign.enforcement import canary
 from countersign.enforcement.doctor import NotEnforced
 from countersign.nodes import cgroup, service
 from countersign.nodes.service import Service
+from lab.bench.gauges import metrics
 from tests.e2e import footprint
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(600)]

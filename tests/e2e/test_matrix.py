@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from cases.model import load
 from countersign.console.config import ROOT
+from lab.trials.model import load
 
 ROWS = [case.id for case in load()]
 

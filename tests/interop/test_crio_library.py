@@ -11,12 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from cases import differences
-from cases.consistency import compare
-from cases.lab import Lab, build
-from cases.library import ask, verdicts
-from cases.model import load
-from cases.native import code_of
 from countersign.console.config import Settings
 from countersign.enforcement.registries import MAPPED, REFERRERS
 from countersign.oci.registry import Registry
@@ -24,6 +18,12 @@ from countersign.policy import crio
 from countersign.policy.load import load as load_policy
 from countersign.tools.images import demo_layout, variant
 from countersign.tools.resolver import tool
+from lab.trials import differences
+from lab.trials.consistency import compare
+from lab.trials.lab import Lab, build
+from lab.trials.library import ask, verdicts
+from lab.trials.model import load
+from lab.trials.native import code_of
 from signing.keys import generate
 from signing.sign import sign
 from tests.images import push_image

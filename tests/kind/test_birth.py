@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cases.lab import write_archive
-from cases.pods.api import Api, connect, ready, wait_for
 from containerd.birth import MARKER
-from containerd.kind_pods import private_key
 from containerd.on_kind import OnKind
 from countersign.console.config import Settings, load_settings
 from countersign.console.errors import CountersignError
@@ -25,6 +22,9 @@ from countersign.enforcement.registries import REFERRERS
 from countersign.nodes.docker import DockerNode
 from kind import cluster as clusters
 from kind import engine
+from lab.trials.kind_pods import private_key
+from lab.trials.lab import write_archive
+from lab.trials.pods.api import Api, connect, ready, wait_for
 
 if TYPE_CHECKING:
     from countersign.nodes.node import Node

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from admission.trial import ENGINE, Trial, chosen, compare, document
-from cases.differences import Difference, Differences
-from cases.model import Case
 from countersign.console.errors import UsageError
+from lab.trials.admission import ENGINE, Trial, chosen, compare, document
+from lab.trials.differences import Difference, Differences
+from lab.trials.model import Case
 
 GOOD = Case("bundle", "pull", "tag", "referrers", "OK", True, "create")
 BAD = Case("unsigned", "pull", "tag", "referrers", "UNSIGNED", False, "pull")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from bench import show
-from bench.cluster import COLUMNS, Figures, document, rows
+from lab.bench import show
+from lab.bench.cluster import COLUMNS, Figures, document, rows
 
 FIGURES = Figures(
     create=20.0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.crio import COLUMNS, Sample, document, rows
+from lab.bench.crio import COLUMNS, Sample, document, rows
 
 SAMPLES = [
     Sample(variant, 100 + extra + number, 290)

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from bench import gauges
 from countersign.console.errors import InfrastructureError
+from lab.bench import gauges
 
 TEXT = """# HELP countersign_verifications_total Judgements
 # TYPE countersign_verifications_total counter

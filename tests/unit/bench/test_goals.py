@@ -1,8 +1,8 @@
 import pytest
 
-from bench import goals
-from bench.goals import MIB
-from bench.model import NO_OP, VARIANTS, Alone, Burst, Sample, Sizes
+from lab.bench import goals
+from lab.bench.goals import MIB
+from lab.bench.model import NO_OP, VARIANTS, Alone, Burst, Sample, Sizes
 
 GATE = {"warm": 1.0, "cold-evidence": 2.0, "cold-registry": 6.0}
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import hooks
-from bench.model import COSIGN, NO_HOOK, NO_OP, VARIANTS
+from lab.bench import hooks
+from lab.bench.model import COSIGN, NO_HOOK, NO_OP, VARIANTS
 
 SPEC = json.dumps({"process": {"cwd": "/"}, "hooks": {"createRuntime": [{"path": "/countersign-hook"}]}}).encode()
 NAME = "io.kubernetes.cri.image-name"

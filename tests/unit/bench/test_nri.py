@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.nri import COLUMNS, Sample, document, rows
+from lab.bench.nri import COLUMNS, Sample, document, rows
 
 SAMPLES = [
     Sample(variant, 10 + extra, 100 + extra + number)

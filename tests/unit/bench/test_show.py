@@ -1,8 +1,8 @@
 import json
 
-from bench import goals, show
-from bench.goals import MIB
-from bench.model import VARIANTS, Alone, Burst, Sample, Sizes
+from lab.bench import goals, show
+from lab.bench.goals import MIB
+from lab.bench.model import VARIANTS, Alone, Burst, Sample, Sizes
 
 MACHINE = {"cpu": "A CPU", "cores": 2, "kernel": "6.1", "load": 0.1, "loadAfter": 0.4, "programs": "runc 1"}
 ALONE = Alone(noop=[1.0, 1.1, 1.2], hook=[2.5, 2.6, 2.7])

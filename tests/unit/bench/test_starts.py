@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from bench import gauges, starts
-from bench.images import Image, Images
-from bench.model import COSIGN, NO_OP, STORED, VARIANTS, WARM
 from countersign.console.errors import InfrastructureError
 from countersign.cri.errors import CriError
+from lab.bench import gauges, starts
+from lab.bench.images import Image, Images
+from lab.bench.model import COSIGN, NO_OP, STORED, VARIANTS, WARM
 
 STAND: Any = SimpleNamespace(instance=SimpleNamespace(layout=SimpleNamespace(metrics="")))
 APP = Image("registry.example/app:v1", "sha256:1")

@@ -1,6 +1,6 @@
 import pytest
 
-from bench import stats
+from lab.bench import stats
 
 
 def test_percentiles_are_values_that_were_measured():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from crio.starts import STARTS, Seen, Start
-from crio.trial import images, rows
+from lab.trials.crio_starts import STARTS, Seen, Start
+from lab.trials.crio_trial import images, rows
 
 
 def start(code: str = "", by: str = "") -> Start:

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from cases.model import load, reason_codes
 from countersign.console.config import ROOT
-from crio.starts import STARTS
+from lab.trials.crio_starts import STARTS
+from lab.trials.model import load, reason_codes
 
 TRIED = [(case.id, case.code) for case in load()] + [(f"starts/{each.name}", each.code) for each in STARTS]
 DOCUMENTS = [

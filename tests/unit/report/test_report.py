@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from cases.places import Wanted, run_places
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError, MissingError
-from report import plot
-from report.model import load
-from report.write import render, write
+from lab.report import plot
+from lab.report.model import load
+from lab.report.write import render, write
+from lab.trials.places import Wanted, run_places
 
 HOSTILE = '</code><script>alert(1)</script><img src="https://evil.example/x">'
 

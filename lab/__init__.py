@@ -1,0 +1,1 @@
+"""The lab: it stands above what it tries, and nothing of the product imports it."""

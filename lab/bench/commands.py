@@ -1,0 +1,147 @@
+"""Tasks: measure. They report, beside the goals, and fail only when something does not work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from countersign.console.task import task
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+JSON = "one JSON document on stdout"
+
+
+@task(
+    help={
+        "rounds": "how often each variant is started",
+        "at_once": "how many containers of one image are then started at the same moment",
+        "json": JSON,
+    }
+)
+def start(context: Context, rounds: int = 60, at_once: int = 50, json: bool = False) -> None:
+    """Measure container starts over CRI: without a hook, with countersign's warm and cold, with cosign in a hook.
+
+    Example: ./inv bench.start --rounds 60
+    """
+    from countersign.console import output
+    from countersign.console.config import settings_from
+    from lab.bench import show
+    from lab.bench.run import measure_starts
+
+    _at_least_one("--rounds", rounds)
+    _at_least_one("--at-once", at_once)
+    settings = settings_from(context)
+    document = measure_starts(settings, rounds, at_once)
+    rows = show.start_rows(document)
+    path = show.save(settings.state / "report", "bench-start", document, show.START_COLUMNS, rows)
+    output.table(show.START_COLUMNS, rows)
+    output.table(show.GOAL_COLUMNS, show.goal_rows(document["goals"]))
+    output.say(f"JSON {path}, Markdown {path.with_suffix('.md')}")
+    if json:
+        output.emit_json(document)
+
+
+@task(help={"rounds": "how many images each way signs", "json": JSON})
+def sign(context: Context, rounds: int = 10, json: bool = False) -> None:
+    """Measure signing one image in both formats, beside cosign.
+
+    Example: ./inv bench.sign --rounds 10
+    """
+    from countersign.console import output
+    from countersign.console.config import settings_from
+    from lab.bench import show
+    from lab.bench.sign import measure_signing
+
+    _at_least_one("--rounds", rounds)
+    settings = settings_from(context)
+    document = measure_signing(settings, rounds)
+    rows = show.sign_rows(document)
+    path = show.save(settings.state / "report", "bench-sign", document, show.SIGN_COLUMNS, rows)
+    output.table(show.SIGN_COLUMNS, rows)
+    output.table(show.GOAL_COLUMNS, show.goal_rows(document["goals"]))
+    output.say(f"JSON {path}, Markdown {path.with_suffix('.md')}")
+    if json:
+        output.emit_json(document)
+
+
+@task(
+    help={
+        "pods": "how many pods are started one by one, without and with enforcement",
+        "at_once": "how many pods of one image are then created at the same moment",
+        "json": JSON,
+    }
+)
+def kind(context: Context, pods: int = 15, at_once: int = 30, json: bool = False) -> None:
+    """Measure what enforcement costs a Kind cluster, on one of its own that is removed afterwards.
+
+    Example: ./inv bench.kind --pods 15
+    """
+    from countersign.console import output
+    from countersign.console.config import settings_from
+    from lab.bench import cluster, show
+
+    _at_least_one("--pods", pods)
+    _at_least_one("--at-once", at_once)
+    settings = settings_from(context)
+    document = cluster.measure(settings, pods, at_once)
+    rows = cluster.rows(document)
+    path = show.save(settings.state / "report", "bench-kind", document, cluster.COLUMNS, rows)
+    output.table(cluster.COLUMNS, rows)
+    output.table(show.GOAL_COLUMNS, show.goal_rows(document["goals"]))
+    output.say(f"JSON {path}, Markdown {path.with_suffix('.md')}")
+    if json:
+        output.emit_json(document)
+
+
+@task(help={"rounds": "how often each variant pulls and starts", "json": JSON})
+def crio(context: Context, rounds: int = 50, json: bool = False) -> None:
+    """Measure what enforcement costs a CRI-O, on a private one (CRIO_BIN) that is removed afterwards.
+
+    Example: ./inv bench.crio --rounds 50
+    """
+    from countersign.console import output
+    from countersign.console.config import settings_from
+    from lab.bench import crio as measured
+    from lab.bench import show
+
+    _at_least_one("--rounds", rounds)
+    settings = settings_from(context, "host", room="crio")
+    document = measured.measure(settings, rounds)
+    rows = measured.rows(document)
+    path = show.save(settings.state / "report", "bench-crio", document, measured.COLUMNS, rows)
+    output.table(measured.COLUMNS, rows)
+    output.table(show.GOAL_COLUMNS, show.goal_rows(document["goals"]))
+    output.say(f"JSON {path}, Markdown {path.with_suffix('.md')}")
+    if json:
+        output.emit_json(document)
+
+
+@task(help={"rounds": "how often each variant starts a container", "json": JSON})
+def nri(context: Context, rounds: int = 100, json: bool = False) -> None:
+    """Measure what NRI, with the gate as a required plugin, adds to a container start; root.
+
+    Example: ./inv bench.nri --rounds 100
+    """
+    from countersign.console import output
+    from countersign.console.config import settings_from
+    from lab.bench import nri as measured
+    from lab.bench import show
+
+    _at_least_one("--rounds", rounds)
+    settings = settings_from(context)
+    document = measured.measure(settings, rounds)
+    rows = measured.rows(document)
+    path = show.save(settings.state / "report", "bench-nri", document, measured.COLUMNS, rows)
+    output.table(measured.COLUMNS, rows)
+    output.table(show.GOAL_COLUMNS, show.goal_rows(document["goals"]))
+    output.say(f"JSON {path}, Markdown {path.with_suffix('.md')}")
+    if json:
+        output.emit_json(document)
+
+
+def _at_least_one(option: str, value: int) -> None:
+    from countersign.console.errors import UsageError
+
+    if value < 1:
+        raise UsageError(f"got {value}", where=option, expected="1 or more")

@@ -1,0 +1,46 @@
+"""The runtime handlers that countersign is compared with: the same base spec with another hook, or none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from countersign.nodes.steps import File
+from countersign.nodes.template import render
+from lab.bench.model import COSIGN, NO_HOOK, NO_OP
+
+HERE = Path(__file__).resolve().parent
+SCRIPT = HERE / "cosign-hook.sh"
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def paths(folder: Path) -> dict[str, str]:
+    """Return handler → where its base spec will lie below ``folder``."""
+    return {variant.handler: str(folder / f"{variant.handler}.json") for variant in (NO_HOOK, NO_OP, COSIGN)}
+
+
+def files(folder: Path, countersigns: bytes, noop: Path, cosign: Sequence[str]) -> list[File]:
+    """Return the base specs.
+
+    Args:
+        folder: where they go.
+        countersigns: the base spec with countersign's hook.
+        noop: the hook that does nothing.
+        cosign: the arguments of ``cosign-hook.sh``.
+    """
+    argv: dict[str, Sequence[str]] = {
+        NO_HOOK.handler: (),
+        NO_OP.handler: (str(noop),),
+        COSIGN.handler: (str(SCRIPT), *cosign),
+    }
+    env = [PATH, f"HOME={folder}"]
+    return [File(path, _other_hook(countersigns, argv[handler], env)) for handler, path in paths(folder).items()]
+
+
+def _other_hook(spec: bytes, argv: Sequence[str], env: Sequence[str]) -> bytes:
+    document: dict[str, Any] = json.loads(spec)
+    hooks = [json.loads(render(HERE / "hook.json.j2", argv=list(argv), env=list(env)))] if argv else []
+    document["hooks"]["createRuntime"] = hooks
+    return (json.dumps(document, indent=2) + "\n").encode()

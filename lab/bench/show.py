@@ -1,0 +1,137 @@
+"""Figures as a JSON document, as table rows, and as Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from countersign.nodes.template import render
+from lab.bench import stats
+from lab.bench.goals import Goal, gate_times, start_times
+from lab.bench.model import NO_OP, VARIANTS, Alone, Burst, Sample, Variant
+
+HERE = Path(__file__).resolve().parent
+START_COLUMNS = (
+    "start over CRI",
+    "n",
+    "start, ms",
+    "create + start, ms",
+    "start over no-op hook, ms",
+    "in the gate, ms",
+    "verifications",
+)
+"""Times are median / p95 / p99; a difference is its median, and between what it lies with 95 % confidence."""
+SIGN_COLUMNS = ("signing one image", "n", "s")
+GOAL_COLUMNS = ("goal", "found", "limit", "")
+
+
+def start_document(
+    samples: Sequence[Sample], alone: Alone, burst: Burst, goals: Sequence[Goal], machine: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the document of bench.start: summaries, goals, and every single sample."""
+    return {
+        "version": "countersign.bench-start/v1",
+        "machine": dict(machine),
+        "rounds": max(sample.turn for sample in samples) + 1,
+        "variants": [_variant(variant, samples) for variant in VARIANTS],
+        "hookAlone": {
+            "noOp": asdict(stats.summary(alone.noop)),
+            "countersign": asdict(stats.summary(alone.hook)),
+            "overNoOp": asdict(stats.paired(alone.hook, alone.noop)),
+        },
+        "burst": {**asdict(burst), "gate": asdict(stats.summary(burst.gate))},
+        "goals": goal_values(goals),
+        "samples": [asdict(sample) for sample in samples],
+    }
+
+
+def _variant(variant: Variant, samples: Sequence[Sample]) -> dict[str, Any]:
+    own = [sample for sample in samples if sample.variant == variant.key]
+    starts, gate = start_times(samples, variant.key), gate_times(samples, variant.key)
+    return {
+        "key": variant.key,
+        "title": variant.title,
+        "start": asdict(stats.summary(starts)),
+        "createAndStart": asdict(stats.summary([sample.both for sample in own])),
+        "overNoOp": asdict(stats.paired(starts, start_times(samples, NO_OP.key))),
+        "gate": asdict(stats.summary(gate)) if gate else None,
+        "sources": dict(Counter(sample.source for sample in own if sample.source)),
+        "verifications": sum(sample.verifications for sample in own),
+    }
+
+
+def goal_values(goals: Sequence[Goal]) -> list[dict[str, Any]]:
+    """Return goals as JSON values."""
+    return [{**asdict(goal), "met": goal.met} for goal in goals]
+
+
+def start_rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the table of a document of bench.start."""
+    return [_start_row(variant) for variant in document["variants"]]
+
+
+def _start_row(variant: Mapping[str, Any]) -> tuple[str, ...]:
+    gate, over = variant["gate"], variant["overNoOp"]
+    compared = f"{over['median']:+.1f} ({over['low']:+.1f} … {over['high']:+.1f})"
+    return (
+        variant["title"],
+        str(variant["start"]["n"]),
+        _times(variant["start"], 1),
+        _times(variant["createAndStart"], 1),
+        "" if variant["key"] == NO_OP.key else compared,
+        _times(gate, 2) if gate else "",
+        str(variant["verifications"]) if gate else "",
+    )
+
+
+def _times(summary: Mapping[str, float], digits: int) -> str:
+    return " / ".join(f"{summary[key]:.{digits}f}" for key in ("median", "p95", "p99"))
+
+
+def sign_document(
+    ways: Mapping[str, Sequence[float]], goals: Sequence[Goal], machine: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the document of bench.sign; ``ways`` has the seconds of each way, round by round."""
+    return {
+        "version": "countersign.bench-sign/v1",
+        "machine": dict(machine),
+        "ways": [{"title": title, **asdict(stats.summary(seconds))} for title, seconds in ways.items()],
+        "goals": goal_values(goals),
+        "samples": {title: list(seconds) for title, seconds in ways.items()},
+    }
+
+
+def sign_rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the table of a document of bench.sign."""
+    return [(way["title"], str(way["n"]), _times(way, 3)) for way in document["ways"]]
+
+
+def goal_rows(goals: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
+    """Return the table of goals in a document."""
+    return [
+        (
+            goal["name"],
+            f"{goal['found']:.4g} {goal['unit']}".strip(),
+            f"≤ {goal['limit']:g} {goal['unit']}".strip(),
+            "✓" if goal["met"] else "✗",
+        )
+        for goal in goals
+    ]
+
+
+def save(folder: Path, name: str, document: Mapping[str, Any], columns: Sequence[str], rows: Sequence[Any]) -> Path:
+    """Write ``NAME.json`` and ``NAME.md`` and return the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    markdown = render(
+        HERE / "report.md.j2",
+        machine=document["machine"],
+        tables=[(columns, rows), (GOAL_COLUMNS, goal_rows(document["goals"]))],
+    )
+    path.with_suffix(".md").write_bytes(markdown)
+    return path

@@ -1,0 +1,127 @@
+"""The bench's own containerd, with a runtime handler for each hook; it comes and goes with a run."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from containerd import setup
+from containerd.instance import Instance, instance
+from countersign.console import output
+from countersign.console.errors import InfrastructureError
+from countersign.console.steps import run_steps
+from countersign.enforcement import gone
+from countersign.enforcement.registries import REFERRERS
+from countersign.nodes import service
+from countersign.nodes.steps import Folder, Group
+from countersign.tools.resolver import install
+from lab.bench import hooks
+from lab.trials import trial
+
+if TYPE_CHECKING:
+    from containerd.setup import Plan
+    from countersign.console.config import Settings
+
+POLICY = Path(__file__).with_name("policy.yaml")
+TOOLS = ("cosign", "noop-hook")
+
+
+@dataclass(frozen=True)
+class Stand:
+    """A set-up instance whose extra handlers start containers without a verdict.
+
+    Attributes:
+        settings: with a state folder, policy and keys of the bench's own.
+        instance: the containerd.
+        plan: how it was made.
+        programs: of the compared hooks: tool → its file.
+    """
+
+    settings: Settings
+    instance: Instance
+    plan: Plan
+    programs: Mapping[str, Path]
+
+    def forget(self) -> None:
+        """Make the gate forget every outcome and every document; the evidence stays on the node."""
+        service.stop(self.instance.run, "gate")
+        service.start(self.plan.services["gate"])
+
+
+@contextmanager
+def stand(settings: Settings, *, compared: bool = True) -> Iterator[Stand]:
+    """Set up below ``<state>/bench``, and take it all away again; on failure its logs are kept.
+
+    Args:
+        settings: the user's.
+        compared: with the handlers that are compared with, and so without NRI, which would refuse them.
+
+    Raises:
+        MissingError: we are not root.
+        InfrastructureError: it cannot be set up.
+    """
+    state = settings.state / "bench"
+    own = replace(settings, state=state, policy=state / POLICY.name, keys=state / "keys")
+    ours = instance(state)
+    setup.check(own, ours)
+    with _alone(settings.state):
+        _remove(ours)
+        try:
+            yield _set_up(own, ours, compared=compared)
+        except BaseException:
+            if ours.root.is_dir():
+                kept = trial.collect(ours, settings.state / "artifacts" / time.strftime("bench-%Y%m%dT%H%M%S"))
+                output.say(f"artifacts   {kept}")
+            raise
+        finally:
+            _remove(ours)
+
+
+@contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    """Let one run at a time have the stand; the lock ends with the process."""
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "bench.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InfrastructureError("another bench runs", where=lock.name, do="wait for its end") from None
+        yield
+
+
+def _set_up(settings: Settings, ours: Instance, *, compared: bool) -> Stand:
+    settings.state.mkdir()
+    shutil.copyfile(POLICY, settings.policy)
+    if not compared:
+        plan = setup.prepare(settings, ours)
+        run_steps(ours.node, setup.steps(plan))
+        return Stand(settings, ours, plan, {})
+    folder = settings.state / "specs"
+    plan = setup.prepare(settings, ours, more_handlers=hooks.paths(folder))
+    programs = install(TOOLS, settings)
+    server = plan.registries.url(REFERRERS).partition("://")[2]
+    cosign = (str(programs["cosign"]), str(settings.keys / "cosign.pub"), REFERRERS, server)
+    specs = hooks.files(folder, _base_spec(plan), programs["noop-hook"], cosign)
+    handlers = Group(f"handlers to compare with ({folder})", [Folder(str(folder)), *specs])
+    run_steps(ours.node, [handlers, *setup.steps(plan)])
+    return Stand(settings, ours, plan, programs)
+
+
+def _base_spec(plan: Plan) -> bytes:
+    from countersign.enforcement.base_spec import with_hook
+
+    layout = plan.gate.layout
+    return with_hook(plan.gate.base_specs[layout.base_spec], layout)
+
+
+def _remove(ours: Instance) -> None:
+    for step in gone.steps(ours):
+        if step.needed(ours.node):
+            step.apply(ours.node)
+    shutil.rmtree(ours.state, ignore_errors=True)

@@ -1,0 +1,150 @@
+"""Measured container starts: in rounds, each with one start of every variant, and many at once."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import TYPE_CHECKING, Any
+
+from countersign.console.errors import InfrastructureError
+from countersign.cri.errors import CriError
+from countersign.cri.model import Container
+from lab.bench import gauges
+from lab.bench.model import VARIANTS, Burst, Sample, Variant
+from lab.trials.containerd_place import ContainerdPlace
+from lab.trials.cri_place import SLEEP
+
+if TYPE_CHECKING:
+    from countersign.cri.client import Client
+    from lab.bench.images import Image, Images
+    from lab.bench.stand import Stand
+
+WARM_UP = 2
+"""Rounds that are not counted: pods, caches and connections come to be."""
+SETTLE = 0.05
+"""Seconds between starts, in which the runtime clears away the last one."""
+PODS_AT_ONCE = 4
+
+
+def rounds(stand: Stand, images: Images, count: int) -> list[Sample]:
+    """Measure every variant once a round, in another order each time.
+
+    Args:
+        stand: where.
+        images: of ``WARM_UP`` + ``count`` rounds.
+        count: the rounds that count.
+
+    Raises:
+        InfrastructureError: a variant is not what it claims to be.
+        CriError: the runtime failed.
+    """
+    samples = []
+    with ContainerdPlace(stand.instance, stand.settings.policy) as place:
+        for variant in VARIANTS:
+            _prove(place, variant, images.unsigned)
+        for turn in range(WARM_UP + count):
+            for variant in _shuffled(turn):
+                time.sleep(SETTLE)
+                sample = _measure(stand, place, variant, images.of(variant.kind, turn), turn - WARM_UP)
+                if turn >= WARM_UP:
+                    samples.append(sample)
+    return samples
+
+
+def burst(stand: Stand, image: Image, starts: int) -> Burst:
+    """Start one image, of which the node knows nothing yet, in ``starts`` pods at the same moment."""
+    metrics = stand.instance.layout.metrics
+    with ContainerdPlace(stand.instance, stand.settings.policy) as place, stand.instance.client() as client:
+        try:
+            containers = _created(client, image, starts)
+            place.verdicts()  # those of earlier starts
+            before = gauges.verifications(metrics)
+            seconds = _at_once(client, containers)
+            made = gauges.verifications(metrics) - before
+            verdicts = place.verdicts()
+        finally:
+            client.remove_pods()
+    sources = Counter(str(verdict["source"]) for verdict in verdicts)
+    return Burst(starts, seconds, made, dict(sources), [float(verdict["ms"]) for verdict in verdicts])
+
+
+def _created(client: Client, image: Image, count: int) -> list[str]:
+    """Return containers that wait for their start, each in a pod of its own: a pod's shim starts one at a time."""
+    wanted = Container(image.id, written=image.reference, command=SLEEP)
+    with ThreadPoolExecutor(PODS_AT_ONCE) as pool:
+        return list(pool.map(lambda _: client.create(client.run_pod(), wanted), range(count)))
+
+
+def _at_once(client: Client, containers: list[str]) -> float:
+    """Start them all at the same moment, and return the seconds until the last one was started."""
+    together = Barrier(len(containers) + 1)
+
+    def start(container: str) -> None:
+        together.wait()
+        client.start(container)
+
+    with ThreadPoolExecutor(len(containers)) as pool:
+        started = [pool.submit(start, container) for container in containers]
+        together.wait()
+        begin = time.perf_counter()
+        for one in started:
+            one.result()
+        return time.perf_counter() - begin
+
+
+def _shuffled(turn: int) -> Iterator[Variant]:
+    """Yield the variants in the round's order: none always follows the same one, and each run has the same orders."""
+    yield from random.Random(turn).sample(VARIANTS, len(VARIANTS))  # noqa: S311 - an order is no secret
+
+
+def _measure(stand: Stand, place: ContainerdPlace, variant: Variant, image: Image, turn: int) -> Sample:
+    metrics = stand.instance.layout.metrics
+    before = gauges.verifications(metrics)
+    begin = time.perf_counter()
+    container = place.create(image.id, image.reference, handler=variant.handler)
+    created = time.perf_counter()
+    try:
+        place.start(container)
+        started = time.perf_counter()
+        verdict = _verdict(place, container)
+    finally:
+        place.remove(container)
+    found = str(verdict.get("source", ""))
+    # in the first rounds the one image of the warm variants is not known to the gate
+    if found != variant.source and turn >= 0:
+        raise InfrastructureError(
+            f"its outcome came from {found!r}", where=variant.title, expected=repr(variant.source)
+        )
+    return Sample(
+        variant.key,
+        turn,
+        create=(created - begin) * 1000,
+        start=(started - created) * 1000,
+        gate=verdict.get("ms"),
+        source=found,
+        verifications=gauges.verifications(metrics) - before,
+    )
+
+
+def _verdict(place: ContainerdPlace, container: str) -> dict[str, Any]:
+    """Return the gate's verdict on a container, or an empty one where no gate was asked."""
+    return next((verdict for verdict in place.verdicts() if verdict.get("container") == container), {})
+
+
+def _prove(place: ContainerdPlace, variant: Variant, unsigned: Image) -> None:
+    """Refuse to compare with a hook that does not do what it is there for."""
+    container = place.create(unsigned.id, unsigned.reference, handler=variant.handler)
+    refused = False
+    try:
+        place.start(container)
+    except CriError:
+        refused = True
+    finally:
+        place.remove(container)
+    if refused != variant.checks:
+        found = "was refused" if refused else "was started"
+        raise InfrastructureError(f"an unsigned image {found}", where=variant.title)

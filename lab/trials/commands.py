@@ -1,0 +1,147 @@
+"""Tasks that span runtimes: the whole of what countersign does, on what this machine can carry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from countersign.console.task import task
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+    from countersign.console.config import Settings
+
+
+@task(
+    help={
+        "on": "only this place: host, kind, vagrant, or crio (a private CRI-O on this host); default: every place that"
+        " this machine can carry",
+        "json": "one JSON document on stdout: the places, and what came of each",
+    }
+)
+def e2e(context: Context, on: str = "", json: bool = False) -> None:
+    """Set up, sign, admit, pull, start, and run every trial; exit code 1 if a verdict is not the expected one.
+
+    Example: ./inv all.e2e --on host
+    """
+    import time
+
+    from countersign.console import output
+    from countersign.console.config import settings_from
+    from lab.trials.places import run_places, wanted
+
+    start = time.monotonic()
+    settings = settings_from(context)
+    try:
+        results = run_places(settings, wanted(settings, on), lambda place: _everything(context, place))
+    finally:
+        _report(settings)
+    if json:
+        output.emit_json({"version": "countersign.e2e/v1", "places": [result.as_json() for result in results]})
+    output.done("all.e2e", time.monotonic() - start)
+
+
+@task(help={"json": "one JSON document on stdout"})
+def consistency(context: Context, json: bool = False) -> None:
+    """Compare what every engine said of every image, from the documents of earlier runs; exit code 1 if they clash.
+
+    Example: ./inv all.consistency
+    """
+    from countersign.console import output
+    from countersign.console.config import settings_from
+    from countersign.console.errors import MissingError, VerdictError
+    from lab.report.model import documents
+    from lab.trials.consistency import compare
+
+    folder = settings_from(context).state / "report"
+    found = documents(folder)
+    if not found:
+        raise MissingError("nothing has been run yet", where=str(folder), do="run ./inv crio.test or all.e2e")
+    table = compare(found)
+    if json:
+        output.emit_json(table.as_json())
+    rows = [(row.image, *row.cells, "; ".join((*row.problems, *filter(None, [row.reason])))) for row in table.rows]
+    output.table(("image", *table.columns, ""), rows, title="what each engine says")
+    if table.problems:
+        raise VerdictError(
+            f"{len(table.problems)} verdicts are not reviewed: {'; '.join(table.problems[:3])}",
+            where="lab/trials/differences.yaml",
+        )
+    output.done("every verdict is the gate's, or a reviewed difference")
+
+
+def _everything(context: Context, place: str) -> None:
+    """Try all of a place; a machine has each runtime in turn, for it has one gate."""
+    from containerd import commands as containerd
+    from countersign.console import output
+    from countersign.console.config import settings_from
+    from crio import commands as crio
+
+    def on_containerd() -> None:
+        containerd.setup(context, on=place)
+        containerd.sign(context, on=place)
+        containerd.test(context, only=[], on=place)
+
+    def on_crio(where: str) -> None:
+        crio.configure(context, on=where)
+        crio.sign(context, on=where)
+        crio.test(context, only=[], on=where)
+
+    if place == "crio":
+        on_crio("host")
+    elif place == "vagrant":
+        containerd.setup_vm(context, on=place)
+        on_containerd()
+        if settings_from(context).crio.binary:
+            containerd.clean(context, on=place)
+            crio.setup_vm(context, on=place)
+            on_crio(place)
+        else:
+            output.skipped("CRI-O on the machine: CRIO_BIN names none")
+    else:
+        on_containerd()
+        if place == "kind":
+            _admission(context)
+        else:
+            _library(settings_from(context, place))
+
+
+def _library(settings: Settings) -> None:
+    """Ask CRI-O's engine as a library, for the table that lays all engines side by side."""
+    from containerd.instance import instance
+    from countersign.console import output
+    from countersign.enforcement import registries
+    from lab.trials.containerd_place import ContainerdPlace
+    from lab.trials.library import verdicts
+    from lab.trials.trial import lab
+
+    ours = instance(settings.state)
+    demo = registries.load_or_make(ours.registry_folder)
+    addresses = dict.fromkeys(registries.MAPPED, demo.url(registries.REFERRERS))
+    found = verdicts(settings, lab(settings, ContainerdPlace(ours, settings.policy)), addresses)
+    output.done(f"{len(found)} images judged by CRI-O's engine as a library")
+
+
+def _admission(context: Context) -> None:
+    """Try the layer before the runtime's too, and take it away again: what pods see later is the gate's own word."""
+    from admission import commands as admission
+
+    admission.setup(context)
+    try:
+        admission.test(context, only=[])
+    finally:
+        admission.clean(context)
+
+
+def _report(settings: Settings) -> None:
+    """Write the report of all that was run, also of a run that failed; where nothing was, there is none."""
+    from countersign.console import output
+    from countersign.console.errors import MissingError
+    from lab.report.write import write
+
+    try:
+        page = write(settings.state)
+    except MissingError as nothing:
+        output.skipped(f"no report: {nothing}")
+    else:
+        output.say(f"report      {page}")

@@ -1,0 +1,73 @@
+"""A containerd under enforcement as a place where the matrix runs (``lab.trials.place``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from containerd.adapt import with_handler
+from countersign.enforcement import nri
+from countersign.enforcement.ask import ask
+from lab.trials.cri_place import CriPlace
+from lab.trials.native import GATE_GONE, code_of
+from lab.trials.ways import code_of as gate_code
+
+if TYPE_CHECKING:
+    from containerd.runtime import Runtime
+
+ADDED = "countersign-added"
+"""A runtime handler of one trial."""
+
+
+class ContainerdPlace(CriPlace):
+    """A containerd that set-up made; what CRI has no call for is done with ctr."""
+
+    runtime = "containerd"
+
+    def __init__(self, runtime: Runtime, users_policy: Path) -> None:
+        """Open the place; see `CriPlace`."""
+        super().__init__(runtime, users_policy)
+        self._containerd = runtime
+
+    @property
+    def plugin_required(self) -> bool:
+        """Whether this containerd is new enough to require the gate's NRI plugin."""
+        return str(ask(self.at.node, self.at.layout, "ping").get("nri")) != nri.OFF
+
+    def code_of(self, message: str) -> str:
+        """Return the reason code in the gate's own sentence, or what others' words for an absent gate stand for."""
+        return gate_code(message) or code_of(message, GATE_GONE)
+
+    @contextmanager
+    def added_handler(self, *, hooked: bool) -> Iterator[str]:
+        """Add a handler to containerd's configuration as a user would; see `lab.trials.place.Place.added_handler`."""
+        node, path = self.at.node, self._containerd.config
+        before = node.get(path)
+        node.put(with_handler(before, ADDED, hooked=hooked), path)
+        try:
+            self.restart_runtime()
+            yield ADDED
+        finally:
+            node.put(before, path)
+            self.restart_runtime()
+
+    def import_images(self, archive: Path) -> None:
+        """Load an OCI archive with ctr, which asks no verifier."""
+        node, there = self.at.node, f"{self.at.layout.lib}/import.tar"
+        node.put(archive, there, 0o600)
+        try:
+            self._containerd.ctr(
+                ["images", "import", "--snapshotter", self._containerd.snapshotter, there], timeout=300
+            )
+        finally:
+            node.run(["rm", "-f", "--", there])
+
+    def tag(self, source: str, target: str) -> None:
+        """Give an image another name; an existing one is re-pointed."""
+        self._containerd.ctr(["images", "tag", "--force", source, target])
+
+    def forget(self, reference: str) -> None:
+        """Remove one name."""
+        self._containerd.forget(reference)

@@ -1,0 +1,79 @@
+"""The reviewed list of images about which an engine may say otherwise than the gate: ``differences.yaml``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from countersign.console.errors import UsageError
+from lab.trials.model import HERE
+
+Engine = Literal["kyverno", "crio"]
+
+
+class Difference(BaseModel):
+    """One entry.
+
+    Attributes:
+        image: its name in ``matrix.yaml``.
+        engine: who says otherwise.
+        says: the engine's verdict.
+        decides: the layer whose verdict holds in the end.
+        reason: why the engine cannot say the same.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image: str
+    engine: Engine
+    says: Literal["allow", "refuse"]
+    decides: Literal["admission", "pull", "create"]
+    reason: str = Field(min_length=1)
+
+
+@dataclass
+class Differences:
+    """The entries, and which of them a run needed."""
+
+    entries: Sequence[Difference]
+    _used: set[tuple[str, str]] = field(default_factory=set)
+
+    def excuse(self, image: str, engine: Engine, *, allow: bool) -> Difference | None:
+        """Return the entry that lets an engine say this of an image against the gate, and note that it was needed.
+
+        Args:
+            image: its name in ``matrix.yaml``.
+            engine: who says it.
+            allow: the engine's verdict.
+        """
+        for entry in self.entries:
+            if (entry.image, entry.engine, entry.says) == (image, engine, "allow" if allow else "refuse"):
+                self._used.add((image, engine))
+                return entry
+        return None
+
+    def unused(self, engine: Engine) -> list[Difference]:
+        """Return an engine's entries that no call of ``excuse`` needed; after a whole run there must be none."""
+        return [one for one in self.entries if one.engine == engine and (one.image, engine) not in self._used]
+
+
+def load(path: Path = HERE / "differences.yaml") -> Differences:
+    """Read the list.
+
+    Raises:
+        UsageError: it has not the form of the file's own description, or an image stands twice for an engine.
+    """
+    try:
+        entries = TypeAdapter(list[Difference]).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")) or [])
+    except (yaml.YAMLError, ValidationError) as error:
+        raise UsageError(str(error), where=str(path)) from None
+    pairs = [(entry.image, entry.engine) for entry in entries]
+    for image, engine in pairs:
+        if pairs.count((image, engine)) > 1:
+            raise UsageError(f"{image} stands twice for {engine}", where=str(path), do="remove one of them")
+    return Differences(entries)

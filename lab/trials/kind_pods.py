@@ -1,0 +1,153 @@
+"""The scenarios of `lab.trials.pods` on a Kind cluster under enforcement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from countersign.console.errors import InfrastructureError, VerdictError
+from countersign.enforcement.node_units import CONTAINERD, GATE, KUBELET
+from countersign.enforcement.registries import REFERRERS
+from lab.trials.pods import model
+from lab.trials.pods.api import connect, wait_for
+from lab.trials.pods.model import PodOutcome, Trial
+from lab.trials.pods.run import PodsPlace, run, whole
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+    from containerd.machine import Machine
+    from countersign.console.config import Settings
+    from countersign.oci.registry import Registry
+    from kind.cluster import Cluster
+    from signing.keys import PrivateKey
+
+UNITS = {"kubelet": KUBELET, "containerd": CONTAINERD, "gate": GATE}
+REPOSITORY = f"{REFERRERS}/demo/pods"
+TAG = "v1"
+
+
+@dataclass(frozen=True)
+class KindPods:
+    """All that the scenarios need.
+
+    Attributes:
+        settings: the user's.
+        cluster: under enforcement.
+        workers: its workers, as machines.
+        docker: opens a client of the Docker Engine.
+        registry: opens a client of the demo's registries.
+        load: loads an image archive as ``kind load`` does.
+    """
+
+    settings: Settings
+    cluster: Cluster
+    workers: Sequence[Machine]
+    docker: Callable[[], DockerClient] = field(repr=False)
+    registry: Callable[[], Registry] = field(repr=False)
+    load: Callable[[Path], None] = field(repr=False)
+
+    def run_and_show(self, trials: Sequence[Trial]) -> None:
+        """Run trials and show them; the JSON document goes to the report's folder.
+
+        Raises:
+            VerdictError: one came out otherwise than it must.
+        """
+        from countersign.console import output
+
+        def each(outcome: PodOutcome) -> None:
+            if outcome.differences:
+                output.failed(f"{outcome.trial.id}: {'; '.join(outcome.differences)}")
+            else:
+                output.done(f"{outcome.trial.id}: {'OK' if outcome.seen.ran else outcome.seen.code}", outcome.seconds)
+
+        outcomes = run(self._place(), trials, each)
+        path = self.settings.state / "report" / "pods-kind.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        document = json.dumps(model.document(self.cluster.name, outcomes), indent=2)
+        path.write_text(document + "\n", encoding="utf-8")
+        output.say(f"JSON        {path}")
+        wrong = [outcome for outcome in outcomes if outcome.differences]
+        if wrong:
+            again = " ".join(f"--only {outcome.trial.id}" for outcome in wrong[:3])
+            raise VerdictError(
+                f"{len(wrong)} of {len(outcomes)} pods came out otherwise",
+                do=f"repeat with ./inv containerd.test --on kind {again}",
+            )
+        output.done(f"{len(outcomes)} pods came out as they must")
+
+    def _place(self) -> PodsPlace:
+        machine = self.workers[0]
+        if len(machine.handlers) < 2:  # noqa: PLR2004 - the default one and another
+            raise InfrastructureError("has one runtime handler only", where=machine.node.name)
+        return PodsPlace(
+            name=self.cluster.name,
+            api=connect(self.cluster.kubeconfig),
+            worker=machine.node.name,
+            node=machine.node,
+            handler=machine.handlers[1],
+            images=self._images(),
+            restart=self._restart,
+            registry_stopped=lambda: machine.demo.stopped(REFERRERS),
+        )
+
+    def _images(self) -> Mapping[tuple[str, bool], str]:
+        """Push one image for each way and signature, sign those that are to be, and bring two ways' to the nodes."""
+        from countersign.oci.reference import parse
+        from countersign.tools.images import demo_layout, variant
+        from lab.trials.lab import write_archive
+        from signing import sign
+
+        client = self.registry()
+        key = private_key(self.settings.keys / "cosign.key")
+        found = {}
+        layouts = {}
+        for way in ("pulled", "imported", "loaded"):
+            for signed in (True, False):
+                name = f"{REPOSITORY}-{way}-{'signed' if signed else 'unsigned'}"
+                folder = self.settings.state / "pods" / name.rpartition("/")[2]
+                if not (folder / "index.json").is_file():
+                    variant(demo_layout(self.settings), folder.name, folder)
+                client.push_layout(name, folder, TAG)
+                if signed:
+                    for target in sign.targets(client, parse(f"{name}:{TAG}")):
+                        sign.sign(client, name, target, key)
+                found[way, signed] = f"{name}:{TAG}"
+                layouts[way, signed] = (f"{name}:{TAG}", folder)
+        for way, bring in (("imported", self._import), ("loaded", self.load)):
+            archive = self.settings.state / "pods" / f"{way}.tar"
+            write_archive(archive, dict(layouts[way, signed] for signed in (True, False)))
+            bring(archive)
+        return found
+
+    def _import(self, archive: Path) -> None:
+        there = "/var/lib/countersign/pods.tar"
+        for machine in self.workers:
+            machine.node.put(archive, there, 0o600)
+            try:
+                machine.ctr(["images", "import", "--snapshotter", machine.snapshotter, there], timeout=300)
+            finally:
+                machine.node.run(["rm", "-f", "--", there])
+
+    def _restart(self, what: str) -> None:
+        machine = self.workers[0]
+        if what in UNITS:
+            machine.node.run(["systemctl", "restart", UNITS[what]], timeout=120)
+            return
+        name = machine.node.name if what == "node" else self.cluster.nodes[0].name
+        self.docker().containers.get(name).restart(timeout=30)
+        api = connect(self.cluster.kubeconfig)
+        wait_for(lambda: bool(api.nodes()), "the API server did not answer again", 120)
+        whole(api)
+
+
+def private_key(path: Path) -> PrivateKey:
+    """Return the demo's key; its password lies beside it."""
+    from signing.keys import load_private
+    from signing.password import read_file
+
+    beside = path.with_suffix(".password")
+    return load_private(path, read_file(beside) if beside.is_file() else None)

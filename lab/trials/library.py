@@ -1,0 +1,118 @@
+"""What CRI-O's engine says of the matrix's images, asked as a library: where there is no CRI-O to run.
+
+The program is ours (`gate/cmd/countersign-library`), the engine go.podman.io/image, as the gate links it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from countersign.console.errors import CountersignError, InfrastructureError
+from lab.trials.images import TAG
+from lab.trials.lab import SHORT
+from lab.trials.native import code_of
+
+if TYPE_CHECKING:
+    from countersign.console.config import Settings
+    from lab.trials.lab import Lab
+
+REPORT = "crio-library.json"
+_SECONDS = 30
+"""What the program itself gives one image."""
+
+
+def verdicts(settings: Settings, lab: Lab, addresses: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return image of the matrix → ``allow``, ``code`` and ``message``, and write them for the report.
+
+    Args:
+        settings: the configuration; the program is built when it is not there.
+        lab: the built images, and the strict policy.
+        addresses: registry name → the URL under which it is reached; HTTPS ones are not asked.
+
+    Raises:
+        CountersignError: the library came to no verdict about an image.
+        InfrastructureError: the program failed.
+    """
+    from countersign.tools.resolver import tool
+    from lab.trials.model import load
+
+    images = list(dict.fromkeys(case.image for case in load()))
+    references = {image: reference(lab, image) for image in images}
+    with tempfile.TemporaryDirectory() as scratch:
+        argv = [str(tool("countersign-library", settings)), *_files(Path(scratch), lab.strict, addresses)]
+        said = ask([*argv, *references.values()], len(images))
+    found = {image: _verdict(said[name]) for image, name in references.items()}
+    path = settings.state / "report" / REPORT
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = {"version": "countersign.verdicts/v1", "engine": "crio-library", "images": found}
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return found
+
+
+def reference(lab: Lab, image: str) -> str:
+    """Return an image by its tag, in the registry with the referrers API or under Docker Hub's name."""
+    own = f"{lab.hosts['referrers']}/{image}"
+    return f"{lab.built[own if own in lab.built else f'{SHORT}/{image}'][0]}:{TAG}"
+
+
+def ask(argv: Sequence[str], images: int) -> dict[str, dict[str, Any]]:
+    """Return image reference → the program's line about it.
+
+    Raises:
+        InfrastructureError: it failed, or said nothing of an image.
+    """
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=_SECONDS * images, check=False)
+    except subprocess.TimeoutExpired:
+        raise InfrastructureError("no verdicts in time", where=argv[0], do="see whether registries answer") from None
+    if done.returncode:
+        raise InfrastructureError(done.stderr.strip() or f"ended with {done.returncode}", where=argv[0])
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    if len(lines) != images:
+        raise InfrastructureError(f"{len(lines)} verdicts", where=argv[0], expected=str(images))
+    return {line["image"]: line for line in lines}
+
+
+def _verdict(line: Mapping[str, Any]) -> dict[str, Any]:
+    if line["allow"] is True:
+        return {"allow": True, "code": "OK", "message": ""}
+    message = str(line["message"])
+    code = code_of(message)
+    if not code:
+        raise CountersignError(message, where=str(line["image"]), expected="a verdict")
+    return {"allow": False, "code": code, "message": message}
+
+
+def _files(folder: Path, policy: Path, addresses: Mapping[str, str]) -> list[str]:
+    """Write what CRI-O would be given, and return the program's options."""
+    from countersign.policy import crio
+    from countersign.policy.load import load
+
+    found = load(policy)
+    keys, registries_d, certs = folder / "keys", folder / "registries.d", folder / "certs.d"
+    for path in (keys, registries_d, certs):
+        path.mkdir()
+    for name, content in crio.key_files(found, str(keys)).items():
+        Path(name).write_bytes(content)
+    plain = {name: (url.partition("://")[2], True) for name, url in addresses.items() if url.startswith("http:")}
+    written = {
+        "policy.json": crio.policy_json(found, str(keys)),
+        "registries.d/countersign.yaml": crio.registries_d(found),
+        "registries.d/locations.yaml": crio.attachments_of({location for location, _ in plain.values()}),
+        "registries.conf": crio.registries_conf(plain),
+        "auth.json": b"{}\n",
+    }
+    for name, content in written.items():
+        (folder / name).write_bytes(content)
+    return [
+        *("--policy", str(folder / "policy.json")),
+        *("--registries-d", str(registries_d)),
+        *("--registries-conf", str(folder / "registries.conf")),
+        *("--certs-dir", str(certs)),
+        *("--auth", str(folder / "auth.json")),
+    ]

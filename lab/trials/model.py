@@ -1,0 +1,133 @@
+"""The rows of the matrix as data, read from ``matrix.yaml``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from countersign.console.errors import UsageError
+
+HERE = Path(__file__).resolve().parent
+REASON_CODES = HERE.parents[1] / "shared" / "reason-codes.json"
+
+RegistryKind = Literal["referrers", "fallback"]
+NameForm = Literal["tag", "digest", "short", "id", "id_prefix"]
+Layer = Literal["pull", "create"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageEntry(_Strict):
+    """One image: what it is, and the code it gets under the strict policy."""
+
+    about: str
+    code: str
+    repository: str = ""
+    ways: list[str] = ["pull", "import"]
+    registries: list[RegistryKind] = ["referrers"]
+
+
+class RowEntry(_Strict):
+    """One row that does not follow from ``images`` alone."""
+
+    image: str
+    way: str
+    code: str
+    name: NameForm = "tag"
+    registry: RegistryKind = "referrers"
+    evidence: bool | None = None
+
+
+class Matrix(_Strict):
+    """The whole of ``matrix.yaml``."""
+
+    images: dict[str, ImageEntry]
+    rows: list[RowEntry]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: an image, its way to the node, and what must come out.
+
+    Attributes:
+        image: name of the image (a function of ``images.py``).
+        way: name of its way in (a function of ``ways.py``).
+        name: how the image is named when it is started.
+        registry: which of the two registries it lies in.
+        code: the reason code that must come out.
+        allow: whether that code lets the container run.
+        layer: the layer that must decide.
+        evidence: whether the node has the evidence beforehand; None where it does not matter.
+    """
+
+    image: str
+    way: str
+    name: NameForm
+    registry: RegistryKind
+    code: str
+    allow: bool
+    layer: Layer
+    evidence: bool | None = None
+
+    @property
+    def id(self) -> str:
+        """The row's name on the command line, ``image/way[/name][/registry]``."""
+        parts = [self.image, self.way]
+        if self.name != "tag":
+            parts.append(self.name)
+        if self.registry != "referrers":
+            parts.append(self.registry)
+        if self.evidence is not None:
+            parts.append("evidence" if self.evidence else "no-evidence")
+        return "/".join(parts)
+
+
+@cache
+def reason_codes() -> dict[str, bool]:
+    """Return the closed list: reason code -> whether it allows."""
+    return {row["code"]: row["allow"] for row in json.loads(REASON_CODES.read_text())}
+
+
+def _case(entry: RowEntry) -> Case:
+    codes = reason_codes()
+    if entry.code not in codes:
+        raise UsageError(f"unknown reason code {entry.code!r}", where=f"matrix.yaml: {entry.image}/{entry.way}")
+    allow = codes[entry.code]
+    layer: Layer = "pull" if entry.way == "pull" and not allow else "create"
+    return Case(entry.image, entry.way, entry.name, entry.registry, entry.code, allow, layer, entry.evidence)
+
+
+def load(path: Path = HERE / "matrix.yaml") -> list[Case]:
+    """Read the matrix and multiply its images into rows, in the file's order.
+
+    Raises:
+        UsageError: a code is not in the closed list, or a row stands twice.
+    """
+    matrix = Matrix.model_validate(yaml.safe_load(path.read_text()))
+    entries = [
+        RowEntry(image=image, way=way, code=entry.code, registry=registry)
+        for image, entry in matrix.images.items()
+        for registry in entry.registries
+        for way in entry.ways
+    ]
+    cases = [_case(entry) for entry in [*entries, *matrix.rows]]
+    seen: set[str] = set()
+    for case in cases:
+        if case.id in seen:
+            raise UsageError(f"row {case.id} stands twice", where=str(path), do="remove one of them")
+        seen.add(case.id)
+    return cases
+
+
+def repositories(path: Path = HERE / "matrix.yaml") -> dict[str, str]:
+    """Return image name -> its repository path where ``matrix.yaml`` names another than ``lab/trials/NAME``."""
+    matrix = Matrix.model_validate(yaml.safe_load(path.read_text()))
+    return {image: entry.repository for image, entry in matrix.images.items() if entry.repository}

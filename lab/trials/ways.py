@@ -1,0 +1,305 @@
+"""The ways by which an image reaches a container. Each is a function that tries one row.
+
+A way named ``cached`` needs its images on the node before the strict policy comes: ``CACHED``
+names those ways, and run.py pulls for them under the lax policy.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from countersign.console.errors import InfrastructureError
+from countersign.cri.errors import CriError
+
+if TYPE_CHECKING:
+    from lab.trials.lab import Lab
+    from lab.trials.model import Case, Layer
+    from lab.trials.place import Place
+
+_CODE = re.compile(r"countersign: refused [^\n]*?: ([A-Z_]{2,}): ")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What really came out of a row.
+
+    Attributes:
+        allow: the container was started.
+        layer: the layer whose call failed, or ``create`` for a container that started.
+        code: the reason code in the runtime's own error; empty when it started.
+        millis: wall time of the deciding CRI call, milliseconds.
+        container: the container's ID, empty when there is none.
+        message: the runtime's error, or an empty string.
+    """
+
+    allow: bool
+    layer: Layer
+    code: str
+    millis: float
+    container: str
+    message: str
+
+
+class _Refused(Exception):
+    """A CRI call failed; carries the layer it belongs to."""
+
+    def __init__(self, layer: Layer, error: CriError, millis: float, container: str = "") -> None:
+        super().__init__(str(error))
+        self.layer = layer
+        self.millis = millis
+        self.container = container
+
+
+def attempt(way: Callable[[Place, Lab, Case], Trial], place: Place, lab: Lab, case: Case) -> Trial:
+    """Try a row, and return what came out; anything but a refusal by the runtime is raised."""
+    try:
+        return way(place, lab, case)
+    except _Refused as refused:
+        code = place.code_of(str(refused))
+        return Trial(False, refused.layer, code, refused.millis, refused.container, str(refused))
+
+
+def code_of(message: str) -> str:
+    """Return the reason code that the gate's own sentence carries in a runtime's error, or an empty text."""
+    found = _CODE.search(message)
+    return found.group(1) if found else ""
+
+
+def pull(place: Place, lab: Lab, case: Case) -> Trial:
+    """A fresh pull, then a start."""
+    reference = lab.reference(case)
+    with _timed("pull"):
+        place.pull(reference)
+    return _run(place, _id(place, reference), reference)
+
+
+def imported(place: Place, lab: Lab, case: Case) -> Trial:
+    """An archive loaded into the runtime's store by hand (run.py loads all of them at once)."""
+    reference = lab.reference(case)
+    image = _id(place, lab.tagged(case))
+    written = {"id": image, "id_prefix": image[: len("sha256:") + 12]}.get(case.name, reference)
+    return _run(place, image, written)
+
+
+def cached(place: Place, lab: Lab, case: Case) -> Trial:
+    """An image pulled under the lax policy, started under the strict one."""
+    reference = lab.reference(case)
+    return _run(place, _id(place, reference), reference)
+
+
+def retagged(place: Place, lab: Lab, case: Case) -> Trial:
+    """An image of an accepted scope under another, trusted name."""
+    trusted = f"{place.registries[case.registry]}/cases/{case.image}:retagged"
+    place.tag(lab.tagged(case), trusted)
+    try:
+        return _run(place, _id(place, trusted), trusted)
+    finally:
+        place.forget(trusted)
+
+
+def repointed(place: Place, lab: Lab, case: Case) -> Trial:
+    """The record of a trusted name leads to this image at create, and to a signed one at start."""
+    return _repoint(place, lab, case, lab.tagged_as(case, "bundle"))
+
+
+def repointed_back(place: Place, lab: Lab, case: Case) -> Trial:
+    """The twin: the record moves to another image and back before the start."""
+    return _repoint(place, lab, case, lab.tagged(case))
+
+
+def _repoint(place: Place, lab: Lab, case: Case, at_start: str) -> Trial:
+    name = f"{place.registries[case.registry]}/cases/bundle:moving"
+    place.tag(lab.tagged(case), name)
+    try:
+        container = place.create(_id(place, name), name)
+        place.tag(lab.tagged_as(case, "attachment"), name)
+        place.tag(at_start, name)
+        return _start(place, container)
+    finally:
+        place.forget(name)
+
+
+def record_removed(place: Place, lab: Lab, case: Case) -> Trial:
+    """The record is removed between create and start."""
+    name = f"{place.registries[case.registry]}/cases/vanishing:v1"
+    place.tag(lab.tagged(case), name)
+    container = place.create(_id(place, name), name)
+    place.forget(name)
+    return _start(place, container)
+
+
+def volume(place: Place, lab: Lab, case: Case) -> Trial:
+    """The image is a volume of a container whose own image is signed."""
+    signed = lab.tagged_as(case, "both")
+    return _run(place, _id(place, signed), signed, mounted=lab.reference(case))
+
+
+def other_handler(place: Place, lab: Lab, case: Case) -> Trial:
+    """Under the second runtime handler."""
+    reference = lab.reference(case)
+    return _run(place, _id(place, reference), reference, handler=place.other_handler)
+
+
+def hooked_handler(place: Place, lab: Lab, case: Case) -> Trial:
+    """Under a runtime handler that was added after set-up, with the base spec that has the hook."""
+    with place.added_handler(hooked=True) as handler:
+        return _under(place, lab, case, handler)
+
+
+def added_handler(place: Place, lab: Lab, case: Case) -> Trial:
+    """Under a runtime handler that was added after set-up, without the base spec that has the hook."""
+    with place.added_handler(hooked=False) as handler:
+        return _under(place, lab, case, handler)
+
+
+def added_handler_gate_hung(place: Place, lab: Lab, case: Case) -> Trial:
+    """The same while the gate hangs, twice: the first to wait for the gate, and the next."""
+    with place.added_handler(hooked=False) as handler, place.gate_hung():
+
+        def under(place: Place, lab: Lab, case: Case) -> Trial:
+            return _under(place, lab, case, handler)
+
+        return _twice(under, place, lab, case)
+
+
+def hook_program_gone(place: Place, lab: Lab, case: Case) -> Trial:
+    """The hook's program is removed."""
+    with place.hook_program_gone():
+        return cached(place, lab, case)
+
+
+def hook_program_gone_gate_hung(place: Place, lab: Lab, case: Case) -> Trial:
+    """The hook's program is removed while the gate hangs, twice as above."""
+    with place.hook_program_gone(), place.gate_hung():
+        return _twice(cached, place, lab, case)
+
+
+def gate_stopped(place: Place, lab: Lab, case: Case) -> Trial:
+    """A start while the gate is stopped."""
+    with place.gate_stopped():
+        return cached(place, lab, case)
+
+
+def gate_hung(place: Place, lab: Lab, case: Case) -> Trial:
+    """A start while the gate hangs."""
+    with place.gate_hung():
+        return cached(place, lab, case)
+
+
+def gate_stopped_at_start(place: Place, lab: Lab, case: Case) -> Trial:
+    """The gate is stopped between create and start: the hook has to notice."""
+    container = place.create(_id(place, lab.reference(case)), lab.reference(case))
+    with place.gate_stopped():
+        return _start(place, container)
+
+
+def gate_hung_at_start(place: Place, lab: Lab, case: Case) -> Trial:
+    """The gate hangs from between create and start."""
+    container = place.create(_id(place, lab.reference(case)), lab.reference(case))
+    with place.gate_hung():
+        return _start(place, container)
+
+
+def gate_back(place: Place, lab: Lab, case: Case) -> Trial:
+    """A start after the gate was stopped and came back by itself."""
+    return cached(place, lab, case)
+
+
+def registry_stopped(place: Place, lab: Lab, case: Case) -> Trial:
+    """A start while the registry is stopped, with or without evidence on the node."""
+    place.forget_evidence()
+    reference = lab.reference(case)
+    if case.evidence:
+        _run(place, _id(place, reference), reference)
+    with place.registry_stopped(case.registry):
+        return _run(place, _id(place, reference), reference)
+
+
+def registry_back(place: Place, lab: Lab, case: Case) -> Trial:
+    """A start without evidence after the registry came back."""
+    place.forget_evidence()
+    return cached(place, lab, case)
+
+
+def runtime_restarted(place: Place, lab: Lab, case: Case) -> Trial:
+    """A start after the runtime was restarted."""
+    place.restart_runtime()
+    return cached(place, lab, case)
+
+
+WAYS: dict[str, Callable[[Place, Lab, Case], Trial]] = {
+    "import": imported,
+    "retagged": retagged,
+    "repointed": repointed,
+    "repointed_back": repointed_back,
+    "record_removed": record_removed,
+    "volume": volume,
+    "other_handler": other_handler,
+    "hooked_handler": hooked_handler,
+    "added_handler": added_handler,
+    "added_handler_gate_hung": added_handler_gate_hung,
+    "cached": cached,
+    "hook_program_gone": hook_program_gone,
+    "hook_program_gone_gate_hung": hook_program_gone_gate_hung,
+    "gate_stopped": gate_stopped,
+    "gate_stopped_at_start": gate_stopped_at_start,
+    "gate_hung": gate_hung,
+    "gate_hung_at_start": gate_hung_at_start,
+    "gate_back": gate_back,
+    "registry_stopped": registry_stopped,
+    "registry_back": registry_back,
+    "runtime_restarted": runtime_restarted,
+    "pull": pull,
+}
+"""Every way, in the order in which run.py takes them: ``pull`` last, on an emptied store."""
+
+
+@contextmanager
+def _timed(layer: Layer, container: str = "") -> Iterator[None]:
+    start = time.monotonic()
+    try:
+        yield
+    except CriError as error:
+        raise _Refused(layer, error, (time.monotonic() - start) * 1000, container) from error
+
+
+def _id(place: Place, reference: str) -> str:
+    """Return the image's ID; CRI learns of an image that came in behind its back a little later."""
+    deadline = time.monotonic() + 5
+    while not (image := place.image_id(reference)):
+        if time.monotonic() > deadline:
+            raise InfrastructureError("the runtime does not know the image", where=reference)
+        time.sleep(0.02)
+    return image
+
+
+def _run(place: Place, image: str, written: str, *, handler: str = "", mounted: str = "") -> Trial:
+    with _timed("create"):
+        container = place.create(image, written, handler=handler, volume=mounted)
+    return _start(place, container)
+
+
+def _under(place: Place, lab: Lab, case: Case, handler: str) -> Trial:
+    reference = lab.reference(case)
+    return _run(place, _id(place, reference), reference, handler=handler)
+
+
+def _twice(way: Callable[[Place, Lab, Case], Trial], place: Place, lab: Lab, case: Case) -> Trial:
+    """Try a way twice, and return the first trial that started, or else the second."""
+    first = attempt(way, place, lab, case)
+    return first if first.allow else attempt(way, place, lab, case)
+
+
+def _start(place: Place, container: str) -> Trial:
+    start = time.monotonic()
+    try:
+        with _timed("create", container):
+            place.start(container)
+        return Trial(True, "create", "", (time.monotonic() - start) * 1000, container, "")
+    finally:
+        place.remove(container)

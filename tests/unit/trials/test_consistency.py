@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lab.trials.consistency import COLUMNS, NOT_RUN, compare
+from lab.trials.differences import Difference, Differences
+from lab.trials.model import Case
+
+CASES = (
+    Case("good", "pull", "tag", "referrers", "OK", allow=True, layer="create"),
+    Case("good", "import", "tag", "referrers", "OK", allow=True, layer="create"),
+    Case("bad", "pull", "tag", "referrers", "UNSIGNED", allow=False, layer="pull"),
+)
+ENTRY = Difference(image="good", engine="crio", says="refuse", decides="pull", reason="it reads no bundle")
+
+
+def matrix(runtime: str, image: str, code: str, *, allow: bool, way: str = "pull") -> dict[str, Any]:
+    row = {"image": image, "way": way, "allow": {"actual": allow}, "code": {"actual": code}}
+    return {"version": "countersign.matrix/v1", "runtime": runtime, "node": "n1", "rows": [row]}
+
+
+def verdicts(engine: str, image: str, code: str, *, allow: bool) -> dict[str, Any]:
+    images = {image: {"allow": allow, "code": code, "message": ""}}
+    return {"version": "countersign.verdicts/v1", "engine": engine, "images": images}
+
+
+def cells(documents: list[Any], *entries: Difference) -> dict[str, dict[str, str]]:
+    found = compare(documents, CASES, Differences(entries))
+    return {row.image: dict(zip(COLUMNS, row.cells, strict=True)) for row in found.rows}
+
+
+def problems(documents: list[Any], *entries: Difference) -> list[str]:
+    return compare(documents, CASES, Differences(entries)).problems
+
+
+def test_each_document_fills_its_own_column_and_no_other() -> None:
+    documents = [
+        matrix("containerd", "good", "OK", allow=True),
+        matrix("crio", "bad", "UNSIGNED", allow=False),
+        verdicts("crio-native", "bad", "UNSIGNED", allow=False),
+        verdicts("crio-library", "good", "OK", allow=True),
+    ]
+    assert list(cells(documents)["good"].values()) == ["allow OK", NOT_RUN, NOT_RUN, "allow OK"]
+    assert list(cells(documents)["bad"].values()) == [NOT_RUN, "refuse UNSIGNED", "refuse UNSIGNED", NOT_RUN]
+    assert not problems(documents)
+
+
+def test_where_nothing_ran_the_table_says_so_and_nothing_is_wrong() -> None:
+    found = compare([{"version": "another"}, ["no document"]], CASES, Differences(()))
+    assert {cell for row in found.rows for cell in row.cells} == {NOT_RUN}
+    assert not found.problems
+    assert not found.of_crio
+
+
+@pytest.mark.parametrize("engine", ["crio-native", "crio-library"])
+def test_a_difference_needs_its_entry(engine: str) -> None:
+    documents = [verdicts(engine, "good", "UNSIGNED", allow=False)]
+    (problem,) = problems(documents)
+    assert problem.startswith("good: ")
+    assert "refuse UNSIGNED" in problem
+    assert not problems(documents, ENTRY)
+    assert compare(documents, CASES, Differences([ENTRY])).rows[0].reason == "pull decides: it reads no bundle"
+
+
+def test_an_entry_excuses_one_verdict_and_no_other_image() -> None:
+    assert problems([verdicts("crio-native", "bad", "OK", allow=True)], ENTRY)
+    assert problems([verdicts("crio-native", "good", "OK", allow=True)], ENTRY) == [
+        "good: CRI-O's own engine says allow OK, which differences.yaml denies"
+    ]
+
+
+@pytest.mark.parametrize("runtime", ["containerd", "crio"])
+def test_the_gate_has_no_excuse(runtime: str) -> None:
+    assert problems([matrix(runtime, "good", "UNSIGNED", allow=False)], ENTRY)
+    assert problems([matrix(runtime, "bad", "BAD_SIGNATURE", allow=False)])
+    assert not problems([matrix(runtime, "bad", "UNSIGNED", allow=False)])
+
+
+def test_only_pulled_images_are_compared() -> None:
+    assert not problems([matrix("crio", "good", "BAD_SIGNATURE", allow=False, way="import")])
+    assert problems([matrix("crio", "good", "BAD_SIGNATURE", allow=False)])
+
+
+def test_two_nodes_that_disagree_are_both_shown() -> None:
+    documents = [matrix("crio", "good", "OK", allow=True), matrix("crio", "good", "UNSIGNED", allow=False)]
+    assert cells(documents)["good"]["CRI-O + gate"] == "allow OK / refuse UNSIGNED"
+    assert len(problems(documents)) == 1
+
+
+@pytest.mark.parametrize("engine", ["crio-native", "crio-library"])
+def test_a_refusal_for_another_reason_is_no_agreement(engine: str) -> None:
+    assert not problems([verdicts(engine, "bad", "UNSIGNED", allow=False)])
+    (problem,) = problems([verdicts(engine, "bad", "REGISTRY_ERROR", allow=False)])
+    assert problem.endswith("says refuse REGISTRY_ERROR, which cannot stand for UNSIGNED")
