@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from countersign.oci import tagged
+from countersign.oci import referrers, tagged
 from countersign.oci.descriptor import EMPTY_JSON, OCI_EMPTY, OCI_MANIFEST, Descriptor
 from countersign.oci.errors import Malformed
 from countersign.oci.registry import Registry
@@ -38,7 +38,7 @@ def listed(registry: Registry, name: str, digest: str, chosen: Format) -> list[F
     """
     where = f"{name}@{digest}"
     if chosen == "bundle":
-        entries = registry.referrers(name, digest)
+        entries = referrers.listing(registry, name, digest)
         found = [Found("bundle", entry) for entry in entries if bundle.may_sign(entry)]
     else:
         image = registry.manifest_or_none(name, attachment.tag(digest))
@@ -90,7 +90,7 @@ def add_bundle(
     """Store a bundle and hang it on ``subject``; return its manifest's descriptor."""
     registry.put_blob(name, EMPTY_JSON, OCI_EMPTY)
     registry.put_blob(name, new)
-    return registry.add_referrer(name, bundle.manifest(new, subject, predicate_type))
+    return referrers.add(registry, name, bundle.manifest(new, subject, predicate_type))
 
 
 def _pairs(manifest: bytes, where: str) -> list[tuple[str, str]]:

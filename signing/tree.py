@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from countersign.oci import descriptor
+from countersign.oci import descriptor, referrers
 from countersign.oci import digest as digests
 from countersign.oci.descriptor import Descriptor
 from countersign.oci.errors import Malformed, NotFound, Tampered
@@ -77,7 +77,7 @@ def _attachments(registry: Registry, name: str, digest: str) -> Iterator[Leaf]:
 
 
 def _referrers(registry: Registry, name: str, digest: str) -> Iterator[Leaf]:
-    for entry in registry.referrers(name, digest):
+    for entry in referrers.listing(registry, name, digest):
         if entry.artifact_type == bundle.MEDIA_TYPE:
             yield Leaf("bundle", entry.digest, _about(registry, name, digest, Found("bundle", entry)))
         else:

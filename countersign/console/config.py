@@ -201,18 +201,6 @@ def settings_from(context: Any, on: str | None = None, room: str = "") -> Settin
     )
 
 
-def load_settings() -> Settings:
-    """Return the settings of this repository outside of a task (for pytest): invoke.yaml and ``INVOKE_*``."""
-    from invoke.context import Context
-
-    from countersign.console.sources import Sources
-
-    config = Sources(project_location=ROOT)
-    config.load_project()
-    config.load_shell_env()
-    return settings_from(Context(config))
-
-
 def recorded_place(state: Path, room: str = "containerd") -> str:
     """Return the place that a runtime's set-up recorded in this state folder, or an empty text."""
     try:

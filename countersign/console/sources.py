@@ -16,7 +16,7 @@ from typing import Any
 
 from invoke.config import Config
 
-from countersign.console.config import Settings
+from countersign.console.config import ROOT, Settings, settings_from
 from countersign.console.errors import UsageError
 
 PREFIX = "INVOKE_"
@@ -153,3 +153,13 @@ def _refuse(name: str, names: Iterable[str], path: str, *, shared: bool = False)
 def _shown(value: object) -> str:
     text = repr(value)
     return f"a {type(value).__name__}" if len(text) > 60 else text  # noqa: PLR2004 - characters of a line
+
+
+def load_settings() -> Settings:
+    """Return the settings of this repository outside of a task (for pytest): invoke.yaml and ``INVOKE_*``."""
+    from invoke.context import Context
+
+    config = Sources(project_location=ROOT)
+    config.load_project()
+    config.load_shell_env()
+    return settings_from(Context(config))

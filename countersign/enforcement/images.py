@@ -51,4 +51,4 @@ class Pushed:
 
     def apply(self, node: Node) -> None:  # noqa: ARG002
         """Push it."""
-        self.registry().push_layout(self.repository, self.layout, self.tag)
+        layouts.push(self.registry(), self.repository, self.layout, self.tag)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
-from countersign.oci import credentials, descriptor, hosts, layout, referrers
+from countersign.oci import credentials, descriptor, hosts
 from countersign.oci import digest as digests
 from countersign.oci.descriptor import MANIFEST_LIMIT, Descriptor
 from countersign.oci.errors import BadConfig, Malformed, NotFound, RegistryError, Tampered
@@ -129,18 +129,6 @@ class Registry:
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(what.size)}
         answer = self._send(host, name, "PUT", url, headers=headers, body=content)
         _expect(answer, f"{name}@{what.digest}", HTTPStatus.CREATED, HTTPStatus.NO_CONTENT)
-
-    def referrers(self, name: str, digest: str) -> list[Descriptor]:
-        """Return what refers to a digest, each with its manifest's own artifact type; see ``oci.referrers``."""
-        return referrers.listing(self, name, digest)
-
-    def add_referrer(self, name: str, content: bytes) -> Descriptor:
-        """Store a manifest that has a subject, so that ``referrers`` finds it; see ``countersign.oci.referrers``."""
-        return referrers.add(self, name, content)
-
-    def push_layout(self, name: str, folder: Path, tag: str) -> Descriptor:
-        """Store the image of an OCI layout, index and all, under a tag; see ``countersign.oci.layout``."""
-        return layout.push(self, name, folder, tag)
 
     def get(
         self,

@@ -138,13 +138,14 @@ def _archive(settings: Settings) -> Path:
 
 
 def _sign(settings: Settings, place: OnKind) -> None:
+    from countersign.oci.layout import push
     from countersign.oci.reference import parse
     from signing import sign
 
     client, key = place.registry(), private_key(settings.keys / "cosign.key")
     for reference, layout in _layouts(settings).items():
         image = parse(reference)
-        client.push_layout(image.name, layout, str(image.tag))
+        push(client, image.name, layout, str(image.tag))
         for target in sign.targets(client, image):
             sign.sign(client, image.name, target, key)
 

@@ -76,12 +76,13 @@ def _version(machine: Machine) -> str:
 
 
 def _sign(settings: Settings, place: OnHost) -> None:
+    from countersign.oci.layout import push
     from countersign.oci.reference import parse
     from countersign.tools.images import demo_layout
     from signing import sign
 
     client, key = place.registry(), private_key(settings.keys / "cosign.key")
-    client.push_layout(IMAGE, demo_layout(settings), TAG)
+    push(client, IMAGE, demo_layout(settings), TAG)
     for target in sign.targets(client, parse(f"{IMAGE}:{TAG}")):
         sign.sign(client, IMAGE, target, key)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement.registries import REFERRERS
+from countersign.oci.layout import push
 from countersign.oci.reference import parse
 from countersign.tools.images import demo_layout, variant
 from lab.bench.model import Kind
@@ -88,7 +89,7 @@ def prepare(stand: Stand, rounds: int) -> Images:
 def push_marked(registry: Registry, name: str, layout: Path, mark: str) -> Descriptor:
     """Push the image of a layout as ``name``:``TAG``, under digests that are its own by the mark."""
     with tempfile.TemporaryDirectory(prefix="countersign-bench-") as folder:
-        return registry.push_layout(name, variant(layout, mark, Path(folder)), TAG)
+        return push(registry, name, variant(layout, mark, Path(folder)), TAG)
 
 
 def _push(registry: Registry, layout: Path, mark: str, key: PrivateKey | None) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from countersign.oci.descriptor import Descriptor
+from countersign.oci.layout import push
 from countersign.oci.reference import parse
 from countersign.oci.registry import Registry
 from signing import attachment as simple
@@ -56,7 +57,7 @@ class Image:
     def push(self, folder: Path) -> None:
         """Make ``TAG`` name the image in ``folder``; ``root`` and ``parts`` are its digests from then on."""
         self.layout = folder
-        self.root = self.registry.push_layout(self.name, folder, TAG)
+        self.root = push(self.registry, self.name, folder, TAG)
         self.parts = targets(self.registry, parse(f"{self.name}:{TAG}"))
 
     def sign(self, key: str, *formats: Format, only: Sequence[Descriptor] | None = None) -> None:

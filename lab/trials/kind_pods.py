@@ -96,6 +96,7 @@ class KindPods:
 
     def _images(self) -> Mapping[tuple[str, bool], str]:
         """Push one image for each way and signature, sign those that are to be, and bring two ways' to the nodes."""
+        from countersign.oci.layout import push
         from countersign.oci.reference import parse
         from countersign.tools.images import demo_layout, variant
         from lab.trials.lab import write_archive
@@ -111,7 +112,7 @@ class KindPods:
                 folder = self.settings.state / "pods" / name.rpartition("/")[2]
                 if not (folder / "index.json").is_file():
                     variant(demo_layout(self.settings), folder.name, folder)
-                client.push_layout(name, folder, TAG)
+                push(client, name, folder, TAG)
                 if signed:
                     for target in sign.targets(client, parse(f"{name}:{TAG}")):
                         sign.sign(client, name, target, key)

@@ -47,11 +47,12 @@ def demo_images() -> list[Reference]:
 
 def push_demo(settings: Settings) -> list[Reference]:
     """Push the demo image to both registries, and return its references."""
+    from countersign.oci.layout import push
     from countersign.tools.images import demo_layout
 
     client = registry(settings)
     for image in demo_images():
-        client.push_layout(image.name, demo_layout(settings), TAG)
+        push(client, image.name, demo_layout(settings), TAG)
     return demo_images()
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from countersign.console.config import ROOT, Settings, load_settings
+from countersign.console.config import ROOT, Settings
+from countersign.console.sources import load_settings
 from crio import private
 from tests.e2e import footprint
 

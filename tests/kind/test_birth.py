@@ -14,8 +14,9 @@ import pytest
 
 from containerd.birth import MARKER
 from containerd.on_kind import OnKind
-from countersign.console.config import Settings, load_settings
+from countersign.console.config import Settings
 from countersign.console.errors import CountersignError
+from countersign.console.sources import load_settings
 from countersign.console.steps import StepResult
 from countersign.enforcement.layout import SYSTEM
 from countersign.enforcement.registries import REFERRERS
@@ -183,12 +184,13 @@ def test_set_up_found_nothing_left_to_do_on_the_node(born: Born) -> None:
 
 @pytest.mark.timeout(300)
 def test_a_signed_pod_runs_and_its_unsigned_twin_is_refused(born: Born) -> None:
+    from countersign.oci.layout import push
     from countersign.oci.reference import parse
     from signing import sign
 
     client, key = born.place.registry(), private_key(born.settings.keys / "cosign.key")
     for reference, layout in _layouts(born.settings).items():
-        client.push_layout(parse(reference).name, layout, "v1")
+        push(client, parse(reference).name, layout, "v1")
     for target in sign.targets(client, parse(SIGNED)):
         sign.sign(client, parse(SIGNED).name, target, key)
     api = born.api

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from containerd.on_kind import OnKind
-from countersign.console.config import ROOT, Settings, load_settings
+from countersign.console.config import ROOT, Settings
+from countersign.console.sources import load_settings
 from countersign.enforcement import doctor
 from countersign.enforcement.doctor import NotEnforced
 from kind import cluster as clusters

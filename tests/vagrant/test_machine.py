@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from countersign.console.config import ROOT, Settings, load_settings
+from countersign.console.config import ROOT, Settings
 from countersign.console.errors import InfrastructureError
+from countersign.console.sources import load_settings
 from machines import boxes, vagrant
 from machines.place import place
 from tests.e2e import footprint

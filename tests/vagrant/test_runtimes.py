@@ -13,8 +13,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from countersign.console.config import ROOT, Settings, load_settings
+from countersign.console.config import ROOT, Settings
 from countersign.console.errors import InfrastructureError
+from countersign.console.sources import load_settings
 from machines import vagrant
 
 ROWS = ("bundle/", "unsigned/", "wrong_key_attachment/import", "both/registry_")

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from countersign.console.config import ROOT, Settings, load_settings
+from countersign.console.config import ROOT, Settings
+from countersign.console.sources import load_settings
 from machines import vagrant
 from machines.place import place
 

@@ -10,12 +10,12 @@ from countersign.console.config import (
     ROOT,
     RegistrySettings,
     Settings,
-    load_settings,
     record_place,
     recorded_place,
     settings_from,
 )
 from countersign.console.errors import UsageError
+from countersign.console.sources import load_settings
 
 
 def context(**given: object) -> MockContext:

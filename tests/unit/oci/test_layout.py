@@ -48,7 +48,7 @@ def multi(tmp_path: Path) -> tuple[Path, Descriptor]:
 
 def test_everything_of_an_index_is_pushed(fake: FakeRegistry, multi: tuple[Path, Descriptor]) -> None:
     folder, index = multi
-    assert Registry().push_layout(fake.name(), folder, "v1") == index
+    assert layout.push(Registry(), fake.name(), folder, "v1") == index
     assert len(fake.blobs) == 4
     assert {reference for _, reference in fake.manifests} >= {"v1", index.digest}
     assert len(fake.manifests) == 4
@@ -56,7 +56,7 @@ def test_everything_of_an_index_is_pushed(fake: FakeRegistry, multi: tuple[Path,
 
 def test_children_go_before_what_names_them(fake: FakeRegistry, multi: tuple[Path, Descriptor]) -> None:
     folder, _ = multi
-    Registry().push_layout(fake.name(), folder, "v1")
+    layout.push(Registry(), fake.name(), folder, "v1")
     assert fake.asked("PUT", "")[-1].path.endswith("/manifests/v1")
     kinds = ["manifest" if "/manifests/" in one.path else "blob" for one in fake.asked("PUT", "")]
     assert kinds == ["blob", "blob", "manifest"] * 2 + ["manifest"]
@@ -81,7 +81,7 @@ def test_a_missing_blob(fake: FakeRegistry, multi: tuple[Path, Descriptor]) -> N
     folder, index = multi
     (folder / "blobs" / "sha256" / index.digest.removeprefix("sha256:")).unlink()
     with pytest.raises(UsageError, match="lacks this blob"):
-        Registry().push_layout(fake.name(), folder, "v1")
+        layout.push(Registry(), fake.name(), folder, "v1")
     assert fake.requests == []
 
 
@@ -90,4 +90,4 @@ def test_a_manifest_that_was_changed(fake: FakeRegistry, multi: tuple[Path, Desc
     path = folder / "blobs" / "sha256" / index.digest.removeprefix("sha256:")
     path.write_bytes(path.read_bytes().replace(b'"schemaVersion":2', b'"schemaVersion":3'))
     with pytest.raises(UsageError, match="not that of its name"):
-        Registry().push_layout(fake.name(), folder, "v1")
+        layout.push(Registry(), fake.name(), folder, "v1")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from countersign.oci import descriptor
+from countersign.oci import descriptor, referrers
 from countersign.oci import digest as digests
 from countersign.oci.descriptor import EMPTY_JSON, OCI_EMPTY, OCI_INDEX, OCI_MANIFEST, Descriptor
 from countersign.oci.errors import Malformed, RegistryError
@@ -40,10 +40,10 @@ def test_what_was_added_is_found(fake: FakeRegistry, api: bool) -> None:
     fake.referrers_api = api
     registry = Registry()
     subject = push_image(registry, fake.name(), "v1")
-    assert registry.referrers(fake.name(), subject.digest) == []
-    first = registry.add_referrer(fake.name(), manifest(subject))
-    second = registry.add_referrer(fake.name(), manifest(subject, "application/vnd.example.other"))
-    found = registry.referrers(fake.name(), subject.digest)
+    assert referrers.listing(registry, fake.name(), subject.digest) == []
+    first = referrers.add(registry, fake.name(), manifest(subject))
+    second = referrers.add(registry, fake.name(), manifest(subject, "application/vnd.example.other"))
+    found = referrers.listing(registry, fake.name(), subject.digest)
     assert [(one.digest, one.artifact_type) for one in found] == [
         (first.digest, KIND),
         (second.digest, "application/vnd.example.other"),
@@ -55,7 +55,7 @@ def test_only_a_registry_without_the_api_gets_a_fallback_tag(fake: FakeRegistry,
     fake.referrers_api = api
     registry = Registry()
     subject = push_image(registry, fake.name(), "v1")
-    registry.add_referrer(fake.name(), manifest(subject))
+    referrers.add(registry, fake.name(), manifest(subject))
     assert (("demo/app", digests.tag(subject.digest)) in fake.manifests) is not api
 
 
@@ -64,8 +64,8 @@ def test_what_registries_say_that_have_no_api(fake: FakeRegistry, status: int) -
     registry = Registry()
     subject = push_image(registry, fake.name(), "v1")
     fake.faults.append(lambda request: Reply(status) if "/referrers/" in request.path else None)
-    added = registry.add_referrer(fake.name(), manifest(subject))
-    assert [one.digest for one in registry.referrers(fake.name(), subject.digest)] == [added.digest]
+    added = referrers.add(registry, fake.name(), manifest(subject))
+    assert [one.digest for one in referrers.listing(registry, fake.name(), subject.digest)] == [added.digest]
 
 
 def test_a_page_that_is_no_index_is_no_api(fake: FakeRegistry) -> None:
@@ -73,22 +73,22 @@ def test_a_page_that_is_no_index_is_no_api(fake: FakeRegistry) -> None:
     subject = push_image(registry, fake.name(), "v1")
     page = Reply(200, b"<html>", {"Content-Type": "text/html"})
     fake.faults.append(lambda request: page if "/referrers/" in request.path else None)
-    assert registry.referrers(fake.name(), subject.digest) == []
+    assert referrers.listing(registry, fake.name(), subject.digest) == []
 
 
 def test_an_error_of_the_api_is_not_taken_for_absence(fake: FakeRegistry) -> None:
     fake.faults.append(lambda request: Reply(500) if "/referrers/" in request.path else None)
     with pytest.raises(RegistryError, match="500"):
-        Registry().referrers(fake.name(), "sha256:" + "a" * 64)
+        referrers.listing(Registry(), fake.name(), "sha256:" + "a" * 64)
 
 
 def test_a_second_time_adds_nothing(fake: FakeRegistry) -> None:
     fake.referrers_api = False
     registry = Registry()
     subject = push_image(registry, fake.name(), "v1")
-    registry.add_referrer(fake.name(), manifest(subject))
+    referrers.add(registry, fake.name(), manifest(subject))
     before = index_of(fake, subject)
-    registry.add_referrer(fake.name(), manifest(subject))
+    referrers.add(registry, fake.name(), manifest(subject))
     assert index_of(fake, subject) == before
 
 
@@ -99,7 +99,7 @@ def test_foreign_entries_of_the_fallback_index_stay_as_they_are(fake: FakeRegist
     foreign = {"mediaType": OCI_MANIFEST, "digest": "sha256:" + "f" * 64, "size": 1, "artifactType": OCI_EMPTY, "x": 1}
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [foreign], "annotations": {"a": "b"}}
     registry.put_manifest(fake.name(), digests.tag(subject.digest), descriptor.encode(index), OCI_INDEX)
-    added = registry.add_referrer(fake.name(), manifest(subject))
+    added = referrers.add(registry, fake.name(), manifest(subject))
     now = index_of(fake, subject)
     assert now["manifests"][0] == foreign
     assert now["annotations"] == {"a": "b"}
@@ -116,7 +116,7 @@ def test_an_entry_that_does_not_say_what_it_is_is_read(fake: FakeRegistry, writt
     entry = registry.put_manifest(fake.name(), digests.of(content), content, OCI_MANIFEST).as_json()
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry | {"artifactType": written}]}
     registry.put_manifest(fake.name(), digests.tag(subject.digest), descriptor.encode(index), OCI_INDEX)
-    (found,) = registry.referrers(fake.name(), subject.digest)
+    (found,) = referrers.listing(registry, fake.name(), subject.digest)
     assert found.artifact_type == KIND
     assert found.annotations == {"a": "b"}
 
@@ -125,8 +125,11 @@ def test_a_manifest_without_artifact_type_is_what_its_config_is(fake: FakeRegist
     registry = Registry()
     subject = push_image(registry, fake.name(), "v1")
     config = descriptor.of(EMPTY_JSON, "application/vnd.cncf.notary.signature").as_json()
-    registry.add_referrer(fake.name(), manifest(subject, "", config=config))
-    assert registry.referrers(fake.name(), subject.digest)[0].artifact_type == "application/vnd.cncf.notary.signature"
+    referrers.add(registry, fake.name(), manifest(subject, "", config=config))
+    assert (
+        referrers.listing(registry, fake.name(), subject.digest)[0].artifact_type
+        == "application/vnd.cncf.notary.signature"
+    )
 
 
 def test_an_entry_whose_manifest_is_gone_is_left_out(fake: FakeRegistry) -> None:
@@ -136,15 +139,15 @@ def test_an_entry_whose_manifest_is_gone_is_left_out(fake: FakeRegistry) -> None
     gone = {"mediaType": OCI_MANIFEST, "digest": "sha256:" + "f" * 64, "size": 1}
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [gone]}
     registry.put_manifest(fake.name(), digests.tag(subject.digest), descriptor.encode(index), OCI_INDEX)
-    assert registry.referrers(fake.name(), subject.digest) == []
+    assert referrers.listing(registry, fake.name(), subject.digest) == []
 
 
 def test_pages_are_followed(fake: FakeRegistry) -> None:
     fake.page_size = 2
     registry = Registry()
     subject = push_image(registry, fake.name(), "v1")
-    added = [registry.add_referrer(fake.name(), manifest(subject, f"{KIND}{i}")).digest for i in range(5)]
-    assert [one.digest for one in registry.referrers(fake.name(), subject.digest)] == added
+    added = [referrers.add(registry, fake.name(), manifest(subject, f"{KIND}{i}")).digest for i in range(5)]
+    assert [one.digest for one in referrers.listing(registry, fake.name(), subject.digest)] == added
 
 
 def page_after(target: str) -> Reply:
@@ -155,13 +158,13 @@ def page_after(target: str) -> Reply:
 def test_pages_have_an_end(fake: FakeRegistry) -> None:
     fake.faults.append(lambda request: page_after(request.path) if "/referrers/" in request.path else None)
     with pytest.raises(Malformed, match="more than 256 pages"):
-        Registry().referrers(fake.name(), "sha256:" + "a" * 64)
+        referrers.listing(Registry(), fake.name(), "sha256:" + "a" * 64)
 
 
 def test_a_page_on_another_server_is_refused(fake: FakeRegistry) -> None:
     fake.faults.append(lambda _: page_after("http://127.0.0.1:1/v2/x"))
     with pytest.raises(RegistryError, match="a page on the same server"):
-        Registry().referrers(fake.name(), "sha256:" + "a" * 64)
+        referrers.listing(Registry(), fake.name(), "sha256:" + "a" * 64)
 
 
 def test_too_many_referrers_are_refused(fake: FakeRegistry) -> None:
@@ -170,7 +173,7 @@ def test_too_many_referrers_are_refused(fake: FakeRegistry) -> None:
     body = json.dumps({"manifests": many}).encode()
     fake.faults.append(lambda _: Reply(200, body, {"Content-Type": OCI_INDEX}))
     with pytest.raises(Malformed, match="20001 referrers"):
-        Registry().referrers(fake.name(), "sha256:" + "a" * 64)
+        referrers.listing(Registry(), fake.name(), "sha256:" + "a" * 64)
 
 
 class Rival:
@@ -195,9 +198,9 @@ def test_an_entry_that_a_rival_overwrote_is_written_again(fake: FakeRegistry) ->
     registry = Registry()
     subject = push_image(registry, fake.name(), "v1")
     rival = Rival(fake, digests.tag(subject.digest), 3)
-    added = registry.add_referrer(fake.name(), manifest(subject))
+    added = referrers.add(registry, fake.name(), manifest(subject))
     assert rival.times == 0
-    assert [one.digest for one in registry.referrers(fake.name(), subject.digest)] == [added.digest]
+    assert [one.digest for one in referrers.listing(registry, fake.name(), subject.digest)] == [added.digest]
 
 
 def test_a_rival_that_never_stops_is_an_error(fake: FakeRegistry) -> None:
@@ -206,12 +209,12 @@ def test_a_rival_that_never_stops_is_an_error(fake: FakeRegistry) -> None:
     subject = push_image(registry, fake.name(), "v1")
     Rival(fake, digests.tag(subject.digest), 100)
     with pytest.raises(RegistryError, match="keep overwriting"):
-        registry.add_referrer(fake.name(), manifest(subject))
+        referrers.add(registry, fake.name(), manifest(subject))
 
 
 def test_a_manifest_without_subject_is_no_referrer(fake: FakeRegistry) -> None:
     with pytest.raises(Malformed, match="subject"):
-        Registry().add_referrer(fake.name(), b"{}")
+        referrers.add(Registry(), fake.name(), b"{}")
 
 
 def test_an_api_that_shows_nothing_gets_the_tag_as_well(fake: FakeRegistry) -> None:
@@ -219,17 +222,17 @@ def test_an_api_that_shows_nothing_gets_the_tag_as_well(fake: FakeRegistry) -> N
     fake.faults.append(lambda request: empty if "/referrers/" in request.path else None)
     registry = Registry()
     subject = push_image(registry, fake.name(), "v1")
-    added = registry.add_referrer(fake.name(), manifest(subject))
+    added = referrers.add(registry, fake.name(), manifest(subject))
     assert [one["digest"] for one in index_of(fake, subject)["manifests"]] == [added.digest]
-    assert [one.digest for one in registry.referrers(fake.name(), subject.digest)] == [added.digest]
+    assert [one.digest for one in referrers.listing(registry, fake.name(), subject.digest)] == [added.digest]
 
 
 def test_an_api_that_fails_does_not_void_the_tag(fake: FakeRegistry) -> None:
     fake.faults.append(lambda request: Reply(429, b"slow down") if "/referrers/" in request.path else None)
     registry = Registry()
     subject = push_image(registry, fake.name(), "v1")
-    added = registry.add_referrer(fake.name(), manifest(subject))
-    assert [one.digest for one in registry.referrers(fake.name(), subject.digest)] == [added.digest]
+    added = referrers.add(registry, fake.name(), manifest(subject))
+    assert [one.digest for one in referrers.listing(registry, fake.name(), subject.digest)] == [added.digest]
 
 
 def test_a_tag_that_is_taken_for_the_digest_is_told(fake: FakeRegistry) -> None:
@@ -243,9 +246,9 @@ def test_a_tag_that_is_taken_for_the_digest_is_told(fake: FakeRegistry) -> None:
             request.path = request.path.replace("/manifests/sha256-", "/manifests/sha256:")
 
     fake.faults.append(as_digest)
-    assert registry.referrers(fake.name(), subject.digest) == []
+    assert referrers.listing(registry, fake.name(), subject.digest) == []
     with pytest.raises(RegistryError, match=r"takes the tag sha256-.* for the digest"):
-        registry.add_referrer(fake.name(), manifest(subject))
+        referrers.add(registry, fake.name(), manifest(subject))
     assert fake.manifests == before
 
 
@@ -253,8 +256,8 @@ def test_a_tag_that_keeps_what_was_there_is_told(fake: FakeRegistry) -> None:
     fake.referrers_api = False
     registry = Registry()
     subject = push_image(registry, fake.name(), "v1")
-    registry.add_referrer(fake.name(), manifest(subject))
+    referrers.add(registry, fake.name(), manifest(subject))
     tag = digests.tag(subject.digest)
     fake.faults.append(lambda request: Reply(201) if request.method == "PUT" and request.path.endswith(tag) else None)
     with pytest.raises(RegistryError, match="has what was there before"):
-        registry.add_referrer(fake.name(), manifest(subject, "application/vnd.example.other"))
+        referrers.add(registry, fake.name(), manifest(subject, "application/vnd.example.other"))
