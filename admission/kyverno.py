@@ -164,7 +164,7 @@ class Kyverno:
     def _image(self) -> Path:
         """Return an OCI layout of Kyverno's admission controller, which is built if need be."""
         from countersign.nodes.files import sha256
-        from countersign.tools.images import write_layout
+        from countersign.oci.build import write_layout
         from countersign.tools.resolver import tool
 
         program = tool("kyverno", self.settings)
@@ -176,7 +176,8 @@ class Kyverno:
 
     def _canary(self) -> Path:
         from countersign.enforcement.images import digest
-        from countersign.tools.images import demo_layout, variant
+        from countersign.oci.build import variant
+        from countersign.tools.images import demo_layout
 
         demo = demo_layout(self.settings)
         folder = self.settings.cache / "admission-canary" / digest(demo).replace(":", "-")

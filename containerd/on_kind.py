@@ -110,7 +110,8 @@ class OnKind:
         return Group(f"this machine's way to the demo's registries ({etc})", [*folders, *files])
 
     def _registry_steps(self, programs: dict[str, Path], made: Registries) -> Iterator[Step[Any]]:
-        from countersign.tools.images import demo_layout, variant
+        from countersign.oci.build import variant
+        from countersign.tools.images import demo_layout
 
         for host, tool in REGISTRY_TOOLS.items():
             cluster, network = self.settings.kind.cluster, clusters.network(self.settings)

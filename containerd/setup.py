@@ -96,7 +96,8 @@ def prepare(settings: Settings, instance: Instance, more_handlers: Mapping[str, 
         InfrastructureError: someone else has a port of ours, or a build failed.
         MissingError: something that a build needs is not there.
     """
-    from countersign.tools.images import demo_layout, pause_layout, variant
+    from countersign.oci.build import variant
+    from countersign.tools.images import demo_layout, pause_layout
     from countersign.tools.resolver import install
 
     demo = registries.load_or_make(instance.registry_folder)

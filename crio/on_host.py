@@ -86,7 +86,8 @@ class OnHost:
         return document(self.settings, "host", [self.machine()])
 
     def _steps(self, crio: Path) -> tuple[Work, gate.Gate, list[Step[Node]]]:
-        from countersign.tools.images import demo_layout, pause_layout, variant
+        from countersign.oci.build import variant
+        from countersign.tools.images import demo_layout, pause_layout
         from countersign.tools.resolver import install
 
         ours, settings = self._ours, self.settings

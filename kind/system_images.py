@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from countersign.tools.images import CONFIG, EPOCH, LAYER, MANIFEST
+from countersign.oci.build import CONFIG, EPOCH, LAYER, MANIFEST
 
 NAME = "io.containerd.image.name"
 IPTABLES = "usr/sbin/xtables-nft-multi"

@@ -150,7 +150,8 @@ class Lent:
         return self.states()[0].state == "running"
 
     def _canary(self) -> Path:
-        from countersign.tools.images import demo_layout, variant
+        from countersign.oci.build import variant
+        from countersign.tools.images import demo_layout
 
         made = self.settings.cache / "canary" / images.digest(demo_layout(self.settings)).replace(":", "-")
         if not (made / "index.json").is_file():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from countersign.console.config import ROOT
 from countersign.console.errors import InfrastructureError, MissingError
-from countersign.tools.images import write_layout
+from countersign.oci.build import write_layout
 from countersign.tools.recipes import Recipe
 from countersign.tools.toolchain import c_compiler, go_environment, go_flags
 

@@ -1,155 +1,18 @@
-"""The demo and pause images: OCI image layouts (image-spec 1.1, "Image Layout") that never differ between builds."""
+"""The demo and pause images, as OCI layouts."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import io
-import json
-import tarfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from countersign.console.config import Settings
-
-INDEX = "application/vnd.oci.image.index.v1+json"
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-CONFIG = "application/vnd.oci.image.config.v1+json"
-LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
-EPOCH = "1970-01-01T00:00:00Z"
-VARIANT_LABEL = "countersign.variant"
-
-Descriptor = dict[str, Any]
+from countersign.tools.resolver import tool
 
 
 def demo_layout(settings: Settings) -> Path:
     """Return the layout of the demo image, built if need be: one index for amd64 and arm64."""
-    from countersign.tools.resolver import tool
-
     return tool("demo", settings)
 
 
 def pause_layout(settings: Settings) -> Path:
     """Return the layout of the pause image, built if need be: one index for amd64 and arm64."""
-    from countersign.tools.resolver import tool
-
     return tool("pause", settings)
-
-
-def write_layout(into: Path, name: str, programs: Mapping[str, Path]) -> None:
-    """Write a layout whose ``index.json`` names one image index.
-
-    Args:
-        into: an existing folder.
-        name: the program's path in the image, and its entry point: ``/name``.
-        programs: platform (``linux/amd64``) to a static program.
-    """
-    manifests = [_add_image(into, name, platform, program) for platform, program in programs.items()]
-    _finish(into, _add_index(into, manifests))
-
-
-def variant(layout: Path, marker: str, dest: Path) -> Path:
-    """Write the same image with another label, and so with other config, manifest and index digests.
-
-    Args:
-        layout: a layout as ``write_layout`` makes it.
-        marker: the label's value; equal markers give equal digests.
-        dest: a folder to make, or an empty one.
-
-    Returns:
-        ``dest``.
-    """
-    top = json.loads((layout / "index.json").read_bytes())["manifests"][0]
-    manifests = [_relabel(layout, entry, marker, dest) for entry in _read(layout, top)["manifests"]]
-    _finish(dest, _add_index(dest, manifests))
-    return dest
-
-
-def _add_image(into: Path, name: str, platform: str, program: Path) -> Descriptor:
-    archive = _tar(name, program.read_bytes())
-    layer = _add(into, LAYER, _gzip(archive))
-    system, _, architecture = platform.partition("/")
-    config = {
-        "architecture": architecture,
-        "os": system,
-        "created": EPOCH,
-        "config": {"Entrypoint": [f"/{name}"], "Env": ["PATH=/"], "WorkingDir": "/"},
-        "rootfs": {"type": "layers", "diff_ids": [_digest(archive)]},
-        "history": [{"created": EPOCH, "created_by": f"countersign {name}"}],
-    }
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": _add_json(into, CONFIG, config),
-        "layers": [layer],
-    }
-    return _add_json(into, MANIFEST, manifest) | {"platform": {"architecture": architecture, "os": system}}
-
-
-def _relabel(layout: Path, entry: Descriptor, marker: str, dest: Path) -> Descriptor:
-    manifest = _read(layout, entry)
-    config = _read(layout, manifest["config"])
-    config["config"].setdefault("Labels", {})[VARIANT_LABEL] = marker
-    for layer in manifest["layers"]:
-        _add(dest, layer["mediaType"], _blob(layout, layer["digest"]).read_bytes())
-    manifest["config"] = _add_json(dest, CONFIG, config)
-    return _add_json(dest, MANIFEST, manifest) | {"platform": entry["platform"]}
-
-
-def _add_index(into: Path, manifests: list[Descriptor]) -> Descriptor:
-    return _add_json(into, INDEX, {"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests})
-
-
-def _finish(into: Path, top: Descriptor) -> None:
-    (into / "oci-layout").write_bytes(_canonical({"imageLayoutVersion": "1.0.0"}))
-    (into / "index.json").write_bytes(_canonical({"schemaVersion": 2, "mediaType": INDEX, "manifests": [top]}))
-
-
-def _add_json(into: Path, media_type: str, document: Mapping[str, Any]) -> Descriptor:
-    return _add(into, media_type, _canonical(document))
-
-
-def _add(into: Path, media_type: str, content: bytes) -> Descriptor:
-    digest = _digest(content)
-    path = _blob(into, digest)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return {"mediaType": media_type, "digest": digest, "size": len(content)}
-
-
-def _read(layout: Path, descriptor: Descriptor) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(_blob(layout, descriptor["digest"]).read_bytes())
-    return document
-
-
-def _blob(layout: Path, digest: str) -> Path:
-    algorithm, _, value = digest.partition(":")
-    return layout / "blobs" / algorithm / value
-
-
-def _digest(content: bytes) -> str:
-    return "sha256:" + hashlib.sha256(content).hexdigest()
-
-
-def _canonical(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _tar(name: str, content: bytes) -> bytes:
-    """Return an archive of one executable file that belongs to root, at the epoch."""
-    entry = tarfile.TarInfo(name)
-    entry.size = len(content)
-    entry.mode = 0o755
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        archive.addfile(entry, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-def _gzip(content: bytes) -> bytes:
-    """Return the content compressed, with neither a name nor a time in the header."""
-    buffer = io.BytesIO()
-    with gzip.GzipFile(filename="", mode="wb", compresslevel=6, mtime=0, fileobj=buffer) as stream:
-        stream.write(content)
-    return buffer.getvalue()

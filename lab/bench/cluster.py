@@ -120,7 +120,8 @@ def _metrics(machine: Machine) -> str:
 
 
 def _layouts(settings: Settings) -> dict[str, Path]:
-    from countersign.tools.images import demo_layout, variant
+    from countersign.oci.build import variant
+    from countersign.tools.images import demo_layout
 
     found = {}
     for reference in (ONE, MANY):

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement.registries import REFERRERS
+from countersign.oci.build import variant
 from countersign.oci.layout import push
 from countersign.oci.reference import parse
-from countersign.tools.images import demo_layout, variant
+from countersign.tools.images import demo_layout
 from lab.bench.model import Kind
 from signing import sign
 from signing.keys import load_private

@@ -302,7 +302,8 @@ def _namespace(kyverno: Kyverno) -> Iterator[None]:
 
 def _lab(kyverno: Kyverno) -> Lab:
     """Return the matrix's images in the registries: those of containerd's run of it, where there was one."""
-    from countersign.tools.images import demo_layout, variant
+    from countersign.oci.build import variant
+    from countersign.tools.images import demo_layout
     from lab.trials.lab import build
     from lab.trials.model import load
 

@@ -96,9 +96,10 @@ class KindPods:
 
     def _images(self) -> Mapping[tuple[str, bool], str]:
         """Push one image for each way and signature, sign those that are to be, and bring two ways' to the nodes."""
+        from countersign.oci.build import variant
         from countersign.oci.layout import push
         from countersign.oci.reference import parse
-        from countersign.tools.images import demo_layout, variant
+        from countersign.tools.images import demo_layout
         from lab.trials.lab import write_archive
         from signing import sign
 

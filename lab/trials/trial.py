@@ -119,7 +119,8 @@ def run_matrix(
 
 def lab(settings: Settings, place: CriPlace) -> Lab:
     """Return the built images and policies of a place, those of an earlier run or new ones."""
-    from countersign.tools.images import demo_layout, variant
+    from countersign.oci.build import variant
+    from countersign.tools.images import demo_layout
     from lab.trials.lab import build
     from lab.trials.model import load
 

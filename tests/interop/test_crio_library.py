@@ -13,10 +13,11 @@ import pytest
 
 from countersign.console.config import Settings
 from countersign.enforcement.registries import MAPPED, REFERRERS
+from countersign.oci.build import variant
 from countersign.oci.registry import Registry
 from countersign.policy import crio
 from countersign.policy.load import load as load_policy
-from countersign.tools.images import demo_layout, variant
+from countersign.tools.images import demo_layout
 from countersign.tools.resolver import tool
 from lab.trials import differences
 from lab.trials.consistency import compare

@@ -99,7 +99,8 @@ def born(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Born]:
 
 
 def _layouts(settings: Settings) -> dict[str, Path]:
-    from countersign.tools.images import demo_layout, variant
+    from countersign.oci.build import variant
+    from countersign.tools.images import demo_layout
 
     found = {}
     for reference in (SIGNED, UNSIGNED):

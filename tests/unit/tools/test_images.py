@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from countersign.tools.images import VARIANT_LABEL, variant, write_layout
+from countersign.oci.build import VARIANT_LABEL, variant, write_layout
 
 PLATFORMS = ("linux/amd64", "linux/arm64")
 
