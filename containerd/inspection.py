@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from containerd.machine import CONFIG, Machine
 from countersign.enforcement import doctor, inspection, record
-from countersign.enforcement.doctor import Problem
 from countersign.enforcement.node_units import CONTAINERD, GATE
+from countersign.enforcement.problem import Problem
 from countersign.nodes.service import Service
 from countersign.nodes.steps import Running
 from countersign.nodes.systemd import UnitRuns, unit_state

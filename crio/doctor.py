@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from countersign.enforcement.ask import ask
-from countersign.enforcement.doctor import NotEnforced, Problem
 from countersign.enforcement.inspection import tried
+from countersign.enforcement.problem import NotEnforced, Problem
 from countersign.nodes.files import stats
 from crio.effective import Effective
 from crio.machine import Machine

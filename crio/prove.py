@@ -8,7 +8,7 @@ from countersign.cri.errors import CriError
 from countersign.cri.model import Container
 from countersign.enforcement import canary
 from countersign.enforcement.canary import EXPECTED, REFERENCE, SENTENCE
-from countersign.enforcement.doctor import NotEnforced, Problem
+from countersign.enforcement.problem import NotEnforced, Problem
 from countersign.nodes.each import side_by_side
 from crio import doctor
 from crio.machine import Machine

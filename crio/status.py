@@ -13,7 +13,7 @@ from crio import doctor
 if TYPE_CHECKING:
     from countersign.console.config import Settings
     from countersign.console.steps import Step
-    from countersign.enforcement.doctor import Problem
+    from countersign.enforcement.problem import Problem
     from countersign.nodes.node import Node
     from crio.enforce import Work
     from crio.machine import Machine

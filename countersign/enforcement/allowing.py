@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from countersign.cri.errors import CriError
 from countersign.enforcement import access
-from countersign.enforcement.doctor import NotEnforced, Problem
+from countersign.enforcement.problem import NotEnforced, Problem
 
 if TYPE_CHECKING:
     from countersign.cri.client import Client

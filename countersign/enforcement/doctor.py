@@ -11,13 +11,12 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from countersign.console.errors import InfrastructureError
 from countersign.enforcement import versions
 from countersign.enforcement.base_spec import hook
 from countersign.enforcement.layout import Layout
+from countersign.enforcement.problem import NotEnforced, Problem
 from countersign.enforcement.versions import Version
 from countersign.nodes.node import Node
 
@@ -47,39 +46,6 @@ PULL_DEADLINE = 20.0
 """Seconds that the gate takes for a pull at most (``timeouts.pull`` of gate.json)."""
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing by which an image could run unseen.
-
-    Attributes:
-        where: the setting or file.
-        found: what it is.
-        expected: what it has to be.
-        mend: the command that mends it, where that is not set-up.
-    """
-
-    where: str
-    found: str
-    expected: str
-    mend: str = ""
-
-    def __str__(self) -> str:
-        """Return all three on one line."""
-        return f"{self.where} is {self.found}, expected {self.expected}"
-
-
-class NotEnforced(InfrastructureError):
-    """Something would let images run unseen.
-
-    Attributes:
-        problems: all that was found.
-    """
-
-    def __init__(self, problems: Sequence[Problem], where: str) -> None:
-        super().__init__("; ".join(map(str, problems)), where=where, do="mend it and run set-up again")
-        self.problems = tuple(problems)
 
 
 def examine(node: Node, layout: Layout, containerd: Sequence[str], log: str = "") -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import CountersignError
 from countersign.enforcement import policy, record
-from countersign.enforcement.doctor import NotEnforced, Problem
+from countersign.enforcement.problem import NotEnforced, Problem
 
 if TYPE_CHECKING:
     from pathlib import Path

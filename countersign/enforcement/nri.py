@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from countersign.enforcement.ask import GateDown, ask
+from countersign.enforcement.problem import Problem
 from countersign.nodes.waiting import wait_for
 
 if TYPE_CHECKING:
-    from countersign.enforcement.doctor import Problem
     from countersign.enforcement.layout import Layout
     from countersign.nodes.node import Node
 
@@ -42,8 +42,6 @@ def socket(effective: Mapping[str, Any], version: tuple[int, ...]) -> str:
 
 def setting_problems(config: Mapping[str, Any], version: tuple[int, ...]) -> Iterator[Problem]:
     """Yield every setting by which a container could be made without the plugin; none where none can be required."""
-    from countersign.enforcement.doctor import Problem
-
     if version < VALIDATOR_SINCE:
         return
     found: Mapping[str, Any] = config.get("plugins", {}).get(NRI, {})
@@ -62,8 +60,6 @@ def setting_problems(config: Mapping[str, Any], version: tuple[int, ...]) -> Ite
 
 def plugin_problems(node: Node, layout: Layout, version: tuple[int, ...]) -> Iterator[Problem]:
     """Yield a problem when a containerd that can require the gate does not ask it as its NRI plugin."""
-    from countersign.enforcement.doctor import Problem
-
     if version < VALIDATOR_SINCE:
         return
     try:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement.ask import GateDown, ask
-from countersign.enforcement.doctor import Problem
 from countersign.enforcement.layout import Layout
+from countersign.enforcement.problem import Problem
 from countersign.nodes.files import sha256, stats
 from countersign.nodes.steps import File
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from countersign.enforcement.doctor import Problem
+from countersign.enforcement.problem import Problem
 from countersign.nodes.files import Seen, stats
 from countersign.nodes.steps import File, Group, Link
 

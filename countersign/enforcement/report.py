@@ -14,7 +14,7 @@ from countersign.enforcement.node_units import ACTIVE
 from countersign.nodes.systemd import unit_state
 
 if TYPE_CHECKING:
-    from countersign.enforcement.doctor import Problem
+    from countersign.enforcement.problem import Problem
     from countersign.enforcement.runtime import Runtime
     from countersign.nodes.node import Node
     from countersign.nodes.service import State

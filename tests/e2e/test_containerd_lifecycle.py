@@ -21,7 +21,7 @@ from containerd import setup
 from containerd.instance import HANDLERS, Instance, instance
 from countersign.console.config import ROOT
 from countersign.enforcement import canary
-from countersign.enforcement.doctor import NotEnforced
+from countersign.enforcement.problem import NotEnforced
 from countersign.nodes import cgroup, service
 from countersign.nodes.service import Service
 from lab.bench.gauges import metrics

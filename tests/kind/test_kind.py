@@ -14,7 +14,7 @@ from containerd.on_kind import OnKind
 from countersign.console.config import ROOT, Settings
 from countersign.console.sources import load_settings
 from countersign.enforcement import doctor
-from countersign.enforcement.doctor import NotEnforced
+from countersign.enforcement.problem import NotEnforced
 from kind import cluster as clusters
 from kind import engine
 from kind.cluster import Cluster

@@ -13,7 +13,7 @@ from invoke.context import MockContext
 from invoke.exceptions import Exit
 
 from countersign.console.errors import InfrastructureError
-from countersign.enforcement.doctor import Problem
+from countersign.enforcement.problem import Problem
 from crio import commands, doctor
 from crio.several import Places
 

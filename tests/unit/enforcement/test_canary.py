@@ -8,7 +8,7 @@ import pytest
 
 from countersign.cri.errors import CriError
 from countersign.enforcement import canary
-from countersign.enforcement.doctor import NotEnforced
+from countersign.enforcement.problem import NotEnforced
 
 REFUSED = (
     "image verifier bindir blocked pull: countersign: refused canary.countersign.test/canary:unsigned@sha256:0: "

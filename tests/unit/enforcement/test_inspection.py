@@ -11,8 +11,8 @@ import pytest
 from countersign.console.errors import InfrastructureError, UsageError
 from countersign.enforcement import inspection, policy
 from countersign.enforcement.ask import GateDown
-from countersign.enforcement.doctor import NotEnforced, Problem
 from countersign.enforcement.layout import SYSTEM
+from countersign.enforcement.problem import NotEnforced, Problem
 from countersign.enforcement.report import VERSION, answered
 from countersign.nodes.host import HostNode
 
