@@ -26,8 +26,8 @@ from kind import registry as demo_registry
 if TYPE_CHECKING:
     from countersign.console.config import Settings
     from countersign.console.steps import Step
+    from countersign.keys.pair import PrivateKey
     from countersign.oci.registry import Registry
-    from signing.keys import PrivateKey
 
 REPOSITORY = f"{REFERRERS}/demo/kyverno"
 """In the scope of the demo's key, so that the gate lets it start like any other signed image."""
@@ -184,8 +184,8 @@ class Kyverno:
         return folder if (folder / "index.json").is_file() else variant(demo, "admission-canary", folder)
 
     def _key(self) -> PrivateKey:
-        from signing.keys import load_private
-        from signing.password import read_file
+        from countersign.keys.pair import load_private
+        from countersign.keys.password import read_file
 
         path = self.settings.keys / "cosign.key"
         beside = path.with_suffix(".password")

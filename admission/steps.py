@@ -15,9 +15,9 @@ from countersign.nodes.node import CommandError
 
 if TYPE_CHECKING:
     from admission.kube import Kube
+    from countersign.keys.pair import PrivateKey
     from countersign.oci.reference import Reference
     from countersign.oci.registry import Registry
-    from signing.keys import PrivateKey
 
 POLICY = "imagevalidatingpolicies.policies.kyverno.io"
 NAME = "countersign"

@@ -11,11 +11,11 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from countersign.keys.pair import PrivateKey, PublicKey
 from countersign.oci import descriptor
 from countersign.oci import digest as digests
 from countersign.oci.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from countersign.oci.errors import Malformed
-from signing.keys import PrivateKey, PublicKey
 
 LAYER_TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
 SIGNATURE = "dev.cosignproject.cosign/signature"

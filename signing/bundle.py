@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from countersign.keys.pair import PrivateKey, PublicKey
 from countersign.oci import descriptor
 from countersign.oci.descriptor import EMPTY_JSON, OCI_EMPTY, OCI_MANIFEST, Descriptor
 from countersign.oci.errors import Malformed
-from signing.keys import PrivateKey, PublicKey
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PREDICATE_TYPE = "https://sigstore.dev/cosign/sign/v1"

@@ -17,9 +17,9 @@ from countersign.console.output import Branch, done, emit_json, failed, say, sho
 from countersign.console.task import task
 
 if TYPE_CHECKING:
+    from countersign.keys.pair import PrivateKey
     from countersign.oci.reference import Reference
     from signing.formats import Format
-    from signing.keys import PrivateKey
     from signing.sign import Signed
     from signing.tree import Node
     from signing.verify import Verdict
@@ -41,8 +41,9 @@ def keys(context: Context, out: str = "", force: bool = False, password_file: st
 
     Example: ./inv signing.keys
     """
-    from signing import keyfiles, password
-    from signing.keys import generate
+    from countersign.keys import files as keyfiles
+    from countersign.keys import password
+    from countersign.keys.pair import generate
 
     prefix = _path(out) or settings_from(context).keys / "cosign"
     if not force:
@@ -165,7 +166,7 @@ def _opening(path: Path, password_file: Path | None) -> Callable[[], PrivateKey]
 
     The password's KDF takes 0.15 s of a core, in which the other one can load modules and ask the registry.
     """
-    from signing import password, sealed
+    from countersign.keys import password, sealed
 
     content = sealed.read(path)
     if sealed.is_sealed(content):
@@ -179,7 +180,7 @@ def _opening(path: Path, password_file: Path | None) -> Callable[[], PrivateKey]
         opened = functools.partial(bytes, content)
 
     def wait() -> PrivateKey:
-        from signing.keys import parse_private
+        from countersign.keys.pair import parse_private
 
         return parse_private(opened(), str(path))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from countersign.keys.pair import PrivateKey, PublicKey
 from countersign.oci import descriptor
 from countersign.oci.descriptor import Descriptor
 from countersign.oci.errors import Malformed, NotFound, RegistryError, Tampered
@@ -13,7 +14,6 @@ from countersign.oci.registry import Registry
 from signing import attachment, bundle, stored
 from signing.attachment import Attachment
 from signing.formats import FORMATS, Format
-from signing.keys import PrivateKey, PublicKey
 from signing.stored import Found
 
 _MAX_DEPTH = 4  # indexes in indexes

@@ -31,9 +31,9 @@ class KeyPair:
 
     def apply(self, node: Node) -> None:  # noqa: ARG002
         """Make all three."""
+        from countersign.keys import files as keyfiles
+        from countersign.keys.pair import generate
         from countersign.nodes.host import HostNode
-        from signing import keyfiles
-        from signing.keys import generate
 
         password = secrets.token_urlsafe(24).encode()
         keyfiles.write(self.folder / "cosign", generate(), password)

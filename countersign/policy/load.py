@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from countersign.keys.pair import PublicKey, load_public
+from countersign.keys.sealed import BadKey
 from countersign.oci import digest as digests
 from countersign.oci import reference
 from countersign.policy import document, schema, scopes
@@ -12,8 +14,6 @@ from countersign.policy.document import Document
 from countersign.policy.model import Policy, Root, Rule, Scope
 from countersign.policy.problems import Key, PolicyInvalid, Problem, shown
 from countersign.policy.schema import PolicyEntry, RuleEntry
-from signing.keys import PublicKey, load_public
-from signing.sealed import BadKey
 
 _ROOT_NAME_RE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from signing.keys import PublicKey
+from countersign.keys.pair import PublicKey
 
 RuleKind = Literal["anyOf", "allOf", "accept", "reject"]
 

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement.registries import REFERRERS
+from countersign.keys.pair import load_private
 from countersign.oci.build import variant
 from countersign.oci.layout import push
 from countersign.oci.reference import parse
 from countersign.tools.images import demo_layout
 from lab.bench.model import Kind
 from signing import sign
-from signing.keys import load_private
 
 if TYPE_CHECKING:
     from countersign.cri.client import Client
+    from countersign.keys.pair import PrivateKey
     from countersign.oci.descriptor import Descriptor
     from countersign.oci.registry import Registry
     from lab.bench.stand import Stand
-    from signing.keys import PrivateKey
 
 NAMESPACE = f"{REFERRERS}/bench"
 TAG = "v1"

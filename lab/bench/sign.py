@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from countersign.console import output
 from countersign.console.config import ROOT
 from countersign.console.errors import InfrastructureError
+from countersign.keys import files as keyfiles
+from countersign.keys.pair import generate, load_private
 from countersign.nodes import service
 from countersign.nodes.host import HostNode
 from countersign.nodes.service import Service
@@ -26,9 +28,8 @@ from countersign.tools.images import demo_layout
 from countersign.tools.resolver import install
 from lab.bench import gauges, goals, show
 from lab.bench.images import TAG, push_marked
-from signing import keyfiles, sign, stored
+from signing import sign, stored
 from signing.formats import Format
-from signing.keys import generate, load_private
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings

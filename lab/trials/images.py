@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from countersign.keys.pair import PrivateKey
 from countersign.oci.descriptor import Descriptor
 from countersign.oci.layout import push
 from countersign.oci.reference import parse
@@ -20,7 +21,6 @@ from signing import attachment as simple
 from signing import bundle as bundles
 from signing import stored
 from signing.formats import FORMATS, Format
-from signing.keys import PrivateKey
 from signing.sign import sign, targets
 
 TAG = "v1"

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from containerd.machine import Machine
     from countersign.console.config import Settings
+    from countersign.keys.pair import PrivateKey
     from countersign.oci.registry import Registry
     from kind.cluster import Cluster
-    from signing.keys import PrivateKey
 
 UNITS = {"kubelet": KUBELET, "containerd": CONTAINERD, "gate": GATE}
 REPOSITORY = f"{REFERRERS}/demo/pods"
@@ -148,8 +148,8 @@ class KindPods:
 
 def private_key(path: Path) -> PrivateKey:
     """Return the demo's key; its password lies beside it."""
-    from signing.keys import load_private
-    from signing.password import read_file
+    from countersign.keys.pair import load_private
+    from countersign.keys.password import read_file
 
     beside = path.with_suffix(".password")
     return load_private(path, read_file(beside) if beside.is_file() else None)

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from countersign.keys.pair import generate
 from countersign.oci import layout as layouts
 from countersign.oci.registry import Registry
 from lab.trials import images
 from lab.trials.images import TAG, Image
 from lab.trials.model import HERE, Case, RegistryKind, repositories
-from signing.keys import generate
 
 SIGNERS = ("team", "second", "old", "new", "leaver", "stranger")
 SIGNED_AUXILIARIES = ("attachment", "bundle", "both")

@@ -20,9 +20,10 @@ from jinja2 import StrictUndefined, Template
 
 from countersign.console.config import ROOT, Settings, settings_from
 from countersign.enforcement import tls
+from countersign.keys import files as keyfiles
+from countersign.keys import pair as keys
 from countersign.oci.registry import Registry
 from countersign.tools.resolver import tool
-from signing import keyfiles, keys
 from signing.verify import Access
 
 HERE = Path(__file__).parent

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from countersign.console.config import Settings
+from countersign.keys import pair as keys
 from countersign.oci.descriptor import Descriptor
 from countersign.oci.reference import Reference, parse
-from signing import keys, sign, stored
+from signing import sign, stored
 from signing.formats import FORMATS, Format
 from signing.verify import Verdict, by_keys, program, verify
 from tests.images import push_image, push_index

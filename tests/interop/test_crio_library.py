@@ -13,6 +13,7 @@ import pytest
 
 from countersign.console.config import Settings
 from countersign.enforcement.registries import MAPPED, REFERRERS
+from countersign.keys.pair import generate
 from countersign.oci.build import variant
 from countersign.oci.registry import Registry
 from countersign.policy import crio
@@ -25,7 +26,6 @@ from lab.trials.lab import Lab, build
 from lab.trials.library import ask, verdicts
 from lab.trials.model import load
 from lab.trials.native import code_of
-from signing.keys import generate
 from signing.sign import sign
 from tests.images import push_image
 from tests.interop.conftest import LOGIN, free_netloc, running, write_fallback

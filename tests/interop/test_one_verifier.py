@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from countersign.console.config import Settings
+from countersign.keys import pair as keys
+from countersign.keys.pair import PrivateKey
 from countersign.oci import descriptor
 from countersign.oci.descriptor import Descriptor
 from countersign.oci.reference import parse
-from signing import attachment, bundle, keys, sign, stored
-from signing.keys import PrivateKey
+from signing import attachment, bundle, sign, stored
 from signing.verify import Verdict, by_keys, program, verify
 from tests.images import push_image
 from tests.interop.conftest import Lab

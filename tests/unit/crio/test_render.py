@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from countersign.enforcement.layout import SYSTEM
+from countersign.keys.pair import generate
 from crio import private, render
 from crio.paths import INSTALLED
-from signing.keys import generate
 
 if sys.version_info >= (3, 11):
     import tomllib

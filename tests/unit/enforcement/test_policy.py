@@ -61,7 +61,7 @@ def ping(digest: str) -> bytes:
 
 
 def test_a_key_pair_is_made_once_with_a_password_beside_it(tmp_path):
-    from signing.keys import load_private, load_public
+    from countersign.keys.pair import load_private, load_public
 
     pair = KeyPair(tmp_path / "keys")
     assert pair.needed(HostNode())

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from countersign.keys import pair as keys
 from countersign.policy.load import load
 from countersign.policy.model import Policy
-from signing import keys
 
 KEYS = {name: keys.generate().public for name in ("team", "other")}
 HEAD = "apiVersion: countersign/v1\ndefault: reject\n"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from countersign.keys import pair as keys
 from countersign.oci.reference import BadReference
 from countersign.policy.explain import explain
 from countersign.policy.model import Policy
-from signing import keys
 
 Load = Callable[[str], Policy]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from countersign.console.errors import UsageError
+from countersign.keys import pair as keys
 from countersign.policy.gate import render
 from countersign.policy.model import Policy
-from signing import keys
 
 Load = Callable[[str], Policy]
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from countersign.keys import pair as keys
 from countersign.policy import kyverno
 from countersign.policy.model import Policy
-from signing import keys
 
 Load = Callable[[str], Policy]
 

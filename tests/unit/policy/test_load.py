@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from countersign.keys import pair as keys
 from countersign.policy import document
 from countersign.policy.load import load
 from countersign.policy.model import Policy, Rule
 from countersign.policy.problems import PolicyInvalid
-from signing import keys
 
 Write = Callable[[str], Path]
 Load = Callable[[str], Policy]

@@ -9,12 +9,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from countersign.keys import pair as keys
 from countersign.policy.commands import show_notes
 from countersign.policy.load import load
 from countersign.policy.model import Policy
 from countersign.policy.notes import notes
 from countersign.policy.problems import PolicyInvalid
-from signing import keys
 
 Load = Callable[[str], Policy]
 Write = Callable[[str], Path]

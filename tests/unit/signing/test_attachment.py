@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from countersign.keys import pair as keys
 from countersign.oci import descriptor
 from countersign.oci.errors import Malformed
-from signing import attachment, keys
+from signing import attachment
 from signing.attachment import Attachment
 
 DATA = Path(__file__).parent / "data"

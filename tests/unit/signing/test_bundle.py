@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from countersign.keys import pair as keys
 from countersign.oci import descriptor
 from countersign.oci.descriptor import DOCKER_MANIFEST, OCI_MANIFEST, Descriptor
 from countersign.oci.errors import Malformed
-from signing import bundle, keys
+from signing import bundle
 
 DATA = Path(__file__).parent / "data"
 DIGEST = "sha256:f65c71f08983e4aabca236fb4813b36c58db9eb4798339860d9d0c15206e5074"

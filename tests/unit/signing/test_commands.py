@@ -13,8 +13,9 @@ from invoke.context import MockContext
 from invoke.exceptions import Exit
 
 from countersign.console.errors import MissingError
+from countersign.keys import pair as keys
 from countersign.oci.registry import Registry
-from signing import commands, keys, verify
+from signing import commands, verify
 from tests.fake_registry import FakeRegistry
 from tests.images import push_image, push_index
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from countersign.console.errors import UsageError
-from signing import keyfiles, keys, password
+from countersign.keys import files as keyfiles
+from countersign.keys import pair as keys
+from countersign.keys import password
 
 KEY = keys.generate()
 

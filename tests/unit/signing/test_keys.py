@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signing import keys, sealed
-from signing.sealed import BadKey, WrongPassword
+from countersign.keys import pair as keys
+from countersign.keys import sealed
+from countersign.keys.sealed import BadKey, WrongPassword
 
 DATA = Path(__file__).parent / "data"
 PEM, DER = serialization.Encoding.PEM, serialization.Encoding.DER

@@ -6,12 +6,13 @@ import json
 
 import pytest
 
+from countersign.keys import pair as keys
 from countersign.oci import descriptor
 from countersign.oci.descriptor import OCI_INDEX, Descriptor
 from countersign.oci.errors import Malformed, NotFound, RegistryError
 from countersign.oci.reference import Reference, parse
 from countersign.oci.registry import Registry
-from signing import attachment, bundle, keys, sign, stored
+from signing import attachment, bundle, sign, stored
 from signing.formats import FORMATS, Format
 from tests.fake_registry import FakeRegistry, Reply, Request
 from tests.images import push_image, push_index

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from countersign.keys import pair as keys
 from countersign.oci import digest as digests
 from countersign.oci.descriptor import OCI_MANIFEST
 from countersign.oci.reference import parse
 from countersign.oci.registry import Registry
-from signing import attachment, bundle, keys, sign, stored
+from signing import attachment, bundle, sign, stored
 from signing.tree import tree
 from tests.fake_registry import FakeRegistry
 from tests.images import push_image, push_index

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from countersign.console.errors import UsageError
-from signing.keys import PrivateKey
+from countersign.keys.pair import PrivateKey
 
 
 def write(prefix: Path, key: PrivateKey, password: bytes, *, force: bool = False) -> tuple[Path, Path]:

@@ -1,4 +1,4 @@
-"""Keys: making, reading and using them. Private keys lie in cosign's format (``signing.sealed``) or bare PKCS #8."""
+"""Keys: making, reading and using them. Private keys lie in cosign's format (``sealed``) or as bare PKCS #8."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
-from signing.sealed import BadKey, WrongPassword, armour, is_sealed, read, seal, unseal
+from countersign.keys.sealed import BadKey, WrongPassword, armour, is_sealed, read, seal, unseal
 
 _RSA_BITS = range(2048, 8192 + 1)  # the gate's bounds: below is weak, above takes long at every container start
 _KINDS = "ECDSA P-256, P-384 or P-521, RSA of 2048 to 8192 bits, or Ed25519"
