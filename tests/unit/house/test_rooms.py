@@ -13,7 +13,7 @@ ORDER: tuple[frozenset[str], ...] = tuple(
     frozenset(floor.split())
     for floor in (
         "countersign.console",
-        "countersign.oci countersign.cri countersign.nodes countersign.tools",
+        "countersign.oci countersign.cri countersign.keys countersign.nodes countersign.tools",
         "countersign.policy",
         "countersign.enforcement signing machines kind",
         "containerd crio admission",
