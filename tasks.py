@@ -5,24 +5,32 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
-ROOMS = {  # namespace -> module; those of later rooms are listed when they come
-    "containerd": "containerd.commands",
-    "signing": "signing.commands",
-    "policy": "countersign.policy.commands",
-    "tools": "countersign.tools.commands",
-    "kind": "kind.commands",
-    "vagrant": "machines.commands",
-    "admission": "admission.commands",
-    "crio": "crio.commands",
-    "bench": "lab.bench.commands",
-    "report": "lab.report.commands",
-    "all": "lab.trials.commands",
+ROOMS = {  # namespace -> modules; a room of the product stands without the lab, which adds its own tasks
+    "containerd": ("containerd.commands", "lab.trials.containerd_tasks"),
+    "signing": ("signing.commands",),
+    "policy": ("countersign.policy.commands", "containerd.pinning"),  # policy/ knows no nodes
+    "tools": ("countersign.tools.commands",),
+    "kind": ("kind.commands",),
+    "vagrant": ("machines.commands",),
+    "admission": ("admission.commands", "lab.trials.admission_tasks"),
+    "crio": ("crio.commands", "lab.trials.crio_tasks"),
+    "bench": ("lab.bench.commands",),
+    "report": ("lab.report.commands",),
+    "all": ("lab.commands",),
 }
 
 ns = Collection()
-for name, module in ROOMS.items():
-    if (Path(__file__).parent / f"{module.replace('.', '/')}.py").is_file():
-        ns.add_collection(Collection.from_module(import_module(module), name=name))
+for name, modules in ROOMS.items():
+    namespace = Collection(name)
+    for module in modules:
+        if (Path(__file__).parent / f"{module.replace('.', '/')}.py").is_file():
+            for task in Collection.from_module(import_module(module)).tasks.values():
+                namespace.add_task(task)
+    ns.add_collection(namespace)
 if (Path(__file__).parent / "tests" / "commands.py").is_file():
     ns.add_task(import_module("tests.commands").run_tests)
-ns.collections["policy"].add_task(import_module("containerd.pinning").pin)  # countersign/policy/ knows no nodes
+
+if __name__ == "__main__":
+    from countersign.console.program import main
+
+    main(ns)

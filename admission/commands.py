@@ -48,22 +48,6 @@ def setup(context: Context, keep: bool = False, plan: bool = False, json: bool =
         output.emit_json({"version": "countersign.steps/v1", "plan": plan, "changed": changed, "steps": named})
 
 
-@task(
-    iterable=["only"],
-    help={"only": "images whose name begins so (may be given more than once)", "json": JSON},
-)
-def test(context: Context, only: list[str], json: bool = False) -> None:  # noqa: PT028 - a task
-    """Try every image of the matrix with Kyverno on, and then without it; exit code 1 if a verdict is wrong.
-
-    Example: ./inv admission.test --only bundle
-    """
-    from admission.kyverno import Kyverno
-    from countersign.console.config import settings_from
-    from lab.trials.admission import run_and_show
-
-    run_and_show(Kyverno(settings_from(context)), only, json=json)
-
-
 @task(help={"json": JSON})
 def status(context: Context, json: bool = False) -> None:
     """Show whether Kyverno runs and decides by the policy; exit code 4 when it does not.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,6 +9,7 @@ from countersign.console.errors import UsageError
 from countersign.enforcement.elsewhere import is_elsewhere
 
 if TYPE_CHECKING:
+    from containerd.runtime import Runtime
     from countersign.console.config import Settings
     from countersign.console.steps import StepResult
 
@@ -29,15 +29,8 @@ class Backend(Protocol):
     def require_up(self) -> None:
         """Raise InfrastructureError unless everything runs."""
 
-    def test(self, only: Sequence[str], *, json: bool) -> None:
-        """Run the rows of the matrix, and what the place alone can show, whose ids begin with one of ``only``.
-
-        Without any, all are run.
-
-        Raises:
-            UsageError: nothing begins so.
-            VerdictError: a verdict was not the expected one.
-        """
+    def runtime(self) -> Runtime:
+        """Return the runtime of one node that is under enforcement: the node that trials use."""
 
     def report(self) -> dict[str, Any]:
         """Return the document of ``containerd.status --json``; ``ok`` is true when nothing is amiss."""

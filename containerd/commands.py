@@ -52,35 +52,6 @@ def setup_vm(context: Context, on: str = "", plan: bool = False, json: bool = Fa
         output.emit_json({"version": "countersign.steps/v1", "plan": plan, "changed": changed, "steps": steps})
 
 
-@task(help={"on": ON, "key": "private key (default: keys/cosign.key of the configuration)"})
-def sign(context: Context, on: str = "", key: str = "") -> None:
-    """Push the demo image to both registries and sign it in both formats; a second time adds nothing.
-
-    Example: ./inv containerd.sign
-    """
-    from lab.trials.trial import push_demo
-    from signing import commands as signing
-
-    place = _place(context, on)
-    place.require_up()
-    context.config["node"] = place.settings.node
-    signing.sign(context, image=[str(image) for image in push_demo(place.settings)], key=key)
-
-
-@task(
-    iterable=["only"],
-    help={"on": ON, "only": "rows whose name begins so (may be given more than once)", "json": JSON},
-)
-def test(context: Context, only: list[str], on: str = "", json: bool = False) -> None:  # noqa: PT028 - a task
-    """Start the signed demo and run the matrix, in Kind also pods of every kind; exit code 1 if a verdict is wrong.
-
-    Example: ./inv containerd.test --only unsigned/import --only bundle
-    """
-    place = _place(context, on)
-    place.require_up()
-    place.test(only, json=json)
-
-
 @task(help={"on": ON, "json": JSON})
 def status(context: Context, on: str = "", json: bool = False) -> None:
     """Say whether every node enforces, now; exit code 4 when one does not: what was found, wanted, and mends it.

@@ -25,7 +25,7 @@ def removed_on_failure(instance: Instance, *, keep: bool) -> Iterator[None]:
         if keep:
             output.warn(f"kept as it is: {instance.root}; ./inv containerd.clean takes it away")
         elif instance.node.exists(str(instance.root)):
-            from lab.trials.trial import collect
+            from countersign.enforcement.artifacts import collect
 
             kept = collect(instance, instance.state / "artifacts" / time.strftime("setup-%Y%m%dT%H%M%S"))
             run_steps(instance.node, steps(instance))

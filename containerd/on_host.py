@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +43,9 @@ class OnHost:
         """See `Backend.require_up`."""
         self._instance.require_up()
 
-    def test(self, only: Sequence[str], *, json: bool) -> None:
-        """Start the signed demo, unless rows are named, then run the rows."""
-        from countersign.console import output
-        from lab.trials import trial
-        from lab.trials.containerd_place import ContainerdPlace
-
-        cases = trial.chosen(only)
-        if not only:
-            for reference in trial.start_demo(ContainerdPlace(self._instance, self.settings.policy)):
-                output.done(f"{reference} pulled, started, and answers")
-        trial.run_and_show(self.settings, ContainerdPlace(self._instance, self.settings.policy), cases, json=json)
+    def runtime(self) -> Instance:
+        """See `Backend.runtime`."""
+        return self._instance
 
     def report(self) -> dict[str, Any]:
         """See `Backend.report`."""

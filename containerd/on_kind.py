@@ -79,7 +79,7 @@ class OnKind:
         if plan and clusters.find(self.settings) is None:
             yield from map(NotYet, AFTERWARDS)
             return
-        found = self._cluster()
+        found = self.cluster()
         programs = install((*fleet.TOOLS, *REGISTRY_TOOLS.values(), "demo"), self.settings)
         yield from self._registry_steps(programs, made)
         nodes = [each.node for each in found.nodes]
@@ -115,38 +115,32 @@ class OnKind:
 
         for host, tool in REGISTRY_TOOLS.items():
             cluster, network = self.settings.kind.cluster, clusters.network(self.settings)
-            yield demo_registry.Runs(host, cluster, made, programs[tool], network, self._docker)
+            yield demo_registry.Runs(host, cluster, made, programs[tool], network, self.docker)
         marked = self.settings.cache / "canary" / images.digest(demo_layout(self.settings)).replace(":", "-")
         if not (marked / "index.json").is_file():
             variant(demo_layout(self.settings), "canary", marked)
 
         def up() -> bool:
-            return demo_registry.runs(self._docker(), self.settings.kind.cluster, REFERRERS)
+            return demo_registry.runs(self.docker(), self.settings.kind.cluster, REFERRERS)
 
         yield images.Pushed(self.registry, canary.REPOSITORY, canary.TAG, marked, up)
 
     def require_up(self) -> None:
         """See `Backend.require_up`."""
-        self._cluster().require_running()
+        self.cluster().require_running()
         side_by_side(Machine.require_up, self.machines())
 
-    def test(self, only: Sequence[str], *, json: bool) -> None:
-        """Run the rows on the first worker over CRI, and pods of every kind through the API server."""
-        from lab.trials import trial
-        from lab.trials.containerd_place import ContainerdPlace
-        from lab.trials.kind_pods import KindPods
-        from lab.trials.pods.model import load
+    def runtime(self) -> Machine:
+        """See `Backend.runtime`; the first worker."""
+        return self._fleet(self.cluster().workers[:1])[0]
 
-        pods = [each for each in load() if not only or any(each.id.startswith(name) for name in only)]
-        rows = [name for name in only if not any(each.id.startswith(name) for each in pods)]
-        cases = trial.chosen(rows) if rows or not only else []
-        cluster = self._cluster()
-        if pods:
-            workers = self._fleet(cluster.workers)
-            KindPods(self.settings, cluster, workers, self._docker, self.registry, self._load).run_and_show(pods)
-        if cases:
-            place = ContainerdPlace(self._machine_for_trials(), self.settings.policy)
-            trial.run_and_show(self.settings, place, cases, json=json)
+    def workers(self) -> list[Machine]:
+        """Return the workers of the cluster."""
+        return self._fleet(self.cluster().workers)
+
+    def load(self, archive: Path) -> None:
+        """Load the images of an archive into every node, past every check at pull."""
+        clusters.load(self.settings, [], [archive])
 
     def report(self) -> dict[str, Any]:
         """See `Backend.report`."""
@@ -170,7 +164,7 @@ class OnKind:
         """Return a log of the first worker."""
         if name not in {*LOGS, "verdicts"}:
             raise UsageError(f"got {name!r}", where="--name", expected=", ".join((*LOGS, "verdicts")))
-        machine = self._machine_for_trials()
+        machine = self.runtime()
         if name == "verdicts":
             return machine.node.run(["tail", "-n", "10000", machine.layout.verdicts]).stdout
         return machine.node.run(["journalctl", f"--unit={LOGS[name]}", "--no-pager", "--lines=10000"]).stdout
@@ -179,17 +173,16 @@ class OnKind:
         """Delete the cluster that set-up made, with its registries; keys and the node image stay."""
         return run_steps(HostNode(), [Gone(self.settings, self._remove)], plan=plan)
 
-    def _load(self, archive: Path) -> None:
-        clusters.load(self.settings, [], [archive])
-
     @property
     def _pins(self) -> Path:
         return self._home / "pins.json"
 
-    def _cluster(self) -> Cluster:
+    def cluster(self) -> Cluster:
+        """Return the cluster. Raises InfrastructureError when there is none."""
         return clusters.require(self.settings)
 
-    def _docker(self) -> DockerClient:
+    def docker(self) -> DockerClient:
+        """Return a client of its Docker Engine."""
         return engine.docker_client(self.settings)
 
     def registry(self) -> Registry:
@@ -203,7 +196,7 @@ class OnKind:
         made: Registries = demo_registry.load_or_make(self.settings)
 
         def stopped(host: str) -> AbstractContextManager[None]:
-            return demo_registry.stopped(self._docker(), self.settings.kind.cluster, host)
+            return demo_registry.stopped(self.docker(), self.settings.kind.cluster, host)
 
         return Demo(made, demo_registry.URLS, stopped)
 
@@ -213,16 +206,13 @@ class OnKind:
 
     def machines(self) -> list[Machine]:
         """Return every node of the cluster."""
-        return self._fleet(self._cluster().nodes)
-
-    def _machine_for_trials(self) -> Machine:
-        return self._fleet(self._cluster().workers[:1])[0]
+        return self._fleet(self.cluster().nodes)
 
     def _remove(self) -> None:
         """Remove the cluster, its registries, and what is kept of them on this machine."""
         import shutil
 
-        demo_registry.remove(self._docker(), self.settings.kind.cluster)
+        demo_registry.remove(self.docker(), self.settings.kind.cluster)
         clusters.delete(self.settings)
         for path in (self._pins, record.beside(self._pins)):
             path.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -134,18 +134,9 @@ class OnSsh:
         if way.needed(self._node):
             way.apply(self._node)
 
-    def test(self, only: Sequence[str], *, json: bool) -> None:
-        """Start the signed demo, unless rows are named, then run the rows."""
-        from countersign.console import output
-        from lab.trials import trial
-        from lab.trials.containerd_place import ContainerdPlace
-
-        cases = trial.chosen(only)
-        machine = self._machine()
-        if not only:
-            for reference in trial.start_demo(ContainerdPlace(machine, self.settings.policy)):
-                output.done(f"{reference} pulled, started, and answers")
-        trial.run_and_show(self.settings, ContainerdPlace(machine, self.settings.policy), cases, json=json)
+    def runtime(self) -> Machine:
+        """See `Backend.runtime`."""
+        return self._machine()
 
     def report(self) -> dict[str, Any]:
         """See `Backend.report`."""

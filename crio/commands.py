@@ -63,37 +63,6 @@ def configure(context: Context, on: str = "", keep: bool = False, plan: bool = F
         output.emit_json({"version": "countersign.steps/v1", "plan": plan, "changed": changed, "steps": steps})
 
 
-@task(help={"on": ON, "key": "private key (default: keys/cosign.key of the configuration)"})
-def sign(context: Context, on: str = "", key: str = "") -> None:
-    """Push the demo image to both registries and sign it in both formats; a second time adds nothing.
-
-    Example: ./inv crio.sign
-    """
-    from lab.trials.trial import push_demo
-    from signing import commands as signing
-
-    for place in _places(context, on).each:
-        place.machine().require_up()
-        context.config["node"], context.config["room"] = place.settings.node, "crio"
-        signing.sign(context, image=[str(image) for image in push_demo(place.settings)], key=key)
-
-
-@task(
-    iterable=["only"],
-    help={"on": ON, "only": "rows whose name begins so (may be given more than once)", "json": JSON},
-)
-def test(context: Context, only: list[str], on: str = "", json: bool = False) -> None:  # noqa: PT028 - a task
-    """Start the signed demo; judge every image by the gate and by CRI-O's own engine; try every way to start unseen.
-
-    Example: ./inv crio.test --only starts/
-    """
-    from lab.trials.crio_trial import run_all
-
-    for place in _places(context, on).each:
-        place.machine().require_up()
-        run_all(place.settings, place.machine(), only, json=json)
-
-
 @task(help={"on": ON, "json": JSON})
 def status(context: Context, on: str = "", json: bool = False) -> None:
     """Say whether every machine enforces, now; exit code 4 when one does not: what was found, wanted, and mends it.

@@ -17,12 +17,12 @@ from countersign.console import output
 from countersign.console.errors import InfrastructureError
 from countersign.console.steps import run_steps
 from countersign.enforcement import gone
+from countersign.enforcement.artifacts import collect
 from countersign.enforcement.registries import REFERRERS
 from countersign.nodes import service
 from countersign.nodes.steps import Folder, Group
 from countersign.tools.resolver import install
 from lab.bench import hooks
-from lab.trials import trial
 
 if TYPE_CHECKING:
     from containerd.setup import Plan
@@ -76,7 +76,7 @@ def stand(settings: Settings, *, compared: bool = True) -> Iterator[Stand]:
             yield _set_up(own, ours, compared=compared)
         except BaseException:
             if ours.root.is_dir():
-                kept = trial.collect(ours, settings.state / "artifacts" / time.strftime("bench-%Y%m%dT%H%M%S"))
+                kept = collect(ours, settings.state / "artifacts" / time.strftime("bench-%Y%m%dT%H%M%S"))
                 output.say(f"artifacts   {kept}")
             raise
         finally:

@@ -15,7 +15,6 @@ from lab.trials.lab import SHORT
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
-    from countersign.enforcement.runtime import Runtime
     from countersign.oci.reference import Reference
     from countersign.oci.registry import Registry
     from lab.trials.cri_place import CriPlace
@@ -150,6 +149,7 @@ def run_and_show(settings: Settings, place: CriPlace, cases: Sequence[Case], *, 
         VerdictError: a row came out otherwise than it says; logs and configuration were kept.
     """
     from countersign.console import output
+    from countersign.enforcement.artifacts import collect
     from lab.trials import show
 
     able = possible(place, cases)
@@ -190,12 +190,3 @@ def _progress(total: int, far: Callable[[str], None]) -> Callable[[Outcome], Non
         far(f"{number} of {total}, {outcome.case.id}")
 
     return each
-
-
-def collect(runtime: Runtime, folder: Path) -> Path:
-    """Copy logs and configuration of a runtime to ``folder``, without secrets, and return it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in runtime.kept():
-        if runtime.node.exists(path):
-            (folder / Path(path).name).write_bytes(runtime.node.get(path))
-    return folder

@@ -113,8 +113,8 @@ def test_the_first_run_makes_the_environment_with_hashes_and_runs_the_program(ma
     (pip,) = machine.calls("python -m pip install")
     assert "--require-hashes" in pip
     assert "--no-deps" in pip  # the lock is whole: what an index has newer must not be asked
-    assert machine.calls(f"python {machine.repository}/countersign/console") == [
-        f"python {machine.repository}/countersign/console tools.list --json"
+    assert machine.calls(f"python {machine.repository}/tasks.py") == [
+        f"python {machine.repository}/tasks.py tools.list --json"
     ]
 
 
@@ -140,7 +140,7 @@ def test_an_environment_that_was_not_finished_is_made_anew(machine: Machine) -> 
     code, said = machine.inv("--list")
     assert code == 4
     assert said.splitlines()[-1] == "error: filling .venv failed: Connection refused"
-    assert machine.calls(f"python {machine.repository}/countersign/console") == []
+    assert machine.calls(f"python {machine.repository}/tasks.py") == []
     (machine.folder / "no-network").unlink()
     assert machine.inv("--list")[0] == 0
     assert len(machine.calls("python -m venv")) == 2
@@ -233,6 +233,4 @@ def test_a_python_that_stays_too_old_is_code_3(machine: Machine) -> None:
 
 def test_arguments_arrive_as_they_were(machine: Machine) -> None:
     machine.inv("a b", "*", "")
-    assert machine.calls(f"python {machine.repository}/countersign/console") == [
-        f"python {machine.repository}/countersign/console a b * "
-    ]
+    assert machine.calls(f"python {machine.repository}/tasks.py") == [f"python {machine.repository}/tasks.py a b * "]

@@ -209,7 +209,7 @@ def test_no_task_has_a_short_flag_and_the_programs_have_one_meaning_each(program
 def inv(*arguments: str, env: dict[str, str] | None = None, **more: object) -> "subprocess.CompletedProcess[str]":
     """Run the program as ``./inv`` does, once its environment is there."""
     return subprocess.run(  # type: ignore[call-overload,no-any-return]
-        [sys.executable, str(ROOT / "countersign/console"), *arguments],
+        [sys.executable, str(ROOT / "tasks.py"), *arguments],
         env={**{k: v for k, v in os.environ.items() if not k.startswith("INVOKE_")}, **(env or {})},
         text=True,
         check=False,
@@ -261,7 +261,7 @@ def test_no_home_folder_is_one_line(tmp_path: Path) -> None:
         "import sys, pwd; sys.argv = ['inv', 'tools.list']\n"
         "def no_user(uid): raise KeyError(uid)\n"
         "pwd.getpwuid = no_user\n"
-        "from countersign.console.program import main; main()"
+        "import tasks; from countersign.console.program import main; main(tasks.ns)"
     )
     env = {key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_CACHE_HOME", "INVOKE_CACHE")}
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
@@ -284,7 +284,7 @@ def test_a_stdout_that_takes_nothing_is_no_traceback(arguments: list[str], stdou
         with Path("/dev/full").open("w") as full:
             ended = inv(*arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE)
     else:
-        shell = ["sh", "-c", 'exec "$0" "$@" >&-', sys.executable, str(ROOT / "countersign/console"), *arguments]
+        shell = ["sh", "-c", 'exec "$0" "$@" >&-', sys.executable, str(ROOT / "tasks.py"), *arguments]
         ended = subprocess.run(shell, stderr=subprocess.PIPE, text=True, check=False)
     assert "Traceback" not in ended.stderr
     assert "Exception" not in ended.stderr
@@ -332,7 +332,7 @@ def test_a_full_disk_is_named_and_not_unforeseen(target: str, tmp_path: Path) ->
 def test_ctrl_c_in_the_middle_of_a_task_is_one_line(tmp_path: Path) -> None:
     waits = tmp_path / "policy.yaml"
     os.mkfifo(waits)
-    command = [sys.executable, str(ROOT / "countersign/console"), "policy.check", "--policy", str(waits)]
+    command = [sys.executable, str(ROOT / "tasks.py"), "policy.check", "--policy", str(waits)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
         writer = os.open(waits, os.O_WRONLY)  # returns once the task has opened the other end
         running.send_signal(signal.SIGINT)

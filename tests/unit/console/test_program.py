@@ -14,7 +14,7 @@ from countersign.console.program import Inv
 
 def inv(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run the program as ``./inv`` does, once its environment is there."""
-    command = [sys.executable, str(ROOT / "countersign/console"), *arguments]
+    command = [sys.executable, str(ROOT / "tasks.py"), *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 

@@ -20,6 +20,7 @@ ORDER: tuple[frozenset[str], ...] = tuple(
         "lab.demo",
         "lab.trials",
         "lab.report lab.bench",
+        "lab.commands",
         "tests",
         "tasks",
     )

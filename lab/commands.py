@@ -76,16 +76,17 @@ def _everything(context: Context, place: str) -> None:
     from countersign.console import output
     from countersign.console.config import settings_from
     from crio import commands as crio
+    from lab.trials import containerd_tasks, crio_tasks
 
     def on_containerd() -> None:
         containerd.setup(context, on=place)
-        containerd.sign(context, on=place)
-        containerd.test(context, only=[], on=place)
+        containerd_tasks.sign(context, on=place)
+        containerd_tasks.test(context, only=[], on=place)
 
     def on_crio(where: str) -> None:
         crio.configure(context, on=where)
-        crio.sign(context, on=where)
-        crio.test(context, only=[], on=where)
+        crio_tasks.sign(context, on=where)
+        crio_tasks.test(context, only=[], on=where)
 
     if place == "crio":
         on_crio("host")
@@ -125,10 +126,11 @@ def _library(settings: Settings) -> None:
 def _admission(context: Context) -> None:
     """Try the layer before the runtime's too, and take it away again: what pods see later is the gate's own word."""
     from admission import commands as admission
+    from lab.trials import admission_tasks
 
     admission.setup(context)
     try:
-        admission.test(context, only=[])
+        admission_tasks.test(context, only=[])
     finally:
         admission.clean(context)
 

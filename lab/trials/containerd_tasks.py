@@ -1,0 +1,48 @@
+"""Tasks of the lab in containerd's namespace: sign the demo, and try what must start and what must not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from countersign.console.task import task
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+ON = "the place: host, kind, vagrant or ssh://USER@HOST"
+JSON = "one JSON document on stdout"
+
+
+@task(help={"on": ON, "key": "private key (default: keys/cosign.key of the configuration)"})
+def sign(context: Context, on: str = "", key: str = "") -> None:
+    """Push the demo image to both registries and sign it in both formats; a second time adds nothing.
+
+    Example: ./inv containerd.sign
+    """
+    from containerd.backend import open_place
+    from countersign.console.config import settings_from
+    from lab.trials.trial import push_demo
+    from signing import commands as signing
+
+    place = open_place(settings_from(context, on or None))
+    place.require_up()
+    context.config["node"] = place.settings.node
+    signing.sign(context, image=[str(image) for image in push_demo(place.settings)], key=key)
+
+
+@task(
+    iterable=["only"],
+    help={"on": ON, "only": "rows whose name begins so (may be given more than once)", "json": JSON},
+)
+def test(context: Context, only: list[str], on: str = "", json: bool = False) -> None:  # noqa: PT028 - a task
+    """Start the signed demo and run the matrix, in Kind also pods of every kind; exit code 1 if a verdict is wrong.
+
+    Example: ./inv containerd.test --only unsigned/import --only bundle
+    """
+    from containerd.backend import open_place
+    from countersign.console.config import settings_from
+    from lab.trials.on_containerd import run_all
+
+    place = open_place(settings_from(context, on or None))
+    place.require_up()
+    run_all(place, only, json=json)

@@ -1,0 +1,48 @@
+"""Tasks of the lab in CRI-O's namespace: sign the demo, and try what must start and what must not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from countersign.console.task import task
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+ON = "the place: vagrant (default), ssh://USER@HOST (several with commas between them), or host"
+JSON = "one JSON document on stdout"
+
+
+@task(help={"on": ON, "key": "private key (default: keys/cosign.key of the configuration)"})
+def sign(context: Context, on: str = "", key: str = "") -> None:
+    """Push the demo image to both registries and sign it in both formats; a second time adds nothing.
+
+    Example: ./inv crio.sign
+    """
+    from countersign.console.config import settings_from
+    from crio.several import open_places
+    from lab.trials.trial import push_demo
+    from signing import commands as signing
+
+    for place in open_places(settings_from(context, on or None, room="crio")).each:
+        place.machine().require_up()
+        context.config["node"], context.config["room"] = place.settings.node, "crio"
+        signing.sign(context, image=[str(image) for image in push_demo(place.settings)], key=key)
+
+
+@task(
+    iterable=["only"],
+    help={"on": ON, "only": "rows whose name begins so (may be given more than once)", "json": JSON},
+)
+def test(context: Context, only: list[str], on: str = "", json: bool = False) -> None:  # noqa: PT028 - a task
+    """Start the signed demo; judge every image by the gate and by CRI-O's own engine; try every way to start unseen.
+
+    Example: ./inv crio.test --only starts/
+    """
+    from countersign.console.config import settings_from
+    from crio.several import open_places
+    from lab.trials.crio_trial import run_all
+
+    for place in open_places(settings_from(context, on or None, room="crio")).each:
+        place.machine().require_up()
+        run_all(place.settings, place.machine(), only, json=json)
