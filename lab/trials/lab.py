@@ -129,7 +129,7 @@ def _build(
     elsewhere = repositories()
     built: dict[str, Sequence[str]] = {}
     for host, name in wanted:
-        image = Image(registry, f"{host}/{elsewhere.get(name, f'lab/trials/{name}')}", keys, marked, marked(name))
+        image = Image(registry, f"{host}/{elsewhere.get(name, f'cases/{name}')}", keys, marked, marked(name))
         getattr(images, name)(image)
         built[f"{host}/{name}"] = (image.name, image.root.digest, str(image.layout))
     return built
