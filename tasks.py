@@ -5,6 +5,8 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
+from countersign.enforcement import additions
+
 ROOMS = {  # namespace -> module; those of later rooms are listed when they come
     "containerd": "containerd.commands",
     "signing": "signing.commands",
@@ -14,11 +16,13 @@ ROOMS = {  # namespace -> module; those of later rooms are listed when they come
     "vagrant": "machines.commands",
     "admission": "admission.commands",
     "crio": "crio.commands",
+    "lab": "lab.demo.commands",
     "bench": "lab.bench.commands",
     "report": "lab.report.commands",
     "all": "lab.trials.commands",
 }
 
+additions.offer(lambda: import_module("lab.demo.lab").DEMO)  # what host and Kind have, and other machines if asked
 ns = Collection()
 for name, module in ROOMS.items():
     if (Path(__file__).parent / f"{module.replace('.', '/')}.py").is_file():
