@@ -79,12 +79,12 @@ def _everything(context: Context, place: str) -> None:
     from lab.trials import containerd_tasks, crio_tasks
 
     def on_containerd() -> None:
-        containerd.setup(context, on=place)
+        containerd.setup(context, on=place, demo=True)
         containerd_tasks.sign(context, on=place)
         containerd_tasks.test(context, only=[], on=place)
 
     def on_crio(where: str) -> None:
-        crio.configure(context, on=where)
+        crio.configure(context, on=where, demo=True)
         crio_tasks.sign(context, on=where)
         crio_tasks.test(context, only=[], on=where)
 
@@ -111,14 +111,14 @@ def _library(settings: Settings) -> None:
     """Ask CRI-O's engine as a library, for the table that lays all engines side by side."""
     from containerd.instance import instance
     from countersign.console import output
-    from countersign.enforcement import registries
+    from lab.demo import registries
+    from lab.demo.lab import with_demo
     from lab.trials.containerd_place import ContainerdPlace
     from lab.trials.library import verdicts
     from lab.trials.trial import lab
 
-    ours = instance(settings.state)
-    demo = registries.load_or_make(ours.registry_folder)
-    addresses = dict.fromkeys(registries.MAPPED, demo.url(registries.REFERRERS))
+    ours = with_demo(settings, instance(settings.state))
+    addresses = {name: ours.addition.urls[name] for name in registries.MAPPED}
     found = verdicts(settings, lab(settings, ContainerdPlace(ours, settings.policy)), addresses)
     output.done(f"{len(found)} images judged by CRI-O's engine as a library")
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from countersign.console.errors import InfrastructureError
-from countersign.enforcement.registries import REFERRERS
 from countersign.keys.pair import load_private
 from countersign.oci.build import variant
 from countersign.oci.layout import push
 from countersign.oci.reference import parse
 from countersign.tools.images import demo_layout
 from lab.bench.model import Kind
+from lab.demo.registries import REFERRERS
 from signing import sign
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def prepare(stand: Stand, rounds: int) -> Images:
     """
     password = (stand.settings.keys / "cosign.password").read_bytes().strip()
     key = load_private(stand.settings.keys / "cosign.key", password)
-    registry, layout = stand.plan.registry(), demo_layout(stand.settings)
+    registry, layout = stand.instance.addition.client(), demo_layout(stand.settings)
     with stand.instance.client() as client:
 
         def make(mark: str, bring: Callable[[str], object], *, signed: bool = True) -> Image:

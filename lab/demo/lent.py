@@ -1,0 +1,159 @@
+"""The demo's registries on this machine, shared with machines over SSH: they reach them through their node's `expose`.
+
+One pair serves every machine over SSH, for either runtime; it is removed with the last that uses it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from countersign.console.errors import InfrastructureError
+from countersign.enforcement import reach
+from countersign.enforcement.canary import CANARY
+from countersign.enforcement.layout import Layout
+from countersign.nodes import service
+from countersign.nodes.here import Here
+from countersign.nodes.steps import File, Folder, Group
+from lab.demo import registries
+from lab.demo.given import TOOLS, Given
+from lab.demo.registries import FALLBACK, REFERRERS, SERVICES
+
+if TYPE_CHECKING:
+    from countersign.console.config import Settings
+    from countersign.console.steps import Step
+    from countersign.nodes.node import Node
+
+NAMES = {REFERRERS: REFERRERS, CANARY: REFERRERS, FALLBACK: FALLBACK}
+"""The names that machines are given → the registry behind each; Docker Hub stays what it is there."""
+
+
+@dataclass(frozen=True)
+class Lent(Given):
+    """See `countersign.enforcement.additions.Addition`.
+
+    Attributes:
+        home_folder: what is all theirs, for all machines.
+        node: the machine.
+        user: who uses them, such as ``containerd-HOST``: one folder name.
+    """
+
+    home_folder: Path
+    node: Node = field(repr=False)
+    user: str
+
+    names = tuple(NAMES)
+
+    @cached_property
+    def urls(self) -> Mapping[str, str]:
+        """See `Addition.urls`; they are exposed on the machine as long as its node is open."""
+        there = {host: self.node.expose(self.made.ports[host]).partition("://")[2] for host in SERVICES}
+        return {name: f"{'https' if host == FALLBACK else 'http'}://{there[host]}" for name, host in NAMES.items()}
+
+    @property
+    def etc(self) -> Path:
+        """See `Given.etc`."""
+        return Path(self._layout.etc)
+
+    def prepared(self) -> Sequence[Step[Any]]:
+        """See `Addition.prepared`."""
+        return [Here(self.keys)]
+
+    def running(self) -> Sequence[Step[Any]]:
+        """See `Addition.running`; a port that someone else has is told now."""
+        from countersign.tools.resolver import install
+
+        layout = self._layout
+        registries.check_ports(self.made, Path(layout.run))
+        running = registries.services(self.made, layout, "", install(TOOLS, self.settings))
+        folders = [Folder(str(path), 0o700) for path in (self.home_folder, layout.run, layout.log, layout.etc)]
+        config = reach.docker_config(self.settings.registry.docker_config, self.logins)
+        files = [File(f"{layout.etc}/docker.json", config, 0o600), File(str(self._users / self.user), b"")]
+        parts: list[Step[Any]] = [*folders, Folder(str(self._users), 0o700), *files]
+        way = Group(f"this machine's way to the demo's registries ({layout.etc})", parts)
+        steps: list[Step[Any]] = [way, *registries.steps(self.made, layout, running), *self.pushes()]
+        return [Here(step) for step in steps]
+
+    def given_back(self) -> Sequence[Step[Any]]:
+        """See `Addition.given_back`."""
+        return [GivenBack(self)]
+
+    def states(self) -> list[service.State]:
+        """See `Addition.states`."""
+        return [service.state(Path(self._layout.run), name) for name in self.services]
+
+    def require_up(self) -> None:
+        """See `Addition.require_up`."""
+        for found in self.states():
+            if found.state != "running":
+                where, do = str(self.home_folder), "run set-up again"
+                raise InfrastructureError(f"{found.name} is {found.state}", where=where, do=do)
+
+    @contextmanager
+    def stopped(self, registry: str) -> Iterator[None]:
+        """See `Addition.stopped`."""
+        with registries.stopped(Path(self._layout.run), registry):
+            yield
+
+    def log(self, name: str) -> Path:
+        """See `Addition.log`."""
+        return Path(f"{self._layout.log}/{name}.log")
+
+    def up(self) -> bool:
+        """See `Given.up`."""
+        return self.states()[0].state == "running"
+
+    def used(self) -> bool:
+        """Return whether this one uses them."""
+        return (self._users / self.user).exists()
+
+    def give_back(self) -> None:
+        """Use them no longer; after the last, nothing of them stays."""
+        (self._users / self.user).unlink(missing_ok=True)
+        if self._users.is_dir() and any(self._users.iterdir()):
+            return
+        for name in self.services:
+            service.stop(Path(self._layout.run), name)
+        shutil.rmtree(self.home_folder, ignore_errors=True)
+
+    @property
+    def _layout(self) -> Layout:
+        home = str(self.home_folder)
+        nowhere = Layout(*(f"{home}/none" for _ in range(7)))
+        return replace(nowhere, etc=f"{home}/etc", certs=f"{home}/etc/certs.d", run=f"{home}/run", log=f"{home}/log")
+
+    @property
+    def _users(self) -> Path:
+        return self.home_folder / "users"
+
+
+def lent(settings: Settings, node: Node, user: str) -> Lent:
+    """Return the registries that a state folder shares, those of an earlier set-up or new ones; writes nothing."""
+    home = folder(settings.state)
+    return Lent(settings, registries.load_or_make(home / "registry"), home, node, user)
+
+
+def folder(state: Path) -> Path:
+    """Return where everything about them is kept on this machine."""
+    return state.resolve() / "lent"
+
+
+@dataclass(frozen=True)
+class GivenBack:
+    """A machine uses the registries no longer."""
+
+    lent: Lent = field(repr=False)
+    name: str = "the demo's registries are given back"
+
+    def needed(self, node: object) -> bool:  # noqa: ARG002
+        """Return whether it uses them."""
+        return self.lent.used()
+
+    def apply(self, node: object) -> None:  # noqa: ARG002
+        """Give them back."""
+        self.lent.give_back()
