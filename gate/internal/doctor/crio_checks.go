@@ -144,7 +144,11 @@ func (n *Node) isHookFile(content []byte) bool {
 	}
 	decoder := json.NewDecoder(bytes.NewReader(content))
 	decoder.DisallowUnknownFields() // a condition more would be a hook for fewer containers
-	return decoder.Decode(&found) == nil && found.Version == "1.0.0" && found.Hook.ours(n) && found.When.Always &&
+	if decoder.Decode(&found) != nil {
+		return false
+	}
+	_, err := decoder.Token() // CRI-O drops a hook that has something behind it
+	return errors.Is(err, io.EOF) && found.Version == "1.0.0" && found.Hook.ours(n) && found.When.Always &&
 		slices.Equal(found.Stages, []string{"createRuntime"})
 }
 

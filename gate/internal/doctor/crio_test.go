@@ -41,6 +41,9 @@ func TestWhatSwitchesCrioOffIsTold(t *testing.T) {
 		{"a hook for some more", func(w *world) {
 			w.edit("etc/crio/hooks.d/countersign.json", `"always": true`, `"always": true, "hasBindMounts": true`)
 		}, "crio.hooks_dir", "not the hook that set-up wrote"},
+		{"a hook with something behind it", func(w *world) {
+			w.edit("etc/crio/hooks.d/countersign.json", `"createRuntime"]}`, `"createRuntime"]} x`)
+		}, "crio.hooks_dir", "not the hook that set-up wrote"},
 		{"another stage", func(w *world) { w.edit("etc/crio/hooks.d/countersign.json", "createRuntime", "poststop") }, "crio.hooks_dir", "not the hook that set-up wrote"},
 		{"an older version", func(w *world) { w.edit("etc/crio/hooks.d/countersign.json", "1.0.0", "0.1.0") }, "crio.hooks_dir", "not the hook that set-up wrote"},
 		{"a hook that takes its place", func(w *world) {

@@ -136,6 +136,11 @@ func List(options Options) *Report {
 
 // Look makes every check; none that fails hides another.
 func Look(options Options) *Report {
+	for _, path := range []*string{&options.Config, &options.CrioSocket} {
+		if absolute, err := filepath.Abs(*path); err == nil { // runtimes name whole paths
+			*path = absolute
+		}
+	}
 	settings, err := config.Load(options.Config)
 	report := &Report{Version: Version, Node: hostname(), Config: options.Config}
 	if err != nil {
