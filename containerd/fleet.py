@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from containerd import enforce
-from containerd.inspection import log_of
-from containerd.machine import CONFIG, SOCKET, Demo, Machine
+from containerd.machine import SOCKET, Demo, Machine
 from containerd.survey import Survey, survey
 from countersign.enforcement import allowing, canary, doctor, gate, gate_unit, nri, record, registries, versions
 from countersign.enforcement.layout import SYSTEM
@@ -168,7 +167,7 @@ def _prove(machine: Machine) -> None:
 
 
 def _examine(machine: Machine) -> None:
-    doctor.examine(machine.node, machine.layout, ["containerd", "--config", CONFIG], log_of(machine.node))
+    doctor.examine(machine.node, machine.layout)
 
 
 def _try_canary(machine: Machine) -> None:

@@ -21,7 +21,7 @@ type examined struct {
 
 func (e *examined) flags(flags *flag.FlagSet) {
 	flags.BoolVar(&e.list, "list", false, "only name what would be looked at; needs no root")
-	flags.StringVar(&e.record, "record", "", "`FILE` of what set-up put on this node (countersign.laid/v1), to compare with; - for stdin")
+	flags.StringVar(&e.record, "record", "", "`FILE` of what set-up put on this node (countersign.record/v1), to compare with; - for stdin")
 	flags.StringVar(&e.setup, "setup", "", "`COMMAND` that sets this node up, named where it mends what was found")
 	flags.StringVar(&e.crioSocket, "crio-socket", "/var/run/crio/crio.sock", "CRI-O's `SOCKET`")
 }

@@ -43,7 +43,7 @@ func TestDoctorReadsARecord(t *testing.T) {
 	p.start()
 	good := filepath.Join(p.dir, "record.json")
 	for content, says := range map[string]string{
-		`{"version": "countersign.laid/v1", "files": {"/nowhere/file": {"kind": "f", "mode": 420, "sha256": "0"}}}`: "/nowhere/file is missing",
+		`{"version": "countersign.record/v1", "files": {"/nowhere/file": {"kind": "f", "mode": 420, "sha256": "0"}}}`: "/nowhere/file is missing",
 		`{}`: "the record of set-up",
 	} {
 		if err := os.WriteFile(good, []byte(content), 0o600); err != nil {

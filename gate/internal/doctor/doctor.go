@@ -101,6 +101,8 @@ type Node struct {
 	owner    int // the user whose files they have to be
 	record   map[string]Laid
 
+	recordErr error
+
 	ping       func() (*verdict.Verdict, error)
 	containerd func() (*containerdFacts, error)
 	crio       func() (*crioFacts, error)
@@ -147,12 +149,9 @@ func Look(options Options) *Report {
 		report.Checks = []Check{unreadable(options, err)}
 		return report
 	}
-	node, err := open(options, settings)
+	node := open(options, settings)
 	report.Runtime.Name = nameOf(settings)
 	report.Checks = checks(settings)
-	if err != nil {
-		report.Checks = append(report.Checks, Check{Name: "gate.record", LooksAt: "what set-up put on this node", Wanted: "a readable record", State: Unknown, Note: err.Error()})
-	}
 	report.look(node)
 	return report
 }
@@ -236,18 +235,16 @@ func nameOf(settings *config.Config) string {
 	return "containerd"
 }
 
-func open(options Options, settings *config.Config) (*Node, error) {
+func open(options Options, settings *config.Config) *Node {
 	node := &Node{options: options, settings: settings, program: program, mainOf: mainOf}
 	node.ping = sync.OnceValues(node.askGate)
 	node.containerd = sync.OnceValues(node.askContainerd)
 	node.crio = sync.OnceValues(node.askCrio)
 	node.log = node.openLog
-	if options.Record == nil {
-		return node, nil
+	if options.Record != nil {
+		node.record, node.recordErr = readRecord(options.Record)
 	}
-	var err error
-	node.record, err = readRecord(options.Record)
-	return node, err
+	return node
 }
 
 // etc is the folder of gate.json, below which everything of ours for CRI-O lies.

@@ -13,7 +13,7 @@ import (
 )
 
 // RecordVersion is that of the record.
-const RecordVersion = "countersign.laid/v1"
+const RecordVersion = "countersign.record/v1"
 
 const maxRecord = 4 << 20
 
@@ -59,6 +59,9 @@ func readRecord(from io.Reader) (map[string]Laid, error) {
 
 // recordProblems finds what is not as set-up left it.
 func recordProblems(n *Node) ([]Finding, error) {
+	if n.recordErr != nil {
+		return nil, n.recordErr
+	}
 	if n.record == nil {
 		return nil, skipped("no record was given (--record)")
 	}
