@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from countersign.console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError, MissingError
 from countersign.enforcement.problem import NotEnforced, Problem
 
 if TYPE_CHECKING:
@@ -57,7 +57,10 @@ def look(node: Node, layout: Layout, laid: Mapping[str, Laid] | None = None, *, 
     if laid:
         argv += ["--record", "-"]
         record = json.dumps({"version": RECORD, "files": {path: asdict(each) for path, each in laid.items()}}).encode()
-    answer = node.run(argv, input=record, check=False, timeout=WITHIN)
+    try:
+        answer = node.run(argv, input=record, check=False, timeout=WITHIN)
+    except MissingError:
+        return [Problem(layout.gate, "missing", "the gate's program")]
     found: list[Problem] | None = None
     try:
         document = json.loads(answer.stdout)

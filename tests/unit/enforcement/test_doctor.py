@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from countersign.console.errors import CountersignError, InfrastructureError
+from countersign.console.errors import InfrastructureError
 from countersign.enforcement import doctor
 from countersign.enforcement.layout import SYSTEM, Layout
 from countersign.enforcement.problem import NotEnforced, Problem
@@ -97,8 +97,7 @@ def test_an_answer_that_cannot_be_read_is_told(layout, text, code):
 
 
 def test_a_node_without_the_program_is_told(layout):
-    with pytest.raises(CountersignError):
-        doctor.look(HostNode(), layout)
+    assert doctor.look(HostNode(), layout) == [Problem(layout.gate, "missing", "the gate's program")]
 
 
 def test_it_is_told_where_things_are_and_what_set_up_put_there(layout, tmp_path):
