@@ -101,12 +101,12 @@ func unitOf(pid int) string {
 	return ""
 }
 
-// restart says how a service starts again.
+// restart says how a service starts again: set-up also mends what it would read.
 func (n *Node) restart(unit, name string) string {
 	if unit == "" {
 		return n.options.again("restart " + name)
 	}
-	return "systemctl restart " + unit
+	return n.options.again("systemctl restart " + unit)
 }
 
 // changed gives when a file was last changed, or moved to its place.
