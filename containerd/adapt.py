@@ -1,6 +1,6 @@
 """The configuration of a containerd that is not ours, changed as little as enforcement needs.
 
-What must be set is what `countersign.enforcement.doctor` then examines. Comments and everything else stay.
+What must be set is what the gate's doctor then looks for (gate/internal/doctor). Comments and everything else stay.
 """
 
 from __future__ import annotations
@@ -10,11 +10,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from countersign.console.errors import InfrastructureError
-from countersign.enforcement.doctor import CRIU_SWITCH, IMAGES, RUNC, RUNTIME, VERIFIED_PULLS, VERIFIER
 from countersign.enforcement.layout import Layout
 from countersign.enforcement.nri import NRI, PLUGIN, SETTINGS, VALIDATOR
 from countersign.enforcement.versions import Version
 
+IMAGES = "io.containerd.cri.v1.images"
+RUNTIME = "io.containerd.cri.v1.runtime"
+VERIFIER = "io.containerd.image-verifier.v1.bindir"
+RUNC = "io.containerd.runc.v2"
+VERIFIED_PULLS: Mapping[str, Any] = {
+    "use_local_image_pull": False,
+    "disable_snapshot_annotations": True,
+    "discard_unpacked_layers": False,
+    "max_concurrent_downloads": 3,
+    "image_pull_with_sync_fs": False,
+}
+"""With any other value the CRI plugin pulls by itself, and no verifier is asked."""
+CRIU_SWITCH = (2, 4)
 READABLE = 3
 """The oldest version of the configuration that has the plugins' present names."""
 DEADLINE = "30s"

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from containerd import enforce, proof
-from containerd.inspection import log_of
-from containerd.machine import CONFIG, SOCKET, Machine
+from containerd.machine import SOCKET, Machine
 from containerd.survey import Survey, survey
 from countersign.console.errors import MissingError
 from countersign.enforcement import allowing, doctor, gate, gate_unit, nri, reach, record, versions
@@ -178,7 +177,7 @@ def _prove(machine: Machine) -> None:
 
 
 def _examine(machine: Machine) -> None:
-    doctor.examine(machine.node, machine.layout, ["containerd", "--config", CONFIG], log_of(machine.node))
+    doctor.examine(machine.node, machine.layout)
 
 
 def _try_canary(machine: Machine) -> None:

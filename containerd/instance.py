@@ -180,11 +180,6 @@ class Instance:
         """Return how each supervised service is."""
         return [service.state(self.run, name) for name in self.services]
 
-    def log_since_start(self) -> str:
-        """Return what containerd wrote since its last start; nothing when it has no log yet."""
-        content = self.node.get(self.log).decode(errors="replace") if self.node.exists(self.log) else ""
-        return content[content.rfind("starting containerd") + 1 :]
-
     def require_up(self) -> None:
         """Raise InfrastructureError unless every service runs."""
         for found in self.states():

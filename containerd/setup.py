@@ -123,7 +123,6 @@ def prove(instance: Instance) -> None:
     Raises:
         NotEnforced: with everything found.
     """
-    daemon_argv = [instance.program("containerd"), "--config", instance.config]
     instance.wait_for_plugin()
-    doctor.examine(instance.node, instance.layout, daemon_argv, instance.log_since_start())
+    doctor.examine(instance.node, instance.layout)
     proof.try_canary(instance, instance.addition)

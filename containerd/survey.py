@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from containerd import adapt
+from containerd.adapt import IMAGES, RUNTIME
 from containerd.machine import CONFIG, DEFAULT_SNAPSHOTTER
 from containerd.runtime import NAMESPACE
 from countersign.console.errors import InfrastructureError, MissingError
 from countersign.enforcement import nri, versions
-from countersign.enforcement.doctor import IMAGES, RUNTIME
 from countersign.enforcement.layout import Layout
 from countersign.enforcement.versions import Version
 from countersign.nodes.facts import ARCHITECTURES, CAP_SYS_RESOURCE, has_capability

@@ -12,7 +12,6 @@ from countersign.console.errors import InfrastructureError
 from countersign.cri.errors import CriError
 from countersign.enforcement import additions, nri, policy
 from countersign.nodes.waiting import wait_for
-from crio.effective import Effective, effective
 from crio.paths import Paths
 
 if TYPE_CHECKING:
@@ -115,10 +114,6 @@ class Machine:
         """See `Runtime.kept`."""
         ours = self.layout
         return (ours.verdicts, ours.gate_config, ours.policy, self.paths.policy, self.paths.drop_in, self.paths.hook)
-
-    def effective(self) -> Effective:
-        """Return the configuration that is in effect."""
-        return effective(self.node, self.crio, self.paths.socket)
 
     def require_up(self) -> None:
         """See `Runtime.require_up`."""

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from countersign.cri.errors import CriError
 from countersign.cri.model import Container
-from countersign.enforcement import canary
+from countersign.enforcement import canary, doctor
 from countersign.enforcement.canary import EXPECTED, REFERENCE, SENTENCE
 from countersign.enforcement.problem import NotEnforced, Problem
 from countersign.nodes.each import side_by_side
-from crio import doctor
 from crio.machine import Machine
 
 if TYPE_CHECKING:
@@ -35,8 +34,12 @@ def prove(machine: Machine) -> None:
     Raises:
         NotEnforced: with everything found.
     """
-    looks = (doctor.examine, try_canary) if machine.addition.canary else (doctor.examine,)
+    looks = (_examine, try_canary) if machine.addition.canary else (_examine,)
     side_by_side(lambda look: look(machine), looks)
+
+
+def _examine(machine: Machine) -> None:
+    doctor.examine(machine.node, machine.layout, machine.paths.socket)
 
 
 def try_canary(machine: Machine) -> None:

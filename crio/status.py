@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from countersign.enforcement import gate, inspection, policy, record
-from countersign.enforcement.node_units import GATE
 from countersign.enforcement.report import document as runtimes
-from crio import doctor
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
     from crio.machine import Machine
 
 VERSION = "countersign.crio-status/v1"
-GATES = ("gate", GATE)
-"""The gate's service, as our own supervisor and as systemd names it."""
 
 
 def document(settings: Settings, place: str, machines: Sequence[Machine]) -> dict[str, Any]:
@@ -38,8 +34,7 @@ def document(settings: Settings, place: str, machines: Sequence[Machine]) -> dic
 
 def findings(machine: Machine) -> list[Problem]:
     """Return everything by which a node does not enforce: its settings, replaced files, a policy not in force."""
-    pid = next((each.pid for each in machine.ways.services(machine) if each.name in GATES), 0)
-    return inspection.findings(machine.node, machine.layout, machine.pins, pid, lambda: doctor.look(machine))
+    return inspection.findings(machine.node, machine.layout, machine.pins, machine.paths.socket)
 
 
 def remember(work: Work, parts: gate.Gate, *units: Step[Node]) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from countersign.enforcement.ask import GateDown, ask
-from countersign.enforcement.problem import Problem
 from countersign.nodes.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -38,36 +36,6 @@ def socket(effective: Mapping[str, Any], version: tuple[int, ...]) -> str:
     if version < VALIDATOR_SINCE:
         return ""
     return str(effective.get("plugins", {}).get(NRI, {}).get("socket_path") or DEFAULT_SOCKET)
-
-
-def setting_problems(config: Mapping[str, Any], version: tuple[int, ...]) -> Iterator[Problem]:
-    """Yield every setting by which a container could be made without the plugin; none where none can be required."""
-    if version < VALIDATOR_SINCE:
-        return
-    found: Mapping[str, Any] = config.get("plugins", {}).get(NRI, {})
-    for disabled in config.get("disabled_plugins", []):
-        if NRI.startswith(disabled):
-            yield Problem("disabled_plugins", f"with {disabled}", "without it")
-    validator: Mapping[str, Any] = found.get("default_validator") or {}
-    for where, table, wanted in ((NRI, found, SETTINGS), (f"{NRI}.default_validator", validator, VALIDATOR)):
-        for key, value in wanted.items():
-            if (seen := table.get(key, "absent")) != value:
-                yield Problem(f"{where}.{key}", json.dumps(seen), json.dumps(value))
-    required = validator.get("required_plugins") or []
-    if PLUGIN not in required:
-        yield Problem(f"{NRI}.default_validator.required_plugins", json.dumps(required), f'one with "{PLUGIN}"')
-
-
-def plugin_problems(node: Node, layout: Layout, version: tuple[int, ...]) -> Iterator[Problem]:
-    """Yield a problem when a containerd that can require the gate does not ask it as its NRI plugin."""
-    if version < VALIDATOR_SINCE:
-        return
-    try:
-        found = str(ask(node, layout, "ping").get("nri", "unknown"))
-    except GateDown as error:
-        found = str(error)
-    if found != CONNECTED:
-        yield Problem("the gate's connection to NRI", found, CONNECTED)
 
 
 def told(node: Node, layout: Layout, program: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement.ask import GateDown, ask
 from countersign.enforcement.layout import Layout
-from countersign.enforcement.problem import Problem
 from countersign.nodes.files import sha256, stats
 from countersign.nodes.steps import File
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from countersign.nodes.node import Node
 
 IN_FORCE_WITHIN = 10.0
-ASKED_WITHIN = 5.0
 
 
 def render(policy: Path, pins: Iterable[str]) -> bytes:
@@ -103,24 +101,6 @@ def in_force(node: Node, layout: Layout, wanted: bytes, timeout: float = IN_FORC
                 f"the gate decides by {found or 'no policy'}", where=layout.policy, expected=digest, do="read its log"
             )
         time.sleep(0.01)
-
-
-def problems(node: Node, layout: Layout) -> Iterator[Problem]:
-    """Yield a problem when the gate does not decide by the policy that lies on the node."""
-    found = stats(node, [layout.policy]).get(layout.policy)
-    on_disk = f"sha256:{found.sha256}" if found and found.sha256 else "no policy that can be read"
-    try:
-        answer = ask(node, layout, "ping", timeout=ASKED_WITHIN)
-    except GateDown as error:
-        yield Problem("the gate", f"without an answer ({error.found})", "a gate that answers")
-        return
-    in_force = str(answer.get("policy", "")) if isinstance(answer, dict) else ""
-    if in_force != on_disk:
-        yield Problem(
-            "the policy in force",
-            in_force or "none: everything is refused",
-            f"{on_disk}, which lies in {layout.policy} (a file that the gate cannot take leaves the old one in force)",
-        )
 
 
 def _policy_of(node: Node, layout: Layout) -> str:

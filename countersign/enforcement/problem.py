@@ -17,12 +17,14 @@ class Problem:
         found: what it is.
         expected: what it has to be.
         mend: the command that mends it, where that is not set-up.
+        warning: no image runs unseen by it.
     """
 
     where: str
     found: str
     expected: str
     mend: str = ""
+    warning: bool = False
 
     def __str__(self) -> str:
         """Return all three on one line."""

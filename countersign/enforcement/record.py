@@ -78,31 +78,20 @@ def read(path: Path, node: str) -> Mapping[str, Laid] | None:
         return None
 
 
-def problems(node: Node, laid: Mapping[str, Laid] | None) -> Iterator[Problem]:
-    """Yield every file of a node that is not the one that set-up put there."""
+def problems(node: Node, laid: Mapping[str, Laid] | None, program: str) -> Iterator[Problem]:
+    """Yield a problem when nothing is known of a node, or ``program`` is not the one that set-up put there.
+
+    It is the gate's program, whose doctor compares the rest: its word counts when it is ours.
+    """
     if not laid:
         yield Problem("what set-up put there", "not known on this machine", "a record of it, which set-up keeps")
         return
-    seen = stats(node, laid)
-    for path, wanted in laid.items():
-        there = seen.get(path)
-        if there is None:
-            yield Problem(path, "missing", _shown(wanted))
-        elif wanted.differs(there):
-            yield Problem(path, _shown(Laid(there.kind, there.mode, there.target, there.sha256)), _shown(wanted))
-
-
-def running_problems(node: Node, pid: int, laid: Mapping[str, Laid] | None, program: str) -> Iterator[Problem]:
-    """Yield a problem when the process ``pid`` runs another program than the one that set-up put at ``program``."""
-    if not pid or not laid or program not in laid:
+    wanted = laid.get(program)
+    there = stats(node, [program]).get(program)
+    if wanted is None or (there is not None and not wanted.differs(there)):
         return
-    found = node.run(["sha256sum", "--", f"/proc/{pid}/exe"], check=False).text.split(" ")[0]
-    if found != laid[program].sha256:
-        yield Problem(
-            f"the program that runs as {program} (pid {pid})",
-            f"sha256:{found}" if found else "not to be told",
-            f"sha256:{laid[program].sha256}",
-        )
+    found = _shown(Laid(there.kind, there.mode, there.target, there.sha256)) if there else "missing"
+    yield Problem(program, found, _shown(wanted))
 
 
 def _laid(steps: Iterable[Step[Node]]) -> Iterator[tuple[str, Laid]]:

@@ -77,7 +77,7 @@ def document(
 
     ``ok`` is true when every service runs, every runtime answers over CRI, every gate has a policy in force, and
     nothing was found by which a node would not enforce it; ``problems`` has what was found. ``warnings`` are no
-    reason to say no: registries that a node may not be let in to.
+    reason to say no: registries that a node may not be let in to, versions with known holes.
 
     Args:
         place: as ``--on`` names it.
@@ -91,7 +91,8 @@ def document(
     """
     found = [_runtime(runtime) for runtime in runtimes]
     up = bool(runtimes) and all(service.up for service in services)
-    wrong = [inspection.document(place, node, each, room) for node, some in problems.items() for each in some]
+    told = [(node, each) for node, some in problems.items() for each in some]
+    wrong = [inspection.document(place, node, each, room) for node, each in told if not each.warning]
     return {
         "version": version,
         "ok": up and not wrong and all(not each["error"] and each["policy"] for each in found),
@@ -100,7 +101,10 @@ def document(
         "services": [_service(service) for service in services],
         "runtimes": found,
         "problems": wrong,
-        "warnings": [line for runtime in runtimes for line in _warnings(runtime)],
+        "warnings": [
+            *(line for runtime in runtimes for line in _warnings(runtime)),
+            *({"node": node, "warning": str(each)} for node, each in told if each.warning),
+        ],
         **more,
     }
 

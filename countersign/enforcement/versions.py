@@ -13,7 +13,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-DATA = Path(__file__).with_name("containerd-versions.toml")
+DATA = Path(__file__).resolve().parents[2] / "gate" / "internal" / "doctor" / "containerd-versions.toml"
+"""The gate is built with it, for its doctor reads it as well."""
 Version = tuple[int, ...]
 """Major, minor and patch; compares with a version that has fewer parts."""
 

@@ -63,8 +63,9 @@ def _drain(process: subprocess.Popen[bytes], kept: Mapping[str, bytearray], dead
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            ready = selector.select(min(left, 0.1))
-            if not ready and process.poll() is not None:
+            exited = process.poll() is not None  # before the look: what it wrote last is there to be read
+            ready = selector.select(0 if exited else min(left, 0.1))
+            if not ready and exited:
                 return True
             for key, _ in ready:
                 chunk = os.read(key.fd, CHUNK)

@@ -35,6 +35,7 @@ type command struct {
 	verdict  bool // takes --config and --json
 	config   bool // takes --config
 	alone    bool // takes --key, --policy and what goes with them
+	doctor   bool // takes --list and what goes with it
 }
 
 var commands = []command{
@@ -42,6 +43,7 @@ var commands = []command{
 	{name: "image-verifier", argument: "-name REF -digest DIGEST", about: "be containerd's image verifier (io.containerd.image-verifier.v1.bindir)"},
 	{name: "verify", argument: "REF", about: "say whether an image may run here, and show every step", run: verify, verdict: true, alone: true},
 	{name: "explain", argument: "REF|CONTAINER", about: "say what binds and allows or refuses an image or a container", run: explain, verdict: true},
+	{name: "doctor", about: "find every setting and file that would let an image run unseen on this node", run: examine, verdict: true, doctor: true},
 	{name: "check-policy", argument: "FILE", about: "say whether a rendered policy is valid", run: checkPolicy},
 	{name: "nri-version", argument: "PROGRAM", about: "print the version of NRI that a runtime's program was built with", run: printNRIVersion},
 	{name: "version", about: "print the version", run: printVersion},
@@ -54,6 +56,7 @@ type invocation struct {
 	configPath string
 	json       bool
 	given      alone
+	examined   examined
 	stdout     io.Writer
 	stderr     io.Writer
 }
@@ -99,10 +102,13 @@ func (c command) invoke(args []string, stdout, stderr io.Writer) int {
 		flags.StringVar(&in.configPath, "config", defaultConfig(), "path of gate.json")
 	}
 	if c.verdict {
-		flags.BoolVar(&in.json, "json", false, "print the verdict as JSON")
+		flags.BoolVar(&in.json, "json", false, "print JSON")
 	}
 	if c.alone {
 		in.given.flags(flags)
+	}
+	if c.doctor {
+		in.examined.flags(flags)
 	}
 	arguments, err := interspersed(flags, args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -163,7 +169,7 @@ func usage(w io.Writer) {
 		fmt.Fprintf(w, "  %-40s %s\n", strings.TrimSpace(c.name+" "+c.argument), c.about)
 	}
 	fmt.Fprintf(w, "\nConfiguration: --config FILE, else $%s, else %s.\n", config.Env, config.DefaultPath)
-	fmt.Fprint(w, "Exit codes: 0 ok or allowed, 1 refused, 2 usage, 4 infrastructure.\n")
+	fmt.Fprint(w, "Exit codes: 0 ok or allowed, 1 refused or not enforcing, 2 usage, 4 infrastructure.\n")
 }
 
 // fail prints one line and returns the code of a failing infrastructure.

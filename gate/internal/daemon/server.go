@@ -142,7 +142,7 @@ func (s *Server) decide(ctx context.Context, op wire.Op, body []byte, err error)
 	case wire.Explain:
 		return decoded(body, func(r wire.NameRequest) *verdict.Verdict { return s.decider.Explain(ctx, r.Name) })
 	case wire.Ping:
-		v := &verdict.Verdict{Version: verdict.Version, Time: time.Now().UTC(), Allow: true, Code: code.OK, Message: "countersign: the gate serves", Policy: s.decider.PolicyHash()}
+		v := &verdict.Verdict{Version: verdict.Version, Time: time.Now().UTC(), Allow: true, Code: code.OK, Message: "countersign: the gate serves", Policy: s.decider.PolicyHash(), PID: os.Getpid()}
 		if s.NRI != nil {
 			v.NRI = s.NRI()
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -97,7 +98,7 @@ func TestEveryOperationReachesTheEngine(t *testing.T) {
 	if v := ask(t, socket, wire.Explain, wire.NameRequest{Name: "x"}); !v.Allow || d.name != "explain x" {
 		t.Errorf("explain: %+v, %q", v, d.name)
 	}
-	if v := ask(t, socket, wire.Ping, nil); !v.Allow || v.Policy != "sha256:policy" {
+	if v := ask(t, socket, wire.Ping, nil); !v.Allow || v.Policy != "sha256:policy" || v.PID != os.Getpid() {
 		t.Errorf("ping: %+v", v)
 	}
 }

@@ -49,6 +49,7 @@ type Verdict struct {
 	Millis     float64   `json:"ms"`
 	Steps      []Step    `json:"steps,omitempty"` // only where a person asked: verify, explain
 	NRI        string    `json:"nri,omitempty"`   // only in a ping: connected, disconnected, off
+	PID        int       `json:"pid,omitempty"`   // only in a ping: the gate's own process
 }
 
 // Bounds on what a verdict repeats of what came from outside, in bytes.

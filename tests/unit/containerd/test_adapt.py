@@ -5,9 +5,19 @@ from dataclasses import replace
 
 import pytest
 
-from containerd.adapt import Wanted, adapted, format_version, with_handler
+from containerd.adapt import (
+    IMAGES,
+    RUNC,
+    RUNTIME,
+    VERIFIED_PULLS,
+    VERIFIER,
+    Wanted,
+    adapted,
+    format_version,
+    with_handler,
+)
 from countersign.console.errors import InfrastructureError
-from countersign.enforcement import doctor, nri
+from countersign.enforcement import nri
 from countersign.enforcement.layout import SYSTEM
 
 if sys.version_info >= (3, 11):
@@ -33,9 +43,11 @@ WANTED = Wanted(
 )
 
 
-def test_doctor_finds_nothing_in_the_pull_settings_of_what_was_adapted():
-    assert list(doctor.pull_problems(tomllib.loads(KIND.decode()), SYSTEM))
-    assert list(doctor.pull_problems(tomllib.loads(adapted(KIND, WANTED).decode()), SYSTEM)) == []
+def test_pulls_go_by_the_verifier_in_what_was_adapted():
+    plugins = tomllib.loads(adapted(KIND, WANTED).decode())["plugins"]
+    assert {key: plugins[IMAGES].get(key) for key in VERIFIED_PULLS} == VERIFIED_PULLS
+    assert plugins[IMAGES]["pinned_images"]["sandbox"] == SANDBOX
+    assert plugins[VERIFIER] == {"bin_dir": SYSTEM.verifiers, "per_verifier_timeout": "30s"}
 
 
 def test_handlers_get_their_base_specs_and_restored_checkpoints_are_switched_off():
@@ -70,8 +82,11 @@ def test_what_is_no_toml_is_told():
 
 def test_no_container_is_made_without_the_gate_where_containerd_can_require_it():
     config = tomllib.loads(adapted(KIND, WANTED).decode())
-    assert list(nri.setting_problems(config, (2, 4))) == []
-    assert config["plugins"][nri.NRI]["socket_path"] == "/run/nri.sock"
+    assert config["plugins"][nri.NRI] == {
+        **nri.SETTINGS,
+        "socket_path": "/run/nri.sock",
+        "default_validator": {**nri.VALIDATOR, "required_plugins": [nri.PLUGIN]},
+    }
     old = tomllib.loads(adapted(KIND, replace(WANTED, version=(2, 1, 9), nri="")).decode())
     assert nri.NRI not in old["plugins"]
 
@@ -92,11 +107,11 @@ def test_plugins_that_the_user_requires_stay_and_a_waiver_goes():
 @pytest.mark.parametrize("hooked", [True, False])
 def test_a_handler_is_added_beside_the_others_with_a_base_spec_that_is_there(hooked):
     before = adapted(KIND, WANTED)
-    runtimes = tomllib.loads(with_handler(before, "added", hooked=hooked).decode())["plugins"][doctor.RUNTIME][
-        "containerd"
-    ]["runtimes"]
+    runtimes = tomllib.loads(with_handler(before, "added", hooked=hooked).decode())["plugins"][RUNTIME]["containerd"][
+        "runtimes"
+    ]
     spec = runtimes["runc"]["base_runtime_spec"]
-    assert runtimes["added"] == {"runtime_type": doctor.RUNC, **({"base_runtime_spec": spec} if hooked else {})}
+    assert runtimes["added"] == {"runtime_type": RUNC, **({"base_runtime_spec": spec} if hooked else {})}
     assert set(runtimes) == {"runc", "added"}
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from containerd import daemon
+from containerd.adapt import IMAGES, RUNTIME, VERIFIED_PULLS, VERIFIER
 from containerd.instance import HANDLERS, Instance, instance
-from countersign.enforcement import doctor, nri
-from countersign.enforcement.base_spec import with_hook
+from countersign.enforcement import nri
 from countersign.nodes.facts import Facts
 from countersign.nodes.steps import File
 
@@ -36,14 +36,18 @@ def config(ours: Instance, facts: Facts = PLAIN) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("facts", [PLAIN, POOR])
-def test_the_doctor_has_nothing_to_say_about_our_configuration(ours, facts):
-    assert [str(problem) for problem in doctor.pull_problems(config(ours, facts), ours.layout)] == []
+def test_pulls_of_our_own_containerd_go_by_the_verifier(ours, facts):
+    plugins = config(ours, facts)["plugins"]
+    assert {key: plugins[IMAGES].get(key) for key in VERIFIED_PULLS} == VERIFIED_PULLS
+    assert plugins[IMAGES]["pinned_images"]["sandbox"] == SANDBOX
+    assert plugins[VERIFIER] == {"bin_dir": ours.layout.verifiers, "max_verifiers": 1, "per_verifier_timeout": "30s"}
 
 
 def test_our_own_containerd_makes_no_container_without_the_gate(ours):
-    found = config(ours)
-    assert list(nri.setting_problems(found, (2, 4))) == []
-    assert found["plugins"][nri.NRI]["socket_path"] == ours.nri
+    found = config(ours)["plugins"][nri.NRI]
+    assert {key: found.get(key) for key in nri.SETTINGS} == nri.SETTINGS
+    assert found["default_validator"] == {**nri.VALIDATOR, "required_plugins": [nri.PLUGIN]}
+    assert found["socket_path"] == ours.nri
 
 
 def test_with_handlers_that_lack_the_hook_it_is_not_required(ours):
@@ -54,23 +58,20 @@ def test_with_handlers_that_lack_the_hook_it_is_not_required(ours):
 
 
 def test_every_handler_has_the_hook(ours):
-    handlers = config(ours)["plugins"][doctor.RUNTIME]["containerd"]["runtimes"]
+    handlers = config(ours)["plugins"][RUNTIME]["containerd"]["runtimes"]
     assert set(handlers) == set(HANDLERS)
     assert {handler["base_runtime_spec"] for handler in handlers.values()} == {ours.layout.base_spec}
 
 
-def test_a_handler_with_a_base_spec_of_its_own_is_beside_ours_and_the_doctor_refuses_it(ours):
+def test_a_handler_with_a_base_spec_of_its_own_is_beside_ours(ours):
     files = daemon.files(ours, PLAIN, SANDBOX, {"bench": "/bench.json"})
     content = next(file.content for file in files if file.path == ours.config)
     assert isinstance(content, bytes)
     found = tomllib.loads(content.decode())
-    runtime = found["plugins"][doctor.RUNTIME]["containerd"]
+    runtime = found["plugins"][RUNTIME]["containerd"]
     assert runtime["default_runtime_name"] == HANDLERS[0]
     assert set(runtime["runtimes"]) == {*HANDLERS, "bench"}
     assert runtime["runtimes"]["bench"]["base_runtime_spec"] == "/bench.json"
-    specs = {ours.layout.base_spec: with_hook(b'{"process": {}}', ours.layout), "/bench.json": b"{}"}
-    problems = doctor.handler_problems(found, ours.layout, (2, 4), specs.get)
-    assert [problem.where for problem in problems] == ["handler bench: /bench.json"]
 
 
 def test_every_path_is_below_the_instance(ours):
@@ -88,8 +89,8 @@ def test_every_path_is_below_the_instance(ours):
 
 def test_a_poor_machine_gets_what_works_there(ours):
     plugins = config(ours, POOR)["plugins"]
-    assert plugins[doctor.IMAGES]["snapshotter"] == "native"
-    assert plugins[doctor.RUNTIME]["restrict_oom_score_adj"] is True
+    assert plugins[IMAGES]["snapshotter"] == "native"
+    assert plugins[RUNTIME]["restrict_oom_score_adj"] is True
     assert plugins["io.containerd.transfer.v1.local"]["unpack_config"] == [
         {"platform": "linux/arm64", "snapshotter": "native", "differ": "walking"}
     ]

@@ -13,8 +13,7 @@ from invoke.context import MockContext
 from invoke.exceptions import Exit
 
 from countersign.console.errors import InfrastructureError
-from countersign.enforcement.problem import Problem
-from crio import commands, doctor
+from crio import commands
 from crio.several import Places
 
 
@@ -73,18 +72,3 @@ def test_people_read_each_finding_with_what_mends_it_and_warnings(status, capsys
     shown = capsys.readouterr().err
     assert "ssh://a: hook is replaced; mend it" in shown
     assert "ssh://a: no credentials" in shown
-
-
-def test_a_look_that_cannot_be_made_hides_no_other(monkeypatch):
-    def down() -> None:
-        raise InfrastructureError("exited with 1", where="crio status config")
-
-    monkeypatch.setattr(doctor, "file_problems", lambda _: [Problem("hook", "missing", "our hook")])
-    monkeypatch.setattr(doctor, "namespace_problems", lambda *_: [])
-    monkeypatch.setattr(doctor, "ask", lambda *_: {"nri": "disconnected"})
-    machine: Any = SimpleNamespace(effective=down, paths=None, node=None, layout=None)
-    assert [problem.where for problem in doctor.look(machine)] == [
-        "crio status config",
-        "hook",
-        "the gate's connection to NRI",
-    ]

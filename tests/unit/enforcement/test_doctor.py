@@ -1,210 +1,116 @@
+"""The gate's doctor on a node is asked, and its answer is read or told of; no answer is never a good one."""
+
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Mapping, Sequence
+import stat
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from countersign.enforcement import doctor, gate
-from countersign.enforcement.base_spec import with_hook
-from countersign.enforcement.doctor import IMAGES, RUNTIME, VERIFIER
-from countersign.enforcement.layout import SYSTEM
-from countersign.nodes.node import Result
-from countersign.nodes.template import render
-
-SPEC = with_hook(b'{"process": {}}', SYSTEM)
-GOOD: Mapping[str, Any] = {
-    "disabled_plugins": ["io.containerd.snapshotter.v1.zfs"],
-    "plugins": {
-        IMAGES: {
-            **doctor.VERIFIED_PULLS,
-            "pinned_images": {"sandbox": "registry.k8s.io/pause@sha256:" + "0" * 64},
-            "registry": {"config_path": SYSTEM.certs, "mirrors": {}},
-        },
-        VERIFIER: {"bin_dir": SYSTEM.verifiers, "max_verifiers": 1, "per_verifier_timeout": "30s"},
-        RUNTIME: {
-            "enable_criu": False,
-            "containerd": {
-                "runtimes": {
-                    name: {"runtime_type": doctor.RUNC, "base_runtime_spec": SYSTEM.base_spec, "snapshotter": ""}
-                    for name in ("runc", "other")
-                }
-            },
-        },
-    },
-}
+from countersign.console.errors import InfrastructureError
+from countersign.enforcement import doctor
+from countersign.enforcement.layout import SYSTEM, Layout
+from countersign.enforcement.problem import NotEnforced, Problem
+from countersign.enforcement.record import Laid
+from countersign.nodes.host import HostNode
 
 
-def changed(path: Sequence[str], value: Any) -> dict[str, Any]:
-    config = copy.deepcopy(dict(GOOD))
-    table = config
-    for key in path[:-1]:
-        table = table.setdefault(key, {})
-    if value is None:
-        del table[path[-1]]
-    else:
-        table[path[-1]] = value
-    return config
+def check(state: str, *findings: dict[str, str]) -> dict[str, Any]:
+    return {"check": "a", "looksAt": "b", "wanted": "c", "state": state, "findings": list(findings)}
 
 
-def problems(config: Mapping[str, Any], version: tuple[int, int] = (2, 4), spec: bytes | None = SPEC) -> list[str]:
-    found = [
-        *doctor.pull_problems(config, SYSTEM),
-        *doctor.handler_problems(config, SYSTEM, version, lambda _: spec),
-    ]
-    return [str(problem) for problem in found]
+def finding(where: str, mend: str = "rm a") -> dict[str, str]:
+    return {"where": where, "found": "1", "wanted": "2", "mend": mend}
 
 
-def test_our_own_settings_pass():
-    assert problems(GOOD) == []
+def document(*checks: dict[str, Any], ok: bool = False, version: str = doctor.VERSION) -> str:
+    return json.dumps({"version": version, "ok": ok, "node": "n", "checks": checks})
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "told"),
-    [
-        (("plugins", IMAGES, "use_local_image_pull"), True, "use_local_image_pull is true, expected false"),
-        (("plugins", IMAGES, "use_local_image_pull"), None, 'use_local_image_pull is "absent", expected false'),
-        (("plugins", IMAGES, "disable_snapshot_annotations"), False, "is false, expected true"),
-        (("plugins", IMAGES, "discard_unpacked_layers"), True, "discard_unpacked_layers is true, expected false"),
-        (("plugins", IMAGES, "max_concurrent_downloads"), 5, "max_concurrent_downloads is 5, expected 3"),
-        (("plugins", IMAGES, "image_pull_with_sync_fs"), True, "image_pull_with_sync_fs is true, expected false"),
-        (("plugins", IMAGES, "registry", "mirrors"), {"docker.io": {}}, "registry.mirrors is set, expected empty"),
-        (("plugins", IMAGES, "registry", "configs"), {"a": {}}, "registry.configs is set"),
-        (("plugins", IMAGES, "registry", "auths"), {"a": {}}, "registry.auths is set"),
-        (
-            ("plugins", IMAGES, "pinned_images", "sandbox"),
-            "pause:3.10",
-            'sandbox is "pause:3.10", expected an image by',
-        ),
-        (("plugins", VERIFIER, "bin_dir"), "/opt/other", 'bin_dir is "/opt/other"'),
-        (("plugins", VERIFIER, "per_verifier_timeout"), "10s", "per_verifier_timeout is 10s, expected more than 20s"),
-        (("disabled_plugins",), ["io.containerd.image-verifier.v1"], "disabled_plugins is with io.containerd.image"),
-        (("disabled_plugins",), ["io.containerd.transfer.v1.local"], "disabled_plugins is with io.containerd.transfer"),
-        (("plugins", RUNTIME, "enable_criu"), None, "enable_criu is true, expected false"),
-        (
-            ("plugins", RUNTIME, "containerd", "runtimes", "other", "base_runtime_spec"),
-            "",
-            "handler other: base_runtime",
-        ),
-        (
-            ("plugins", RUNTIME, "containerd", "runtimes", "other", "runtime_type"),
-            "io.containerd.kata.v2",
-            "handler other",
-        ),
-        (("plugins", RUNTIME, "containerd", "runtimes", "other", "snapshotter"), "nydus", 'snapshotter is "nydus"'),
-    ],
-)
-def test_what_would_let_an_image_through_is_told(path, value, told):
-    found = problems(changed(path, value))
-    assert len(found) == 1, found
-    assert told in found[0]
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return replace(SYSTEM, bin=str(tmp_path))
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [
-        None,
-        b"{}",
-        b"not json",
-        SPEC.replace(b"gate.sock", b"none.sock"),
-        SPEC.replace(b'"timeout": 10', b'"timeout": 100'),
-        SPEC.replace(b"createRuntime", b"poststart"),
-    ],
-)
-def test_a_base_spec_without_our_very_hook_is_told(spec):
-    assert [text.partition(" is ")[2] for text in problems(GOOD, spec=spec)] == [
-        "without our createRuntime hook, expected the hook as set-up wrote it"
-    ] * 2
+def answers(layout: Layout, text: str, code: int) -> None:
+    """Have the gate's program note its arguments and stdin, and answer."""
+    here = Path(layout.gate).parent
+    (here / "answer").write_text(text, encoding="utf-8")
+    script = f'#!/bin/sh\necho "$@" >{here}/argv\ncat >{here}/stdin\ncat {here}/answer\necho said >&2\nexit {code}\n'
+    Path(layout.gate).write_text(script, encoding="utf-8")
+    Path(layout.gate).chmod(stat.S_IRWXU)
 
 
-@pytest.mark.parametrize(
-    ("version", "criu", "told"),
-    [
-        ((2, 0), False, "version 2.0, expected 2.1 or newer"),
-        ((1, 7), False, "version 1.7, expected 2.1 or newer"),
-        ((2, 3), True, "installed beside containerd version 2.3"),
-        ((2, 3), False, ""),
-        ((2, 4), True, ""),
-    ],
-)
-def test_versions_are_judged_by_what_they_lack(version, criu, told):
-    found = " ".join(map(str, doctor.version_problems(version, criu=criu)))
-    assert told in found
-    assert bool(found) == bool(told)
+def test_a_node_that_enforces_leaves_nothing_to_say(layout):
+    answers(layout, document(check("ok"), check("skipped"), ok=True), 0)
+    assert doctor.look(HostNode(), layout) == []
+    doctor.examine(HostNode(), layout)
 
 
-def test_before_its_switch_came_criu_is_no_setting():
-    assert problems(changed(("plugins", RUNTIME, "enable_criu"), None), version=(2, 3)) == []
-
-
-def test_the_daemons_own_word_counts():
-    line = "level=warning msg=\"Found 'DiscardUnpackedLayers' in CRI config which is … (not supported). "
-    assert [problem.where for problem in doctor.log_problems(line + doctor.FALLBACK)] == ["containerd's log"]
-    assert list(doctor.log_problems("level=info")) == []
-
-
-class _Folder:
-    """A node whose verifier folder and files are as a test says."""
-
-    name = "fake"
-
-    def __init__(self, entries: Sequence[str], stats: str = "root 755") -> None:
-        self.entries, self.stats = entries, stats
-
-    def run(self, argv: Sequence[str], **_: Any) -> Result:
-        text = "\n".join(self.entries) if argv[0] == "ls" else self.stats
-        return Result(tuple(argv), 0, text.encode(), b"", 0)
-
-
-Folder: Any = _Folder
-OURS = "countersign-image-verifier"
-
-
-@pytest.mark.parametrize(
-    ("entries", "most", "told"),
-    [
-        ([OURS], 1, ""),
-        (["another", OURS], 2, ""),
-        (["another", OURS], -1, ""),
-        ([], 1, "without our verifier"),
-        (["another"], 1, "without our verifier"),
-        (["another", OURS], 1, "max_verifiers is 1, expected more than 1"),
-        ([OURS], 0, "max_verifiers is 0, expected more than 0"),
-    ],
-)
-def test_the_verifier_is_among_those_that_are_asked(entries, most, told):
-    found = " ".join(map(str, doctor.folder_problems(Folder(entries), SYSTEM, most)))
-    assert told in found
-    assert bool(found) == bool(told)
-
-
-@pytest.mark.parametrize(
-    ("stats", "told"),
-    [
-        ("", "missing"),
-        ("nobody 755", "nobody's with mode 755"),
-        ("root 775", "mode 775"),
-        ("root 757", "mode 757"),
-        ("root 644", "mode 644"),
-    ],
-)
-def test_nobody_else_can_change_our_programs(stats, told):
-    found = [str(problem) for problem in doctor.folder_problems(Folder([OURS], stats), SYSTEM, 1)]
-    assert len(found) == 3
-    assert all(told in text for text in found)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("10s", 10), ("1m30s", 90), ("1.5h", 5400), ("500ms", 0.5), ("", 0), ("never", 0)]
-)
-def test_durations_are_read_as_go_writes_them(text, expected):
-    assert doctor.seconds(text) == pytest.approx(expected)
-
-
-def test_the_verifier_may_take_longer_than_the_gate():
-    config = json.loads(
-        render(gate.CONFIG, layout=SYSTEM, runtime_socket="/run/containerd/containerd.sock", nri="", crio=None)
+def test_each_finding_is_a_problem_with_what_mends_it(layout):
+    told = document(
+        check("open", finding("a"), finding("b", f"run {doctor.SETUP}")), check("unknown", finding("c")), check("ok")
     )
-    assert doctor.seconds(config["timeouts"]["pull"]) == doctor.PULL_DEADLINE
+    answers(layout, told, 1)
+    assert doctor.look(HostNode(), layout) == [
+        Problem("a", "1", "2", "rm a"),
+        Problem("b", "1", "2"),  # set-up mends it
+        Problem("c", "1", "2", "rm a"),
+    ]
+    with pytest.raises(NotEnforced, match="a is 1, expected 2; b is 1, expected 2; c is 1"):
+        doctor.examine(HostNode(), layout)
+
+
+def test_a_warning_is_told_and_is_no_reason_to_say_no(layout):
+    answers(layout, document(check("warning", finding("a")), ok=True), 0)
+    assert [problem.warning for problem in doctor.look(HostNode(), layout)] == [True]
+    doctor.examine(HostNode(), layout)
+
+
+@pytest.mark.parametrize("checks", [(), (check("unknown"),), (check("warning", finding("a")),)])
+def test_a_node_that_is_not_fine_has_a_problem(layout, checks):
+    answers(layout, document(*checks), 4)
+    assert [problem.where for problem in doctor.look(HostNode(), layout) if not problem.warning] == ["the node"]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", 0),
+        ("no JSON", 0),
+        ("[]", 0),
+        ("{}", 0),
+        (document(ok=True, version="countersign.doctor/v0"), 0),
+        (document(ok=True), 2),
+        (document(ok=True), 127),
+        (document({"check": "a", "state": "open", "findings": [{}]}), 1),
+        (document({"findings": [finding("a")]}), 1),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_told(layout, text, code):
+    answers(layout, text, code)
+    with pytest.raises(InfrastructureError, match="no answer that can be read: said"):
+        doctor.look(HostNode(), layout)
+
+
+def test_a_node_without_the_program_is_told(layout):
+    assert doctor.look(HostNode(), layout) == [Problem(layout.gate, "missing", "the gate's program")]
+
+
+def test_it_is_told_where_things_are_and_what_set_up_put_there(layout, tmp_path):
+    answers(layout, document(ok=True), 0)
+    laid = {"/a": Laid("f", 0o644, sha256="00"), "/b": Laid("l", 0, target="/a")}
+    doctor.look(HostNode(), layout, laid, crio_socket="/run/crio.sock")
+    assert (tmp_path / "argv").read_text() == (
+        "doctor --json --config /etc/countersign/gate.json --setup set-up --crio-socket /run/crio.sock --record -\n"
+    )
+    assert json.loads((tmp_path / "stdin").read_text()) == {
+        "version": "countersign.record/v1",
+        "files": {
+            "/a": {"kind": "f", "mode": 420, "target": "", "sha256": "00"},
+            "/b": {"kind": "l", "mode": 0, "target": "/a", "sha256": ""},
+        },
+    }

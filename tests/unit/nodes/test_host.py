@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import selectors
 import shlex
 import subprocess
 import sys
@@ -72,6 +73,21 @@ def test_a_daemon_that_keeps_the_pipes_does_not_keep_us(node):
     result = node.run(["sh", "-c", "sleep 3 & echo started"], timeout=30)
     assert result.text == "started"
     assert time.monotonic() - start < 2
+
+
+def test_what_a_command_writes_while_nobody_looks_is_not_lost(node, tmp_path, monkeypatch):
+    look, go_on = selectors.DefaultSelector.select, tmp_path / "go-on"
+
+    def late(selector, timeout=None):
+        if go_on.exists():
+            return look(selector, timeout)
+        ready = look(selector, 0)
+        go_on.touch()  # it writes and ends after this look has found nothing
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        return ready
+
+    monkeypatch.setattr(selectors.DefaultSelector, "select", late)
+    assert node.run(["/bin/sh", "-c", f"until [ -e {go_on} ]; do sleep 0.01; done; echo there"]).text == "there"
 
 
 def test_a_file_is_changed_once(node, tmp_path):

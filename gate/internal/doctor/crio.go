@@ -1,0 +1,82 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"countersign/gate/internal/nri"
+)
+
+// crioFacts is what a running CRI-O says of itself.
+type crioFacts struct {
+	version string
+	unit    string // systemd's, or ""
+	nri     string // the version that it was built with, or ""
+	config  tree   // in effect
+}
+
+// askCrio asks a running CRI-O for the configuration that it runs by, as "crio status
+// config" does.
+func (n *Node) askCrio() (*crioFacts, error) {
+	socket := n.options.CrioSocket
+	pid, err := listenerOf(socket)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	c := &crioFacts{unit: unitOf(pid)}
+	if c.version, err = runtimeVersion(ctx, socket); err != nil {
+		return nil, err
+	}
+	c.nri, _ = nri.VersionIn(n.program(pid)) // told where it can be
+	c.config, err = crioConfig(ctx, socket)
+	return c, err
+}
+
+func crioConfig(ctx context.Context, socket string) (tree, error) {
+	transport := &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		},
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://crio/config", nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return nil, fmt.Errorf("%s: its configuration: %w", socket, err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	content, err := io.ReadAll(io.LimitReader(response.Body, maxConfig))
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("status %s", response.Status)
+	}
+	var found tree
+	if err == nil {
+		err = toml.Unmarshal(content, &found)
+	}
+	if err == nil && len(found.table("crio", "runtime")) == 0 {
+		err = fmt.Errorf("no table crio.runtime")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: its configuration: %w", socket, err)
+	}
+	return found.table("crio"), nil
+}
+
+// crioAsked is what CRI-O says, for checks that come after the one that it answers.
+func (n *Node) crioAsked() (*crioFacts, error) {
+	c, err := n.crio()
+	if err != nil {
+		return nil, after("crio.answers")
+	}
+	return c, nil
+}
