@@ -35,6 +35,7 @@ type command struct {
 	verdict  bool // takes --config and --json
 	config   bool // takes --config
 	alone    bool // takes --key, --policy and what goes with them
+	installs bool // takes what says how to install
 }
 
 var commands = []command{
@@ -43,6 +44,7 @@ var commands = []command{
 	{name: "verify", argument: "REF", about: "say whether an image may run here, and show every step", run: verify, verdict: true, alone: true},
 	{name: "explain", argument: "REF|CONTAINER", about: "say what binds and allows or refuses an image or a container", run: explain, verdict: true},
 	{name: "check-policy", argument: "FILE", about: "say whether a rendered policy is valid", run: checkPolicy},
+	{name: "install-policy", argument: "FILE", about: "check a rendered policy, its signature and its serial, and put it in force on this node", run: installPolicy, config: true, installs: true},
 	{name: "nri-version", argument: "PROGRAM", about: "print the version of NRI that a runtime's program was built with", run: printNRIVersion},
 	{name: "version", about: "print the version", run: printVersion},
 }
@@ -54,6 +56,7 @@ type invocation struct {
 	configPath string
 	json       bool
 	given      alone
+	install    install
 	stdout     io.Writer
 	stderr     io.Writer
 }
@@ -98,11 +101,14 @@ func (c command) invoke(args []string, stdout, stderr io.Writer) int {
 	if c.config || c.verdict {
 		flags.StringVar(&in.configPath, "config", defaultConfig(), "path of gate.json")
 	}
-	if c.verdict {
-		flags.BoolVar(&in.json, "json", false, "print the verdict as JSON")
+	if c.verdict || c.installs {
+		flags.BoolVar(&in.json, "json", false, "print JSON")
 	}
 	if c.alone {
 		in.given.flags(flags)
+	}
+	if c.installs {
+		in.install.flags(flags)
 	}
 	arguments, err := interspersed(flags, args)
 	if errors.Is(err, flag.ErrHelp) {
