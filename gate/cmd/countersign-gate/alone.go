@@ -6,7 +6,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -104,15 +103,7 @@ func (a *alone) load(name string) (*policy.Policy, error) {
 }
 
 func readKeyFile(path string) (string, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, maxKeyFile+1))
-	if err == nil && len(content) > maxKeyFile {
-		err = fmt.Errorf("%s: over %d bytes, expected one public key", path, maxKeyFile)
-	}
+	content, err := readFile(path, maxKeyFile)
 	return string(content), err
 }
 

@@ -93,7 +93,7 @@ func here(ctx context.Context, settings *config.Config, op wire.Op, name string)
 	}
 	defer func() { _ = binder.Close() }()
 	gate := newEngine(settings, store, binder, silent{})
-	if p, err := policy.Load(settings.Policy); err != nil {
+	if p, err := settings.PolicyFile().Load(); err != nil {
 		gate.RefuseAll(err)
 	} else {
 		gate.SetPolicy(p)
@@ -158,6 +158,6 @@ func checkPolicy(c *invocation) int {
 		fmt.Fprintf(c.stderr, "error: %v\n", err)
 		return exitRefused
 	}
-	fmt.Fprintf(c.stdout, "valid: %d scopes, %s\n", len(p.Scopes()), p.Hash)
+	fmt.Fprintf(c.stdout, "valid: %d scopes, %s, serial %d\n", len(p.Scopes()), p.Hash, p.Serial)
 	return exitOK
 }

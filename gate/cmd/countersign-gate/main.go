@@ -36,6 +36,7 @@ type command struct {
 	config   bool // takes --config
 	alone    bool // takes --key, --policy and what goes with them
 	doctor   bool // takes --list and what goes with it
+	installs bool // takes what says how to install
 }
 
 var commands = []command{
@@ -45,6 +46,7 @@ var commands = []command{
 	{name: "explain", argument: "REF|CONTAINER", about: "say what binds and allows or refuses an image or a container", run: explain, verdict: true},
 	{name: "doctor", about: "find every setting and file that would let an image run unseen on this node", run: examine, verdict: true, doctor: true},
 	{name: "check-policy", argument: "FILE", about: "say whether a rendered policy is valid", run: checkPolicy},
+	{name: "install-policy", argument: "FILE", about: "check a rendered policy, its signature and its serial, and put it in force on this node", run: installPolicy, config: true, installs: true},
 	{name: "nri-version", argument: "PROGRAM", about: "print the version of NRI that a runtime's program was built with", run: printNRIVersion},
 	{name: "version", about: "print the version", run: printVersion},
 }
@@ -57,6 +59,7 @@ type invocation struct {
 	json       bool
 	given      alone
 	examined   examined
+	install    install
 	stdout     io.Writer
 	stderr     io.Writer
 }
@@ -101,7 +104,7 @@ func (c command) invoke(args []string, stdout, stderr io.Writer) int {
 	if c.config || c.verdict {
 		flags.StringVar(&in.configPath, "config", defaultConfig(), "path of gate.json")
 	}
-	if c.verdict {
+	if c.verdict || c.installs {
 		flags.BoolVar(&in.json, "json", false, "print JSON")
 	}
 	if c.alone {
@@ -109,6 +112,9 @@ func (c command) invoke(args []string, stdout, stderr io.Writer) int {
 	}
 	if c.doctor {
 		in.examined.flags(flags)
+	}
+	if c.installs {
+		in.install.flags(flags)
 	}
 	arguments, err := interspersed(flags, args)
 	if errors.Is(err, flag.ErrHelp) {

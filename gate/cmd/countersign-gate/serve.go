@@ -84,12 +84,13 @@ func run(ctx context.Context, settings *config.Config, next program) error {
 	}
 	defer func() { _ = sockets.Close() }()
 	notifier := daemon.NewNotifier(os.Getenv)
-	watcher := daemon.NewWatcher(settings.Policy, gate, metrics, notifier)
+	watcher := daemon.NewWatcher(settings.PolicyFile(), gate, metrics, notifier)
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	server := daemon.NewServer(gate, sockets.Listener)
 	server.NRI = watchHook(ctx, settings)
+	server.Policy = watcher.State
 	if err := takeOver(ctx, sockets, gate, server.NRI); err != nil {
 		return err
 	}

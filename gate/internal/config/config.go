@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"countersign/gate/internal/bounded"
+	"countersign/gate/internal/policy"
 )
 
 // DefaultPath is where gate.json lies on a node.
@@ -25,9 +26,11 @@ const Env = "COUNTERSIGN_CONFIG"
 
 // Config is gate.json. Unknown fields are refused.
 type Config struct {
-	Policy      string      `json:"policy"` // the rendered policy
-	Socket      string      `json:"socket"` // of the gate
-	Log         string      `json:"log"`    // verdicts, one JSON line each; "-" for stdout
+	Policy      string      `json:"policy"`     // the rendered policy
+	PolicyKeys  []string    `json:"policyKeys"` // PEM: one of them must have signed the policy; none: no signature is asked for
+	State       string      `json:"state"`      // what has to outlive a restart; "" for the folder in which evidence.dir lies
+	Socket      string      `json:"socket"`     // of the gate
+	Log         string      `json:"log"`        // verdicts, one JSON line each; "-" for stdout
 	LogRotation LogRotation `json:"logRotation"`
 	Metrics     string      `json:"metrics"` // "unix:PATH", a loopback "ADDRESS:PORT", or "" for none
 	Evidence    Evidence    `json:"evidence"`
@@ -35,6 +38,17 @@ type Config struct {
 	Crio        *Crio       `json:"crio"` // instead of containerd; nil where containerd is the runtime
 	Registry    Registry    `json:"registry"`
 	Timeouts    Timeouts    `json:"timeouts"`
+
+	keys []policy.Key
+}
+
+// PolicyFile gives the policy and what has to hold of it on this node.
+func (c *Config) PolicyFile() policy.File {
+	state := c.State
+	if state == "" {
+		state = filepath.Dir(c.Evidence.Dir)
+	}
+	return policy.File{Path: c.Policy, Keys: c.keys, Mark: filepath.Join(state, "policy-mark.json")}
 }
 
 // LogRotation bounds the verdict log: the file and as many older ones.
@@ -188,6 +202,7 @@ func (c *Config) check() error {
 		{"policy", c.Policy, false},
 		{"socket", c.Socket, false},
 		{"evidence.dir", c.Evidence.Dir, false},
+		{"state", c.State, true},
 		{"containerd.address", c.Containerd.Address, false},
 		{"containerd.nri", c.Containerd.NRI, true},
 		{"containerd.hook", c.Containerd.Hook, false},
@@ -214,6 +229,12 @@ func (c *Config) check() error {
 	}
 	if err := checkMetrics(c.Metrics); err != nil {
 		return err
+	}
+	if c.PolicyKeys != nil {
+		var err error
+		if c.keys, err = policy.ParseKeys("policyKeys", c.PolicyKeys); err != nil {
+			return err
+		}
 	}
 	return c.Timeouts.check()
 }

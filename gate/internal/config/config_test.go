@@ -40,6 +40,9 @@ func TestParseRefuses(t *testing.T) {
 		{"a log that is rotated with every verdict", `{"logRotation": {"maxBytes": 1000}}`, "logRotation"},
 		{"a rotation that keeps nothing", `{"logRotation": {"keep": 0}}`, "logRotation"},
 		{"a thousand logs", `{"logRotation": {"keep": 1000}}`, "logRotation"},
+		{"a relative state folder", `{"state": "state"}`, "state"},
+		{"no key of the policy among policyKeys", `{"policyKeys": []}`, "policyKeys"},
+		{"a policy key that is none", `{"policyKeys": ["cosign.pub"]}`, "policyKeys.keys[0]"},
 		{"two documents", `{} {}`, "more than one"},
 		{"no JSON", `policy: /p`, "invalid"},
 	} {
@@ -76,5 +79,18 @@ func TestOneRuntimeIsContainerdUnlessCrioIsGiven(t *testing.T) {
 	c, err = Parse([]byte(`{"crio": {"root": "/r", "nri": ""}}`))
 	if err != nil || c.Crio.Root != "/r" || c.Crio.NRI != "" || c.Crio.RunRoot != "/run/containers/storage" || c.Crio.Hook == "" {
 		t.Errorf("got %+v, %v", c.Crio, err)
+	}
+}
+
+func TestTheMarkLiesBesideTheEvidenceOrInTheStateFolder(t *testing.T) {
+	for document, mark := range map[string]string{
+		`{}`:                               "/var/lib/countersign/policy-mark.json",
+		`{"evidence": {"dir": "/a/b/ev"}}`: "/a/b/policy-mark.json",
+		`{"state": "/state"}`:              "/state/policy-mark.json",
+	} {
+		c, err := Parse([]byte(document))
+		if err != nil || c.PolicyFile().Mark != mark {
+			t.Errorf("%s: got %+v, %v", document, c, err)
+		}
 	}
 }

@@ -23,6 +23,7 @@ type Metrics struct {
 	verifications prometheus.Counter
 	notLogged     prometheus.Counter
 	policyValid   prometheus.Gauge
+	policySerial  prometheus.Gauge
 	reloads       *prometheus.CounterVec
 	unhooked      prometheus.Gauge
 }
@@ -45,16 +46,19 @@ func NewMetrics(usage func() (bytes int64, entries int)) *Metrics {
 			Name: "countersign_verdicts_not_logged_total", Help: "Verdicts that stand and are in no log, as on a full disk.",
 		}),
 		policyValid: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "countersign_policy_valid", Help: "1 if the policy file as it is now is in force, 0 if it is invalid.",
+			Name: "countersign_policy_valid", Help: "1 if the policy file as it is now is in force, 0 if it is invalid, older or not signed.",
+		}),
+		policySerial: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "countersign_policy_serial", Help: "Serial of the policy in force, 0 for none.",
 		}),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "countersign_policy_loads_total", Help: "Loads of a changed policy file, by result.",
+			Name: "countersign_policy_loads_total", Help: "Loads of a changed policy file, by result: valid, forced (an older serial), invalid, older, unsigned, unremembered.",
 		}, []string{"result"}),
 		unhooked: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "countersign_handlers_without_hook", Help: "Runtime handlers of containerd whose containers would start unjudged, -1 while it does not say.",
 		}),
 	}
-	m.registry.MustRegister(m.verdicts, m.seconds, m.verifications, m.notLogged, m.policyValid, m.reloads,
+	m.registry.MustRegister(m.verdicts, m.seconds, m.verifications, m.notLogged, m.policyValid, m.policySerial, m.reloads,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "countersign_evidence_bytes", Help: "Bytes in the evidence store.",
 		}, func() float64 { bytes, _ := usage(); return float64(bytes) }),

@@ -46,7 +46,8 @@ type Decider interface {
 
 // Server answers requests on a unix socket.
 type Server struct {
-	NRI func() string // the state of the gate's NRI plugin, for a ping; nil for no word
+	NRI    func() string      // the state of the gate's NRI plugin, for a ping; nil for no word
+	Policy func() PolicyState // and of the policy
 
 	decider  Decider
 	listener *net.UnixListener
@@ -145,6 +146,11 @@ func (s *Server) decide(ctx context.Context, op wire.Op, body []byte, err error)
 		v := &verdict.Verdict{Version: verdict.Version, Time: time.Now().UTC(), Allow: true, Code: code.OK, Message: "countersign: the gate serves", Policy: s.decider.PolicyHash(), PID: os.Getpid()}
 		if s.NRI != nil {
 			v.NRI = s.NRI()
+		}
+		if s.Policy != nil {
+			state := s.Policy()
+			v.Serial, v.PolicyError = state.Serial, state.Problem
+			v.Fit()
 		}
 		return v
 	}

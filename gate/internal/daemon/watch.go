@@ -2,10 +2,12 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -31,45 +33,87 @@ type Holder interface {
 // Watcher keeps the policy in force that its file holds. An invalid file is told
 // loudly and changes nothing; at the start it leaves everything refused.
 type Watcher struct {
-	path     string
+	file     policy.File
 	holder   Holder
 	metrics  *Metrics
 	notifier *Notifier
 	failed   string // the last error, so that it is told once
+	state    atomic.Pointer[PolicyState]
 }
 
+// PolicyState is what a ping tells of the policy.
+type PolicyState struct {
+	Serial  int64  // of the policy in force; 0 for none
+	Problem string // why the file as it is now is not in force; "" if it is
+}
+
+// State gives the state of the policy, to any goroutine.
+func (w *Watcher) State() PolicyState { return *w.state.Load() }
+
 // NewWatcher makes a watcher and loads the policy for the first time.
-func NewWatcher(path string, holder Holder, metrics *Metrics, notifier *Notifier) *Watcher {
-	w := &Watcher{path: path, holder: holder, metrics: metrics, notifier: notifier}
+func NewWatcher(file policy.File, holder Holder, metrics *Metrics, notifier *Notifier) *Watcher {
+	w := &Watcher{file: file, holder: holder, metrics: metrics, notifier: notifier}
+	w.state.Store(&PolicyState{})
 	w.Load()
 	return w
 }
 
-// Load reads the file and puts it in force if it is new and valid. The file is
-// read whole before anything changes, and requests in hand keep the policy that
-// they began with.
+// Load reads the file and puts it in force if it is new, valid, and not older than
+// what was in force. The file is read whole before anything changes, and requests in
+// hand keep the policy that they began with.
 func (w *Watcher) Load() {
-	p, err := policy.Load(w.path)
+	p, err := w.file.Load()
 	if err != nil {
-		w.metrics.policyValid.Set(0)
-		w.holder.RefuseAll(err)
-		if w.failed != err.Error() {
-			w.failed = err.Error()
-			w.metrics.reloads.WithLabelValues("invalid").Inc()
-			slog.Error("POLICY INVALID: it is not in force", "path", w.path, "error", err, "stays in force", orNone(w.holder.PolicyHash()))
-		}
+		w.reject(err)
 		return
+	}
+	if p.Hash != w.holder.PolicyHash() {
+		if err := w.enforce(p); err != nil {
+			w.reject(err)
+			return
+		}
 	}
 	w.failed = ""
 	w.metrics.policyValid.Set(1)
-	if p.Hash == w.holder.PolicyHash() {
+	w.state.Store(&PolicyState{Serial: p.Serial})
+}
+
+// reject leaves in force what is, and tells why, once.
+func (w *Watcher) reject(err error) {
+	w.metrics.policyValid.Set(0)
+	w.holder.RefuseAll(err)
+	w.state.Store(&PolicyState{Serial: w.State().Serial, Problem: err.Error()})
+	if w.failed == err.Error() {
 		return
+	}
+	w.failed = err.Error()
+	result := "invalid"
+	if refused := (*policy.Refused)(nil); errors.As(err, &refused) {
+		result = refused.Result
+	}
+	w.metrics.reloads.WithLabelValues(result).Inc()
+	slog.Error("POLICY INVALID: it is not in force", "path", w.file.Path, "error", err, "stays in force", orNone(w.holder.PolicyHash()))
+}
+
+// enforce puts p in force once its serial is remembered: after a crash in between no
+// older one counts.
+func (w *Watcher) enforce(p *policy.Policy) error {
+	before, forced, err := w.file.Remember(p)
+	if err != nil {
+		return err
 	}
 	w.notifier.Reloading()
 	w.holder.SetPolicy(p)
 	w.notifier.Ready()
-	w.metrics.reloads.WithLabelValues("valid").Inc()
-	slog.Info("policy in force", "path", w.path, "hash", p.Hash, "scopes", len(p.Scopes()))
+	result := "valid"
+	if forced {
+		result = "forced"
+		slog.Warn("POLICY FORCED: an older serial is in force", "serial", p.Serial, "before", before, "hash", p.Hash)
+	}
+	w.metrics.reloads.WithLabelValues(result).Inc()
+	w.metrics.policySerial.Set(float64(p.Serial))
+	slog.Info("policy in force", "path", w.file.Path, "hash", p.Hash, "serial", p.Serial, "scopes", len(p.Scopes()))
+	return nil
 }
 
 func orNone(hash string) string {
@@ -84,12 +128,12 @@ func orNone(hash string) string {
 func (w *Watcher) Watch(ctx context.Context, reload <-chan struct{}) error {
 	events, err := fsnotify.NewWatcher()
 	if err != nil {
-		return fmt.Errorf("watch %s: %w", w.path, err)
+		return fmt.Errorf("watch %s: %w", w.file.Path, err)
 	}
 	defer func() { _ = events.Close() }()
 	// The folder, not the file: a rename over the file leaves a watch on the file
 	// with the old one.
-	folder := filepath.Dir(w.path)
+	folder := filepath.Dir(w.file.Path)
 	if err := events.Add(folder); err != nil {
 		slog.Warn("policy folder can't be watched; looking every few seconds", "folder", folder, "every", poll, "error", err)
 	}
@@ -120,8 +164,9 @@ func (w *Watcher) Watch(ctx context.Context, reload <-chan struct{}) error {
 }
 
 // concerns says whether a change in the folder may be one of the policy: of the
-// file itself, or of the "..data" link through which Kubernetes puts files in place.
+// file itself, its signatures, or the "..data" link through which Kubernetes puts files in place.
 func (w *Watcher) concerns(changed string) bool {
 	name := filepath.Base(changed)
-	return name == filepath.Base(w.path) || strings.HasPrefix(name, "..")
+	file := filepath.Base(w.file.Path)
+	return name == file || name == file+policy.Signatures || strings.HasPrefix(name, "..")
 }

@@ -62,6 +62,7 @@ func accepting(t *testing.T, scope string) []byte {
 
 type watched struct {
 	*holder
+	*Watcher
 	path    string
 	metrics *Metrics
 	reload  chan struct{}
@@ -73,10 +74,10 @@ func watch(t *testing.T, path string, content []byte) *watched {
 		write(t, path, content)
 	}
 	w := &watched{holder: &holder{}, path: path, metrics: NewMetrics(func() (int64, int) { return 0, 0 }), reload: make(chan struct{})}
-	watcher := NewWatcher(path, w.holder, w.metrics, &Notifier{})
+	w.Watcher = NewWatcher(policy.File{Path: path, Mark: filepath.Join(filepath.Dir(path), "mark.json")}, w.holder, w.metrics, &Notifier{})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- watcher.Watch(ctx, w.reload) }()
+	go func() { done <- w.Watcher.Watch(ctx, w.reload) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -15,6 +15,7 @@ import (
 // document is the rendered policy as it stands in the file.
 type document struct {
 	Version string              `json:"version"`
+	Serial  int64               `json:"serial"`
 	Roots   map[string]rootJSON `json:"roots"`
 	Scopes  map[string]ruleJSON `json:"scopes"`
 	Pinned  []string            `json:"pinned"`
@@ -48,8 +49,8 @@ const rerender = "correct policy.yaml and render it again, with the same version
 // and kinds, unusable keys, and scopes that are not normalised make it invalid.
 // It returns a *code.Refusal with POLICY_INVALID.
 func Parse(data []byte) (*Policy, error) {
-	if len(data) > maxSize {
-		return nil, invalid(fmt.Sprintf("more than %d bytes", maxSize), "a policy within the bound", rerender)
+	if len(data) > MaxSize {
+		return nil, invalid(fmt.Sprintf("more than %d bytes", MaxSize), "a policy within the bound", rerender)
 	}
 	var doc document
 	// json/v2 matches names with their case and refuses a repeated one: no other
@@ -61,7 +62,7 @@ func Parse(data []byte) (*Policy, error) {
 		return nil, invalid(fmt.Sprintf("version %q", doc.Version), fmt.Sprintf("%q", Version), rerender)
 	}
 	p := &Policy{Hash: hash(data)}
-	for _, step := range []func(*Policy, *document) error{readRoots, readScopes, readPins, readRevoked} {
+	for _, step := range []func(*Policy, *document) error{readSerial, readRoots, readScopes, readPins, readRevoked} {
 		if err := step(p, &doc); err != nil {
 			return nil, err
 		}

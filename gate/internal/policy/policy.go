@@ -7,9 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 
@@ -19,14 +17,15 @@ import (
 // Version is the only version of the document that this gate reads.
 const Version = "countersign.policy/v1"
 
-// maxSize bounds the document, in bytes.
-const maxSize = 4 << 20
+// MaxSize bounds the document, in bytes.
+const MaxSize = 4 << 20
 
 // Policy is a checked policy. It is never changed after Parse, so any number of
 // goroutines may share it.
 type Policy struct {
 	Hash      string // sha256:<hex> of the file's bytes
 	TrustHash string // sha256:<hex> of keys and revocations alone
+	Serial    int64  // grows with each policy of a node; 0 for none
 
 	roots               map[string]Root
 	scopes              map[string]Rule
@@ -76,15 +75,15 @@ type PublicKey struct {
 // Load reads and checks the policy file at path. It returns a *code.Refusal
 // with POLICY_INVALID.
 func Load(path string) (*Policy, error) {
-	file, err := os.Open(path)
+	data, err := readBounded(path, MaxSize)
 	if err != nil {
 		return nil, invalid(err.Error(), "a readable policy file", "render the policy to this node again")
 	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxSize+1))
-	if err != nil {
-		return nil, invalid(fmt.Sprintf("%s: %v", path, err), "a readable policy file", "render the policy to this node again")
-	}
+	return parseFile(path, data)
+}
+
+// parseFile is Parse, with the file's path in what is found.
+func parseFile(path string, data []byte) (*Policy, error) {
 	p, err := Parse(data)
 	if refusal, ok := err.(*code.Refusal); ok {
 		refusal.Found = path + ": " + refusal.Found

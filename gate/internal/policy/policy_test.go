@@ -208,7 +208,7 @@ func TestParseRefusesBytesThatOthersMayReadOtherwise(t *testing.T) {
 		"null":              "null",
 		"a list":            "[]",
 		"invalid UTF-8":     strings.Replace(text, "gcr.io", "gcr\xff.io", 1),
-		"too many bytes":    text + strings.Repeat(" ", maxSize),
+		"too many bytes":    text + strings.Repeat(" ", MaxSize),
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Parse([]byte(data))

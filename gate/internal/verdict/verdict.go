@@ -50,6 +50,10 @@ type Verdict struct {
 	Steps      []Step    `json:"steps,omitempty"` // only where a person asked: verify, explain
 	NRI        string    `json:"nri,omitempty"`   // only in a ping: connected, disconnected, off
 	PID        int       `json:"pid,omitempty"`   // only in a ping: the gate's own process
+
+	// Only in a ping: the serial of the policy in force, and why the file is not.
+	Serial      int64  `json:"serial,omitempty"`
+	PolicyError string `json:"policyError,omitempty"`
 }
 
 // Bounds on what a verdict repeats of what came from outside, in bytes.
@@ -65,7 +69,7 @@ func (v *Verdict) Fit() {
 	for _, name := range []*string{&v.Image, &v.Repository, &v.Index, &v.Manifest, &v.Config, &v.Container, &v.Pod} {
 		*name = bounded.Text(*name, MaxName)
 	}
-	for _, text := range []*string{&v.Scope, &v.Root, &v.Format, &v.Message} { // a policy's names too
+	for _, text := range []*string{&v.Scope, &v.Root, &v.Format, &v.Message, &v.PolicyError} { // a policy's names too
 		*text = bounded.Text(*text, maxText)
 	}
 	v.Details, v.Steps = slices.Clone(v.Details), slices.Clone(v.Steps) // those of a remembered outcome are others' too

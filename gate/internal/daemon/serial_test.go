@@ -1,0 +1,114 @@
+package daemon
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	dto "github.com/prometheus/client_model/go"
+
+	"countersign/gate/internal/policy"
+)
+
+// numbered is a policy with a serial.
+func numbered(t *testing.T, serial int, scope string) []byte {
+	t.Helper()
+	document := map[string]any{}
+	if err := json.Unmarshal(accepting(t, scope), &document); err != nil {
+		t.Fatal(err)
+	}
+	document["serial"] = serial
+	content, err := json.Marshal(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+// loads reads countersign_policy_loads_total.
+func (w *watched) loads(t *testing.T, result string) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := w.metrics.reloads.WithLabelValues(result).Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetCounter().GetValue()
+}
+
+func (w *watched) serial(t *testing.T) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := w.metrics.policySerial.Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetGauge().GetValue()
+}
+
+func TestOlderPolicyIsNotInForce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "policy.json")
+	second := numbered(t, 2, "b.example")
+	w := watch(t, path, second)
+	if got := w.State(); got != (PolicyState{Serial: 2}) {
+		t.Errorf("got %+v", got)
+	}
+	write(t, path, numbered(t, 1, "a.example"))
+	eventually(t, "told as older", func() bool { return strings.Contains(w.State().Problem, "serial 1, and serial 2 was in force") })
+	if !w.inForce(t, second)() || w.State().Serial != 2 || w.serial(t) != 2 || w.valid(t) != 0 || w.loads(t, "older") != 1 {
+		t.Errorf("got %+v, in force %s", w.State(), w.PolicyHash())
+	}
+	third := numbered(t, 3, "c.example")
+	write(t, path, third)
+	eventually(t, "the newer", w.inForce(t, third))
+	eventually(t, "nothing to tell", func() bool { return w.State() == PolicyState{Serial: 3} && w.valid(t) == 1 })
+}
+
+func TestOlderPolicyAtStartLeavesEverythingRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "policy.json")
+	file := policy.File{Path: path, Mark: filepath.Join(filepath.Dir(path), "mark.json")}
+	first, second := numbered(t, 1, "a.example"), numbered(t, 2, "b.example")
+	write(t, path, second)
+	before := &holder{}
+	if NewWatcher(file, before, NewMetrics(func() (int64, int) { return 0, 0 }), &Notifier{}); before.policy == nil {
+		t.Fatal("not in force")
+	}
+	write(t, path, first)
+	next := watch(t, path, nil) // another start
+	if next.policy != nil || next.refused == nil {
+		t.Errorf("got %+v", next.holder)
+	}
+	if _, err := file.Install("new.json", first, nil, true, false); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "forced", next.inForce(t, first))
+	if got := next.loads(t, "forced"); got != 1 {
+		t.Errorf("forced %v times", got)
+	}
+}
+
+func TestPolicyThatCannotBeRememberedIsNotInForce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "policy.json")
+	first, second := numbered(t, 1, "a.example"), numbered(t, 2, "b.example")
+	w := watch(t, path, first)
+	mark := filepath.Join(filepath.Dir(path), "mark.json")
+	if err := os.Rename(mark, mark+".aside"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(mark, 0o700); err != nil { // no file can be put there
+		t.Fatal(err)
+	}
+	write(t, path, second)
+	eventually(t, "told", func() bool { return w.loads(t, "unremembered") == 1 })
+	if !w.inForce(t, first)() || w.valid(t) != 0 {
+		t.Errorf("got %+v", w.State())
+	}
+	if err := os.Rename(mark+".aside", mark+".back"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(mark); err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, second)
+	eventually(t, "in force", w.inForce(t, second))
+}
