@@ -268,3 +268,14 @@ func (h hook) ours(n *Node) bool {
 
 // hookTimeout is in seconds; without one runc waits for ever.
 const hookTimeout = 10
+
+// ofContainerd makes a look of one at what containerd says.
+func ofContainerd(look func(*Node, *containerdFacts) ([]Finding, error)) func(*Node) ([]Finding, error) {
+	return func(n *Node) ([]Finding, error) {
+		c, err := n.containerdAsked()
+		if err != nil {
+			return nil, err
+		}
+		return look(n, c)
+	}
+}
