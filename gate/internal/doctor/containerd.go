@@ -25,6 +25,7 @@ const (
 	containerdConfig = "/etc/containerd/config.toml"
 	maxConfig        = 4 << 20
 	maxSpec          = 1 << 20
+	maxTold          = 4 << 10
 )
 
 // containerdFacts is what a running containerd says of itself.
@@ -150,7 +151,7 @@ func runtimeVersion(ctx context.Context, address string) (string, error) {
 func dump(ctx context.Context, program, file string) (tree, error) {
 	command := exec.CommandContext(ctx, program, "--config", file, "config", "dump")
 	var out, told bytes.Buffer
-	command.Stdout, command.Stderr = &limited{to: &out, left: maxConfig}, &limited{to: &told, left: 4 << 10}
+	command.Stdout, command.Stderr = &limited{to: &out, left: maxConfig}, &limited{to: &told, left: maxTold, drops: true}
 	command.WaitDelay = time.Second
 	if err := command.Run(); err != nil {
 		return nil, fmt.Errorf("containerd --config %s config dump: %w: %s", file, err, strings.TrimSpace(told.String()))
@@ -162,17 +163,22 @@ func dump(ctx context.Context, program, file string) (tree, error) {
 	return found, nil
 }
 
-// limited takes so many bytes, and then no more.
+// limited takes so many bytes. What is more is an error, or dropped: warnings may be
+// many, and are none of ours.
 type limited struct {
-	to   io.Writer
-	left int
+	to    io.Writer
+	left  int
+	drops bool
 }
 
 func (l *limited) Write(p []byte) (int, error) {
-	if l.left -= len(p); l.left < 0 {
-		return 0, errors.New("too much output")
+	if l.left -= len(p); l.left >= 0 {
+		return l.to.Write(p)
 	}
-	return l.to.Write(p)
+	if l.drops {
+		return len(p), nil
+	}
+	return 0, errors.New("too much output")
 }
 
 // containerdAsked is what containerd says, for checks that come after the one that it
@@ -268,3 +274,14 @@ func (h hook) ours(n *Node) bool {
 
 // hookTimeout is in seconds; without one runc waits for ever.
 const hookTimeout = 10
+
+// ofContainerd makes a look of one at what containerd says.
+func ofContainerd(look func(*Node, *containerdFacts) ([]Finding, error)) func(*Node) ([]Finding, error) {
+	return func(n *Node) ([]Finding, error) {
+		c, err := n.containerdAsked()
+		if err != nil {
+			return nil, err
+		}
+		return look(n, c)
+	}
+}

@@ -83,19 +83,19 @@ func (n *Node) set(c *containerdFacts, table []string, key, value string) string
 func containerdChecks() []Check {
 	found := []Check{
 		{Name: "containerd.answers", LooksAt: "containerd at its socket, and its configuration in effect", Wanted: "a containerd that answers", look: containerdAnswers},
-		{Name: "containerd.started", LooksAt: "when containerd, its configuration and its base specs were last started or changed", Wanted: "a start by what lies there now", look: startedByThese},
-		{Name: "containerd.version", LooksAt: "containerd's version", Wanted: known().Oldest + " or newer", look: newEnough},
-		{Name: "containerd.holes", LooksAt: "containerd's version", Wanted: "one without known holes", look: withoutHoles, warns: true},
-		{Name: "containerd.disabled_plugins", LooksAt: "disabled_plugins", Wanted: "none of those that enforcement needs", look: pluginsEnabled},
-		{Name: "containerd.registry", LooksAt: criImages + ".registry: mirrors, configs, auths", Wanted: "empty", look: registryTables},
-		{Name: "containerd.sandbox", LooksAt: criImages + ".pinned_images.sandbox, and the policy's pins", Wanted: "an image by digest, and pinned: no hook sees sandboxes", look: sandboxPinned},
-		{Name: "containerd.verifier", LooksAt: verifiers + ": bin_dir, its entries, max_verifiers", Wanted: "our verifier among those that are asked", look: verifierAsked},
-		{Name: "containerd.per_verifier_timeout", LooksAt: verifiers + ".per_verifier_timeout", Wanted: "more than the gate's own timeouts.pull", look: verifierHasTime},
+		{Name: "containerd.started", LooksAt: "when containerd, its configuration and its base specs were last started or changed", Wanted: "a start by what lies there now", look: ofContainerd(startedByThese)},
+		{Name: "containerd.version", LooksAt: "containerd's version", Wanted: known().Oldest + " or newer", look: ofContainerd(newEnough)},
+		{Name: "containerd.holes", LooksAt: "containerd's version", Wanted: "one without known holes", look: ofContainerd(withoutHoles), warns: true},
+		{Name: "containerd.disabled_plugins", LooksAt: "disabled_plugins", Wanted: "none of those that enforcement needs", look: ofContainerd(pluginsEnabled)},
+		{Name: "containerd.registry", LooksAt: criImages + ".registry: mirrors, configs, auths", Wanted: "empty", look: ofContainerd(registryTables)},
+		{Name: "containerd.sandbox", LooksAt: criImages + ".pinned_images.sandbox, and the policy's pins", Wanted: "an image by digest, and pinned: no hook sees sandboxes", look: ofContainerd(sandboxPinned)},
+		{Name: "containerd.verifier", LooksAt: verifiers + ": bin_dir, its entries, max_verifiers", Wanted: "our verifier among those that are asked", look: ofContainerd(verifierAsked)},
+		{Name: "containerd.per_verifier_timeout", LooksAt: verifiers + ".per_verifier_timeout", Wanted: "more than the gate's own timeouts.pull", look: ofContainerd(verifierHasTime)},
 		{Name: "containerd.handlers", LooksAt: "each runtime handler: runtime_type, snapshotter, base_runtime_spec and the spec itself", Wanted: "runc's, with our hook in its base spec", look: handlersHooked},
 		{Name: "containerd.binaries", LooksAt: "each runtime handler: options.BinaryName, runtime_path", Wanted: "runc or crun, which are known to run hooks", look: handlersKnown, warns: true},
-		{Name: "containerd.restore", LooksAt: "enable_criu, enable_checkpoint_restore, criu", Wanted: "no way to restore a checkpoint: it has no verdict", look: restoresNothing},
+		{Name: "containerd.restore", LooksAt: "enable_criu, enable_checkpoint_restore, criu", Wanted: "no way to restore a checkpoint: it has no verdict", look: ofContainerd(restoresNothing)},
 		{Name: "containerd.log", LooksAt: "containerd's log since its start", Wanted: "without “" + fallback + "”", look: pullsVerified},
-		{Name: "containerd.nri.required_plugins", LooksAt: nriPlugin + ".default_validator.required_plugins", Wanted: fmt.Sprintf("one with %q", pluginName), look: pluginRequired},
+		{Name: "containerd.nri.required_plugins", LooksAt: nriPlugin + ".default_validator.required_plugins", Wanted: fmt.Sprintf("one with %q", pluginName), look: ofContainerd(pluginRequired)},
 	}
 	for _, each := range settings {
 		found = append(found, Check{Name: "containerd." + each.name, LooksAt: each.where(), Wanted: shown(each.wanted), look: each.look})
@@ -111,11 +111,7 @@ func containerdAnswers(n *Node) ([]Finding, error) {
 	return []Finding{{"containerd", fmt.Sprintf("without an answer (%v)", err), "a containerd that answers, at containerd.address of " + n.options.Config, "systemctl restart containerd"}}, nil
 }
 
-func startedByThese(n *Node) ([]Finding, error) {
-	c, err := n.containerdAsked()
-	if err != nil {
-		return nil, err
-	}
+func startedByThese(n *Node, c *containerdFacts) ([]Finding, error) {
 	var found []Finding
 	read := []string{c.file}
 	for _, pattern := range c.config.texts("imports") {
@@ -148,22 +144,14 @@ func asTable(value any) map[string]any {
 	return table
 }
 
-func newEnough(n *Node) ([]Finding, error) {
-	c, err := n.containerdAsked()
-	if err != nil {
-		return nil, err
-	}
+func newEnough(n *Node, c *containerdFacts) ([]Finding, error) {
 	if oldest, _ := parseVersion(known().Oldest); !c.version.before(oldest) {
 		return nil, nil
 	}
 	return []Finding{{"containerd", "version " + c.version.String(), known().Oldest + " or newer: before, the name that a hook sees is not what was written", "install a newer containerd there"}}, nil
 }
 
-func withoutHoles(n *Node) ([]Finding, error) {
-	c, err := n.containerdAsked()
-	if err != nil {
-		return nil, err
-	}
+func withoutHoles(n *Node, c *containerdFacts) ([]Finding, error) {
 	var found []Finding
 	for _, hole := range holes(c.version) {
 		found = append(found, Finding{"containerd", "version " + c.version.String() + " with known holes: " + hole, "a version without", "upgrade it, such as by apt-get install --only-upgrade containerd"})
@@ -171,11 +159,7 @@ func withoutHoles(n *Node) ([]Finding, error) {
 	return found, nil
 }
 
-func pluginsEnabled(n *Node) ([]Finding, error) {
-	c, err := n.containerdAsked()
-	if err != nil {
-		return nil, err
-	}
+func pluginsEnabled(n *Node, c *containerdFacts) ([]Finding, error) {
 	needed := []string{verifiers, transfer}
 	if !c.version.before(nriSince) {
 		needed = append(needed, nriPlugin)

@@ -11,11 +11,7 @@ import (
 	"time"
 )
 
-func registryTables(n *Node) ([]Finding, error) {
-	c, err := n.containerdAsked()
-	if err != nil {
-		return nil, err
-	}
+func registryTables(n *Node, c *containerdFacts) ([]Finding, error) {
 	var found []Finding
 	for _, key := range []string{"mirrors", "configs", "auths"} {
 		if len(c.config.table("plugins", criImages, "registry", key)) > 0 {
@@ -26,20 +22,12 @@ func registryTables(n *Node) ([]Finding, error) {
 	return found, nil
 }
 
-func sandboxPinned(n *Node) ([]Finding, error) {
-	c, err := n.containerdAsked()
-	if err != nil {
-		return nil, err
-	}
+func sandboxPinned(n *Node, c *containerdFacts) ([]Finding, error) {
 	sandbox, _ := c.config.at("plugins", criImages, "pinned_images", "sandbox").(string)
 	return n.sandboxProblems(criImages+".pinned_images.sandbox", sandbox, n.set(c, []string{criImages, "pinned_images"}, "sandbox", `"REPOSITORY@sha256:…"`))
 }
 
-func verifierAsked(n *Node) ([]Finding, error) {
-	c, err := n.containerdAsked()
-	if err != nil {
-		return nil, err
-	}
+func verifierAsked(n *Node, c *containerdFacts) ([]Finding, error) {
 	folder, _ := c.config.at("plugins", verifiers, "bin_dir").(string)
 	mend := n.options.again(fmt.Sprintf("ln -s $(command -v countersign-gate) %s", filepath.Join(folder, verifierName)))
 	names, err := os.ReadDir(folder) // in the order in which containerd takes them
@@ -63,11 +51,7 @@ func verifierAsked(n *Node) ([]Finding, error) {
 	return append(found, n.writable(folder, path)...), nil
 }
 
-func verifierHasTime(n *Node) ([]Finding, error) {
-	c, err := n.containerdAsked()
-	if err != nil {
-		return nil, err
-	}
+func verifierHasTime(n *Node, c *containerdFacts) ([]Finding, error) {
 	text, _ := c.config.at("plugins", verifiers, "per_verifier_timeout").(string)
 	pull := time.Duration(n.settings.Timeouts.Pull)
 	if deadline, _ := time.ParseDuration(text); deadline > pull { // what is not one is 0

@@ -70,11 +70,7 @@ func (n *Node) eachHandler(look func(c *containerdFacts, where string, handler t
 	return found, nil
 }
 
-func restoresNothing(n *Node) ([]Finding, error) {
-	c, err := n.containerdAsked()
-	if err != nil {
-		return nil, err
-	}
+func restoresNothing(n *Node, c *containerdFacts) ([]Finding, error) {
 	const wanted = "false: a restored checkpoint has no verdict"
 	var found []Finding
 	runtime := c.config.table("plugins", criRuntime)
@@ -103,11 +99,7 @@ func (n *Node) criu(c *containerdFacts) string {
 	return path
 }
 
-func pluginRequired(n *Node) ([]Finding, error) {
-	c, err := n.containerdAsked()
-	if err != nil {
-		return nil, err
-	}
+func pluginRequired(n *Node, c *containerdFacts) ([]Finding, error) {
 	if err := n.requiresPlugin(); err != nil {
 		return nil, err
 	}

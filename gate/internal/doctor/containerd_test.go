@@ -166,7 +166,7 @@ func TestTheConfigurationIsTheOneOnTheCommandLine(t *testing.T) {
 func TestAContainerdItselfSaysWhatIsInEffect(t *testing.T) {
 	w := newWorld(t, false)
 	w.write("effective.toml", "[plugins.a]\nb = 3\n", 0o644)
-	w.write("containerd", "#!/bin/sh\n[ \"$*\" = '--config /c.toml config dump' ] && cat "+w.path("effective.toml")+"\n", 0o755)
+	w.write("containerd", "#!/bin/sh\nhead -c 100000 /dev/zero | tr '\\0' w >&2\n[ \"$*\" = '--config /c.toml config dump' ] && cat "+w.path("effective.toml")+"\n", 0o755)
 	found, err := dump(context.Background(), w.path("containerd"), "/c.toml")
 	if err != nil || found.at("plugins", "a", "b") != int64(3) {
 		t.Errorf("got %v, %v", found, err)

@@ -80,3 +80,14 @@ func (n *Node) crioAsked() (*crioFacts, error) {
 	}
 	return c, nil
 }
+
+// ofCrio makes a look of one at what CRI-O says.
+func ofCrio(look func(*Node, *crioFacts) ([]Finding, error)) func(*Node) ([]Finding, error) {
+	return func(n *Node) ([]Finding, error) {
+		c, err := n.crioAsked()
+		if err != nil {
+			return nil, err
+		}
+		return look(n, c)
+	}
+}

@@ -25,14 +25,14 @@ var restoresNone = []any{"", "none", "checkpoint_only", false}
 func crioChecks() []Check {
 	return []Check{
 		{Name: "crio.answers", LooksAt: "CRI-O at its socket, and its configuration in effect", Wanted: "a CRI-O that answers", look: crioAnswers},
-		{Name: "crio.signature_policy", LooksAt: "signature_policy, and the default of that file", Wanted: "our policy, set explicitly, which rejects by default", look: signaturePolicy},
-		{Name: "crio.signature_policy_dir", LooksAt: "signature_policy_dir, and what lies there", Wanted: "our folder, empty and root's", look: namespacePolicies},
-		{Name: "crio.hooks_dir", LooksAt: "hooks_dir, our hook's file, and files that take its place", Wanted: "our folder, with the hook as set-up wrote it", look: hooksRead},
-		{Name: "crio.pause_image", LooksAt: "pause_image, and the policy's pins", Wanted: "an image by digest, and pinned", look: pausePinned},
-		{Name: "crio.restore", LooksAt: "enable_criu_support, crio.checkpoint_restore", Wanted: "no way to restore a checkpoint: it starts without being judged", look: crioRestores},
-		{Name: "crio.nri", LooksAt: "crio.nri: enable_nri, nri_disable_connections, and its default validator", Wanted: "the gate required as a plugin, and no pod able to waive it", look: crioRequiresPlugin},
-		{Name: "crio.handlers", LooksAt: "each runtime handler: runtime_type", Wanted: "one that runs hooks", look: crioHandlers},
-		{Name: "crio.additional_image_stores", LooksAt: "storage_option (additional image stores)", Wanted: "none: the gate refuses their images", look: imageStores, warns: true},
+		{Name: "crio.signature_policy", LooksAt: "signature_policy, and the default of that file", Wanted: "our policy, set explicitly, which rejects by default", look: ofCrio(signaturePolicy)},
+		{Name: "crio.signature_policy_dir", LooksAt: "signature_policy_dir, and what lies there", Wanted: "our folder, empty and root's", look: ofCrio(namespacePolicies)},
+		{Name: "crio.hooks_dir", LooksAt: "hooks_dir, our hook's file, and files that take its place", Wanted: "our folder, with the hook as set-up wrote it", look: ofCrio(hooksRead)},
+		{Name: "crio.pause_image", LooksAt: "pause_image, and the policy's pins", Wanted: "an image by digest, and pinned", look: ofCrio(pausePinned)},
+		{Name: "crio.restore", LooksAt: "enable_criu_support, crio.checkpoint_restore", Wanted: "no way to restore a checkpoint: it starts without being judged", look: ofCrio(crioRestores)},
+		{Name: "crio.nri", LooksAt: "crio.nri: enable_nri, nri_disable_connections, and its default validator", Wanted: "the gate required as a plugin, and no pod able to waive it", look: ofCrio(crioRequiresPlugin)},
+		{Name: "crio.handlers", LooksAt: "each runtime handler: runtime_type", Wanted: "one that runs hooks", look: ofCrio(crioHandlers)},
+		{Name: "crio.additional_image_stores", LooksAt: "storage_option (additional image stores)", Wanted: "none: the gate refuses their images", look: ofCrio(imageStores), warns: true},
 	}
 }
 
@@ -51,11 +51,7 @@ func (n *Node) crioSet(c *crioFacts, table, key string, value any) string {
 
 func (n *Node) crioFolder() string { return filepath.Join(n.etc(), "crio") }
 
-func signaturePolicy(n *Node) ([]Finding, error) {
-	c, err := n.crioAsked()
-	if err != nil {
-		return nil, err
-	}
+func signaturePolicy(n *Node, c *crioFacts) ([]Finding, error) {
 	wanted := filepath.Join(n.crioFolder(), "policy.json")
 	if found := c.config.at("image", "signature_policy"); found != wanted {
 		return []Finding{{"signature_policy", shown(found), fmt.Sprintf("%q: else starts are not checked", wanted), n.crioSet(c, "crio.image", "signature_policy", wanted)}}, nil
@@ -79,20 +75,20 @@ func signaturePolicy(n *Node) ([]Finding, error) {
 	return n.writable(wanted, n.crioFolder()), nil
 }
 
-func namespacePolicies(n *Node) ([]Finding, error) {
-	c, err := n.crioAsked()
-	if err != nil {
-		return nil, err
-	}
+func namespacePolicies(n *Node, c *crioFacts) ([]Finding, error) {
 	folder := filepath.Join(n.crioFolder(), "namespaces")
 	if found := c.config.at("image", "signature_policy_dir"); found != folder {
 		return []Finding{{"signature_policy_dir", shown(found), shown(folder), n.crioSet(c, "crio.image", "signature_policy_dir", folder)}}, nil
 	}
-	if _, err := os.Stat(folder); os.IsNotExist(err) {
+	real, err := filepath.EvalSymlinks(folder) // CRI-O follows a link, WalkDir does not
+	if os.IsNotExist(err) {
 		return []Finding{{folder, "missing", "an empty folder of root's", n.options.again("install -d -m 0700 " + folder)}}, nil
 	}
+	if err != nil {
+		return nil, err
+	}
 	var found []Finding
-	err = filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+	err = filepath.WalkDir(real, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(entry.Name(), ".json") {
 			found = append(found, Finding{path, "a policy for one namespace, which replaces the policy", "no such file", "rm " + path})
 		}
@@ -101,11 +97,7 @@ func namespacePolicies(n *Node) ([]Finding, error) {
 	return append(found, n.writable(folder)...), err
 }
 
-func hooksRead(n *Node) ([]Finding, error) {
-	c, err := n.crioAsked()
-	if err != nil {
-		return nil, err
-	}
+func hooksRead(n *Node, c *crioFacts) ([]Finding, error) {
 	folder := filepath.Join(n.crioFolder(), "hooks.d")
 	folders := c.config.texts("runtime", "hooks_dir")
 	at := slices.Index(folders, folder)
@@ -152,11 +144,7 @@ func (n *Node) isHookFile(content []byte) bool {
 		slices.Equal(found.Stages, []string{"createRuntime"})
 }
 
-func pausePinned(n *Node) ([]Finding, error) {
-	c, err := n.crioAsked()
-	if err != nil {
-		return nil, err
-	}
+func pausePinned(n *Node, c *crioFacts) ([]Finding, error) {
 	image, _ := c.config.at("image", "pause_image").(string)
 	return n.sandboxProblems("pause_image", image, n.crioSet(c, "crio.image", "pause_image", "REPOSITORY@sha256:…"))
 }
@@ -165,11 +153,7 @@ func pausePinned(n *Node) ([]Finding, error) {
 // has either enable_criu_support, on unless it says otherwise, or the table
 // crio.checkpoint_restore, whose level restores nothing unless it says so; some
 // versions have both.
-func crioRestores(n *Node) ([]Finding, error) {
-	c, err := n.crioAsked()
-	if err != nil {
-		return nil, err
-	}
+func crioRestores(n *Node, c *crioFacts) ([]Finding, error) {
 	table := c.config.table("checkpoint_restore")
 	on := map[string]any{}
 	switch value := c.config.at("runtime", "enable_criu_support"); {
@@ -191,11 +175,7 @@ func crioRestores(n *Node) ([]Finding, error) {
 	return found, nil
 }
 
-func crioRequiresPlugin(n *Node) ([]Finding, error) {
-	c, err := n.crioAsked()
-	if err != nil {
-		return nil, err
-	}
+func crioRequiresPlugin(n *Node, c *crioFacts) ([]Finding, error) {
 	nri := maps.Clone(c.config.table("nri"))
 	maps.Copy(nri, c.config.table("nri", "default_validator"))
 	var found []Finding
@@ -221,11 +201,7 @@ func crioRequiresPlugin(n *Node) ([]Finding, error) {
 	return found, nil
 }
 
-func crioHandlers(n *Node) ([]Finding, error) {
-	c, err := n.crioAsked()
-	if err != nil {
-		return nil, err
-	}
+func crioHandlers(n *Node, c *crioFacts) ([]Finding, error) {
 	handlers := c.config.table("runtime", "runtimes")
 	var found []Finding
 	for _, name := range slices.Sorted(maps.Keys(handlers)) {
@@ -237,11 +213,7 @@ func crioHandlers(n *Node) ([]Finding, error) {
 	return found, nil
 }
 
-func imageStores(n *Node) ([]Finding, error) {
-	c, err := n.crioAsked()
-	if err != nil {
-		return nil, err
-	}
+func imageStores(n *Node, c *crioFacts) ([]Finding, error) {
 	var found []Finding
 	for _, option := range c.config.texts("storage_option") {
 		if key, _, _ := strings.Cut(option, "="); strings.HasSuffix(key, "imagestore") {

@@ -31,6 +31,11 @@ func TestWhatSwitchesCrioOffIsTold(t *testing.T) {
 		{"another folder of namespaces", func(w *world) { w.say("crio/namespaces", "crio/other") }, "crio.signature_policy_dir", "crio/other"},
 		{"a namespace with a policy of its own", func(w *world) { w.write("etc/crio/namespaces/mine.json", "{}", 0o644) }, "crio.signature_policy_dir", "a policy for one namespace"},
 		{"one in a folder of it", func(w *world) { w.write("etc/crio/namespaces/a/mine.json", "{}", 0o644) }, "crio.signature_policy_dir", "a policy for one namespace"},
+		{"a folder that is a link", func(w *world) {
+			w.write("else/mine.json", "{}", 0o644)
+			w.remove("etc/crio/namespaces")
+			w.link("else", "etc/crio/namespaces")
+		}, "crio.signature_policy_dir", "a policy for one namespace"},
 		{"no folder of namespaces", func(w *world) { w.remove("etc/crio/namespaces") }, "crio.signature_policy_dir", "namespaces is missing"},
 		{"namespaces that others can write to", func(w *world) { w.chmod("etc/crio/namespaces", 0o777) }, "crio.signature_policy_dir", "with mode 777"},
 		{"our hooks not read", func(w *world) { w.say("etc/crio/hooks.d", "etc/crio/others.d") }, "crio.hooks_dir", "hooks_dir is ["},

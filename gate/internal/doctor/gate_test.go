@@ -17,9 +17,7 @@ func TestWhatIsWrongWithTheGateIsTold(t *testing.T) {
 		{"a newer policy that is not in force", func(w *world) { w.edit("etc/policy.json", `"roots"`, ` "roots"`) }, "gate.policy", "which lies in"},
 		{"another program runs", func(w *world) {
 			w.write("bin/countersign-gate (deleted)", gateProgram+"\n", 0o755) // as the kernel shows it
-			if err := os.Symlink(w.path("bin/countersign-gate (deleted)"), w.path("bin/running")); err != nil {
-				w.t.Fatal(err)
-			}
+			w.link("bin/countersign-gate (deleted)", "bin/running")
 		}, "gate.program", "expected the one that lies there, sha256:"},
 		{"a gate that does not tell its number", func(w *world) { w.ping.PID = 0 }, "gate.program", "does not tell its number"},
 		{"no hook", func(w *world) { w.remove("bin/countersign-hook") }, "gate.hook", "countersign-hook is missing"},

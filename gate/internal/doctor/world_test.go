@@ -67,9 +67,7 @@ func newWorld(t *testing.T, crio bool) *world {
 		w.write("containerd.toml", "", 0o644)
 		w.write("conf.d/mine.toml", "", 0o644)
 		w.folder("verifiers")
-		if err := os.Symlink(w.path("bin/countersign-gate"), w.path("verifiers/countersign-image-verifier")); err != nil {
-			t.Fatal(err)
-		}
+		w.link("bin/countersign-gate", "verifiers/countersign-image-verifier")
 	}
 	w.gateJSON(`"hook": "` + w.path("bin/countersign-hook") + `"`)
 	p, err := policy.Load(w.path("etc/policy.json"))
@@ -108,6 +106,13 @@ func (w *world) write(name, content string, mode os.FileMode) {
 
 func (w *world) chmod(name string, mode os.FileMode) {
 	if err := os.Chmod(w.path(name), mode); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) link(target, name string) {
+	w.t.Helper()
+	if err := os.Symlink(w.path(target), w.path(name)); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -196,9 +201,7 @@ func (w *world) node() *Node {
 func (w *world) look() *Report {
 	w.t.Helper()
 	if _, err := os.Lstat(w.path("bin/running")); err != nil { // what the kernel shows as /proc/PID/exe
-		if err := os.Symlink(w.path("bin/countersign-gate"), w.path("bin/running")); err != nil {
-			w.t.Fatal(err)
-		}
+		w.link("bin/countersign-gate", "bin/running")
 	}
 	node := w.node()
 	report := &Report{Version: Version, Checks: checks(node.settings)}
