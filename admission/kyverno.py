@@ -17,11 +17,11 @@ from admission import manifests, steps
 from admission.kube import Answer, Kube, create_pod
 from admission.manifests import HERE, Document
 from countersign.console.errors import InfrastructureError, UsageError, VerdictError
-from countersign.enforcement.registries import REFERRERS
 from countersign.nodes.template import render
 from kind import cluster as clusters
 from kind import engine
-from kind import registry as demo_registry
+from lab.demo import kind_registry as demo_registry
+from lab.demo.registries import REFERRERS
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
@@ -66,8 +66,8 @@ class Kyverno:
         Raises:
             UsageError: the policy would not let Kyverno's own image start.
         """
-        from countersign.enforcement.images import Pushed
         from countersign.oci.reference import parse
+        from lab.demo.images import Pushed
 
         self._check_policy()
         image = f"{REPOSITORY}:{self.version}"
@@ -175,9 +175,9 @@ class Kyverno:
         return folder
 
     def _canary(self) -> Path:
-        from countersign.enforcement.images import digest
         from countersign.oci.build import variant
         from countersign.tools.images import demo_layout
+        from lab.demo.images import digest
 
         demo = demo_layout(self.settings)
         folder = self.settings.cache / "admission-canary" / digest(demo).replace(":", "-")

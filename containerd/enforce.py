@@ -11,7 +11,7 @@ from containerd import adapt
 from containerd.machine import CONFIG, Machine
 from containerd.survey import Survey, targets
 from countersign.console.errors import InfrastructureError
-from countersign.enforcement import gate, gate_unit, registries
+from countersign.enforcement import gate, gate_unit
 from countersign.enforcement.gate_unit import SYSTEMD
 from countersign.enforcement.node_units import CONTAINERD, GATE, KubeletRuns
 from countersign.enforcement.policy import Policy
@@ -19,6 +19,7 @@ from countersign.nodes.files import stats
 from countersign.nodes.node import CommandError
 from countersign.nodes.steps import File, Folder, Group, Link
 from countersign.nodes.systemd import UnitRuns
+from lab.demo import registries
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step

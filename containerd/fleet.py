@@ -11,10 +11,11 @@ from containerd import enforce
 from containerd.inspection import log_of
 from containerd.machine import CONFIG, SOCKET, Demo, Machine
 from containerd.survey import Survey, survey
-from countersign.enforcement import allowing, canary, doctor, gate, gate_unit, nri, record, registries, versions
+from countersign.enforcement import allowing, canary, doctor, gate, gate_unit, nri, record, versions
 from countersign.enforcement.layout import SYSTEM
 from countersign.enforcement.policy import Policy
 from countersign.nodes.each import OnEach, on_each, side_by_side
+from lab.demo import registries
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from containerd.runtime import NAMESPACE
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement import layout as layouts
-from countersign.enforcement import nri, policy, registries
+from countersign.enforcement import nri, policy
 from countersign.enforcement.layout import Layout
 from countersign.enforcement.recovering import Recovering
 from countersign.enforcement.supervised import Supervised
@@ -20,6 +20,7 @@ from countersign.nodes import service
 from countersign.nodes.host import HostNode
 from countersign.nodes.service import State
 from countersign.nodes.waiting import RECOVERY
+from lab.demo import registries
 
 if TYPE_CHECKING:
     from countersign.cri.client import Client

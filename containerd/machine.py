@@ -21,8 +21,8 @@ from countersign.nodes.waiting import RECOVERY, wait_for
 if TYPE_CHECKING:
     from countersign.cri.client import Client
     from countersign.cri.model import Auth
-    from countersign.enforcement.registries import Registries
     from countersign.nodes.node import Node, Result
+    from lab.demo.registries import Registries
 
 SOCKET = "/run/containerd/containerd.sock"
 CONFIG = "/etc/containerd/config.toml"

@@ -15,17 +15,18 @@ from containerd.machine import Demo, Machine
 from countersign.console.config import Settings, record_place, recorded_place
 from countersign.console.errors import UsageError
 from countersign.console.steps import NotThereYet, Step, StepResult, run_steps
-from countersign.enforcement import canary, images, policy, record, registries
-from countersign.enforcement.keys import KeyPair
+from countersign.enforcement import canary, policy, record
 from countersign.enforcement.node_units import CONTAINERD, GATE, KUBELET
-from countersign.enforcement.registries import FALLBACK, REFERRERS, Registries
 from countersign.nodes.each import side_by_side
 from countersign.nodes.host import HostNode
 from countersign.nodes.steps import File, Folder, Group
 from kind import cluster as clusters
 from kind import engine
-from kind import registry as demo_registry
 from kind.cluster import TAINT, Cluster
+from lab.demo import images, registries
+from lab.demo import kind_registry as demo_registry
+from lab.demo.keys import KeyPair
+from lab.demo.registries import FALLBACK, REFERRERS, Registries
 
 if TYPE_CHECKING:
     from docker import DockerClient

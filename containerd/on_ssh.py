@@ -14,16 +14,17 @@ from containerd.machine import Demo, Machine
 from countersign.console.config import Settings, record_place
 from countersign.console.errors import InfrastructureError, MissingError, UsageError
 from countersign.console.steps import Step, StepResult, run_steps
-from countersign.enforcement import lent as lending
-from countersign.enforcement import policy, record, registries
+from countersign.enforcement import policy, record
 from countersign.enforcement.elsewhere import open_node
-from countersign.enforcement.keys import KeyPair
 from countersign.enforcement.layout import SYSTEM
-from countersign.enforcement.lent import GivenBack, Here
 from countersign.enforcement.node_units import CONTAINERD, GATE, KUBELET
 from countersign.nodes.host import HostNode
 from countersign.nodes.steps import Folder, Group
 from countersign.nodes.systemd import unit_state
+from lab.demo import lent as lending
+from lab.demo import registries
+from lab.demo.keys import KeyPair
+from lab.demo.lent import GivenBack, Here
 
 if TYPE_CHECKING:
     from countersign.nodes.node import Node

@@ -13,13 +13,14 @@ from containerd import daemon
 from containerd.instance import HANDLERS, Instance
 from countersign.console.config import Settings
 from countersign.console.errors import MissingError
-from countersign.enforcement import canary, doctor, gate, images, policy, record, registries
-from countersign.enforcement.keys import KeyPair
+from countersign.enforcement import canary, doctor, gate, policy, record
 from countersign.enforcement.policy import Policy
-from countersign.enforcement.registries import REFERRERS, Registries
 from countersign.nodes import facts, service
 from countersign.nodes.service import Service
 from countersign.nodes.steps import File, Running
+from lab.demo import images, registries
+from lab.demo.keys import KeyPair
+from lab.demo.registries import REFERRERS, Registries
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from countersign.console.errors import InfrastructureError
-from countersign.enforcement import registries
 from countersign.enforcement.policy import Policy
 from countersign.nodes.files import stats
 from countersign.nodes.node import CommandError
@@ -16,6 +15,7 @@ from countersign.nodes.steps import File, Folder, Group
 from crio import render
 from crio.credentials import Credentials
 from crio.machine import Machine
+from lab.demo import registries
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from countersign.cri.client import Client
     from countersign.cri.model import Auth
     from countersign.enforcement.layout import Layout
-    from countersign.enforcement.registries import Registries
     from countersign.enforcement.report import ServiceState
     from countersign.enforcement.runtime import Controls
     from countersign.nodes.node import Node
     from crio.render import Engine
+    from lab.demo.registries import Registries
 
 ANSWERS_WITHIN = 120.0
 """Seconds within which a CRI-O that was started answers; an emulated machine takes one of them."""

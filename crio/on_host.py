@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from countersign.console.config import Settings, record_place
 from countersign.console.steps import StepResult, run_steps
-from countersign.enforcement import canary, gate, images, policy, registries
+from countersign.enforcement import canary, gate, policy
 from countersign.enforcement.gate import CrioStorage
-from countersign.enforcement.keys import KeyPair
-from countersign.enforcement.registries import FALLBACK, REFERRERS
 from countersign.nodes import service
 from countersign.nodes.steps import File, Group, Link, Running
 from crio import enforce, private
 from crio.enforce import Configured, Work
 from crio.machine import Machine
+from lab.demo import images, registries
+from lab.demo.keys import KeyPair
+from lab.demo.registries import FALLBACK, REFERRERS
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step

@@ -13,12 +13,9 @@ from countersign.console.config import Settings, record_place
 from countersign.console.errors import InfrastructureError
 from countersign.console.steps import Step, StepResult, run_steps
 from countersign.enforcement import allowing, gate, gate_unit, policy, record
-from countersign.enforcement import lent as lending
 from countersign.enforcement.elsewhere import open_node
 from countersign.enforcement.gate import CrioStorage
-from countersign.enforcement.keys import KeyPair
 from countersign.enforcement.layout import SYSTEM
-from countersign.enforcement.lent import GivenBack, Here
 from countersign.enforcement.node_units import ACTIVE, KubeletRuns
 from countersign.nodes.facts import CAP_SYS_RESOURCE, has_capability
 from countersign.nodes.host import HostNode
@@ -30,6 +27,9 @@ from crio.machine import Machine
 from crio.paths import INSTALLED
 from crio.prove import prove
 from crio.units import CRIO, Restored
+from lab.demo import lent as lending
+from lab.demo.keys import KeyPair
+from lab.demo.lent import GivenBack, Here
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -204,7 +204,7 @@ class OnSsh:
         ]
 
     def _docker_config(self) -> bytes:
-        from countersign.enforcement.registries import docker_config
+        from lab.demo.registries import docker_config
 
         return docker_config(self._lent.made, self.settings.registry.docker_config)
 

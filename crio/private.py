@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from countersign.console.errors import MissingError, UsageError
 from countersign.enforcement import layout as layouts
-from countersign.enforcement import registries
 from countersign.enforcement.layout import Layout
 from countersign.enforcement.recovering import Recovering
 from countersign.enforcement.report import ServiceState, of_service
@@ -24,10 +23,11 @@ from countersign.nodes.steps import File, Folder
 from countersign.nodes.template import render
 from crio.machine import Machine, Ways
 from crio.paths import Paths, private
+from lab.demo import registries
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
-    from countersign.enforcement.registries import Registries
+    from lab.demo.registries import Registries
 
 HERE = Path(__file__).resolve().parent
 NETWORK = HERE.parent / "cri" / "10-loopback.conflist"

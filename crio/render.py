@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from countersign.enforcement.layout import Layout
-from countersign.enforcement.registries import CANARY
 from countersign.nodes.steps import File, Folder
 from countersign.nodes.template import render
 from crio.paths import Paths
+from lab.demo.registries import CANARY
 
 if TYPE_CHECKING:
-    from countersign.enforcement.registries import Registries
+    from lab.demo.registries import Registries
 
 HERE = Path(__file__).resolve().parent
 CANARY_SCOPE = f"{CANARY}/canary"

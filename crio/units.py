@@ -20,10 +20,10 @@ from crio.machine import Machine, Ways
 from crio.paths import INSTALLED
 
 if TYPE_CHECKING:
-    from countersign.enforcement.registries import Registries
     from countersign.nodes.node import Node
     from crio.effective import Effective
     from crio.render import Engine
+    from lab.demo.registries import Registries
 
 CRIO = "crio.service"
 LOGS = {"crio": CRIO, "gate": GATE, "kubelet": KUBELET}

@@ -111,7 +111,7 @@ def _library(settings: Settings) -> None:
     """Ask CRI-O's engine as a library, for the table that lays all engines side by side."""
     from containerd.instance import instance
     from countersign.console import output
-    from countersign.enforcement import registries
+    from lab.demo import registries
     from lab.trials.containerd_place import ContainerdPlace
     from lab.trials.library import verdicts
     from lab.trials.trial import lab

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import CountersignError
-from countersign.enforcement.registries import CANARY, REFERRERS
 from countersign.oci import credentials
+from lab.demo.registries import CANARY, REFERRERS
 
 if TYPE_CHECKING:
     from countersign.enforcement.layout import Layout

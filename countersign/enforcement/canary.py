@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from countersign.cri.errors import CriError
 from countersign.cri.model import Container
 from countersign.enforcement.problem import NotEnforced, Problem
-from countersign.enforcement.registries import CANARY
 from countersign.nodes.each import side_by_side
+from lab.demo.registries import CANARY
 
 if TYPE_CHECKING:
     from countersign.cri.client import Client

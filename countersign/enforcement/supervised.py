@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from countersign.console.errors import InfrastructureError
-from countersign.enforcement import registries
 from countersign.nodes import service
 from countersign.nodes.service import Service
 from countersign.nodes.waiting import wait_for
+from lab.demo import registries
 
 
 @dataclass(frozen=True)

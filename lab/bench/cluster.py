@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from containerd.on_kind import OnKind
 from countersign.console.config import Settings
-from countersign.enforcement.registries import REFERRERS
 from kind import cluster as clusters
 from kind import engine
 from lab.bench import gauges, stats
 from lab.bench.goals import Goal
 from lab.bench.show import goal_values
+from lab.demo.registries import REFERRERS
 from lab.trials.kind_pods import private_key
 from lab.trials.pods.api import Api, connect, ready, wait_for
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from countersign.console.config import Settings
 from countersign.cri.model import Container
-from countersign.enforcement.registries import REFERRERS
 from countersign.enforcement.supervised import Supervised
 from crio import private, render
 from crio.on_host import OnHost
 from lab.bench import gauges, stats
 from lab.bench.goals import Goal
 from lab.bench.show import goal_values
+from lab.demo.registries import REFERRERS
 from lab.trials.kind_pods import private_key
 
 if TYPE_CHECKING:

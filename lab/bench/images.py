@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from countersign.console.errors import InfrastructureError
-from countersign.enforcement.registries import REFERRERS
 from countersign.keys.pair import load_private
 from countersign.oci.build import variant
 from countersign.oci.layout import push
 from countersign.oci.reference import parse
 from countersign.tools.images import demo_layout
 from lab.bench.model import Kind
+from lab.demo.registries import REFERRERS
 from signing import sign
 
 if TYPE_CHECKING:

@@ -18,11 +18,11 @@ from countersign.console.errors import InfrastructureError
 from countersign.console.steps import run_steps
 from countersign.enforcement import gone
 from countersign.enforcement.artifacts import collect
-from countersign.enforcement.registries import REFERRERS
 from countersign.nodes import service
 from countersign.nodes.steps import Folder, Group
 from countersign.tools.resolver import install
 from lab.bench import hooks
+from lab.demo.registries import REFERRERS
 
 if TYPE_CHECKING:
     from containerd.setup import Plan

@@ -15,9 +15,9 @@ import yaml
 from admission.kyverno import pod
 from admission.manifests import HERE
 from countersign.console.errors import InfrastructureError, UsageError, VerdictError
-from countersign.enforcement.registries import FALLBACK, REFERRERS
 from countersign.nodes.template import render
 from kind import cluster as clusters
+from lab.demo.registries import FALLBACK, REFERRERS
 from lab.trials.differences import Difference, Differences, Engine
 
 if TYPE_CHECKING:

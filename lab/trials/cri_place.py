@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from countersign.console.errors import InfrastructureError
 from countersign.cri.errors import CriError
 from countersign.cri.model import Container, Mount
-from countersign.enforcement import policy, registries
+from countersign.enforcement import policy
 from countersign.nodes.waiting import wait_for
+from lab.demo import registries
 from lab.trials.ways import code_of
 
 if TYPE_CHECKING:

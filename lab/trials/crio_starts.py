@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Literal
 from countersign.console.errors import VerdictError
 from countersign.cri.errors import CriError
 from countersign.cri.model import Container
-from countersign.enforcement.registries import REFERRERS
 from crio import render
 from crio.prove import NATIVE
+from lab.demo.registries import REFERRERS
 from lab.trials.crio_place import CrioPlace
 from lab.trials.ways import code_of as gate_code
 

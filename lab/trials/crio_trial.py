@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import CountersignError, UsageError, VerdictError
 from countersign.cri.errors import CriError
-from countersign.enforcement.registries import REFERRERS
+from lab.demo.registries import REFERRERS
 from lab.trials import trial
 from lab.trials.crio_place import CrioPlace
 from lab.trials.crio_starts import STARTS, run_starts

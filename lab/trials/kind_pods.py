@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from countersign.console.errors import InfrastructureError, VerdictError
 from countersign.enforcement.node_units import CONTAINERD, GATE, KUBELET
-from countersign.enforcement.registries import REFERRERS
+from lab.demo.registries import REFERRERS
 from lab.trials.pods import model
 from lab.trials.pods.api import connect, wait_for
 from lab.trials.pods.model import PodOutcome, Trial

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from countersign.console.errors import InfrastructureError, UsageError, VerdictError
 from countersign.cri.errors import CriError
-from countersign.enforcement.registries import FALLBACK, REFERRERS
+from lab.demo.registries import FALLBACK, REFERRERS
 from lab.trials.lab import SHORT
 
 if TYPE_CHECKING:

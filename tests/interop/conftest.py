@@ -19,11 +19,11 @@ from invoke.context import Context
 from jinja2 import StrictUndefined, Template
 
 from countersign.console.config import ROOT, Settings, settings_from
-from countersign.enforcement import tls
 from countersign.keys import files as keyfiles
 from countersign.keys import pair as keys
 from countersign.oci.registry import Registry
 from countersign.tools.resolver import tool
+from lab.demo import tls
 from signing.verify import Access
 
 HERE = Path(__file__).parent

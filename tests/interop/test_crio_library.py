@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from countersign.console.config import Settings
-from countersign.enforcement.registries import MAPPED, REFERRERS
 from countersign.keys.pair import generate
 from countersign.oci.build import variant
 from countersign.oci.registry import Registry
@@ -20,6 +19,7 @@ from countersign.policy import crio
 from countersign.policy.load import load as load_policy
 from countersign.tools.images import demo_layout
 from countersign.tools.resolver import tool
+from lab.demo.registries import MAPPED, REFERRERS
 from lab.trials import differences
 from lab.trials.consistency import compare
 from lab.trials.lab import Lab, build

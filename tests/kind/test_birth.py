@@ -19,10 +19,10 @@ from countersign.console.errors import CountersignError
 from countersign.console.sources import load_settings
 from countersign.console.steps import StepResult
 from countersign.enforcement.layout import SYSTEM
-from countersign.enforcement.registries import REFERRERS
 from countersign.nodes.docker import DockerNode
 from kind import cluster as clusters
 from kind import engine
+from lab.demo.registries import REFERRERS
 from lab.trials.kind_pods import private_key
 from lab.trials.lab import write_archive
 from lab.trials.pods.api import Api, connect, ready, wait_for

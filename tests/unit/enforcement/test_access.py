@@ -9,7 +9,7 @@ import pytest
 
 from countersign.console.errors import UsageError
 from countersign.enforcement import access
-from countersign.enforcement.registries import FALLBACK, docker_config, load_or_make
+from lab.demo.registries import FALLBACK, docker_config, load_or_make
 
 GOOD = {"auth": base64.b64encode(b"user:secret").decode()}
 NO_COLON = {"auth": base64.b64encode(b"user").decode()}

@@ -11,9 +11,9 @@ import pytest
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement import layout, policy
 from countersign.enforcement.ask import GateDown, ask
-from countersign.enforcement.keys import KeyPair
 from countersign.enforcement.policy import Policy
 from countersign.nodes.host import HostNode
+from lab.demo.keys import KeyPair
 
 PINNED = "registry.example/pause@sha256:" + "0" * 64
 

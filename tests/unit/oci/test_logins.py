@@ -12,11 +12,11 @@ from urllib.parse import parse_qs
 import pytest
 
 from countersign.console.config import RegistrySettings, Settings
-from countersign.enforcement.registries import FALLBACK, REFERRERS, docker_config, load_or_make
 from countersign.oci.access import credential_files, registry
 from countersign.oci.errors import RegistryAuth
 from countersign.oci.reference import parse
 from countersign.oci.registry import Registry
+from lab.demo.registries import FALLBACK, REFERRERS, docker_config, load_or_make
 from tests.fake_registry import FakeRegistry, Reply, Request
 from tests.images import push_image
 

@@ -9,9 +9,10 @@ import pytest
 
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError, UsageError
-from countersign.enforcement import elsewhere, lent
-from countersign.enforcement.registries import CANARY, FALLBACK, REFERRERS
+from countersign.enforcement import elsewhere
 from countersign.oci import access
+from lab.demo import lent
+from lab.demo.registries import CANARY, FALLBACK, REFERRERS
 
 
 class Exposing:

@@ -11,10 +11,11 @@ import pytest
 from cryptography import x509
 
 from countersign.console.errors import InfrastructureError, UsageError
-from countersign.enforcement import layout, registries, tls
-from countersign.enforcement.registries import FALLBACK, MAPPED, REFERRERS
+from countersign.enforcement import layout
 from countersign.nodes.host import HostNode
 from countersign.oci.hosts import hosts_of
+from lab.demo import registries, tls
+from lab.demo.registries import FALLBACK, MAPPED, REFERRERS
 
 
 @pytest.fixture

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import InfrastructureError, UsageError
 from countersign.cri.model import Auth
-from countersign.enforcement import tls
 from countersign.enforcement.layout import Layout
 from countersign.nodes import service
 from countersign.nodes.service import Service
 from countersign.nodes.steps import File, Folder, Group, Running
 from countersign.nodes.template import render
+from lab.demo import tls
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step

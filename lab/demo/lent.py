@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from countersign.console.config import record_place, recorded_place
 from countersign.console.errors import InfrastructureError
-from countersign.enforcement import canary, images, registries
+from countersign.enforcement import canary
 from countersign.enforcement.layout import Layout
-from countersign.enforcement.registries import CANARY, FALLBACK, REFERRERS, SERVICES, Registries
 from countersign.nodes import service
 from countersign.nodes.host import HostNode
 from countersign.nodes.service import Service
 from countersign.nodes.steps import File, Folder, Group
+from lab.demo import images, registries
+from lab.demo.registries import CANARY, FALLBACK, REFERRERS, SERVICES, Registries
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
