@@ -128,6 +128,6 @@ def load(path: Path = HERE / "matrix.yaml") -> list[Case]:
 
 
 def repositories(path: Path = HERE / "matrix.yaml") -> dict[str, str]:
-    """Return image name -> its repository path where ``matrix.yaml`` names another than ``lab/trials/NAME``."""
+    """Return image name -> its repository path where ``matrix.yaml`` names another than ``cases/NAME``."""
     matrix = Matrix.model_validate(yaml.safe_load(path.read_text()))
     return {image: entry.repository for image, entry in matrix.images.items() if entry.repository}
