@@ -5,6 +5,8 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
+from countersign.enforcement import additions
+
 ROOMS = {  # namespace -> modules; a room of the product stands without the lab, which adds its own tasks
     "containerd": ("containerd.commands", "lab.trials.containerd_tasks"),
     "signing": ("signing.commands",),
@@ -14,11 +16,13 @@ ROOMS = {  # namespace -> modules; a room of the product stands without the lab,
     "vagrant": ("machines.commands",),
     "admission": ("admission.commands", "lab.trials.admission_tasks"),
     "crio": ("crio.commands", "lab.trials.crio_tasks"),
+    "lab": ("lab.demo.commands",),
     "bench": ("lab.bench.commands",),
     "report": ("lab.report.commands",),
     "all": ("lab.commands",),
 }
 
+additions.offer(lambda: import_module("lab.demo.lab").DEMO)  # what host and Kind have, and other machines if asked
 ns = Collection()
 for name, modules in ROOMS.items():
     namespace = Collection(name)

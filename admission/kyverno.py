@@ -16,22 +16,18 @@ import yaml
 from admission import manifests, steps
 from admission.kube import Answer, Kube, create_pod
 from admission.manifests import HERE, Document
-from countersign.console.errors import InfrastructureError, UsageError, VerdictError
+from countersign.console.errors import InfrastructureError, MissingError, UsageError, VerdictError
+from countersign.enforcement.additions import offered
 from countersign.nodes.template import render
 from kind import cluster as clusters
-from kind import engine
-from lab.demo import kind_registry as demo_registry
-from lab.demo.registries import REFERRERS
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
     from countersign.console.steps import Step
+    from countersign.enforcement.additions import Addition
     from countersign.keys.pair import PrivateKey
     from countersign.oci.registry import Registry
 
-REPOSITORY = f"{REFERRERS}/demo/kyverno"
-"""In the scope of the demo's key, so that the gate lets it start like any other signed image."""
-CANARY = f"{REFERRERS}/demo/admission-canary"
 UNSIGNED = "unsigned"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 PROVEN_WITHIN = 60.0
@@ -53,6 +49,28 @@ class Kyverno:
         found = clusters.require(self.settings)
         return Kube(found.nodes[0].node, found.kubeconfig)
 
+    @cached_property
+    def addition(self) -> Addition:
+        """What the cluster is given beside enforcement: its registry has Kyverno's image.
+
+        Raises:
+            MissingError: there is no such registry.
+        """
+        found = offered().for_cluster(self.settings)
+        if not found.home:
+            raise MissingError("there is no registry for Kyverno's image", do="see lab.setup")
+        return found
+
+    @property
+    def repository(self) -> str:
+        """Where its image lies: in the scope of the demo's key, so that the gate lets it start like any other one."""
+        return f"{self.addition.home}/demo/kyverno"
+
+    @property
+    def canary(self) -> str:
+        """Where the image lies that nobody signed."""
+        return f"{self.addition.home}/demo/admission-canary"
+
     @property
     def version(self) -> str:
         """The pinned version."""
@@ -67,24 +85,22 @@ class Kyverno:
             UsageError: the policy would not let Kyverno's own image start.
         """
         from countersign.oci.reference import parse
-        from lab.demo.images import Pushed
 
         self._check_policy()
-        image = f"{REPOSITORY}:{self.version}"
+        image = f"{self.repository}:{self.version}"
         return [
-            Pushed(self.registry, REPOSITORY, self.version, self._image(), self._registry_runs),
+            self.addition.pushed(self.repository, self.version, self._image()),
             steps.Signed(self.registry, parse(image), self._key),
-            Pushed(self.registry, CANARY, UNSIGNED, self._canary(), self._registry_runs),
+            self.addition.pushed(self.canary, UNSIGNED, self._canary()),
             steps.Installed(self.kube, self.documents(), self.version),
             steps.InForce(self.kube, rendered(self.settings.policy)),
         ]
 
     def documents(self) -> list[Document]:
         """Return all objects but the policy."""
-        made = demo_registry.load_or_make(self.settings)
         config = (clusters.folder(self.settings) / "etc" / "docker.json").read_text(encoding="utf-8")
         released = manifests.release(self.settings)
-        return manifests.adapt(released, f"{REPOSITORY}:{self.version}", made.identity.ca.decode(), config)
+        return manifests.adapt(released, f"{self.repository}:{self.version}", self.addition.ca.decode(), config)
 
     def gone(self) -> Step[Any]:
         """Return the step that takes it away."""
@@ -96,7 +112,7 @@ class Kyverno:
         Raises:
             VerdictError: it does not.
         """
-        signed, unsigned = f"{REPOSITORY}:{self.version}", f"{CANARY}:{UNSIGNED}"
+        signed, unsigned = f"{self.repository}:{self.version}", f"{self.canary}:{UNSIGNED}"
         self._await(signed, allow=True)
         self._await(unsigned, allow=False)
 
@@ -110,7 +126,7 @@ class Kyverno:
         try:
             self.off()
             steps.InForce(self.kube, rendered(source)).apply(None)
-            self._await(f"{CANARY}:{UNSIGNED}", allow=False)
+            self._await(f"{self.canary}:{UNSIGNED}", allow=False)
             yield
         finally:
             self.off()
@@ -120,14 +136,11 @@ class Kyverno:
     def off(self) -> None:
         """Take the policy away, and wait until the API server asks Kyverno no more."""
         self.kube.delete([rendered(self.settings.policy)])
-        self._await(f"{CANARY}:{UNSIGNED}", allow=True)
+        self._await(f"{self.canary}:{UNSIGNED}", allow=True)
 
     def registry(self) -> Registry:
-        """Return a client of the demo's registries."""
-        from countersign.oci.registry import Registry
-
-        etc = clusters.folder(self.settings) / "etc"
-        return Registry(etc / "certs.d", etc / "docker.json", allow_http=self.settings.registry.allow_http)
+        """Return a client of the registry that has its image."""
+        return self.addition.client()
 
     @cached_property
     def _client(self) -> Any:
@@ -153,10 +166,10 @@ class Kyverno:
         from countersign.policy.load import load
         from countersign.policy.match import match
 
-        scope, rule = match(load(self.settings.policy), REPOSITORY)
+        scope, rule = match(load(self.settings.policy), self.repository)
         if rule.kind == "reject":
             raise UsageError(
-                f"the policy does not let {REPOSITORY} start",
+                f"the policy does not let {self.repository} start",
                 where=f"{self.settings.policy}: scopes{f'.{scope}' if scope else ''}",
                 expected="a scope with the demo's key, for Kyverno passes the gate like any other image",
             )
@@ -175,12 +188,12 @@ class Kyverno:
         return folder
 
     def _canary(self) -> Path:
+        from countersign.oci import layout as layouts
         from countersign.oci.build import variant
         from countersign.tools.images import demo_layout
-        from lab.demo.images import digest
 
         demo = demo_layout(self.settings)
-        folder = self.settings.cache / "admission-canary" / digest(demo).replace(":", "-")
+        folder = self.settings.cache / "admission-canary" / layouts.root(demo).digest.replace(":", "-")
         return folder if (folder / "index.json").is_file() else variant(demo, "admission-canary", folder)
 
     def _key(self) -> PrivateKey:
@@ -190,9 +203,6 @@ class Kyverno:
         path = self.settings.keys / "cosign.key"
         beside = path.with_suffix(".password")
         return load_private(path, read_file(beside) if beside.is_file() else None)
-
-    def _registry_runs(self) -> bool:
-        return demo_registry.runs(engine.docker_client(self.settings), self.settings.kind.cluster, REFERRERS)
 
 
 def rendered(policy: Path) -> Document:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from countersign.console.errors import UsageError
+from countersign.enforcement.additions import offered
 from countersign.enforcement.elsewhere import is_elsewhere
 
 if TYPE_CHECKING:
@@ -42,8 +43,12 @@ class Backend(Protocol):
         """Take it all away again."""
 
 
-def open_place(settings: Settings) -> Backend:
+def open_place(settings: Settings, *, demo: bool = False) -> Backend:
     """Return what the configured place is; ``auto`` means Kind where a Docker Engine answers, else this host.
+
+    Args:
+        settings: the user's.
+        demo: a machine over SSH is given what the lab has, too; this host and Kind are where there is one.
 
     Raises:
         UsageError: there is no such place.
@@ -53,15 +58,15 @@ def open_place(settings: Settings) -> Backend:
     if settings.node == "host":
         from containerd.on_host import OnHost
 
-        return OnHost(settings)
+        return OnHost(settings, offered())
     if settings.node == "kind":
         from containerd.on_kind import OnKind
 
-        return OnKind(settings)
+        return OnKind(settings, offered())
     if is_elsewhere(settings.node):
         from containerd.on_ssh import OnSsh
 
-        return OnSsh(settings)
+        return OnSsh(settings, offered(), demo=demo)
     raise UsageError(f"got {settings.node!r}", where="node", expected=PLACES)
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from containerd import enforce, fleet
 from containerd import survey as surveys
 from containerd.fleet import Fleet
-from containerd.machine import CONFIG, Demo
+from containerd.machine import CONFIG
 from containerd.pins import pin
 from containerd.runtime import NAMESPACE
 from containerd.survey import Survey
@@ -43,6 +43,8 @@ from kind.node_image import IMAGE
 
 if TYPE_CHECKING:
     from docker import DockerClient
+
+    from countersign.enforcement.additions import Addition
 
 BORN = Path(__file__).with_name("born")
 PARTS = "/kind/countersign"
@@ -74,12 +76,12 @@ class FromBirth:
 
     Attributes:
         settings: the user's.
-        demo: the demo's registries.
+        addition: what the nodes are given beside enforcement.
         pins: the file on this machine with what set-up pins; written anew, for it is the image's.
     """
 
     settings: Settings
-    demo: Demo
+    addition: Addition
     pins: Path
 
     def prepare(self, client: DockerClient, image: str) -> Sequence[Mount]:
@@ -111,8 +113,8 @@ class FromBirth:
 
         programs = install(fleet.TOOLS, self.settings)
         node = HostNode()
-        machine = fleet.machine(self.settings, node, found.survey, self.demo, self.pins)
-        together = Fleet(self.settings, {node.name: machine}, {node.name: found.survey}, "")
+        machine = fleet.machine(self.settings, node, found.survey, self.addition, self.pins)
+        together = Fleet(self.settings, {node.name: machine}, {node.name: found.survey})
         for each in together.steps(pins, programs, keys_to_come=False):
             yield from (step for _, step in each.parts)
 

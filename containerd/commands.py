@@ -14,18 +14,21 @@ if TYPE_CHECKING:
 ON = "the place: host, kind, vagrant or ssh://USER@HOST"
 JSON = "one JSON document on stdout"
 PLAN = "list the steps and change nothing"
+DEMO = "also give a machine over SSH the demo's registries and key (host and kind have them anyway)"
 
 
-@task(help={"on": ON, "keep": "keep what there is when a step fails", "plan": PLAN, "json": JSON})
-def setup(context: Context, on: str = "", keep: bool = False, plan: bool = False, json: bool = False) -> None:
-    """Start containerd with gate, hook, verifier and the demo's registries; prove that nothing runs unseen.
+@task(help={"on": ON, "demo": DEMO, "keep": "keep what there is when a step fails", "plan": PLAN, "json": JSON})
+def setup(
+    context: Context, on: str = "", demo: bool = False, keep: bool = False, plan: bool = False, json: bool = False
+) -> None:
+    """Bring containerd under enforcement: gate, hook, verifier, policy; prove that nothing runs unseen.
 
-    Example: ./inv containerd.setup
+    Example: ./inv containerd.setup --on ssh://root@192.0.2.7
     """
     from countersign.console import output
     from countersign.policy.commands import show_notes
 
-    place = _place(context, on)
+    place = _place(context, on, demo=demo)
     results = place.setup(keep=keep, plan=plan)
     if not plan:
         show_notes(place.settings.policy)
@@ -109,8 +112,8 @@ def clean(context: Context, on: str = "", plan: bool = False) -> None:
     _place(context, on).clean(plan=plan)
 
 
-def _place(context: Context, on: str) -> Backend:
+def _place(context: Context, on: str, *, demo: bool = False) -> Backend:
     from containerd.backend import open_place
     from countersign.console.config import settings_from
 
-    return open_place(settings_from(context, on or None))
+    return open_place(settings_from(context, on or None), demo=demo)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from containerd import adapt
 from containerd.machine import CONFIG, Machine
 from containerd.survey import Survey, targets
 from countersign.console.errors import InfrastructureError
-from countersign.enforcement import gate, gate_unit
+from countersign.enforcement import gate, gate_unit, reach
 from countersign.enforcement.gate_unit import SYSTEMD
 from countersign.enforcement.node_units import CONTAINERD, GATE, KubeletRuns
 from countersign.enforcement.policy import Policy
@@ -19,7 +19,6 @@ from countersign.nodes.files import stats
 from countersign.nodes.node import CommandError
 from countersign.nodes.steps import File, Folder, Group, Link
 from countersign.nodes.systemd import UnitRuns
-from lab.demo import registries
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step
@@ -55,11 +54,10 @@ class Work:
 
 def steps(work: Work) -> list[Step[Node]]:
     """Return the steps in order; nothing restarts before all that it reads is there."""
-    layout, demo = work.machine.layout, work.machine.demo
-    hosts = registries.hosts_files(layout.certs, demo.urls, demo.registries.identity.ca)
+    layout = work.machine.layout
     return [
         *gate.steps(work.gate),
-        Group(f"the way to the demo's registries ({layout.certs})", [*_folders(hosts), *hosts]),
+        *reach.way(layout.certs, work.machine.addition),
         Policy(layout, work.policy, tuple(work.pins), keys_to_come=work.keys_to_come),
         gate_unit.group(layout, lacks_resource=work.survey.lacks_resource),
         SandboxNamed(work.machine, work.sandbox),
@@ -94,10 +92,6 @@ def laid_out(some: Iterable[Step[Node]]) -> Iterator[Folder | File | Link]:
             yield File(CONFIG, step.config)
         elif isinstance(step, UnitRuns) and step.enable:
             yield Link(f"{SYSTEMD}/{WANTED_BY}.wants/{step.unit}", f"{SYSTEMD}/{step.unit}")
-
-
-def _folders(files: Sequence[File]) -> list[Folder]:
-    return [Folder(path) for path in dict.fromkeys(file.path.rpartition("/")[0] for file in files)]
 
 
 @dataclass(frozen=True)
@@ -204,10 +198,15 @@ def _check(node: Node, config: bytes) -> None:
 
 @dataclass(frozen=True)
 class Restored:
-    """Containerd runs as it did before set-up, and nothing of ours is left on the node."""
+    """Containerd runs as it did before set-up, and nothing of ours is left on the node.
+
+    Attributes:
+        machine: the node.
+        names: of registries that the node may have been led to.
+    """
 
     machine: Machine
-    base_specs: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    names: Sequence[str] = ()
 
     @property
     def name(self) -> str:
@@ -228,7 +227,7 @@ class Restored:
             node.run(["systemctl", "restart", CONTAINERD])
         node.run(["systemctl", "disable", "--now", GATE], check=False)
         paths = [layout.gate, layout.hook, layout.verifier, f"{SYSTEMD}/{GATE}", f"{SYSTEMD}/{GATE}.d"]
-        hosts = [f"{layout.certs}/{name}" for name in self.machine.demo.urls]
+        hosts = [f"{layout.certs}/{name}" for name in self.names]
         node.run(["rm", "-rf", "--", *paths, *hosts, layout.etc, layout.lib, layout.run, layout.log])
         emptied = [layout.certs, layout.verifiers, layout.verifiers.rpartition("/")[0]]
         node.run(["rmdir", "--ignore-fail-on-non-empty", "--", *emptied], check=False)

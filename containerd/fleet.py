@@ -7,19 +7,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from containerd import enforce
+from containerd import enforce, proof
 from containerd.inspection import log_of
-from containerd.machine import CONFIG, SOCKET, Demo, Machine
+from containerd.machine import CONFIG, SOCKET, Machine
 from containerd.survey import Survey, survey
-from countersign.enforcement import allowing, canary, doctor, gate, gate_unit, nri, record, versions
+from countersign.console.errors import MissingError
+from countersign.enforcement import allowing, doctor, gate, gate_unit, nri, reach, record, versions
 from countersign.enforcement.layout import SYSTEM
 from countersign.enforcement.policy import Policy
 from countersign.nodes.each import OnEach, on_each, side_by_side
-from lab.demo import registries
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
     from countersign.console.steps import Step
+    from countersign.enforcement.additions import Addition
     from countersign.nodes.node import Node
 
 TOOLS = ("countersign-gate", "countersign-hook")
@@ -39,17 +40,27 @@ class Fleet:
         settings: the user's.
         machines: node name → the machine.
         surveys: node name → what it is like.
-        sandbox: the sandbox image for machines that have none yet.
     """
 
     settings: Settings
     machines: Mapping[str, Machine]
     surveys: Mapping[str, Survey] = field(repr=False)
-    sandbox: str
 
     def sandbox_of(self, name: str) -> str:
-        """Return a node's sandbox image by digest."""
-        return self.surveys[name].sandbox or self.sandbox
+        """Return a node's sandbox image by digest: its own, or what it is given.
+
+        Raises:
+            MissingError: it has none, and is given none.
+        """
+        found = self.surveys[name].sandbox or self.machines[name].addition.sandbox()
+        if not found:
+            what = self.surveys[name].sandbox_named or "none is named in its configuration"
+            raise MissingError(
+                f"does not have its sandbox image yet ({what}), so that it cannot be pinned",
+                where=name,
+                do=f"pull it there (ctr -n k8s.io images pull {what})",
+            )
+        return found
 
     def warnings(self) -> list[str]:
         """Return a line for each machine whose containerd has known holes, or can't require the gate's plugin."""
@@ -115,52 +126,50 @@ class Fleet:
             allowing.show(machine, self.settings.policy, self.settings.registry.proof_image)
 
     def _gate(self, machine: Machine, found: Survey, programs: Mapping[str, Path]) -> gate.Gate:
-        demo = machine.demo.registries
         return gate.Gate(
             layout=machine.layout,
             program=programs["countersign-gate"],
             hook=programs["countersign-hook"],
-            docker_config=registries.docker_config(demo, self.settings.registry.docker_config),
+            docker_config=reach.docker_config(self.settings.registry.docker_config, machine.addition.logins),
             runtime_socket=SOCKET,
             nri=found.nri,
             base_specs=found.base_specs,
         )
 
 
-def gather(settings: Settings, nodes: Sequence[Node], demo: Demo, pins: Path, sandbox: str = "") -> Fleet:
+def gather(settings: Settings, nodes: Sequence[Node], addition: Addition, pins: Path) -> Fleet:
     """Ask every node what it is like, and return them as one fleet.
 
     Args:
         settings: the user's.
         nodes: each with a containerd under systemd.
-        demo: the demo's registries, as the nodes have them.
+        addition: what the nodes are given beside enforcement.
         pins: the file on this machine with what set-up pins.
-        sandbox: the sandbox image for nodes that have none yet.
     """
     found = dict(
         zip((node.name for node in nodes), side_by_side(lambda node: survey(node, SYSTEM), nodes), strict=True)
     )
-    machines = {node.name: machine(settings, node, found[node.name], demo, pins) for node in nodes}
-    return Fleet(settings, machines, found, sandbox)
+    machines = {node.name: machine(settings, node, found[node.name], addition, pins) for node in nodes}
+    return Fleet(settings, machines, found)
 
 
-def machine(settings: Settings, node: Node, found: Survey, demo: Demo, pins: Path) -> Machine:
+def machine(settings: Settings, node: Node, found: Survey, addition: Addition, pins: Path) -> Machine:
     """Return a node as it was found; the arguments are those of `gather`."""
     return Machine(
         state=settings.state,
         node=node,
         handlers=tuple(found.handlers),
         pins=pins,
-        demo=demo,
+        addition=addition,
         cgroup_parent=SLICE if found.systemd_cgroups else CGROUP,
         snapshotter=found.snapshotter,
         layout=replace(SYSTEM, certs=found.certs),
     )
 
 
-def as_set_up(settings: Settings, node: Node, demo: Demo, pins: Path) -> Machine:
+def as_set_up(settings: Settings, node: Node, addition: Addition, pins: Path) -> Machine:
     """Return a node to be looked at only: nothing is asked of a containerd that may be down."""
-    return Machine(state=settings.state, node=node, handlers=(), pins=pins, demo=demo)
+    return Machine(state=settings.state, node=node, handlers=(), pins=pins, addition=addition)
 
 
 def _prove(machine: Machine) -> None:
@@ -173,5 +182,4 @@ def _examine(machine: Machine) -> None:
 
 
 def _try_canary(machine: Machine) -> None:
-    with machine.undisturbed(), machine.client() as client:
-        canary.prove(client, machine.fetch, machine.forget, machine.handlers)
+    proof.try_canary(machine, machine.addition)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from containerd.runtime import NAMESPACE
 from countersign.console.errors import InfrastructureError
+from countersign.enforcement import additions, nri, policy
 from countersign.enforcement import layout as layouts
-from countersign.enforcement import nri, policy
+from countersign.enforcement.additions import NOTHING, Addition
 from countersign.enforcement.layout import Layout
 from countersign.enforcement.recovering import Recovering
 from countersign.enforcement.supervised import Supervised
@@ -20,7 +21,6 @@ from countersign.nodes import service
 from countersign.nodes.host import HostNode
 from countersign.nodes.service import State
 from countersign.nodes.waiting import RECOVERY
-from lab.demo import registries
 
 if TYPE_CHECKING:
     from countersign.cri.client import Client
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 HANDLERS = ("runc", "runc-alt")
 """The runtime handlers; there are two to show that each needs the hook."""
-SERVICES = ("registry", "registry-fallback", "gate", "containerd")
-"""Everything supervised, in the order in which it starts."""
+SERVICES = ("gate", "containerd")
+"""What is supervised, in the order in which it starts; what the place is given beside comes before."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,25 @@ class Instance:
         state: the state folder.
         layout: where everything lies.
         node: this machine.
+        addition: what it is given beside enforcement.
     """
 
     state: Path
     layout: Layout
     node: HostNode
+    addition: Addition = field(default=NOTHING, repr=False, compare=False)
     handlers = HANDLERS
-    registry_names = (*registries.MAPPED, registries.FALLBACK)
-    services = SERVICES
     room = "containerd"
+
+    @property
+    def services(self) -> Sequence[str]:
+        """Everything supervised, in the order in which it starts."""
+        return (*self.addition.services, *SERVICES)
+
+    @property
+    def registry_names(self) -> Sequence[str]:
+        """The registries of a lab that it reaches by name."""
+        return self.addition.names
 
     @property
     def root(self) -> Path:
@@ -95,11 +105,6 @@ class Instance:
     def pins(self) -> Path:
         """Digests that set-up pinned, beside those of the user's policy."""
         return self.root / "pins.json"
-
-    @property
-    def registry_folder(self) -> Path:
-        """What the demo's registries keep."""
-        return self.root / "registry"
 
     def program(self, name: str) -> str:
         """Return the path of one of containerd's programs (``containerd``, ``ctr``, ``runc``)."""
@@ -147,12 +152,12 @@ class Instance:
         return policy.read_pins(self.pins)
 
     def credentials(self, reference: str) -> Auth | None:
-        """Return the demo's own for the registry that wants some."""
-        return registries.load_or_make(self.registry_folder).credentials(reference)
+        """Return what the registries of a lab want; other ones are passed none."""
+        return additions.credentials(self.addition, reference)
 
     def controls(self) -> Recovering:
         """Return the services, which our own supervisor keeps running."""
-        return Recovering(Supervised(self.run), self)
+        return Recovering(Supervised(self.run, self.addition.stopped), self)
 
     def wait_for_plugin(self) -> None:
         """Return once containerd asks the gate as its NRI plugin; before that it makes no container at all."""
@@ -168,12 +173,12 @@ class Instance:
 
     def kept(self) -> list[str]:
         """Return logs and configuration."""
-        logs = [f"{self.layout.log}/{name}" for name in ("verdicts.jsonl", *(f"{name}.log" for name in SERVICES))]
+        logs = [f"{self.layout.log}/{name}" for name in ("verdicts.jsonl", *(f"{name}.log" for name in self.services))]
         return [*logs, self.config, self.layout.gate_config, self.layout.policy]
 
     def states(self) -> list[State]:
         """Return how each supervised service is."""
-        return [service.state(self.run, name) for name in SERVICES]
+        return [service.state(self.run, name) for name in self.services]
 
     def log_since_start(self) -> str:
         """Return what containerd wrote since its last start; nothing when it has no log yet."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from containerd.runtime import NAMESPACE
 from countersign.console.errors import InfrastructureError
 from countersign.cri.errors import CriError
-from countersign.enforcement import nri, policy
+from countersign.enforcement import additions, nri, policy
+from countersign.enforcement.additions import NOTHING
 from countersign.enforcement.layout import SYSTEM, Layout
 from countersign.enforcement.node_units import ACTIVE, CONTAINERD, GATE, Units, kubelet_paused
 from countersign.enforcement.recovering import Recovering
@@ -21,27 +22,12 @@ from countersign.nodes.waiting import RECOVERY, wait_for
 if TYPE_CHECKING:
     from countersign.cri.client import Client
     from countersign.cri.model import Auth
+    from countersign.enforcement.additions import Addition
     from countersign.nodes.node import Node, Result
-    from lab.demo.registries import Registries
 
 SOCKET = "/run/containerd/containerd.sock"
 CONFIG = "/etc/containerd/config.toml"
 DEFAULT_SNAPSHOTTER = "overlayfs"
-
-
-@dataclass(frozen=True)
-class Demo:
-    """The demo's registries as the nodes of one place have them.
-
-    Attributes:
-        registries: their credentials and certificates.
-        urls: registry name → where the nodes reach it.
-        stopped: keeps one of them stopped, by its name.
-    """
-
-    registries: Registries
-    urls: Mapping[str, str]
-    stopped: Callable[[str], AbstractContextManager[None]] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -53,7 +39,7 @@ class Machine:
         node: where it runs.
         handlers: its runtime handlers, the default one first.
         pins: the file on this machine with what set-up pinned.
-        demo: the demo's registries.
+        addition: what it is given beside enforcement.
         cgroup_parent: of pods that trials make; a slice where containerd leaves cgroups to systemd.
         snapshotter: as its configuration names it.
         layout: where our parts lie there.
@@ -63,7 +49,7 @@ class Machine:
     node: Node
     handlers: Sequence[str]
     pins: Path
-    demo: Demo
+    addition: Addition = field(default=NOTHING, repr=False)
     cgroup_parent: str = ""
     snapshotter: str = DEFAULT_SNAPSHOTTER
     layout: Layout = SYSTEM
@@ -76,7 +62,7 @@ class Machine:
     @property
     def registry_names(self) -> Sequence[str]:
         """See `Runtime.registry_names`."""
-        return tuple(self.demo.urls)
+        return self.addition.names
 
     def client(self, timeout: float = 60) -> Client:
         """See `Runtime.client`."""
@@ -110,11 +96,11 @@ class Machine:
 
     def credentials(self, reference: str) -> Auth | None:
         """See `Runtime.credentials`."""
-        return self.demo.registries.credentials(reference)
+        return additions.credentials(self.addition, reference)
 
     def controls(self) -> Recovering:
         """See `Runtime.controls`."""
-        return Recovering(Units(self.node, self.demo.stopped, self.wait_until_it_answers), self)
+        return Recovering(Units(self.node, self.addition.stopped, self.wait_until_it_answers), self)
 
     def undisturbed(self) -> AbstractContextManager[None]:
         """See `Runtime.undisturbed`."""

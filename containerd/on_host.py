@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from containerd.instance import SERVICES, Instance, instance
+from containerd.instance import Instance, instance
 from countersign.console.config import Settings, record_place
 from countersign.console.errors import UsageError
 from countersign.console.steps import StepResult, run_steps
+
+if TYPE_CHECKING:
+    from countersign.enforcement.additions import Lab
 
 
 class OnHost:
     """See `containerd.backend.Backend`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, lab: Lab) -> None:
         self.settings = settings
-        self._instance: Instance = instance(settings.state)
+        ours = instance(settings.state)
+        self._instance = replace(ours, addition=lab.for_host(settings, ours.layout, ours.cgroup, ours.root))
 
     def setup(self, *, keep: bool, plan: bool) -> list[StepResult]:
-        """Start containerd with gate, hook, verifier and the demo's registries."""
+        """Start containerd with gate, hook and verifier, and what the place is given beside."""
+        from containerd import proof
         from containerd import setup as actions
         from containerd.lifecycle import removed_on_failure
         from countersign.console import output
@@ -31,7 +37,7 @@ class OnHost:
             results = run_steps(self._instance.node, actions.steps(prepared), plan=plan)
             if not plan:
                 actions.remember(prepared)
-                with output.progress("an image without a signature is refused at pull and at start"):
+                with output.progress(proof.claim(self._instance.addition)):
                     actions.prove(self._instance)
                 ours = self._instance
                 output.say(nri.told(ours.node, ours.layout, ours.program("containerd")))
@@ -59,8 +65,9 @@ class OnHost:
 
     def log(self, name: str) -> bytes:
         """See `Backend.log`."""
-        if name not in {*SERVICES, "verdicts"}:
-            raise UsageError(f"got {name!r}", where="--name", expected=", ".join((*SERVICES, "verdicts")))
+        names = (*self._instance.services, "verdicts")
+        if name not in names:
+            raise UsageError(f"got {name!r}", where="--name", expected=", ".join(names))
         layout = self._instance.layout
         path = Path(layout.verdicts if name == "verdicts" else f"{layout.log}/{name}.log")
         if not path.is_file():

@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from containerd import fleet, pins
+from containerd import fleet, pins, proof
 from containerd.birth import FromBirth
-from containerd.machine import Demo, Machine
+from containerd.machine import Machine
 from countersign.console.config import Settings, record_place, recorded_place
 from countersign.console.errors import UsageError
 from countersign.console.steps import NotThereYet, Step, StepResult, run_steps
-from countersign.enforcement import canary, policy, record
+from countersign.enforcement import policy, record
 from countersign.enforcement.node_units import CONTAINERD, GATE, KUBELET
 from countersign.nodes.each import side_by_side
 from countersign.nodes.host import HostNode
-from countersign.nodes.steps import File, Folder, Group
 from kind import cluster as clusters
 from kind import engine
 from kind.cluster import TAINT, Cluster
-from lab.demo import images, registries
-from lab.demo import kind_registry as demo_registry
-from lab.demo.keys import KeyPair
-from lab.demo.registries import FALLBACK, REFERRERS, Registries
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
+    from countersign.enforcement.additions import Addition, Lab
     from countersign.oci.registry import Registry
 
 PLACE = "kind"
@@ -41,19 +36,19 @@ AFTERWARDS = (
     "images that the cluster needs, pinned by digest",
     "gate, hook, verifier and policy on every node",
 )
-REGISTRY_TOOLS = {REFERRERS: "registry", FALLBACK: "registry-fallback"}
 
 
 class OnKind:
     """See `containerd.backend.Backend`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, lab: Lab) -> None:
         self.settings = settings
+        self._addition = lab.for_cluster(settings)
         self._home = clusters.folder(settings)
 
     def setup(self, *, keep: bool, plan: bool) -> list[StepResult]:
         """Make the cluster if there is none, and bring every node of it under enforcement."""
-        if not KeyPair(self.settings.keys).needed(HostNode()):
+        if not self._addition.keys_to_come():
             policy.render(self.settings.policy, ())
         existed = clusters.find(self.settings) is not None
         try:
@@ -71,60 +66,32 @@ class OnKind:
         from countersign.console import output
         from countersign.tools.resolver import install
 
-        keys = KeyPair(self.settings.keys)
-        yield keys
-        made = demo_registry.load_or_make(self.settings)
-        yield self._way_to_registries(made)
-        birth = FromBirth(self.settings, self._demo(), self._pins) if self.settings.kind.from_birth else None
+        yield from self._addition.prepared()
+        birth = FromBirth(self.settings, self._addition, self._pins) if self.settings.kind.from_birth else None
         yield clusters.Exists(self.settings, keep, birth)
         if plan and clusters.find(self.settings) is None:
             yield from map(NotYet, AFTERWARDS)
             return
         found = self.cluster()
-        programs = install((*fleet.TOOLS, *REGISTRY_TOOLS.values(), "demo"), self.settings)
-        yield from self._registry_steps(programs, made)
+        programs = install(fleet.TOOLS, self.settings)
+        yield from self._addition.running()
         nodes = [each.node for each in found.nodes]
-        together = fleet.gather(self.settings, nodes, self._demo(), self._pins)
+        together = fleet.gather(self.settings, nodes, self._addition, self._pins)
         for line in together.warnings():
             output.warn(line)
         yield PinsTaken(found, self._pins, tuple(map(together.sandbox_of, together.machines)))
         if plan and not self._pins.is_file():
             yield NotYet(AFTERWARDS[-1])
             return
-        yield from together.steps(policy.read_pins(self._pins), programs, keys_to_come=keys.needed(HostNode()))
+        yield from together.steps(policy.read_pins(self._pins), programs, keys_to_come=self._addition.keys_to_come())
         if not plan:
             together.remember(policy.read_pins(self._pins), programs)
-            with output.progress("an image without a signature is refused at pull and at start, on every node"):
+            with output.progress(f"{proof.claim(self._addition)}, on every node"):
                 together.prove()
             for line in together.told():
                 output.say(line)
             together.show_allowed()
         yield Untainted(found)
-
-    def _way_to_registries(self, made: Registries) -> Group:
-        etc = self._home / "etc"
-        hosts = registries.hosts_files(f"{etc}/certs.d", demo_registry.urls_for_host(made), made.identity.ca)
-        folders = [Folder(f"{made.folder}", 0o700), Folder(str(etc), 0o700)]
-        folders += [Folder(file.path.rpartition("/")[0]) for file in hosts]
-        config = registries.docker_config(made, self.settings.registry.docker_config)
-        files = [registries.kept(made), *hosts, File(f"{etc}/docker.json", config, 0o600)]
-        return Group(f"this machine's way to the demo's registries ({etc})", [*folders, *files])
-
-    def _registry_steps(self, programs: dict[str, Path], made: Registries) -> Iterator[Step[Any]]:
-        from countersign.oci.build import variant
-        from countersign.tools.images import demo_layout
-
-        for host, tool in REGISTRY_TOOLS.items():
-            cluster, network = self.settings.kind.cluster, clusters.network(self.settings)
-            yield demo_registry.Runs(host, cluster, made, programs[tool], network, self.docker)
-        marked = self.settings.cache / "canary" / images.digest(demo_layout(self.settings)).replace(":", "-")
-        if not (marked / "index.json").is_file():
-            variant(demo_layout(self.settings), "canary", marked)
-
-        def up() -> bool:
-            return demo_registry.runs(self.docker(), self.settings.kind.cluster, REFERRERS)
-
-        yield images.Pushed(self.registry, canary.REPOSITORY, canary.TAG, marked, up)
 
     def require_up(self) -> None:
         """See `Backend.require_up`."""
@@ -153,7 +120,7 @@ class OnKind:
         services = [of_unit(each.node, unit) for each in running for unit in LOGS.values()]
         down = [each.name for each in found.nodes if not each.running] if found else []
         services += [ServiceState(name, "container", "not running", up=False) for name in down]
-        machines = [fleet.as_set_up(self.settings, each.node, self._demo(), self._pins) for each in running]
+        machines = [fleet.as_set_up(self.settings, each.node, self._addition, self._pins) for each in running]
         looks = side_by_side(of_machine, machines)
         problems = {each.node.name: look for each, look in zip(machines, looks, strict=True)}
         kubeconfig = str(found.kubeconfig) if found else ""
@@ -172,7 +139,7 @@ class OnKind:
 
     def clean(self, *, plan: bool) -> list[StepResult]:
         """Delete the cluster that set-up made, with its registries; keys and the node image stay."""
-        return run_steps(HostNode(), [Gone(self.settings, self._remove)], plan=plan)
+        return run_steps(HostNode(), [Gone(self.settings, self._addition, self._remove)], plan=plan)
 
     @property
     def _pins(self) -> Path:
@@ -188,21 +155,10 @@ class OnKind:
 
     def registry(self) -> Registry:
         """Return a client of the demo's registries, as this machine reaches them."""
-        from countersign.oci.registry import Registry
-
-        etc = self._home / "etc"
-        return Registry(etc / "certs.d", etc / "docker.json", allow_http=self.settings.registry.allow_http)
-
-    def _demo(self) -> Demo:
-        made: Registries = demo_registry.load_or_make(self.settings)
-
-        def stopped(host: str) -> AbstractContextManager[None]:
-            return demo_registry.stopped(self.docker(), self.settings.kind.cluster, host)
-
-        return Demo(made, demo_registry.URLS, stopped)
+        return self._addition.client()
 
     def _fleet(self, nodes: Sequence[clusters.KindNode]) -> list[Machine]:
-        found = fleet.gather(self.settings, [each.node for each in nodes], self._demo(), self._pins)
+        found = fleet.gather(self.settings, [each.node for each in nodes], self._addition, self._pins)
         return list(found.machines.values())
 
     def machines(self) -> list[Machine]:
@@ -211,14 +167,11 @@ class OnKind:
 
     def _remove(self) -> None:
         """Remove the cluster, its registries, and what is kept of them on this machine."""
-        import shutil
-
-        demo_registry.remove(self.docker(), self.settings.kind.cluster)
+        for step in self._addition.given_back():
+            step.apply(HostNode())
         clusters.delete(self.settings)
         for path in (self._pins, record.beside(self._pins)):
             path.unlink(missing_ok=True)
-        for name in ("etc", "registry"):
-            shutil.rmtree(self._home / name, ignore_errors=True)
         if recorded_place(self.settings.state) == PLACE:
             record_place(self.settings.state, "")
 
@@ -287,6 +240,7 @@ class Gone:
     """There is no cluster of ours."""
 
     settings: Settings
+    addition: Addition = field(repr=False)
     remove: Any = field(repr=False)
 
     @property
@@ -294,9 +248,9 @@ class Gone:
         """What users read."""
         return f"cluster {self.settings.kind.cluster} and its registries are gone"
 
-    def needed(self, node: object) -> bool:  # noqa: ARG002
+    def needed(self, node: Any) -> bool:
         """Return whether there is one, or anything is kept of one."""
-        return clusters.find(self.settings) is not None or (clusters.folder(self.settings) / "registry").exists()
+        return clusters.find(self.settings) is not None or any(step.needed(node) for step in self.addition.given_back())
 
     def apply(self, node: object) -> None:  # noqa: ARG002
         """Remove it."""

@@ -3,57 +3,52 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from containerd import enforce, fleet, pins
-from containerd.machine import Demo, Machine
+from containerd import enforce, fleet, pins, proof
+from containerd.machine import Machine
 from countersign.console.config import Settings, record_place
 from countersign.console.errors import InfrastructureError, MissingError, UsageError
 from countersign.console.steps import Step, StepResult, run_steps
-from countersign.enforcement import policy, record
+from countersign.enforcement import policy, reach, record
 from countersign.enforcement.elsewhere import open_node
+from countersign.enforcement.forgotten import Forgotten
 from countersign.enforcement.layout import SYSTEM
 from countersign.enforcement.node_units import CONTAINERD, GATE, KUBELET
 from countersign.nodes.host import HostNode
-from countersign.nodes.steps import Folder, Group
 from countersign.nodes.systemd import unit_state
-from lab.demo import lent as lending
-from lab.demo import registries
-from lab.demo.keys import KeyPair
-from lab.demo.lent import GivenBack, Here
 
 if TYPE_CHECKING:
+    from countersign.enforcement.additions import Lab
     from countersign.nodes.node import Node
     from countersign.nodes.ssh import SshNode
 
 UNITS = {"containerd": CONTAINERD, "gate": GATE}
-REGISTRIES = tuple(registries.SERVICES.values())
-LOGS = (*UNITS, "kubelet", *REGISTRIES, "verdicts")
 
 
 class OnSsh:
     """See `containerd.backend.Backend`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, lab: Lab, *, demo: bool = False) -> None:
         self.settings = settings
         self._node: SshNode = open_node(settings)
-        self._lent = lending.lent(settings)
+        self._names = lab.names
+        self._addition = lab.for_machine(settings, self._node, "containerd", asked=demo)
 
     def setup(self, *, keep: bool, plan: bool) -> list[StepResult]:
         """Bring the machine's containerd under enforcement; all that can be asked is asked before anything changes."""
         from countersign.console import output
 
-        if not KeyPair(self.settings.keys).needed(HostNode()):
+        if not self._addition.keys_to_come():
             policy.render(self.settings.policy, ())
-        together = self._fleet(self._lent.sandbox())
+        together = self._fleet()
         self._require_pods(self._machine(together))
         for line in together.warnings():
             output.warn(line)
-        existed = enforce.Restored(self._machine(together)).needed(self._node)
+        existed = enforce.Restored(self._machine(together), self._names).needed(self._node)
         try:
             results = run_steps(self._node, self._steps(together, plan=plan), plan=plan)
         except BaseException as error:
@@ -69,10 +64,9 @@ class OnSsh:
         from countersign.console import output
         from countersign.tools.resolver import install
 
-        keys = KeyPair(self.settings.keys)
-        keys_to_come = keys.needed(HostNode())
-        yield keys
-        yield from (Here(step) for step in self._lent.steps(self._user))
+        keys_to_come = self._addition.keys_to_come()
+        yield from self._addition.prepared()
+        yield from self._addition.running()
         taken = PinsTaken(self._pins, together.sandbox_of(self._node.name))
         yield taken
         found = taken.find(self._node) if plan and not self._pins.is_file() else policy.read_pins(self._pins)
@@ -80,7 +74,7 @@ class OnSsh:
         yield from together.steps(found, programs, keys_to_come=keys_to_come)
         if not plan:
             together.remember(found, programs)
-            with output.progress("an image without a signature is refused at pull and at start"):
+            with output.progress(proof.claim(self._addition)):
                 together.prove()
             for line in together.told():
                 output.say(line)
@@ -115,25 +109,21 @@ class OnSsh:
 
     def _undoing(self, machine: Machine) -> list[Step[Any]]:
         return [
-            enforce.Restored(machine),
-            ImagesGone(machine, self._lent.images()),
-            GivenBack(self.settings, self._lent, self._user, (self._pins, record.beside(self._pins)), "containerd"),
+            enforce.Restored(machine, self._names),
+            ImagesGone(machine, self._names, self._addition.images()),
+            *self._addition.given_back(),
+            Forgotten(self.settings, (self._pins, record.beside(self._pins)), "containerd"),
         ]
 
     def require_up(self) -> None:
         """See `Backend.require_up`."""
-        self._lent.require_up()
+        self._addition.require_up()
         machine = self._machine()
         machine.require_up()
-        self._way_to_registries(machine)
-
-    def _way_to_registries(self, machine: Machine) -> None:
-        """Have the machine find the registries where they are exposed now; that is nearly always where they were."""
-        hosts = registries.hosts_files(machine.layout.certs, machine.demo.urls, machine.demo.registries.identity.ca)
-        folders = [Folder(path) for path in dict.fromkeys(file.path.rpartition("/")[0] for file in hosts)]
-        way = Group("", [*folders, *hosts])
-        if way.needed(self._node):
-            way.apply(self._node)
+        # registries are exposed nearly always where they were; a machine that lost the connection may need the new port
+        for way in reach.way(machine.layout.certs, self._addition):
+            if way.needed(self._node):
+                way.apply(self._node)
 
     def runtime(self) -> Machine:
         """See `Backend.runtime`."""
@@ -144,20 +134,20 @@ class OnSsh:
         from containerd.inspection import of_machine
         from countersign.enforcement.report import document, of_service, of_unit
 
-        services = [of_service(found) for found in self._lent.states()]
+        services = [of_service(found) for found in self._addition.states()]
         kubelet = [KUBELET] if unit_state(self._node, KUBELET).enabled else []
         services += [of_unit(self._node, unit) for unit in (*UNITS.values(), *kubelet)]
-        demo = Demo(self._lent.made, {}, self._lent.stopped)
-        machine = fleet.as_set_up(self.settings, self._node, demo, self._pins)
+        machine = fleet.as_set_up(self.settings, self._node, self._addition, self._pins)
         problems = {self._node.name: of_machine(machine)}
         return document(self.settings.node, self.settings.state, services, [machine], problems, "containerd")
 
     def log(self, name: str) -> bytes:
         """See `Backend.log`."""
-        if name not in LOGS:
-            raise UsageError(f"got {name!r}", where="--name", expected=", ".join(LOGS))
-        if name in REGISTRIES:
-            path = self._lent.log(name)
+        names = (*UNITS, "kubelet", *self._addition.services, "verdicts")
+        if name not in names:
+            raise UsageError(f"got {name!r}", where="--name", expected=", ".join(names))
+        if name in self._addition.services:
+            path = self._addition.log(name)
             if not path.is_file():
                 raise UsageError("there is no such log yet", where=str(path), do="run ./inv containerd.setup")
             return HostNode().get(str(path))
@@ -171,20 +161,11 @@ class OnSsh:
         return run_steps(self._node, self._undoing(self._machine()), plan=plan)
 
     @property
-    def _user(self) -> str:
-        return f"containerd-{self._node.name}"
-
-    @property
     def _pins(self) -> Path:
         return self.settings.state.resolve() / "ssh" / self._node.name / "pins.json"
 
-    @cached_property
-    def _urls(self) -> dict[str, str]:
-        return self._lent.urls(self._node)
-
-    def _fleet(self, sandbox: str = "") -> fleet.Fleet:
-        demo = Demo(self._lent.made, self._urls, self._lent.stopped)
-        return fleet.gather(self.settings, [self._node], demo, self._pins, sandbox)
+    def _fleet(self) -> fleet.Fleet:
+        return fleet.gather(self.settings, [self._node], self._addition, self._pins)
 
     def _machine(self, together: fleet.Fleet | None = None) -> Machine:
         return (together or self._fleet()).machines[self._node.name]
@@ -219,11 +200,12 @@ class PinsTaken:
 
 @dataclass(frozen=True)
 class ImagesGone:
-    """The machine has no image of the demo's registries, and no pod that a trial left."""
+    """The machine has no image of a lab's registries."""
 
     machine: Machine
+    names: Sequence[str]
     pushed: frozenset[str] = frozenset()
-    """Digests of the demo's own: the runtime keeps an image's ID when its name has gone."""
+    """Digests of the lab's own: the runtime keeps an image's ID when its name has gone."""
     name: str = "the demo's images are gone"
 
     def needed(self, node: Node) -> bool:
@@ -244,4 +226,4 @@ class ImagesGone:
         return [name for name, digest in targets(node).items() if self._ours(name) or digest in self.pushed]
 
     def _ours(self, name: str) -> bool:
-        return any(name.startswith(f"{host}/") for host in self.machine.demo.urls)
+        return any(name.startswith(f"{host}/") for host in self.names)

@@ -9,29 +9,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from containerd import daemon
-from containerd.instance import HANDLERS, Instance
+from containerd import daemon, proof
+from containerd.instance import Instance
 from countersign.console.config import Settings
 from countersign.console.errors import MissingError
-from countersign.enforcement import canary, doctor, gate, policy, record
+from countersign.enforcement import doctor, gate, policy, reach, record
 from countersign.enforcement.policy import Policy
-from countersign.nodes import facts, service
+from countersign.nodes import facts
 from countersign.nodes.service import Service
 from countersign.nodes.steps import File, Running
-from lab.demo import images, registries
-from lab.demo.keys import KeyPair
-from lab.demo.registries import REFERRERS, Registries
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step
     from countersign.nodes.node import Node
-    from countersign.oci.registry import Registry
 
-IMAGES = ("pause", "demo")
-"""Built beside the programs; `countersign.tools.images` finds them then."""
-TOOLS = (*daemon.PROGRAMS, "countersign-gate", "countersign-hook", "registry", "registry-fallback", *IMAGES)
-PAUSE = f"{REFERRERS}/system/pause"
-PAUSE_TAG = "countersign"
+TOOLS = (*daemon.PROGRAMS, "countersign-gate", "countersign-hook")
 
 
 @dataclass(frozen=True)
@@ -42,9 +34,7 @@ class Plan:
         settings: the user's.
         instance: what it is about.
         programs: tool → its file.
-        pause: the pause image's OCI layout.
-        canary: the canary image's OCI layout.
-        registries: the demo's.
+        sandbox_image: by digest, as CRI pulls it and the policy pins it.
         gate: the gate's parts.
         own: containerd's own files.
         services: name → what to keep running.
@@ -53,28 +43,10 @@ class Plan:
     settings: Settings
     instance: Instance
     programs: Mapping[str, Path] = field(repr=False)
-    pause: Path
-    canary: Path
-    registries: Registries
+    sandbox_image: str
     gate: gate.Gate
     own: list[File] = field(repr=False)
     services: Mapping[str, Service] = field(repr=False)
-
-    @property
-    def sandbox_image(self) -> str:
-        """The pause image by digest, as CRI pulls it and the policy pins it."""
-        return f"{PAUSE}@{images.digest(self.pause)}"
-
-    def registry(self) -> Registry:
-        """Return a client that reaches the demo's registries."""
-        from countersign.oci.registry import Registry
-
-        layout = self.instance.layout
-        return Registry(Path(layout.certs), Path(layout.docker_config), allow_http=self.settings.registry.allow_http)
-
-    def registry_runs(self) -> bool:
-        """Return whether the registry that the images go to is up."""
-        return service.state(self.instance.run, registries.SERVICES[REFERRERS]).state == "running"
 
 
 def check(settings: Settings, instance: Instance) -> None:
@@ -86,7 +58,7 @@ def check(settings: Settings, instance: Instance) -> None:
     """
     if os.geteuid() != 0:
         raise MissingError("containerd needs root", do="run it as root (sudo ./inv containerd.setup)")
-    if not KeyPair(settings.keys).needed(instance.node):
+    if not instance.addition.keys_to_come():
         policy.render(settings.policy, ())
 
 
@@ -95,26 +67,20 @@ def prepare(settings: Settings, instance: Instance, more_handlers: Mapping[str, 
 
     Raises:
         InfrastructureError: someone else has a port of ours, or a build failed.
-        MissingError: something that a build needs is not there.
+        MissingError: something that a build needs is not there, or there is no sandbox image.
     """
-    from countersign.oci.build import variant
-    from countersign.tools.images import demo_layout, pause_layout
     from countersign.tools.resolver import install
 
-    demo = registries.load_or_make(instance.registry_folder)
-    registries.check_ports(demo, instance.run)
     programs = install(TOOLS, settings)
-    pause = pause_layout(settings)
-    marked = settings.cache / "canary" / images.digest(demo_layout(settings)).replace(":", "-")
-    if not (marked / "index.json").is_file():
-        variant(demo_layout(settings), "canary", marked)
+    sandbox_image = instance.addition.sandbox()
+    if not sandbox_image:
+        raise MissingError("brings no sandbox image", where="a containerd of our own", do="set up one that has one")
     layout, node = instance.layout, instance.node
-    sandbox_image = f"{PAUSE}@{images.digest(pause)}"
     parts = gate.Gate(
         layout=layout,
         program=programs["countersign-gate"],
         hook=programs["countersign-hook"],
-        docker_config=registries.docker_config(demo, settings.registry.docker_config),
+        docker_config=reach.docker_config(settings.registry.docker_config, instance.addition.logins),
         runtime_socket=instance.socket,
         nri="" if more_handlers else instance.nri,
         base_specs={layout.base_spec: node.run([str(programs["ctr"]), "oci", "spec"]).stdout},
@@ -123,26 +89,22 @@ def prepare(settings: Settings, instance: Instance, more_handlers: Mapping[str, 
     own = daemon.files(instance, facts.gather(node, str(folder)), sandbox_image, more_handlers)
     base_spec = next(file for file in gate.files(parts) if file.path == layout.base_spec)
     services = {
-        **registries.services(demo, layout, instance.cgroup, programs),
         "gate": gate.service(parts, instance.cgroup),
         "containerd": daemon.service(instance, own, base_spec, programs),
     }
-    return Plan(settings, instance, programs, pause, marked, demo, parts, own, services)
+    return Plan(settings, instance, programs, sandbox_image, parts, own, services)
 
 
 def steps(plan: Plan) -> list[Step[Node]]:
-    """Return every step in order: keys, registries and their images, the gate, containerd."""
+    """Return every step in order: what the place is given beside, the gate, containerd."""
     instance, settings = plan.instance, plan.settings
-    pins = (plan.sandbox_image,)
-    keys = KeyPair(settings.keys)
+    pins, addition = (plan.sandbox_image,), instance.addition
     return [
-        keys,
+        *addition.prepared(),
         *gate.steps(plan.gate),
         File(str(instance.pins), (json.dumps(pins, indent=2) + "\n").encode()),
-        Policy(instance.layout, settings.policy, pins, keys_to_come=keys.needed(instance.node)),
-        *registries.steps(plan.registries, instance.layout, {k: plan.services[k] for k in registries.SERVICES}),
-        images.Pushed(plan.registry, PAUSE, PAUSE_TAG, plan.pause, plan.registry_runs),
-        images.Pushed(plan.registry, canary.REPOSITORY, canary.TAG, plan.canary, plan.registry_runs),
+        Policy(instance.layout, settings.policy, pins, keys_to_come=addition.keys_to_come()),
+        *addition.running(),
         Running(plan.services["gate"]),
         *daemon.steps(instance, plan.own, plan.services["containerd"], plan.programs),
     ]
@@ -164,5 +126,4 @@ def prove(instance: Instance) -> None:
     daemon_argv = [instance.program("containerd"), "--config", instance.config]
     instance.wait_for_plugin()
     doctor.examine(instance.node, instance.layout, daemon_argv, instance.log_since_start())
-    with instance.client() as client:
-        canary.prove(client, instance.fetch, instance.forget, HANDLERS)
+    proof.try_canary(instance, instance.addition)

@@ -37,6 +37,7 @@ class Survey:
         base_specs: path of ours → the OCI spec that it is made of.
         handlers: runtime handler → path of ours for its base spec, the default handler first.
         sandbox: the sandbox image by digest, or an empty text when the node does not have it yet.
+        sandbox_named: the sandbox image as the configuration names it.
         snapshotter: as configured.
         certs: the folder of hosts.toml files that it reads.
         platform: such as ``linux/amd64``.
@@ -56,6 +57,7 @@ class Survey:
     systemd_cgroups: bool
     lacks_resource: bool
     nri: str
+    sandbox_named: str = ""
 
 
 def survey(node: Node, layout: Layout) -> Survey:
@@ -73,6 +75,7 @@ def survey(node: Node, layout: Layout) -> Survey:
     handlers: dict[str, Mapping[str, Any]] = runtimes.get("runtimes", {})
     first = str(runtimes.get("default_runtime_name", ""))
     ordered = sorted(handlers, key=lambda name: name != first)
+    sandbox = str(images.get("pinned_images", {}).get("sandbox", ""))
     machine = node.run(["uname", "-m"]).text or platform.machine()
     specs, paths = _base_specs(
         node, layout, {name: str(handlers[name].get("base_runtime_spec", "")) for name in ordered}
@@ -82,13 +85,14 @@ def survey(node: Node, layout: Layout) -> Survey:
         config=_config(node),
         base_specs=specs,
         handlers=paths,
-        sandbox=_by_digest(node, str(images.get("pinned_images", {}).get("sandbox", ""))),
+        sandbox=_by_digest(node, sandbox),
         snapshotter=str(images.get("snapshotter") or DEFAULT_SNAPSHOTTER),
         certs=str(images.get("registry", {}).get("config_path", "")).partition(":")[0] or layout.certs,
         platform=f"linux/{ARCHITECTURES.get(machine, machine)}",
         systemd_cgroups=bool(handlers.get(first, {}).get("options", {}).get("SystemdCgroup")),
         lacks_resource=not has_capability(node, CAP_SYS_RESOURCE),
         nri=nri.socket(effective, version),
+        sandbox_named=sandbox,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from countersign.console.errors import UsageError
+from countersign.enforcement.additions import offered
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
@@ -35,8 +36,12 @@ class Backend(Protocol):
         """Return the document of ``crio.status --json``; ``ok`` is true when nothing is amiss."""
 
 
-def open_place(settings: Settings) -> Backend:
+def open_place(settings: Settings, *, demo: bool = False) -> Backend:
     """Return what the configured place is; ``auto`` means the Vagrant machine.
+
+    Args:
+        settings: the user's.
+        demo: a machine over SSH is given what the lab has, too; this host is where there is one.
 
     Raises:
         UsageError: there is no such place.
@@ -46,9 +51,9 @@ def open_place(settings: Settings) -> Backend:
     if settings.node == "host":
         from crio.on_host import OnHost
 
-        return OnHost(settings)
+        return OnHost(settings, offered())
     if settings.node == "vagrant" or settings.node.startswith("ssh://"):
         from crio.on_ssh import OnSsh
 
-        return OnSsh(settings)
+        return OnSsh(settings, offered(), demo=demo)
     raise UsageError(f"got {settings.node!r}", where="node", expected=PLACES)

@@ -15,6 +15,8 @@ ON = "the place: vagrant (default), ssh://USER@HOST (several with commas between
 JSON = "one JSON document on stdout"
 PLAN = "list the steps with a diff of each file, and change nothing"
 
+DEMO = "also give a machine over SSH the demo's registries and key (this host has them anyway)"
+
 
 @task(
     help={
@@ -40,8 +42,10 @@ def setup_vm(context: Context, on: str = "", kubernetes: bool = False, plan: boo
         output.emit_json({"version": "countersign.steps/v1", "plan": plan, "changed": changed, "steps": steps})
 
 
-@task(help={"on": ON, "keep": "keep what there is when a step fails", "plan": PLAN, "json": JSON})
-def configure(context: Context, on: str = "", keep: bool = False, plan: bool = False, json: bool = False) -> None:
+@task(help={"on": ON, "demo": DEMO, "keep": "keep what there is when a step fails", "plan": PLAN, "json": JSON})
+def configure(
+    context: Context, on: str = "", demo: bool = False, keep: bool = False, plan: bool = False, json: bool = False
+) -> None:
     """Bring CRI-O under enforcement: its own policy, gate, hook; prove that nothing runs unseen.
 
     Example: ./inv crio.configure --on ssh://root@192.0.2.7 --plan
@@ -49,7 +53,7 @@ def configure(context: Context, on: str = "", keep: bool = False, plan: bool = F
     from countersign.console import output
     from countersign.policy.commands import show_notes
 
-    places = _places(context, on)
+    places = _places(context, on, demo=demo)
     results = places.configure(keep=keep, plan=plan)
     if not plan:
         show_notes(places.each[0].settings.policy)
@@ -120,8 +124,8 @@ def clean(context: Context, on: str = "", plan: bool = False) -> None:
     _places(context, on).clean(plan=plan)
 
 
-def _places(context: Context, on: str) -> Places:
+def _places(context: Context, on: str, *, demo: bool = False) -> Places:
     from countersign.console.config import settings_from
     from crio.several import open_places
 
-    return open_places(settings_from(context, on or None, room="crio"))
+    return open_places(settings_from(context, on or None, room="crio"), demo=demo)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from countersign.console.errors import InfrastructureError
+from countersign.enforcement import reach
 from countersign.enforcement.policy import Policy
 from countersign.nodes.files import stats
 from countersign.nodes.node import CommandError
@@ -15,7 +16,6 @@ from countersign.nodes.steps import File, Folder, Group
 from crio import render
 from crio.credentials import Credentials
 from crio.machine import Machine
-from lab.demo import registries
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step
@@ -33,7 +33,6 @@ class Work:
         tags: names by tag of what is pinned.
         sandbox: the sandbox image by digest; empty leaves the node's own.
         hooks_dirs: the node's own folders of hooks.
-        addresses: the demo's registry name → the URL under which the node reaches it.
         keys_to_come: an earlier step makes the keys that the policy names.
         private: CRI-O is all ours.
     """
@@ -44,7 +43,6 @@ class Work:
     tags: Sequence[str]
     sandbox: str
     hooks_dirs: Sequence[str]
-    addresses: Mapping[str, str]
     keys_to_come: bool = False
     private: bool = False
 
@@ -63,7 +61,7 @@ def steps(work: Work, gate_runs: Step[Node], runtime: Callable[[Sequence[File]],
         File(paths.drop_in, render.drop_in(paths, work.hooks_dirs, work.sandbox)),
     ]
     return [
-        way_to_registries(work.machine, work.addresses, private=work.private),
+        *way_to_registries(work.machine, private=work.private),
         Policy(layout, work.policy, tuple(work.pins), keys_to_come=work.keys_to_come),
         native_policy(work),
         gate_runs,
@@ -82,25 +80,26 @@ def native_policy(work: Work) -> NativePolicy:
     return NativePolicy(work.machine, work.policy, tuple(work.pins), tags, keys_to_come=work.keys_to_come)
 
 
-def way_to_registries(machine: Machine, addresses: Mapping[str, str], *, private: bool = False) -> Group:
-    """Return the step by which CRI-O and the gate find the demo's registries.
+def way_to_registries(machine: Machine, *, private: bool = False) -> list[Group]:
+    """Return the step by which CRI-O and the gate find the registries of its addition; none where it has none.
 
     Args:
         machine: the CRI-O.
-        addresses: registry name → the URL under which the node reaches it.
         private: CRI-O is all ours: short names lead there, too, and the gate knows the way already.
     """
-    paths, demo = machine.paths, machine.registries
-    files = render.registry_files(paths, demo, addresses, short_names=private)
-    hosts = [] if private else registries.hosts_files(machine.layout.certs, addresses, demo.identity.ca)
-    location = addresses[registries.FALLBACK].partition("://")[2]
+    paths, addition = machine.paths, machine.addition
+    if not addition.urls:
+        return []
+    files = render.registry_files(paths, addition, short_names=private)
+    hosts = [] if private else reach.hosts_files(machine.layout.certs, addition.urls, addition.ca)
+    logins = {addition.urls[name].partition("://")[2]: reach.basic(login) for name, login in addition.logins.items()}
     parts: list[Step[Node]] = [
         *render.folders([*files, *hosts]),
         *files,
         *hosts,
-        Credentials(paths.auth, {location: demo.basic_auth}),
+        Credentials(paths.auth, logins),
     ]
-    return Group(f"the way to the demo's registries ({paths.registries_conf})", parts)
+    return [Group(f"the way to the demo's registries ({paths.registries_conf})", parts)]
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,9 @@ class NativePolicy:
 
     def _group(self) -> Group:
         paths = self.machine.paths
-        found = render.native(self.source, paths, self.pins, self.machine.engine, self.tags)
+        found = render.native(
+            self.source, paths, self.pins, self.machine.engine, self.tags, self.machine.addition.canary
+        )
         files = found.files(paths)
         return Group(self.name, [*render.folders(files), Folder(paths.namespaces, 0o700), *files])
 

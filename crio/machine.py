@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from countersign.console.errors import InfrastructureError
 from countersign.cri.errors import CriError
-from countersign.enforcement import nri, policy
+from countersign.enforcement import additions, nri, policy
 from countersign.nodes.waiting import wait_for
 from crio.effective import Effective, effective
 from crio.paths import Paths
@@ -18,12 +18,12 @@ from crio.paths import Paths
 if TYPE_CHECKING:
     from countersign.cri.client import Client
     from countersign.cri.model import Auth
+    from countersign.enforcement.additions import Addition
     from countersign.enforcement.layout import Layout
     from countersign.enforcement.report import ServiceState
     from countersign.enforcement.runtime import Controls
     from countersign.nodes.node import Node
     from crio.render import Engine
-    from lab.demo.registries import Registries
 
 ANSWERS_WITHIN = 120.0
 """Seconds within which a CRI-O that was started answers; an emulated machine takes one of them."""
@@ -58,8 +58,7 @@ class Machine:
         crio: its program there.
         handlers: its runtime handlers, the default one first.
         pins: the file on this machine with what set-up pinned.
-        registries: the demo's.
-        registry_names: those of them that it reaches by name.
+        addition: what it is given beside enforcement.
         engine: how strict its own engine is.
         ways: what differs with how it is kept running.
         cgroup_parent: of pods that trials make.
@@ -73,12 +72,16 @@ class Machine:
     crio: str
     handlers: Sequence[str]
     pins: Path
-    registries: Registries = field(repr=False)
-    registry_names: Sequence[str]
+    addition: Addition = field(repr=False)
     engine: Engine
     ways: Ways = field(repr=False)
     cgroup_parent: str = ""
     tags: Sequence[str] = ()
+
+    @property
+    def registry_names(self) -> Sequence[str]:
+        """See `Runtime.registry_names`."""
+        return self.addition.names
 
     def client(self, timeout: float = 60) -> Client:
         """See `Runtime.client`."""
@@ -98,7 +101,7 @@ class Machine:
 
     def credentials(self, reference: str) -> Auth | None:
         """See `Runtime.credentials`."""
-        return self.registries.credentials(reference)
+        return additions.credentials(self.addition, reference)
 
     def controls(self) -> Controls:
         """See `Runtime.controls`."""

@@ -5,24 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countersign.console.config import Settings, record_place
+from countersign.console.errors import MissingError
 from countersign.console.steps import StepResult, run_steps
-from countersign.enforcement import canary, gate, policy
+from countersign.enforcement import gate, policy, reach
 from countersign.enforcement.gate import CrioStorage
-from countersign.nodes import service
 from countersign.nodes.steps import File, Group, Link, Running
 from crio import enforce, private
 from crio.enforce import Configured, Work
 from crio.machine import Machine
-from lab.demo import images, registries
-from lab.demo.keys import KeyPair
-from lab.demo.registries import FALLBACK, REFERRERS
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step
+    from countersign.enforcement.additions import Lab
     from countersign.nodes.node import Node
     from countersign.oci.registry import Registry
 
@@ -31,38 +30,33 @@ TOOLS = (
     "cni-loopback",
     "countersign-gate",
     "countersign-hook",
-    "registry",
-    "registry-fallback",
-    "pause",
-    "demo",
 )
-PAUSE = f"{REFERRERS}/system/pause"
-PAUSE_TAG = "countersign"
 
 
 class OnHost:
     """See `crio.backend.Backend`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, lab: Lab) -> None:
         self.settings = settings
-        self._ours = private.instance(settings.state)
+        ours = private.instance(settings.state)
+        self._ours = replace(ours, addition=lab.for_host(settings, ours.layout, ours.cgroup, ours.root))
 
     def configure(self, *, keep: bool, plan: bool) -> list[StepResult]:
-        """Start CRI-O with gate, hook, its own policy and the demo's registries."""
+        """Start CRI-O with gate, hook and its own policy, and what the place is given beside."""
         from countersign.console import output
         from countersign.enforcement import allowing
-        from crio.prove import prove
+        from crio.prove import claim, prove
         from crio.status import remember
 
         crio = private.program(self.settings)
-        if not KeyPair(self.settings.keys).needed(self._ours.node):
+        if not self._ours.addition.keys_to_come():
             policy.render(self.settings.policy, ())
         with self._removed_on_failure(keep=keep or plan):
             work, parts, steps = self._steps(crio)
             results = run_steps(self._ours.node, steps, plan=plan)
             if not plan:
                 remember(work, parts)
-                with output.progress("an image without a signature is refused at pull and at start"):
+                with output.progress(claim(self._ours.addition)):
                     prove(self.machine())
                 output.say(self.machine().nri())
                 allowing.show(work.machine, self.settings.policy, self.settings.registry.proof_image)
@@ -71,7 +65,7 @@ class OnHost:
 
     def machine(self) -> Machine:
         """See `Backend.machine`."""
-        return private.machine(self._ours, self.settings, registries.load_or_make(self._ours.registry_folder))
+        return private.machine(self._ours, self.settings)
 
     def clean(self, *, plan: bool) -> list[StepResult]:
         """See `Backend.clean`."""
@@ -87,55 +81,39 @@ class OnHost:
         return document(self.settings, "host", [self.machine()])
 
     def _steps(self, crio: Path) -> tuple[Work, gate.Gate, list[Step[Node]]]:
-        from countersign.oci.build import variant
-        from countersign.tools.images import demo_layout, pause_layout
         from countersign.tools.resolver import install
 
         ours, settings = self._ours, self.settings
-        demo = registries.load_or_make(ours.registry_folder)
-        registries.check_ports(demo, ours.run)
+        addition = ours.addition
         programs = install(TOOLS, settings)
-        pause = pause_layout(settings)
-        marked = settings.cache / "canary" / images.digest(demo_layout(settings)).replace(":", "-")
-        if not (marked / "index.json").is_file():
-            variant(demo_layout(settings), "canary", marked)
-        sandbox = f"{PAUSE}@{images.digest(pause)}"
-        keys = KeyPair(settings.keys)
+        sandbox = addition.sandbox()
+        if not sandbox:
+            raise MissingError("brings no sandbox image", where="a CRI-O of our own", do="set up one that has one")
         parts = gate.Gate(
             layout=ours.layout,
             program=programs["countersign-gate"],
             hook=programs["countersign-hook"],
-            docker_config=registries.docker_config(demo, settings.registry.docker_config),
+            docker_config=reach.docker_config(settings.registry.docker_config, addition.logins),
             crio=CrioStorage(ours.paths.storage, ours.paths.run_storage, ours.paths.nri),
         )
         work = Work(
-            machine=private.machine(ours, settings, demo),
+            machine=private.machine(ours, settings),
             policy=settings.policy,
             pins=(sandbox,),
             tags=(),
             sandbox=sandbox,
             hooks_dirs=(),
-            addresses={name: demo.url(FALLBACK if name == FALLBACK else REFERRERS) for name in _names()},
-            keys_to_come=keys.needed(ours.node),
+            keys_to_come=addition.keys_to_come(),
             private=True,
         )
-        running = registries.services(demo, ours.layout, ours.cgroup, programs)
         own = private.configuration(ours, crio, programs, "overlay" if self._overlay() else "vfs")
 
-        def up() -> bool:
-            return service.state(ours.run, registries.SERVICES[REFERRERS]).state == "running"
-
         steps: list[Step[Node]] = [
-            keys,
+            *addition.prepared(),
             Group(f"folders of CRI-O ({ours.root})", private.folders(ours)),
             File(str(ours.pins), (json.dumps([sandbox], indent=2) + "\n").encode()),
             *gate.steps(parts),
-            *registries.steps(demo, ours.layout, running),
-            images.Pushed(self.registry, PAUSE, PAUSE_TAG, pause, up),
-            *(
-                images.Pushed(self.registry, repository, canary.TAG, marked, up)
-                for repository in (canary.REPOSITORY, canary.REFUSED)
-            ),
+            *addition.running(),
             *enforce.steps(
                 work, Running(gate.service(parts, ours.cgroup)), self._runtime(work.machine, crio, own, programs)
             ),
@@ -162,10 +140,7 @@ class OnHost:
 
     def registry(self) -> Registry:
         """Return a client that reaches the demo's registries."""
-        from countersign.oci.registry import Registry
-
-        layout = self._ours.layout
-        return Registry(Path(layout.certs), Path(layout.docker_config), allow_http=self.settings.registry.allow_http)
+        return self._ours.addition.client()
 
     @contextmanager
     def _removed_on_failure(self, *, keep: bool) -> Iterator[None]:
@@ -181,7 +156,3 @@ class OnHost:
             else:
                 run_steps(self._ours.node, steps(self._ours))
             raise
-
-
-def _names() -> tuple[str, ...]:
-    return (*registries.MAPPED, FALLBACK)

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from countersign.console.config import Settings, record_place
-from countersign.console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError, MissingError
 from countersign.console.steps import Step, StepResult, run_steps
-from countersign.enforcement import allowing, gate, gate_unit, policy, record
+from countersign.enforcement import allowing, gate, gate_unit, policy, reach, record
 from countersign.enforcement.elsewhere import open_node
+from countersign.enforcement.forgotten import Forgotten
 from countersign.enforcement.gate import CrioStorage
 from countersign.enforcement.layout import SYSTEM
 from countersign.enforcement.node_units import ACTIVE, KubeletRuns
 from countersign.nodes.facts import CAP_SYS_RESOURCE, has_capability
+from countersign.nodes.here import Here
 from countersign.nodes.host import HostNode
 from countersign.nodes.systemd import UnitRuns, unit_state
 from crio import effective, enforce, packages, system_images, units
@@ -25,15 +27,13 @@ from crio.effective import Effective
 from crio.enforce import Configured, Work
 from crio.machine import Machine
 from crio.paths import INSTALLED
-from crio.prove import prove
+from crio.prove import claim, prove
 from crio.units import CRIO, Restored
-from lab.demo import lent as lending
-from lab.demo.keys import KeyPair
-from lab.demo.lent import GivenBack, Here
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from countersign.enforcement.additions import Lab
     from countersign.nodes.node import Node
     from countersign.nodes.ssh import SshNode
     from countersign.nodes.steps import File
@@ -61,24 +61,25 @@ class Taken:
 class OnSsh:
     """See `crio.backend.Backend`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, lab: Lab, *, demo: bool = False) -> None:
         self.settings = settings
         self._node: SshNode = open_node(settings)
-        self._lent = lending.lent(settings)
+        self._names = lab.names
+        self._addition = lab.for_machine(settings, self._node, "crio", asked=demo)
 
     def configure(self, *, keep: bool, plan: bool) -> list[StepResult]:
         """Bring the machine's CRI-O under enforcement; all that can be asked is asked before anything changes."""
         from countersign.console import output
 
-        if not KeyPair(self.settings.keys).needed(HostNode()):
+        if not self._addition.keys_to_come():
             policy.render(self.settings.policy, ())
         packages.require_version(self._node)
         self._require_running()
-        existed = Restored(self._addresses).needed(self._node)
+        existed = self._restored.needed(self._node)
         try:
             results = run_steps(self._node, self._steps(plan=plan), plan=plan)
             if not plan:
-                with output.progress("an image without a signature is refused at pull and at start"):
+                with output.progress(claim(self._addition)):
                     prove(self._machine())
                 output.say(self._machine().nri())
                 allowing.show(self._machine(), self.settings.policy, self.settings.registry.proof_image)
@@ -90,26 +91,17 @@ class OnSsh:
         return results
 
     def machine(self) -> Machine:
-        """See `Backend.machine`; the way to the demo's registries is mended, for it may lead elsewhere by now."""
+        """See `Backend.machine`; the way to a lab's registries is mended, for their ports may be other ones by now."""
         found = self._machine()
         if self._node.exists(INSTALLED.drop_in):
-            way = enforce.way_to_registries(found, self._addresses)
-            if way.needed(self._node):
-                way.apply(self._node)
+            for way in enforce.way_to_registries(found):
+                if way.needed(self._node):
+                    way.apply(self._node)
         return found
 
     def _machine(self) -> Machine:
         engine: Literal["strict", "lenient"] = "lenient" if self.settings.crio.engine == "lenient" else "strict"
-        found = units.machine(
-            self.settings.state,
-            self._node,
-            self._effective,
-            self._lent.made,
-            tuple(self._addresses),
-            self._lent.stopped,
-            engine,
-            self._pins,
-        )
+        found = units.machine(self.settings.state, self._node, self._effective, self._addition, engine, self._pins)
         return replace(found, tags=tuple(Kept(self._kept, self._take).read().tags) if self._kept.is_file() else ())
 
     def clean(self, *, plan: bool) -> list[StepResult]:
@@ -126,10 +118,9 @@ class OnSsh:
         from countersign.tools.resolver import install
         from crio.status import remember
 
-        keys = KeyPair(self.settings.keys)
-        keys_to_come = keys.needed(HostNode())
-        yield keys
-        yield from (Here(step) for step in self._lent.steps(self._user))
+        keys_to_come = self._addition.keys_to_come()
+        yield from self._addition.prepared()
+        yield from self._addition.running()
         kept = Kept(self._kept, self._take)
         yield kept
         taken = kept.read() if self._kept.is_file() else self._take()
@@ -140,7 +131,7 @@ class OnSsh:
             layout=SYSTEM,
             program=programs["countersign-gate"],
             hook=programs["countersign-hook"],
-            docker_config=self._docker_config(),
+            docker_config=reach.docker_config(self.settings.registry.docker_config, self._addition.logins),
             crio=CrioStorage(found.storage, found.run_storage, INSTALLED.nri),
         )
         work = Work(
@@ -150,7 +141,6 @@ class OnSsh:
             tags=taken.tags,
             sandbox=taken.sandbox,
             hooks_dirs=taken.hooks_dirs,
-            addresses=self._addresses,
             keys_to_come=keys_to_come,
         )
         lacks = not has_capability(self._node, CAP_SYS_RESOURCE)
@@ -176,11 +166,21 @@ class OnSsh:
             )
 
     def _take(self) -> Taken:
-        """Ask the machine what it needs; where it has no sandbox image and reaches none, it is lent the demo's."""
+        """Ask the machine what it needs.
+
+        Raises:
+            MissingError: it has no sandbox image, reaches none, and is given none.
+        """
         found = self._effective
         with self._machine().client() as client:
-            sandbox = system_images.sandbox(client, found.sandbox) or self._lent.sandbox()
+            sandbox = system_images.sandbox(client, found.sandbox) or self._addition.sandbox()
             pins, tags = system_images.taken(client)
+        if not sandbox:
+            raise MissingError(
+                f"does not have its sandbox image ({found.sandbox}) and cannot pull it, so that it cannot be pinned",
+                where=self._node.name,
+                do="bring it there, or name one that it reaches as pause_image in /etc/crio/crio.conf.d",
+            )
         others = [folder for folder in found.hooks_dirs if folder != INSTALLED.hooks]
         return Taken(sandbox, sorted({*pins, sandbox}), tags, others)
 
@@ -198,19 +198,15 @@ class OnSsh:
     def _undoing(self) -> list[Step[Any]]:
         kept = (self._pins, self._kept, record.beside(self._pins))
         return [
-            ImagesGone(tuple(self._addresses)),
-            Restored(self._addresses),
-            GivenBack(self.settings, self._lent, self._user, kept, "crio"),
+            ImagesGone(tuple(self._names)),
+            self._restored,
+            *self._addition.given_back(),
+            Forgotten(self.settings, kept, "crio"),
         ]
 
-    def _docker_config(self) -> bytes:
-        from lab.demo.registries import docker_config
-
-        return docker_config(self._lent.made, self.settings.registry.docker_config)
-
     @property
-    def _user(self) -> str:
-        return f"crio-{self._node.name}"
+    def _restored(self) -> Restored:
+        return Restored(self._names, self._addition.urls)
 
     @property
     def _home(self) -> Path:
@@ -223,10 +219,6 @@ class OnSsh:
     @property
     def _kept(self) -> Path:
         return self._home / "crio.json"
-
-    @cached_property
-    def _addresses(self) -> dict[str, str]:
-        return self._lent.urls(self._node)
 
     @cached_property
     def _effective(self) -> Effective:
@@ -280,7 +272,7 @@ class PinsFile:
 
 @dataclass(frozen=True)
 class ImagesGone:
-    """The machine has no image of the demo's registries, except a sandbox image in use."""
+    """The machine has no image of a lab's registries, except a sandbox image in use."""
 
     hosts: tuple[str, ...]
     name: str = "the demo's images are gone"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from countersign.console.errors import MissingError, UsageError
 from countersign.enforcement import layout as layouts
+from countersign.enforcement.additions import NOTHING
 from countersign.enforcement.layout import Layout
 from countersign.enforcement.recovering import Recovering
 from countersign.enforcement.report import ServiceState, of_service
@@ -23,18 +24,17 @@ from countersign.nodes.steps import File, Folder
 from countersign.nodes.template import render
 from crio.machine import Machine, Ways
 from crio.paths import Paths, private
-from lab.demo import registries
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
-    from lab.demo.registries import Registries
+    from countersign.enforcement.additions import Addition
 
 HERE = Path(__file__).resolve().parent
 NETWORK = HERE.parent / "cri" / "10-loopback.conflist"
 HANDLERS = ("runc", "runc-alt")
 """The runtime handlers; there are two to show that each has the hook."""
-SERVICES = ("registry", "registry-fallback", "gate", "crio")
-"""Everything supervised, in the order in which it starts."""
+SERVICES = ("gate", "crio")
+"""What is supervised, in the order in which it starts; what the place is given beside comes before."""
 NEEDED = {"conmon": "conmon", "iptables": "iptables"}
 """Program → Debian's package of it; CRI-O starts none of its containers without."""
 HOST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -48,8 +48,13 @@ class Instance:
     layout: Layout
     paths: Paths
     node: HostNode = field(default_factory=HostNode)
-    services: Sequence[str] = SERVICES
+    addition: Addition = field(default=NOTHING, repr=False, compare=False)
     room: str = "crio"
+
+    @property
+    def services(self) -> Sequence[str]:
+        """Everything supervised, in the order in which it starts."""
+        return (*self.addition.services, *SERVICES)
 
     @property
     def root(self) -> Path:
@@ -85,11 +90,6 @@ class Instance:
     def pins(self) -> Path:
         """Digests that set-up pinned, beside those of the user's policy."""
         return self.root / "pins.json"
-
-    @property
-    def registry_folder(self) -> Path:
-        """What the demo's registries keep."""
-        return self.root / "registry"
 
 
 def instance(state: Path) -> Instance:
@@ -179,7 +179,7 @@ def crio_service(ours: Instance, crio: Path, inputs: Mapping[str, str]) -> Servi
     )
 
 
-def machine(ours: Instance, settings: Settings, demo: Registries) -> Machine:
+def machine(ours: Instance, settings: Settings) -> Machine:
     """Return it as the verbs after set-up use it."""
     return Machine(
         state=ours.state,
@@ -189,11 +189,10 @@ def machine(ours: Instance, settings: Settings, demo: Registries) -> Machine:
         crio=str(settings.crio.binary or "crio"),
         handlers=HANDLERS,
         pins=ours.pins,
-        registries=demo,
-        registry_names=(*registries.MAPPED, registries.FALLBACK),
+        addition=ours.addition,
         engine="lenient" if settings.crio.engine == "lenient" else "strict",
         ways=Ways(
-            controls=lambda machine: Recovering(Supervised(ours.run, "crio"), machine),
+            controls=lambda machine: Recovering(Supervised(ours.run, ours.addition.stopped, "crio"), machine),
             services=lambda _: states(ours),
             undisturbed=lambda _: nullcontext(),
             log=lambda _, name: log(ours, name),
@@ -204,13 +203,14 @@ def machine(ours: Instance, settings: Settings, demo: Registries) -> Machine:
 
 def states(ours: Instance) -> list[ServiceState]:
     """Return how each service is."""
-    return [of_service(service.state(ours.run, name)) for name in SERVICES]
+    return [of_service(service.state(ours.run, name)) for name in ours.services]
 
 
 def log(ours: Instance, name: str) -> bytes:
     """Return a log, or an empty one. Raises UsageError when there is none of that name."""
-    if name not in (*SERVICES, "verdicts"):
-        raise UsageError(f"got {name!r}", where="--name", expected=", ".join((*SERVICES, "verdicts")))
+    names = (*ours.services, "verdicts")
+    if name not in names:
+        raise UsageError(f"got {name!r}", where="--name", expected=", ".join(names))
     path = ours.layout.verdicts if name == "verdicts" else f"{ours.layout.log}/{name}.log"
     if not ours.node.exists(path):
         raise UsageError("there is no such log yet", where=path, do="run ./inv crio.configure")

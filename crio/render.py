@@ -12,14 +12,11 @@ from countersign.enforcement.layout import Layout
 from countersign.nodes.steps import File, Folder
 from countersign.nodes.template import render
 from crio.paths import Paths
-from lab.demo.registries import CANARY
 
 if TYPE_CHECKING:
-    from lab.demo.registries import Registries
+    from countersign.enforcement.additions import Addition
 
 HERE = Path(__file__).resolve().parent
-CANARY_SCOPE = f"{CANARY}/canary"
-"""What CRI-O's own engine lets pass, so that the proof sees whether the gate refuses it."""
 Engine = Literal["strict", "lenient"]
 ACCEPT = [{"type": "insecureAcceptAnything"}]
 
@@ -61,7 +58,9 @@ class Native:
         return [*keys, File(paths.registries_d, self.registries_d), File(paths.policy, self.policy)]
 
 
-def native(source: Path, paths: Paths, pins: Sequence[str], engine: Engine, tags: Sequence[str] = ()) -> Native:
+def native(
+    source: Path, paths: Paths, pins: Sequence[str], engine: Engine, tags: Sequence[str] = (), canary: str = ""
+) -> Native:
     """Return what CRI-O's engine is given for a policy.yaml.
 
     Args:
@@ -71,6 +70,7 @@ def native(source: Path, paths: Paths, pins: Sequence[str], engine: Engine, tags
         engine: ``strict`` lets it refuse whatever it cannot verify; ``lenient`` lets pass what the gate
             verifies at start, and still refuses what is in no scope or rejected.
         tags: names of pinned images by tag, which kubelets pull; the gate decides about them by digest.
+        canary: a repository that its engine lets pass, so that the proof sees whether the gate refuses it.
 
     Raises:
         UsageError: the policy is invalid.
@@ -83,7 +83,8 @@ def native(source: Path, paths: Paths, pins: Sequence[str], engine: Engine, tags
     scopes = document["transports"]["docker"]
     if engine == "lenient":
         scopes.update({name: ACCEPT for name, rule in scopes.items() if rule[0]["type"] == "sigstoreSigned"})
-    scopes[CANARY_SCOPE] = ACCEPT
+    if canary:
+        scopes[canary] = ACCEPT
     return Native(as_json(document), crio.key_files(found, paths.keys), crio.registries_d(found))
 
 
@@ -97,25 +98,22 @@ def as_json(document: Mapping[str, Any]) -> bytes:
     return (json.dumps(document, indent=2) + "\n").encode()
 
 
-def registry_files(
-    paths: Paths, registries: Registries, addresses: Mapping[str, str], *, short_names: bool
-) -> list[File]:
-    """Return the way to the demo's registries.
+def registry_files(paths: Paths, addition: Addition, *, short_names: bool) -> list[File]:
+    """Return the way to the registries of an addition.
 
     Args:
         paths: where everything lies.
-        registries: the demo's.
-        addresses: registry name → the URL under which the node reaches it.
+        addition: what the node is given beside enforcement.
         short_names: short names lead there, too (only where CRI-O is all ours).
     """
     from countersign.policy.crio import attachments_of, registries_conf
 
-    found = {name: (url.partition("://")[2], url.startswith("http:")) for name, url in addresses.items()}
+    found = {name: (url.partition("://")[2], url.startswith("http:")) for name, url in addition.urls.items()}
     content = registries_conf(found)
     if short_names:
         content = b'unqualified-search-registries = ["docker.io"]\n\n' + content
     tls = {location for location, insecure in found.values() if not insecure}
-    cas = [File(f"{paths.certs}/{location}/ca.crt", registries.identity.ca) for location in sorted(tls)]
+    cas = [File(f"{paths.certs}/{location}/ca.crt", addition.ca) for location in sorted(tls)]
     signatures = attachments_of({location for location, _ in found.values()})
     return [*cas, File(paths.demo_registries_d, signatures), File(paths.registries_conf, content)]
 

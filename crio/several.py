@@ -54,10 +54,10 @@ class Places:
         return answers
 
 
-def open_places(settings: Settings) -> Places:
-    """Return the configured places: their names have commas between them."""
+def open_places(settings: Settings, *, demo: bool = False) -> Places:
+    """Return the configured places, whose names have commas between them; ``demo`` as in `open_place`."""
     names = [name.strip() for name in settings.node.split(",") if name.strip()] or [settings.node]
-    return Places([open_place(replace(settings, node=name)) for name in dict.fromkeys(names)])
+    return Places([open_place(replace(settings, node=name), demo=demo) for name in dict.fromkeys(names)])
 
 
 def _show(done: str, names: Sequence[str], failures: Mapping[str, CountersignError]) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,24 +19,21 @@ from crio.machine import Machine, Ways
 from crio.paths import INSTALLED
 
 if TYPE_CHECKING:
+    from countersign.enforcement.additions import Addition
     from countersign.nodes.node import Node
     from crio.effective import Effective
     from crio.render import Engine
-    from lab.demo.registries import Registries
 
 CRIO = "crio.service"
 LOGS = {"crio": CRIO, "gate": GATE, "kubelet": KUBELET}
 SLICE, CGROUP = "countersign.slice", "/countersign"
-StopRegistry = Callable[[str], AbstractContextManager[None]]
 
 
 def machine(
     state: Path,
     node: Node,
     found: Effective,
-    demo: Registries,
-    names: Sequence[str],
-    stop_registry: StopRegistry,
+    addition: Addition,
     engine: Engine,
     pins: Path,
 ) -> Machine:
@@ -47,9 +43,7 @@ def machine(
         state: the state folder on this machine.
         node: where it runs.
         found: its configuration in effect.
-        demo: the demo's registries.
-        names: those of them that the node reaches by name.
-        stop_registry: keeps one of them stopped, by its name.
+        addition: what it is given beside enforcement.
         engine: how strict its own engine is.
         pins: the file on this machine with what set-up pinned.
     """
@@ -61,11 +55,10 @@ def machine(
         crio="crio",
         handlers=found.handlers,
         pins=pins,
-        registries=demo,
-        registry_names=names,
+        addition=addition,
         engine=engine,
         ways=Ways(
-            controls=lambda each: Recovering(Units(node, stop_registry, each.wait_until_it_answers, CRIO), each),
+            controls=lambda each: Recovering(Units(node, addition.stopped, each.wait_until_it_answers, CRIO), each),
             services=services,
             undisturbed=lambda each: kubelet_paused(each.node),
             log=log,
@@ -93,16 +86,18 @@ class Restored:
     """CRI-O runs as it did before, and nothing of ours is left on the node.
 
     Attributes:
-        hosts: the registries whose CAs and hosts.toml files are ours.
+        names: of registries that the node may have been led to.
+        urls: of those that it was led to now, by name.
     """
 
-    hosts: Mapping[str, str] = field(default_factory=dict)
+    names: Sequence[str] = ()
+    urls: Mapping[str, str] = field(default_factory=dict)
     name: str = "CRI-O is as it was"
 
     def _paths(self) -> list[str]:
         layout, paths = SYSTEM, INSTALLED
-        certs = [f"{layout.certs}/{name}" for name in self.hosts]
-        cas = [f"{paths.certs}/{url.partition('://')[2]}" for url in self.hosts.values() if url.startswith("https:")]
+        certs = [f"{layout.certs}/{name}" for name in self.names]
+        cas = [f"{paths.certs}/{url.partition('://')[2]}" for url in self.urls.values() if url.startswith("https:")]
         units = [f"{SYSTEMD}/{GATE}", f"{SYSTEMD}/{GATE}.d"]
         programs = [layout.gate, layout.hook, layout.verifier]
         folders = [layout.etc, layout.lib, layout.run, layout.log]

@@ -112,13 +112,13 @@ def _library(settings: Settings) -> None:
     from containerd.instance import instance
     from countersign.console import output
     from lab.demo import registries
+    from lab.demo.lab import with_demo
     from lab.trials.containerd_place import ContainerdPlace
     from lab.trials.library import verdicts
     from lab.trials.trial import lab
 
-    ours = instance(settings.state)
-    demo = registries.load_or_make(ours.registry_folder)
-    addresses = dict.fromkeys(registries.MAPPED, demo.url(registries.REFERRERS))
+    ours = with_demo(settings, instance(settings.state))
+    addresses = {name: ours.addition.urls[name] for name in registries.MAPPED}
     found = verdicts(settings, lab(settings, ContainerdPlace(ours, settings.policy)), addresses)
     output.done(f"{len(found)} images judged by CRI-O's engine as a library")
 

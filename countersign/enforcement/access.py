@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import CountersignError
 from countersign.oci import credentials
-from lab.demo.registries import CANARY, REFERRERS
 
 if TYPE_CHECKING:
-    from countersign.enforcement.layout import Layout
-    from countersign.nodes.node import Node
+    from countersign.enforcement.runtime import Runtime
 
 
-def of_node(node: Node, layout: Layout) -> list[str]:
+def of_runtime(runtime: Runtime) -> list[str]:
     """Return what `warnings` says of a node's own files; one without a policy has no registries yet."""
+    node, layout = runtime.node, runtime.layout
     if not (node.exists(layout.policy) and node.exists(layout.docker_config)):
         return []
-    return list(warnings(node.get(layout.docker_config), node.get(layout.policy), layout.docker_config))
+    config, policy = node.get(layout.docker_config), node.get(layout.policy)
+    return list(warnings(config, policy, layout.docker_config, runtime.registry_names))
 
 
-def warnings(docker_config: bytes, policy: bytes, where: str) -> Iterator[str]:
+def warnings(docker_config: bytes, policy: bytes, where: str, known: Sequence[str] = ()) -> Iterator[str]:
     """Yield one line for each entry that cannot be used and each registry of a signature scope without credentials.
 
     Args:
         docker_config: the node's Docker config.json.
         policy: the gate's policy (``countersign.policy/v1``).
         where: the path of the Docker config.
+        known: registries of a lab, which brings the credentials that are wanted there.
     """
     try:
         logins = credentials.read(docker_config, where).logins
@@ -40,7 +41,7 @@ def warnings(docker_config: bytes, policy: bytes, where: str) -> Iterator[str]:
             what = f"{login.where}: {login.problem}"
             yield f"{what}; its registry alone cannot be asked with it: mend the entry in registry.docker_config"
     empty = {key.partition("/")[0] for key, login in logins.items() if login.empty}
-    for scope in _signed(policy):
+    for scope in _signed(policy, known):
         found = next((logins[key] for key in credentials.keys(scope) if key in logins), None)
         if found is None or found.empty:
             yield f"{scope}: the node has no credentials for it; {_do(helped=credentials.keys(scope)[-1] in empty)}"
@@ -55,13 +56,13 @@ def _do(*, helped: bool) -> str:
     return "if it wants some, put them into registry.docker_config, else images there are refused with REGISTRY_AUTH"
 
 
-def _signed(policy: bytes) -> list[str]:
-    """Return the scopes for which the gate asks a registry, without those of the demo that want no credentials."""
+def _signed(policy: bytes, known: Sequence[str]) -> list[str]:
+    """Return the scopes for which the gate asks a registry that is not ``known``."""
     scopes = _table(policy, "scopes") or {}
     return sorted(
         scope
         for scope, rule in scopes.items()
-        if isinstance(rule, dict) and {"anyOf", "allOf"} & rule.keys() and _host(scope) not in (CANARY, REFERRERS)
+        if isinstance(rule, dict) and {"anyOf", "allOf"} & rule.keys() and _host(scope) not in known
     )
 
 

@@ -45,7 +45,7 @@ def show(runtime: Runtime, policy: Path, named: str = "") -> None:
         raise NotEnforced([Problem(f"pull of {named}", f"refused with: {why}", "allowed")], f"{NOT_PROVEN} on {where}")
     else:
         output.warn(f"{where}: {NOT_PROVEN}: {why}")
-    for line in access.of_node(runtime.node, runtime.layout):
+    for line in access.of_runtime(runtime):
         output.warn(f"{where}: {line}")
 
 

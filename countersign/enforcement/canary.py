@@ -6,20 +6,26 @@ runtime's own error, shows that every part of the way is there.
 
 from __future__ import annotations
 
+import io
+import json
 import re
+import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from countersign.cri.errors import CriError
 from countersign.cri.model import Container
 from countersign.enforcement.problem import NotEnforced, Problem
 from countersign.nodes.each import side_by_side
-from lab.demo.registries import CANARY
 
 if TYPE_CHECKING:
     from countersign.cri.client import Client
 
+CANARY = "canary.countersign.test"
+"""A registry name that no policy has."""
 REPOSITORY = f"{CANARY}/canary"
 REFUSED = f"{CANARY}/refused"
 """For a runtime with an engine of its own, which has to refuse this one at pull."""
@@ -29,9 +35,19 @@ EXPECTED = "NO_SCOPE"
 """The canary's registry is in no policy, so this code says that the gate looked, and under a valid policy."""
 SENTENCE = re.compile(r"countersign: refused (?P<image>\S+): (?P<code>[A-Z_]+):")
 KNOWN_WITHIN = 5.0
+PLATFORMS = ("linux/amd64", "linux/arm64")
+IMAGE_NAME = "io.containerd.image.name"
+"""The annotation by which containerd names what it imports."""
 
 
-def prove(client: Client, fetch: Callable[[str], None], forget: Callable[[str], None], handlers: Sequence[str]) -> None:
+def prove(
+    client: Client,
+    fetch: Callable[[str], None],
+    forget: Callable[[str], None],
+    handlers: Sequence[str],
+    *,
+    pull: bool = True,
+) -> None:
     """Try the canary at pull and, under every runtime handler, at start.
 
     Args:
@@ -39,6 +55,7 @@ def prove(client: Client, fetch: Callable[[str], None], forget: Callable[[str], 
         fetch: brings an image into the runtime's store past every check at pull.
         forget: removes an image from that store.
         handlers: the runtime handlers.
+        pull: a registry has it, so that a pull can be tried.
 
     Raises:
         NotEnforced: it was not refused, or not by the gate, or for another reason.
@@ -46,7 +63,7 @@ def prove(client: Client, fetch: Callable[[str], None], forget: Callable[[str], 
     """
     forget(REFERENCE)
     try:
-        problems = [_pull(client)]
+        problems = [_pull(client)] if pull else []
         fetch(REFERENCE)
         image = _known(client)
         problems += side_by_side(lambda handler: _start(client, image, handler), handlers)
@@ -55,6 +72,24 @@ def prove(client: Client, fetch: Callable[[str], None], forget: Callable[[str], 
     found = [problem for problem in problems if problem]
     if found:
         raise NotEnforced(found, "canary")
+
+
+def archive() -> bytes:
+    """Return the canary as an OCI image archive, for runtimes that can be given one; its program is none."""
+    from countersign.oci import layout as layouts
+    from countersign.oci.build import write_layout
+
+    packed = io.BytesIO()
+    with tempfile.TemporaryDirectory() as name, tarfile.open(fileobj=packed, mode="w") as tar:
+        folder = Path(name)
+        (folder / "canary").write_text("nobody runs this\n")
+        made = folder / "layout"
+        made.mkdir()
+        write_layout(made, "canary", dict.fromkeys(PLATFORMS, folder / "canary"))
+        entry = {**layouts.root(made).as_json(), "annotations": {IMAGE_NAME: REFERENCE}}
+        (made / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+        tar.add(made, ".")
+    return packed.getvalue()
 
 
 def _pull(client: Client) -> Problem | None:

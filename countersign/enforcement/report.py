@@ -166,7 +166,7 @@ def _runtime(runtime: Runtime) -> dict[str, Any]:
 
 def _warnings(runtime: Runtime) -> list[dict[str, str]]:
     try:
-        found = access.of_node(runtime.node, runtime.layout)
+        found = access.of_runtime(runtime)
     except CountersignError:
         return []  # a node that cannot be asked is among the problems
     return [{"node": runtime.node.name, "warning": line} for line in found]

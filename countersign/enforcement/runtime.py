@@ -54,7 +54,7 @@ class Runtime(Protocol):
 
     @property
     def registry_names(self) -> Sequence[str]:
-        """The demo's registries that it reaches by name."""
+        """The registries of a lab that it reaches by name."""
 
     def client(self, timeout: float = 60) -> Client:
         """Return a CRI client."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from countersign.console.errors import InfrastructureError
 from countersign.nodes import service
 from countersign.nodes.service import Service
 from countersign.nodes.waiting import wait_for
-from lab.demo import registries
 
 
 @dataclass(frozen=True)
@@ -21,10 +20,12 @@ class Supervised:
 
     Attributes:
         run: where the supervisors keep their files.
+        stop_registry: keeps a registry of a lab stopped, by its name.
         runtime: the runtime's service.
     """
 
     run: Path
+    stop_registry: Callable[[str], AbstractContextManager[None]]
     runtime: str = "containerd"
 
     @contextmanager
@@ -58,16 +59,9 @@ class Supervised:
         meanwhile()
         service.start(spec)
 
-    @contextmanager
-    def registry_stopped(self, host: str) -> Iterator[None]:
+    def registry_stopped(self, host: str) -> AbstractContextManager[None]:
         """See `Controls.registry_stopped`."""
-        name = registries.SERVICES[host]
-        spec = self._spec(name)
-        service.stop(self.run, name)
-        try:
-            yield
-        finally:
-            service.start(spec)
+        return self.stop_registry(host)
 
     def restart_runtime(self) -> None:
         """See `Controls.restart_runtime`."""

@@ -20,6 +20,7 @@ from kind import engine
 from lab.bench import gauges, stats
 from lab.bench.goals import Goal
 from lab.bench.show import goal_values
+from lab.demo.lab import DEMO
 from lab.demo.registries import REFERRERS
 from lab.trials.kind_pods import private_key
 from lab.trials.pods.api import Api, connect, ready, wait_for
@@ -78,7 +79,7 @@ def measure(settings: Settings, pods: int, at_once: int) -> dict[str, Any]:
         state=settings.state / "bench-kind",
         kind=replace(settings.kind, cluster=NAME, workers=1, engine=engine.url(settings), from_birth=True),
     )
-    place, machine = OnKind(own), gauges.machine()
+    place, machine = OnKind(own, DEMO), gauges.machine()
     try:
         figures = _measure(own, place, pods, at_once)
         place.clean(plan=False)

@@ -20,6 +20,7 @@ from crio.on_host import OnHost
 from lab.bench import gauges, stats
 from lab.bench.goals import Goal
 from lab.bench.show import goal_values
+from lab.demo.lab import DEMO
 from lab.demo.registries import REFERRERS
 from lab.trials.kind_pods import private_key
 
@@ -51,7 +52,7 @@ def measure(settings: Settings, rounds: int) -> dict[str, Any]:
         rounds: how often each variant is started, and pulls.
     """
     own = replace(settings, node="host", room="crio", state=settings.state / "bench-crio")
-    place, machine = OnHost(own), gauges.machine()
+    place, machine = OnHost(own, DEMO), gauges.machine()
     seconds = {}
     try:
         seconds["configure"] = _timed(lambda: place.configure(keep=True, plan=False))
@@ -129,7 +130,7 @@ def _variant(machine: Machine, settings: Settings, variant: str) -> Iterator[Non
     if variant == "gate":
         node.put(render.accepting(), paths.policy)
     try:
-        Supervised(ours.run, "crio").restart_runtime()
+        Supervised(ours.run, machine.controls().registry_stopped, "crio").restart_runtime()
         machine.wait_until_it_answers()
         if variant in ("gate", "both"):
             machine.wait_for_plugin()

@@ -68,7 +68,7 @@ def prepare(stand: Stand, rounds: int) -> Images:
     """
     password = (stand.settings.keys / "cosign.password").read_bytes().strip()
     key = load_private(stand.settings.keys / "cosign.key", password)
-    registry, layout = stand.plan.registry(), demo_layout(stand.settings)
+    registry, layout = stand.instance.addition.client(), demo_layout(stand.settings)
     with stand.instance.client() as client:
 
         def make(mark: str, bring: Callable[[str], object], *, signed: bool = True) -> Image:

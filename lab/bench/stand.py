@@ -22,6 +22,7 @@ from countersign.nodes import service
 from countersign.nodes.steps import Folder, Group
 from countersign.tools.resolver import install
 from lab.bench import hooks
+from lab.demo.lab import with_demo
 from lab.demo.registries import REFERRERS
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def stand(settings: Settings, *, compared: bool = True) -> Iterator[Stand]:
     """
     state = settings.state / "bench"
     own = replace(settings, state=state, policy=state / POLICY.name, keys=state / "keys")
-    ours = instance(state)
+    ours = with_demo(own, instance(state))
     setup.check(own, ours)
     with _alone(settings.state):
         _remove(ours)
@@ -105,7 +106,7 @@ def _set_up(settings: Settings, ours: Instance, *, compared: bool) -> Stand:
     folder = settings.state / "specs"
     plan = setup.prepare(settings, ours, more_handlers=hooks.paths(folder))
     programs = install(TOOLS, settings)
-    server = plan.registries.url(REFERRERS).partition("://")[2]
+    server = ours.addition.urls[REFERRERS].partition("://")[2]
     cosign = (str(programs["cosign"]), str(settings.keys / "cosign.pub"), REFERRERS, server)
     specs = hooks.files(folder, _base_spec(plan), programs["noop-hook"], cosign)
     handlers = Group(f"handlers to compare with ({folder})", [Folder(str(folder)), *specs])

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError
+from countersign.enforcement.canary import CANARY
 from countersign.nodes.files import sha256
 from kind.cluster import folder
 from lab.demo import registries
-from lab.demo.registries import CANARY, FALLBACK, REFERRERS, Registries
+from lab.demo.registries import FALLBACK, REFERRERS, Registries
 
 if TYPE_CHECKING:
     from docker import DockerClient

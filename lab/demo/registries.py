@@ -7,18 +7,20 @@ first one as well: short names are tried without leaving this machine.
 
 from __future__ import annotations
 
-import base64
 import json
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from countersign.console.errors import InfrastructureError, UsageError
+from countersign.console.errors import InfrastructureError
 from countersign.cri.model import Auth
+from countersign.enforcement.canary import CANARY
 from countersign.enforcement.layout import Layout
+from countersign.enforcement.reach import hosts_file
 from countersign.nodes import service
 from countersign.nodes.service import Service
 from countersign.nodes.steps import File, Folder, Group, Running
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
 REFERRERS = "registry.countersign.test"
 FALLBACK = "fallback.countersign.test"
-CANARY = "canary.countersign.test"
 MAPPED = (REFERRERS, CANARY, "docker.io")
 """The names under which the registry with the referrers API is known."""
 USER = "demo"
@@ -67,17 +68,13 @@ class Registries:
         return str(self.folder / "ca.crt")
 
     @property
-    def basic_auth(self) -> str:
-        """Return the credentials as an ``auth`` of a Docker config."""
-        return base64.b64encode(f"{USER}:{self.password}".encode()).decode()
+    def logins(self) -> Mapping[str, Auth]:
+        """Registry name → what is needed there; only one of the registries wants any."""
+        return {FALLBACK: Auth(USER, self.password)}
 
     def url(self, name: str) -> str:
         """Return where a registry really is."""
         return f"{'https' if name == FALLBACK else 'http'}://127.0.0.1:{self.ports[name]}"
-
-    def credentials(self, reference: str) -> Auth | None:
-        """Return what a kubelet would pass on for an image; only one of the registries wants any."""
-        return Auth(USER, self.password) if reference.startswith(f"{FALLBACK}/") else None
 
 
 def load_or_make(folder: Path) -> Registries:
@@ -149,8 +146,8 @@ def files(registries: Registries, layout: Layout) -> list[File]:
     return [
         kept(registries),
         *server_files(registries, folder, f"127.0.0.1:{registries.ports[FALLBACK]}", f"{folder}/fallback"),
-        *(_hosts_file(layout.certs, name, registries.url(REFERRERS)) for name in MAPPED),
-        _hosts_file(layout.certs, FALLBACK, registries.url(FALLBACK), registries.ca),
+        *(hosts_file(layout.certs, name, registries.url(REFERRERS)) for name in MAPPED),
+        hosts_file(layout.certs, FALLBACK, registries.url(FALLBACK), registries.ca),
     ]
 
 
@@ -193,27 +190,6 @@ def server_files(registries: Registries, folder: str, address: str, data: str) -
         File(f"{folder}/htpasswd", registries.htpasswd, 0o600),
         File(f"{folder}/fallback.yaml", config, 0o600),
     ]
-
-
-def hosts_files(certs: str, urls: Mapping[str, str], ca: bytes) -> list[File]:
-    """Return what leads to the registries: one folder a name, with its hosts.toml and, for HTTPS, the CA.
-
-    Args:
-        certs: the folder ``certs.d``.
-        urls: registry name → the URL under which it is reached.
-        ca: the certificate of the CA behind the HTTPS ones.
-    """
-    found = []
-    for name, url in urls.items():
-        path = f"{certs}/{name}/ca.crt" if url.startswith("https:") else ""
-        found += [File(path, ca)] if path else []
-        found.append(_hosts_file(certs, name, url, path))
-    return found
-
-
-def _hosts_file(certs: str, name: str, url: str, ca: str = "") -> File:
-    content = render(HERE / "hosts.toml.j2", url=url, ca=ca)
-    return File(f"{certs}/{name}/hosts.toml", content)
 
 
 def services(registries: Registries, layout: Layout, cgroup: str, programs: Mapping[str, Path]) -> dict[str, Service]:
@@ -259,24 +235,15 @@ def steps(registries: Registries, layout: Layout, running: Mapping[str, Service]
     ]
 
 
-def docker_config(registries: Registries, users: Path | None) -> bytes:
-    """Return a Docker config.json with the ``auths`` of the user's own and the demo's.
-
-    Credential helpers are programs of the user's machine: a registry that has one gets an empty entry, by which
-    `countersign.enforcement.access` can tell why the node has no credentials for it.
-
-    Raises:
-        UsageError: the user's file is no Docker config.
-    """
-    auths: dict[str, Any] = {}
-    if users:
-        try:
-            found = json.loads(users.read_text(encoding="utf-8"))
-            auths |= {name: {} for name in found.get("credHelpers") or {}}
-            auths |= found.get("auths") or {}
-        except (OSError, ValueError, AttributeError, TypeError) as error:
-            raise UsageError(f"cannot be read as a Docker config ({error})", where=str(users)) from None
-    return _json({"auths": {**auths, FALLBACK: {"auth": registries.basic_auth}}})
+@contextmanager
+def stopped(run: Path, name: str) -> Iterator[None]:
+    """Keep the registry of a name stopped; ``run`` is where the supervisors keep their files."""
+    spec = Service.from_json((run / f"{SERVICES[name]}.json").read_text(encoding="utf-8"))
+    service.stop(run, SERVICES[name])
+    try:
+        yield
+    finally:
+        service.start(spec)
 
 
 def _json(document: Mapping[str, Any]) -> bytes:

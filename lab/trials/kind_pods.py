@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from containerd.runtime import import_archive
 from countersign.console.errors import InfrastructureError, VerdictError
 from countersign.enforcement.node_units import CONTAINERD, GATE, KUBELET
 from lab.demo.registries import REFERRERS
@@ -91,7 +92,7 @@ class KindPods:
             handler=machine.handlers[1],
             images=self._images(),
             restart=self._restart,
-            registry_stopped=lambda: machine.demo.stopped(REFERRERS),
+            registry_stopped=lambda: machine.addition.stopped(REFERRERS),
         )
 
     def _images(self) -> Mapping[tuple[str, bool], str]:
@@ -126,13 +127,8 @@ class KindPods:
         return found
 
     def _import(self, archive: Path) -> None:
-        there = "/var/lib/countersign/pods.tar"
         for machine in self.workers:
-            machine.node.put(archive, there, 0o600)
-            try:
-                machine.ctr(["images", "import", "--snapshotter", machine.snapshotter, there], timeout=300)
-            finally:
-                machine.node.run(["rm", "-f", "--", there])
+            import_archive(machine, archive)
 
     def _restart(self, what: str) -> None:
         machine = self.workers[0]

@@ -200,7 +200,7 @@ def test_an_interrupted_set_up_cleans_up_behind_itself(state):
 def test_a_port_that_is_taken_is_told(state):
     set_up(state)
     ours = instance(state)
-    ports = json.loads((ours.registry_folder / "registries.json").read_text())["ports"]
+    ports = json.loads((ours.root / "registry" / "registries.json").read_text())["ports"]
     service.stop(ours.run, "registry")
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -22,6 +22,7 @@ from countersign.enforcement.layout import SYSTEM
 from countersign.nodes.docker import DockerNode
 from kind import cluster as clusters
 from kind import engine
+from lab.demo.lab import DEMO
 from lab.demo.registries import REFERRERS
 from lab.trials.kind_pods import private_key
 from lab.trials.lab import write_archive
@@ -84,7 +85,7 @@ def born(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Born]:
         state=users.state / "birth",
         kind=replace(users.kind, cluster=NAME, workers=0, engine=engine.url(users), from_birth=True),
     )
-    place = OnKind(settings)
+    place = OnKind(settings, DEMO)
     archive = tmp_path_factory.mktemp("birth") / "images.tar"
     write_archive(archive, _layouts(settings))
     try:

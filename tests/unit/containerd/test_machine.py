@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from containerd import pins, survey
 from containerd.enforce import BEFORE, Configured, SandboxNamed
 from containerd.fleet import Fleet
-from containerd.machine import CONFIG, Demo, Machine
+from containerd.machine import CONFIG, Machine
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError, MissingError
 from countersign.enforcement import nri
@@ -37,8 +36,6 @@ SystemdCgroup = true
 """
 PAUSE = "sha256:" + "a" * 64
 IMAGES = f"REF TYPE DIGEST SIZE\nregistry.k8s.io/pause:3.10 application/x {PAUSE} 1 KiB\n".encode()
-NOBODY: Any = None
-"""No registry is asked here."""
 SPEC = b'{"process": {}}'
 
 
@@ -141,7 +138,7 @@ def test_a_containerd_that_can_require_no_plugin_gets_none():
 def test_set_up_warns_of_known_holes_and_of_a_containerd_that_cannot_require_the_gate(version, told):
     answers = {**ANSWERS, "sh -c command -v containerd": b"containerd x v" + version + b" y"}
     found = survey.survey(Remembering(answers, FILES), SYSTEM)
-    warnings = Fleet(Settings(), {}, {"a": found}, "").warnings()
+    warnings = Fleet(Settings(), {}, {"a": found}).warnings()
     assert [line.startswith(start) for line, start in zip(warnings, told, strict=True)] == [True] * len(told)
 
 
@@ -166,8 +163,7 @@ def test_a_system_pod_whose_image_no_node_has_is_told(monkeypatch, tmp_path):
 
 
 def machine(node: Remembering, answers: Callable[[], None] = lambda: None) -> Machine:
-    demo = Demo(NOBODY, {}, NOBODY)
-    made = Machine(Path("/s"), node, ("runc",), Path("/s/pins.json"), demo)
+    made = Machine(Path("/s"), node, ("runc",), Path("/s/pins.json"))
     object.__setattr__(made, "wait_until_it_answers", answers)
     return made
 
@@ -231,7 +227,7 @@ def test_a_configuration_that_containerd_does_not_read_is_not_written():
 def test_pins_of_a_machine_are_read_from_its_file(tmp_path):
     path = tmp_path / "pins.json"
     path.write_text(json.dumps(["a@sha256:1"]))
-    made = Machine(tmp_path, Remembering({}), ("runc",), path, Demo(NOBODY, {}, NOBODY))
+    made = Machine(tmp_path, Remembering({}), ("runc",), path)
     assert made.pinned() == ["a@sha256:1"]
 
 

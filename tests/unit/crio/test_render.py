@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from countersign.enforcement.canary import REPOSITORY
 from countersign.enforcement.layout import SYSTEM
 from countersign.keys.pair import generate
 from crio import private, render
@@ -74,9 +75,10 @@ def test_a_strict_engine_verifies_and_a_lenient_one_leaves_that_to_the_gate(poli
 
 
 def test_the_canary_alone_passes_the_own_engine_so_that_the_gate_is_seen_to_refuse(policy: Path) -> None:
-    found = types(render.native(policy, INSTALLED, [], "strict").policy)
-    assert found[render.CANARY_SCOPE] == "insecureAcceptAnything"
+    found = types(render.native(policy, INSTALLED, [], "strict", canary=REPOSITORY).policy)
+    assert found[REPOSITORY] == "insecureAcceptAnything"
     assert "canary.countersign.test" not in found
+    assert found == {**types(render.native(policy, INSTALLED, [], "strict").policy), REPOSITORY: found[REPOSITORY]}
 
 
 def test_the_policy_comes_after_the_keys_that_it_names(policy: Path) -> None:

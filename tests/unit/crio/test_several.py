@@ -44,7 +44,7 @@ def test_a_single_one_fails_with_its_own_error() -> None:
 
 
 def test_names_are_separated_by_commas_and_each_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(several, "open_place", lambda settings: settings.node)
+    monkeypatch.setattr(several, "open_place", lambda settings, **_: settings.node)
     found = several.open_places(replace(Settings(), node="ssh://a, ssh://b,ssh://a"))
     names: Any = found.each
     assert names == ["ssh://a", "ssh://b"]

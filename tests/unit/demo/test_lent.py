@@ -10,9 +10,10 @@ import pytest
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError, UsageError
 from countersign.enforcement import elsewhere
+from countersign.enforcement.canary import CANARY
 from countersign.oci import access
 from lab.demo import lent
-from lab.demo.registries import CANARY, FALLBACK, REFERRERS
+from lab.demo.registries import FALLBACK, REFERRERS
 
 
 class Exposing:
@@ -25,10 +26,10 @@ class Exposing:
 
 
 def test_a_machine_is_given_the_demos_names_and_never_docker_hub(tmp_path: Path) -> None:
-    made = lent.lent(Settings(state=tmp_path))
-    ports = made.made.ports
     node: Any = Exposing()
-    assert made.urls(node) == {
+    made = lent.lent(Settings(state=tmp_path), node, "containerd-box")
+    ports = made.made.ports
+    assert made.urls == {
         REFERRERS: f"http://127.0.0.1:{ports[REFERRERS] + 1}",
         CANARY: f"http://127.0.0.1:{ports[REFERRERS] + 1}",
         FALLBACK: f"https://127.0.0.1:{ports[FALLBACK] + 1}",
@@ -36,20 +37,22 @@ def test_a_machine_is_given_the_demos_names_and_never_docker_hub(tmp_path: Path)
 
 
 def test_they_stay_until_the_last_user_gives_them_back(tmp_path: Path) -> None:
-    made = lent.lent(Settings(state=tmp_path))
-    users = made.home / "users"
+    node: Any = Exposing()
+    first, second = (lent.lent(Settings(state=tmp_path), node, user) for user in ("containerd-a", "crio-b"))
+    users = first.home_folder / "users"
     users.mkdir(parents=True)
     for user in ("containerd-a", "crio-b"):
         (users / user).touch()
-    made.give_back("containerd-a")
-    assert (made.used_by("containerd-a"), made.used_by("crio-b")) == (False, True)
-    made.give_back("crio-b")
-    assert not made.home.exists()
+    first.give_back()
+    assert (first.used(), second.used()) == (False, True)
+    second.give_back()
+    assert not first.home_folder.exists()
 
 
 def test_registries_that_do_not_run_are_named(tmp_path: Path) -> None:
+    node: Any = Exposing()
     with pytest.raises(InfrastructureError, match="registry is stopped; run set-up again"):
-        lent.lent(Settings(state=tmp_path)).require_up()
+        lent.lent(Settings(state=tmp_path), node, "containerd-box").require_up()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from cryptography import x509
 
 from countersign.console.errors import InfrastructureError, UsageError
 from countersign.enforcement import layout
+from countersign.enforcement.additions import Addition, Nothing, credentials
+from countersign.enforcement.reach import docker_config
 from countersign.nodes.host import HostNode
 from countersign.oci.hosts import hosts_of
 from lab.demo import registries, tls
@@ -103,18 +105,22 @@ def test_a_port_that_is_taken_is_told_before_anything_changes(demo, where, tmp_p
 def test_the_users_credentials_are_kept(demo, tmp_path):
     users = tmp_path / "config.json"
     users.write_text(json.dumps({"auths": {"registry.example": {"auth": "eDp5"}}, "credsStore": "desktop"}))
-    auths = json.loads(registries.docker_config(demo, users))["auths"]
+    auths = json.loads(docker_config(users, demo.logins))["auths"]
     assert auths["registry.example"] == {"auth": "eDp5"}
     assert base64.b64decode(auths[FALLBACK]["auth"]).decode() == f"{registries.USER}:{demo.password}"
 
 
+def given(demo: registries.Registries) -> Addition:
+    return Nothing(logins=demo.logins)
+
+
 @pytest.mark.parametrize("reference", [f"{REFERRERS}/demo:v1", f"{FALLBACK}.evil.example/demo:v1", "docker.io/demo:v1"])
 def test_no_other_registry_is_passed_the_demos_password(demo, reference):
-    assert demo.credentials(reference) is None
+    assert credentials(given(demo), reference) is None
 
 
 def test_the_demos_own_registry_is_passed_its_password(demo):
-    passed = demo.credentials(f"{FALLBACK}/demo:v1")
+    passed = credentials(given(demo), f"{FALLBACK}/demo:v1")
     assert passed is not None
     assert (passed.username, passed.password) == (registries.USER, demo.password)
 
@@ -124,7 +130,7 @@ def test_what_is_no_docker_config_is_refused(demo, tmp_path, content):
     users = tmp_path / "config.json"
     users.write_text(content)
     with pytest.raises(UsageError, match="cannot be read as a Docker config"):
-        registries.docker_config(demo, users)
+        docker_config(users, demo.logins)
 
 
 def test_a_service_restarts_when_its_files_change(demo, where):

@@ -9,7 +9,8 @@ import pytest
 
 from countersign.console.errors import UsageError
 from countersign.enforcement import access
-from lab.demo.registries import FALLBACK, docker_config, load_or_make
+from countersign.enforcement.reach import basic, docker_config
+from lab.demo.registries import FALLBACK, REFERRERS, load_or_make
 
 GOOD = {"auth": base64.b64encode(b"user:secret").decode()}
 NO_COLON = {"auth": base64.b64encode(b"user").decode()}
@@ -19,7 +20,7 @@ def said(auths: object, *scopes: str) -> list[str]:
     rules: dict[str, object] = {scope: {"anyOf": ["team-key"]} for scope in scopes}
     rules["accepted.example"] = {"accept": True}
     config = json.dumps({"auths": auths}).encode()
-    return list(access.warnings(config, json.dumps({"scopes": rules}).encode(), "docker.json"))
+    return list(access.warnings(config, json.dumps({"scopes": rules}).encode(), "docker.json", (REFERRERS,)))
 
 
 @pytest.mark.parametrize(
@@ -69,8 +70,8 @@ def test_the_nodes_config_has_the_users_entries_beside_the_demos_own_login(tmp_p
     path = tmp_path / "config.json"
     path.write_text(json.dumps(users))
     demo = load_or_make(tmp_path / "registry")
-    found = json.loads(docker_config(demo, path))["auths"]
-    assert found == {**auths, FALLBACK: {"auth": demo.basic_auth}}
+    found = json.loads(docker_config(path, demo.logins))["auths"]
+    assert found == {**auths, FALLBACK: {"auth": basic(demo.logins[FALLBACK])}}
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"auths": [1]}', '{"credHelpers": 3}'])
@@ -78,4 +79,4 @@ def test_what_is_no_docker_config_is_refused(tmp_path, text):
     path = tmp_path / "config.json"
     path.write_text(text)
     with pytest.raises(UsageError, match="cannot be read as a Docker config"):
-        docker_config(load_or_make(tmp_path / "registry"), path)
+        docker_config(path, {})

@@ -12,11 +12,12 @@ from urllib.parse import parse_qs
 import pytest
 
 from countersign.console.config import RegistrySettings, Settings
+from countersign.enforcement.reach import docker_config
 from countersign.oci.access import credential_files, registry
 from countersign.oci.errors import RegistryAuth
 from countersign.oci.reference import parse
 from countersign.oci.registry import Registry
-from lab.demo.registries import FALLBACK, REFERRERS, docker_config, load_or_make
+from lab.demo.registries import FALLBACK, REFERRERS, load_or_make
 from tests.fake_registry import FakeRegistry, Reply, Request
 from tests.images import push_image
 
@@ -156,7 +157,7 @@ def client_of(tmp_path: Path, users: Path | None, registries: dict[str, FakeRegi
         (etc / "certs.d" / name).mkdir(parents=True)
         (etc / "certs.d" / name / "hosts.toml").write_text(f'server = "http://{fake.netloc}"\n')
     demo = load_or_make(tmp_path / "registry")
-    (etc / "docker.json").write_bytes(docker_config(demo, None))
+    (etc / "docker.json").write_bytes(docker_config(None, demo.logins))
     settings = Settings(state=tmp_path / "state", node="host", registry=RegistrySettings(docker_config=users))
     return registry(settings)
 

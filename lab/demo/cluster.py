@@ -1,0 +1,112 @@
+"""The demo for the Kind cluster: its registries are containers on the cluster's network."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from countersign.console.errors import UsageError
+from countersign.enforcement import reach
+from countersign.nodes.steps import File, Folder, Group
+from kind import cluster as clusters
+from kind import engine
+from lab.demo import kind_registry, registries
+from lab.demo.given import TOOLS, Given
+from lab.demo.kind_registry import URLS
+from lab.demo.registries import REFERRERS, SERVICES
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+    from countersign.console.steps import Step
+    from countersign.nodes.service import State
+
+
+@dataclass(frozen=True)
+class ClusterDemo(Given):
+    """See `countersign.enforcement.additions.Addition`."""
+
+    urls: Mapping[str, str] = field(default_factory=lambda: dict(URLS))
+    names = tuple(URLS)
+    services = ()
+
+    @property
+    def etc(self) -> Path:
+        """See `Given.etc`."""
+        return clusters.folder(self.settings) / "etc"
+
+    def prepared(self) -> Sequence[Step[Any]]:
+        """See `Addition.prepared`."""
+        urls = kind_registry.urls_for_host(self.made)
+        hosts = reach.hosts_files(f"{self.etc}/certs.d", urls, self.ca)
+        folders = [Folder(f"{self.made.folder}", 0o700), Folder(str(self.etc), 0o700)]
+        folders += [Folder(file.path.rpartition("/")[0]) for file in hosts]
+        config = reach.docker_config(self.settings.registry.docker_config, self.logins)
+        files = [registries.kept(self.made), *hosts, File(f"{self.etc}/docker.json", config, 0o600)]
+        return [self.keys, Group(f"this machine's way to the demo's registries ({self.etc})", [*folders, *files])]
+
+    def running(self) -> Sequence[Step[Any]]:
+        """See `Addition.running`."""
+        from countersign.tools.resolver import install
+
+        programs = install(TOOLS, self.settings)
+        cluster, network = self.settings.kind.cluster, clusters.network(self.settings)
+        containers = [
+            kind_registry.Runs(host, cluster, self.made, programs[tool], network, self._docker)
+            for host, tool in SERVICES.items()
+        ]
+        return [*containers, *self.pushes()]
+
+    def given_back(self) -> Sequence[Step[Any]]:
+        """See `Addition.given_back`."""
+        return [Removed(self)]
+
+    def remove(self) -> None:
+        """Remove the registries with all that they hold, and what is kept of them on this machine."""
+        kind_registry.remove(self._docker(), self.settings.kind.cluster)
+        for path in (self.etc, self.made.folder):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def states(self) -> Sequence[State]:
+        """Return none: they are no services of this machine."""
+        return ()
+
+    def log(self, name: str) -> Path:
+        """Raise UsageError: Docker has their logs."""
+        raise UsageError("there is no such log", where=name)
+
+    def require_up(self) -> None:
+        """Return: Docker keeps them running."""
+
+    def up(self) -> bool:
+        """See `Given.up`."""
+        return kind_registry.runs(self._docker(), self.settings.kind.cluster, REFERRERS)
+
+    @contextmanager
+    def stopped(self, registry: str) -> Iterator[None]:
+        """See `Addition.stopped`."""
+        with kind_registry.stopped(self._docker(), self.settings.kind.cluster, registry):
+            yield
+
+    def _docker(self) -> DockerClient:
+        return engine.docker_client(self.settings)
+
+
+@dataclass(frozen=True)
+class Removed:
+    """The cluster's registries are removed."""
+
+    demo: ClusterDemo = field(repr=False)
+    name: str = "the demo's registries are removed"
+
+    def needed(self, node: object) -> bool:  # noqa: ARG002
+        """Return whether anything is kept of them."""
+        return self.demo.made.folder.exists()
+
+    def apply(self, node: object) -> None:  # noqa: ARG002
+        """Remove them."""
+        self.demo.remove()
