@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from countersign.enforcement.additions import Addition
 
 HERE = Path(__file__).resolve().parent
-NETWORK = HERE.parent / "cri" / "10-loopback.conflist"
+NETWORK = HERE.parent / "countersign/cri" / "10-loopback.conflist"
 HANDLERS = ("runc", "runc-alt")
 """The runtime handlers; there are two to show that each has the hook."""
 SERVICES = ("gate", "crio")
