@@ -10,13 +10,21 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from containerd import fleet
 from countersign.console.config import ROOT, Settings
 from countersign.console.errors import InfrastructureError
 from countersign.console.sources import load_settings
+from countersign.cri.client import Client
+from countersign.cri.errors import CriError
+from countersign.cri.model import Container
+from countersign.enforcement.additions import NOTHING
+from countersign.enforcement.elsewhere import open_node
 from machines import vagrant
+from tests.vagrant import own
 
 ROWS = ("bundle/", "unsigned/", "wrong_key_attachment/import", "both/registry_")
 NEEDS_CRIO = pytest.mark.skipif("CRIO_BIN" not in os.environ, reason="CRIO_BIN names no CRI-O")
@@ -89,10 +97,10 @@ def only(names: tuple[str, ...]) -> list[str]:
 def test_containerd_from_set_up_to_clean(machine: Settings) -> None:
     good(inv(machine, "containerd.setup-vm"))
     before = there(machine, LISTED)
-    planned = good(inv(machine, "containerd.setup", "--plan"))
+    planned = good(inv(machine, "containerd.setup", "--demo", "--plan"))
     assert "+++" in planned.stderr  # a diff of what would change
     assert there(machine, LISTED) == before
-    good(inv(machine, "containerd.setup", "containerd.sign"))
+    good(inv(machine, "containerd.setup", "--demo", "containerd.sign"))
     again = good(inv(machine, "containerd.setup", "--json"))
     assert json.loads(again.stdout)["changed"] == 0
     good(inv(machine, "containerd.test", *only(ROWS)))
@@ -106,14 +114,51 @@ def test_a_machine_whose_disk_is_full_is_left_as_it_was(machine: Settings) -> No
     before = there(machine, LISTED)
     there(machine, "mkdir -p /etc/containerd/certs.d && mount -t tmpfs -o size=4k tmpfs /etc/containerd/certs.d")
     try:
-        done = inv(machine, "containerd.setup")
+        done = inv(machine, "containerd.setup", "--demo")
         assert (done.returncode, "Traceback" in done.stderr) == (4, False)
         assert "the disk is full; make room there" in done.stderr
     finally:
         there(machine, "umount /etc/containerd/certs.d")
     assert there(machine, LISTED) == before
-    good(inv(machine, "containerd.setup"))
+    good(inv(machine, "containerd.setup", "--demo"))
     good(inv(machine, "containerd.clean"))
+
+
+@pytest.mark.timeout(900)
+def test_a_machine_of_a_users_own_gets_nothing_of_the_demo(machine: Settings, tmp_path: Path) -> None:
+    good(inv(machine, "containerd.setup-vm"))
+    node = open_node(machine)
+    with own.own(machine, node, tmp_path) as users:
+        before = there(machine, LISTED)
+        refused = inv(machine, "containerd.setup", **users.environment)
+        assert (refused.returncode, there(machine, LISTED)) == (3, before)
+        assert "does not have its sandbox image yet" in refused.stderr
+        named = there(machine, 'containerd config dump | sed -n "s/.*sandbox = .\\(.*\\)./\\1/p"').split()[0]
+        own.bring_pause_image(machine, node, named, tmp_path)
+        done = good(inv(machine, "containerd.setup", **users.environment))
+        assert f"{own.SIGNED} is allowed at pull" in done.stderr
+        assert there(machine, "grep -rl countersign.test /etc /opt /usr/local || true") == ""
+        assert json.loads(there(machine, "cat /etc/countersign/docker.json")) == own.LOGIN
+        assert not any(users.keys.iterdir())
+        assert not (machine.state / "lent").exists()
+        assert json.loads(good(inv(machine, "containerd.setup", "--json", **users.environment)).stdout)["changed"] == 0
+        good(inv(machine, "containerd.status", **users.environment))
+        with fleet.as_set_up(machine, node, NOTHING, tmp_path).client() as client:
+            start(client, own.SIGNED)
+            with pytest.raises(CriError, match=r"countersign: refused \S+: UNSIGNED:"):
+                start(client, own.UNSIGNED)
+        there(machine, f"ctr -n k8s.io images rm {own.SIGNED} {named}")
+        good(inv(machine, "containerd.clean", **users.environment))
+        assert there(machine, LISTED) == before
+
+
+def start(client: Client, image: str) -> None:
+    """Pull and start an image as a kubelet does."""
+    client.pull(image)
+    found = client.image_status(image)
+    assert found is not None
+    with client.pod() as pod:
+        client.start(client.create(pod, Container(found.id, written=image, command=("/demo", "sleep"))))
 
 
 def test_a_machine_without_crio_is_one_line_and_left_as_it_was(machine: Settings) -> None:
@@ -130,7 +175,7 @@ def test_a_machine_without_crio_is_one_line_and_left_as_it_was(machine: Settings
 def test_crio_from_set_up_to_clean_and_over_a_reboot(machine: Settings) -> None:
     good(inv(machine, "crio.setup-vm"))
     before = there(machine, LISTED)
-    good(inv(machine, "crio.configure", "crio.sign"))
+    good(inv(machine, "crio.configure", "--demo", "crio.sign"))
     again = good(inv(machine, "crio.configure", "--json"))
     assert json.loads(again.stdout)["changed"] == 0
     good(inv(machine, "crio.test"))

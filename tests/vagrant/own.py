@@ -1,0 +1,118 @@
+"""What a user of a machine brings along: a registry with images, a key, a policy; nothing of it is the lab's."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from countersign.console.config import Settings
+from countersign.keys import files as keyfiles
+from countersign.keys.pair import generate
+from countersign.nodes.node import Node
+from countersign.oci import layout
+from countersign.oci.build import variant
+from countersign.oci.reference import parse
+from countersign.oci.registry import Registry
+from countersign.tools.images import demo_layout, pause_layout
+from countersign.tools.resolver import tool
+from lab.trials.lab import write_archive
+from signing import sign
+
+NAME = "registry.own.test"
+SIGNED, UNSIGNED = (f"{NAME}/team/{what}:v1" for what in ("signed", "unsigned"))
+CERTS = f"/etc/containerd/certs.d/{NAME}"
+LOGIN = {"auths": {"quay.io": {"auth": "dXNlcjpwYXNz"}}}
+
+
+@dataclass(frozen=True)
+class Own:
+    """The user's files on this machine.
+
+    Attributes:
+        folder: policy.yaml, the public key beside it, and the Docker config.
+        keys: an empty folder, in which a set-up of ours must make nothing.
+    """
+
+    folder: Path
+    keys: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """How ``./inv`` is told of them."""
+        return {
+            "INVOKE_POLICY": str(self.folder / "policy.yaml"),
+            "INVOKE_KEYS": str(self.keys),
+            "INVOKE_REGISTRY_DOCKER_CONFIG": str(self.folder / "docker.json"),
+            "INVOKE_REGISTRY_PROOF_IMAGE": SIGNED,
+        }
+
+
+@contextmanager
+def own(settings: Settings, node: Node, folder: Path) -> Iterator[Own]:
+    """Run the registry with a signed and an unsigned image, and lead the machine to it; the policy has its scope."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    argv: list[str | Path] = [
+        tool("registry", settings),
+        "--address",
+        f"127.0.0.1:{port}",
+        "--dir",
+        folder / "registry",
+    ]
+    with subprocess.Popen(argv, env={"OTEL_TRACES_EXPORTER": "none"}, stderr=subprocess.DEVNULL) as registry:
+        try:
+            _wait(port)
+            _fill(settings, folder, port)
+            node.run(["mkdir", "-p", CERTS])
+            node.put(f'server = "{node.expose(port)}"\n'.encode(), f"{CERTS}/hosts.toml")
+            made = Own(folder, folder / "keys")
+            made.keys.mkdir()
+            yield made
+        finally:
+            registry.terminate()
+            node.run(["rm", "-rf", "--", CERTS])
+
+
+def bring_pause_image(settings: Settings, node: Node, name: str, folder: Path) -> None:
+    """Have the machine's containerd hold its sandbox image, as one that has run pods does."""
+    archive = folder / "pause.tar"
+    write_archive(archive, {name: pause_layout(settings)})
+    node.put(archive, "/tmp/pause.tar")
+    node.run(["ctr", "-n", "k8s.io", "images", "import", "/tmp/pause.tar"])
+    node.run(["rm", "/tmp/pause.tar"])
+
+
+def _fill(settings: Settings, folder: Path, port: int) -> None:
+    (folder / "certs.d" / NAME).mkdir(parents=True)
+    (folder / "certs.d" / NAME / "hosts.toml").write_text(f'server = "http://127.0.0.1:{port}"\n')
+    client, key = Registry(folder / "certs.d"), generate()
+    keyfiles.write(folder / "own", key, b"password")
+    for image in (SIGNED, UNSIGNED):
+        reference = parse(image)
+        made = variant(demo_layout(settings), image, folder / reference.name.rpartition("/")[2])
+        layout.push(client, reference.name, made, "v1")
+    for target in sign.targets(client, parse(SIGNED)):
+        sign.sign(client, parse(SIGNED).name, target, key)
+    (folder / "docker.json").write_text(json.dumps(LOGIN))
+    (folder / "policy.yaml").write_text(
+        "apiVersion: countersign/v1\ndefault: reject\nroots:\n  own: {publicKey: {files: [own.pub]}}\n"
+        f"scopes:\n  {NAME}/team: {{anyOf: [own]}}\n"
+    )
+
+
+def _wait(port: int) -> None:
+    import time
+
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError("the registry does not listen")
