@@ -37,6 +37,7 @@ type command struct {
 	alone    bool // takes --key, --policy and what goes with them
 	doctor   bool // takes --list and what goes with it
 	installs bool // takes what says how to install
+	audits   bool // takes --images and what goes with it
 }
 
 var commands = []command{
@@ -45,6 +46,7 @@ var commands = []command{
 	{name: "verify", argument: "REF", about: "say whether an image may run here, and show every step", run: verify, verdict: true, alone: true},
 	{name: "explain", argument: "REF|CONTAINER", about: "say what binds and allows or refuses an image or a container", run: explain, verdict: true},
 	{name: "doctor", about: "find every setting and file that would let an image run unseen on this node", run: examine, verdict: true, doctor: true},
+	{name: "audit", about: "judge what runs on this node already, as its start would be judged now", run: runAudit, verdict: true, audits: true},
 	{name: "check-policy", argument: "FILE", about: "say whether a rendered policy is valid", run: checkPolicy},
 	{name: "install-policy", argument: "FILE", about: "check a rendered policy, its signature and its serial, and put it in force on this node", run: installPolicy, config: true, installs: true},
 	{name: "nri-version", argument: "PROGRAM", about: "print the version of NRI that a runtime's program was built with", run: printNRIVersion},
@@ -60,6 +62,7 @@ type invocation struct {
 	given      alone
 	examined   examined
 	install    install
+	audit      auditing
 	stdout     io.Writer
 	stderr     io.Writer
 }
@@ -115,6 +118,9 @@ func (c command) invoke(args []string, stdout, stderr io.Writer) int {
 	}
 	if c.installs {
 		in.install.flags(flags)
+	}
+	if c.audits {
+		in.audit.flags(flags)
 	}
 	arguments, err := interspersed(flags, args)
 	if errors.Is(err, flag.ErrHelp) {

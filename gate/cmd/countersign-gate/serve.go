@@ -208,9 +208,11 @@ func newEngine(settings *config.Config, store *evidence.Store, binder engine.Bin
 		Timeout:      time.Duration(settings.Timeouts.Registry),
 	})
 	collector := evidence.Collector{Store: store, Registry: client}
+	judges := judge.New(collector)
 	return engine.New(engine.Parts{
 		Binder:    binder,
-		Judge:     judge.New(collector),
+		Judge:     judges,
+		Offline:   judges.Offline(),
 		Evidence:  store,
 		Collector: &collector,
 		Registry:  client,

@@ -68,6 +68,7 @@ type Timeouts struct {
 type Parts struct {
 	Binder    Binder
 	Judge     Judge
+	Offline   Judge // asks no registry; for Engine.Offline
 	Evidence  Evidence
 	Collector Collector
 	Registry  Registry
@@ -113,6 +114,9 @@ func (e *Engine) RefuseAll(why error) {
 		e.policy.CompareAndSwap(current, &loaded{refusal: refusal})
 	}
 }
+
+// Policy gives the policy in force; nil if there is none.
+func (e *Engine) Policy() *policy.Policy { return e.policy.Load().policy }
 
 // PolicyHash identifies the policy in force; "" if there is none.
 func (e *Engine) PolicyHash() string {
