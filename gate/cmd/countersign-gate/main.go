@@ -42,6 +42,7 @@ type command struct {
 
 var commands = []command{
 	{name: "serve", about: "serve the hook and the image verifier on the gate's socket", run: serve, config: true},
+	{name: "observe", about: "judge each container that starts and enforce nothing, on a node without the hook", run: observeNode, config: true},
 	{name: "image-verifier", argument: "-name REF -digest DIGEST", about: "be containerd's image verifier (io.containerd.image-verifier.v1.bindir)"},
 	{name: "verify", argument: "REF", about: "say whether an image may run here, and show every step", run: verify, verdict: true, alone: true},
 	{name: "explain", argument: "REF|CONTAINER", about: "say what binds and allows or refuses an image or a container", run: explain, verdict: true},

@@ -2,11 +2,14 @@ package crio
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -66,4 +69,41 @@ func Ask(ctx context.Context, socket string) (*Settings, error) {
 		return nil, fmt.Errorf("CRI-O at %s: its configuration has root %q and runroot %q, expected paths", socket, s.Root, s.RunRoot)
 	}
 	return s, nil
+}
+
+// Hooked gives the files in the folders of hooks that have our hook: a program of that
+// name, wherever it lies. A file that cannot be read may have it: that is an error.
+func (s *Settings) Hooked(program string) ([]string, error) {
+	var found []string
+	for _, folder := range s.HooksDir {
+		entries, err := os.ReadDir(folder)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, entry := range entries {
+			path := filepath.Join(folder, entry.Name())
+			if filepath.Ext(path) != ".json" {
+				continue
+			}
+			content, err := readPath(path, maxSettings)
+			if err != nil {
+				return nil, err
+			}
+			var document struct {
+				Hook struct {
+					Path string `json:"path"`
+				} `json:"hook"`
+			}
+			if err := json.Unmarshal(content, &document); err != nil {
+				return nil, fmt.Errorf("%s: %w", path, err)
+			}
+			if filepath.Base(document.Hook.Path) == filepath.Base(program) {
+				found = append(found, path)
+			}
+		}
+	}
+	return found, nil
 }

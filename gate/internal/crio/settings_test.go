@@ -3,6 +3,7 @@ package crio
 import (
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -40,6 +41,38 @@ func TestARunningCrioTellsItsSettings(t *testing.T) {
 		}
 		if err != nil || s.Root != "/r" || s.RunRoot != "/rr" || !slices.Equal(s.HooksDir, []string{"/h1", "/h2"}) {
 			t.Errorf("%s: got %+v, %v", test.name, s, err)
+		}
+	}
+}
+
+func TestFoldersOfHooksAreSearchedForOurs(t *testing.T) {
+	const ours = `{"version": "1.0.0", "hook": {"path": "/usr/local/bin/countersign-hook"}}`
+	for _, test := range []struct {
+		name, file, content string
+		found               int
+		fails               string
+	}{
+		{"ours", "countersign.json", ours, 1, ""},
+		{"in another place", "countersign.json", strings.Replace(ours, "/usr/local", "/opt", 1), 1, ""},
+		{"another's", "nvidia.json", strings.Replace(ours, "countersign", "nvidia", 1), 0, ""},
+		{"not a file that CRI-O reads", "countersign.json.old", ours, 0, ""},
+		{"no JSON", "countersign.json", ours[:10], 0, "unexpected end"},
+	} {
+		folder := t.TempDir()
+		path := filepath.Join(folder, test.file)
+		if err := os.WriteFile(path, []byte(test.content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := Settings{HooksDir: []string{filepath.Join(folder, "none"), folder}}
+		found, err := s.Hooked("/usr/local/bin/countersign-hook")
+		if test.fails != "" {
+			if err == nil || !strings.Contains(err.Error(), test.fails) || !strings.Contains(err.Error(), path) {
+				t.Errorf("%s: got %v, %v", test.name, found, err)
+			}
+			continue
+		}
+		if err != nil || len(found) != test.found {
+			t.Errorf("%s: got %v, %v", test.name, found, err)
 		}
 	}
 }

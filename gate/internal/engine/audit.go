@@ -2,7 +2,10 @@ package engine
 
 import (
 	"context"
+	"errors"
 
+	"countersign/gate/internal/bind"
+	"countersign/gate/internal/code"
 	"countersign/gate/internal/reference"
 	"countersign/gate/internal/verdict"
 )
@@ -11,15 +14,21 @@ import (
 // it now.
 func (e *Engine) Audit(ctx context.Context, id string) *verdict.Verdict {
 	s := subject{layer: verdict.Audit, name: "container " + id, container: id}
-	return e.guard(ctx, e.Timeouts.Verdict, s, func(ctx context.Context, s subject) *verdict.Verdict { return e.live(ctx, s, id) })
+	return e.guard(ctx, e.Timeouts.Verdict, s, func(ctx context.Context, s subject) *verdict.Verdict {
+		state, err := e.Binder.Live(ctx, id)
+		var refusal *code.Refusal
+		if errors.As(err, &refusal) && refusal.Code == code.BadReference { // the ID is the runtime's own
+			err = code.Refuse(code.Timeout, "the container was removed before it could be judged", "one that is still there", "look for its image among those that are cached: countersign-gate audit --images")
+		}
+		if err != nil {
+			return e.refuse(s, err)
+		}
+		return e.live(ctx, s, state)
+	})
 }
 
 // live binds a container that exists, and judges what it finds.
-func (e *Engine) live(ctx context.Context, s subject, id string) *verdict.Verdict {
-	state, err := e.Binder.Live(ctx, id)
-	if err != nil {
-		return e.refuse(s, err)
-	}
+func (e *Engine) live(ctx context.Context, s subject, state *bind.State) *verdict.Verdict {
 	s.container, s.pod = state.ID, state.Pod()
 	return e.container(ctx, s, state)
 }

@@ -85,7 +85,13 @@ func (e *Engine) Explain(ctx context.Context, written string) *verdict.Verdict {
 		return e.Verify(ctx, written)
 	}
 	s := subject{layer: verdict.Verify, name: written, trace: &verdict.Trace{}}
-	return e.guard(ctx, e.Timeouts.Verdict, s, func(ctx context.Context, s subject) *verdict.Verdict { return e.live(ctx, s, written) })
+	return e.guard(ctx, e.Timeouts.Verdict, s, func(ctx context.Context, s subject) *verdict.Verdict {
+		state, err := e.Binder.Live(ctx, written)
+		if err != nil {
+			return e.refuse(s, err)
+		}
+		return e.live(ctx, s, state)
+	})
 }
 
 // onNode judges what the node has under a name.

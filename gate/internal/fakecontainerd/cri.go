@@ -2,6 +2,7 @@ package fakecontainerd
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -30,7 +31,10 @@ func (s *runtimeService) ListContainers(context.Context, *runtimeapi.ListContain
 	s.node.mu.Lock()
 	defer s.node.mu.Unlock()
 	response := &runtimeapi.ListContainersResponse{}
-	for id := range s.node.Containers {
+	for id, c := range s.node.Containers {
+		if c.GetLabels()["io.cri-containerd.kind"] != "container" {
+			continue
+		}
 		state := runtimeapi.ContainerState_CONTAINER_RUNNING
 		if s.node.Ended[id] {
 			state = runtimeapi.ContainerState_CONTAINER_EXITED
@@ -42,6 +46,12 @@ func (s *runtimeService) ListContainers(context.Context, *runtimeapi.ListContain
 	return response, nil
 }
 
+// Status tells of one runtime handler, with the node's base spec.
+func (s *runtimeService) Status(context.Context, *runtimeapi.StatusRequest) (*runtimeapi.StatusResponse, error) {
+	config := fmt.Sprintf(`{"containerd": {"runtimes": {"runc": {"runtimeType": "io.containerd.runc.v2", "baseRuntimeSpec": %q}}}}`, s.node.BaseSpec)
+	return &runtimeapi.StatusResponse{Info: map[string]string{"config": config}}, nil
+}
+
 func (s *runtimeService) StopContainer(_ context.Context, r *runtimeapi.StopContainerRequest) (*runtimeapi.StopContainerResponse, error) {
 	s.node.mu.Lock()
 	defer s.node.mu.Unlock()
@@ -50,6 +60,13 @@ func (s *runtimeService) StopContainer(_ context.Context, r *runtimeapi.StopCont
 	}
 	s.node.Ended[r.GetContainerId()] = true
 	return &runtimeapi.StopContainerResponse{}, nil
+}
+
+// Runs has a container run, also between requests.
+func (n *Node) Runs(id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.Ended[id] = false
 }
 
 type criImages struct {

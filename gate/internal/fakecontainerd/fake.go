@@ -16,6 +16,7 @@ import (
 
 	containersapi "github.com/containerd/containerd/api/services/containers/v1"
 	contentapi "github.com/containerd/containerd/api/services/content/v1"
+	eventsapi "github.com/containerd/containerd/api/services/events/v1"
 	imagesapi "github.com/containerd/containerd/api/services/images/v1"
 	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
 	"github.com/containerd/containerd/api/types"
@@ -40,9 +41,11 @@ type Node struct {
 	Delay      time.Duration                 // of every answer
 	Ended      map[string]bool               // containers that do not run any more
 	Immortal   map[string]bool               // and those that cannot be stopped
+	BaseSpec   string                        // of the runtime handler
 
-	mu    sync.Mutex
-	calls map[string]int
+	mu          sync.Mutex
+	calls       map[string]int
+	subscribers map[chan *types.Envelope]bool
 }
 
 // Start serves a new, empty node until the test ends.
@@ -57,6 +60,8 @@ func Start(t testing.TB) *Node {
 		Ended:      map[string]bool{},
 		Immortal:   map[string]bool{},
 		calls:      map[string]int{},
+
+		subscribers: map[chan *types.Envelope]bool{},
 	}
 	listener, err := net.Listen("unix", n.Address)
 	if err != nil {
@@ -79,6 +84,7 @@ func Start(t testing.TB) *Node {
 	imagesapi.RegisterImagesServer(server, &imagesService{node: n})
 	contentapi.RegisterContentServer(server, &contentService{node: n})
 	snapshotsapi.RegisterSnapshotsServer(server, &snapshotsService{node: n})
+	eventsapi.RegisterEventsServer(server, &eventsService{node: n})
 	runtimeapi.RegisterRuntimeServiceServer(server, &runtimeService{node: n})
 	runtimeapi.RegisterImageServiceServer(server, &criImages{node: n})
 	go func() { _ = server.Serve(listener) }() // ends with Stop
