@@ -41,14 +41,14 @@ func hooks(ctx context.Context, settings *config.Config) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return asked.Hooked(c.Hook)
+	return asked.Hooked(func(program string) bool { return handlers.IsHook(program, c.Hook) })
 }
 
 // startObserving has the runtime tell what starts, and gives the state of the NRI plugin
 // by which CRI-O does. It ends the gate once the node has the hook.
 func startObserving(ctx context.Context, settings *config.Config, observer *observe.Observer, background func(string, func() error)) (plugin func() string) {
 	go observer.Run(ctx)
-	background("observe", func() error {
+	background("hook", func() error {
 		for {
 			select {
 			case <-ctx.Done():

@@ -71,9 +71,9 @@ func Ask(ctx context.Context, socket string) (*Settings, error) {
 	return s, nil
 }
 
-// Hooked gives the files in the folders of hooks that have our hook: a program of that
-// name, wherever it lies. A file that cannot be read may have it: that is an error.
-func (s *Settings) Hooked(program string) ([]string, error) {
+// Hooked gives the files in the folders of hooks whose program is ours. A file that
+// cannot be read may have it: that is an error.
+func (s *Settings) Hooked(ours func(program string) bool) ([]string, error) {
 	var found []string
 	for _, folder := range s.HooksDir {
 		entries, err := os.ReadDir(folder)
@@ -100,7 +100,7 @@ func (s *Settings) Hooked(program string) ([]string, error) {
 			if err := json.Unmarshal(content, &document); err != nil {
 				return nil, fmt.Errorf("%s: %w", path, err)
 			}
-			if filepath.Base(document.Hook.Path) == filepath.Base(program) {
+			if ours(document.Hook.Path) {
 				found = append(found, path)
 			}
 		}

@@ -64,7 +64,7 @@ func TestFoldersOfHooksAreSearchedForOurs(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := Settings{HooksDir: []string{filepath.Join(folder, "none"), folder}}
-		found, err := s.Hooked("/usr/local/bin/countersign-hook")
+		found, err := s.Hooked(func(program string) bool { return filepath.Base(program) == "countersign-hook" })
 		if test.fails != "" {
 			if err == nil || !strings.Contains(err.Error(), test.fails) || !strings.Contains(err.Error(), path) {
 				t.Errorf("%s: got %v, %v", test.name, found, err)

@@ -115,12 +115,22 @@ func With(ctx context.Context, c Config) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("handler %q: base_runtime_spec %w", name, err)
 		}
-		if slices.ContainsFunc(hooks, func(h hook) bool { return filepath.Base(h.Path) == filepath.Base(c.Hook) }) {
+		if slices.ContainsFunc(hooks, func(h hook) bool { return IsHook(h.Path, c.Hook) }) {
 			found = append(found, fmt.Sprintf("handler %q has it by its base_runtime_spec %s", name, handler.BaseRuntimeSpec))
 		}
 	}
 	slices.Sort(found)
 	return found, nil
+}
+
+// program is how every set-up of ours names the hook.
+const program = "countersign-hook"
+
+// IsHook says whether the program of a hook is ours, wherever it lies: by the name that
+// gate.json gives it, or by the one that it is built with.
+func IsHook(path, configured string) bool {
+	name := filepath.Base(path)
+	return name == program || name == filepath.Base(configured)
 }
 
 // handler is what is read of a runtime handler.

@@ -159,6 +159,7 @@ func TestHandlersWithAHookOfOursAreFound(t *testing.T) {
 	for _, test := range []struct{ name, path, says, fails string }{
 		{"the hook", file(t, spec), `handler "added" has it`, ""},
 		{"the hook in another place, which asks another gate", file(t, strings.Replace(spec, `"/bin/hook", "args": ["hook", "--socket", "/run/gate.sock"]`, `"/opt/hook", "args": []`, 1)), `handler "added" has it`, ""},
+		{"the hook under the name that it is built with", file(t, strings.Replace(spec, "/bin/hook", "/opt/countersign-hook", 1)), `handler "added" has it`, ""},
 		{"no base spec", "", "", ""},
 		{"other hooks", file(t, strings.Replace(spec, "/bin/hook", "/bin/true", 1)), "", ""},
 		{"no such file", "/nowhere/spec.json", "", "no such file"},
