@@ -117,13 +117,19 @@ func TestAnObserverSaysThatItEnforcesNothing(t *testing.T) {
 }
 
 func TestAnObserverAnswersNoHook(t *testing.T) {
-	for m, want := range map[mode]code.Code{observing: code.GateDown, enforcing: code.OK} {
-		p := newPlace(t)
-		p.running(m)
-		p.want(p.create(), want)
-		if exit, out := p.verifier(); (exit == exitOK) != want.Allows() || !strings.Contains(out, string(want)) {
-			t.Errorf("pull: exit %d, %s", exit, out)
-		}
+	for _, test := range []struct {
+		name string
+		mode mode
+		want code.Code
+	}{{"observing", observing, code.GateDown}, {"enforcing", enforcing, code.OK}} {
+		t.Run(test.name, func(t *testing.T) {
+			p := newPlace(t)
+			p.running(test.mode)
+			p.want(p.create(), test.want)
+			if exit, out := p.verifier(); (exit == exitOK) != test.want.Allows() || !strings.Contains(out, string(test.want)) {
+				t.Errorf("pull: exit %d, %s", exit, out)
+			}
+		})
 	}
 }
 
@@ -145,15 +151,18 @@ func TestThereIsNoObserverWhereThereIsAHook(t *testing.T) {
 				p.observe()
 				return
 			}
-			exit, _, stderr := p.do("observe", "--config", p.config)
-			if exit != exitInfrastructure || !strings.Contains(stderr, test.says) || !strings.Contains(stderr, p.node.BaseSpec) {
-				t.Errorf("exit %d, %s", exit, stderr)
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second) // for one that does observe
+			defer cancel()
+			err := run(ctx, p.settings, next("observe", p.config), observing)
+			if err == nil || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), p.node.BaseSpec) {
+				t.Errorf("got %v", err)
 			}
 		})
 	}
 	p := newPlace(t)
 	p.node.BaseSpec = filepath.Join(p.dir, "none.json") // which may have the hook
-	if exit, _, stderr := p.do("observe", "--config", p.config); exit != exitInfrastructure || !strings.Contains(stderr, "not known whether this node has the hook") {
+	exit, _, stderr := p.do("observe", "--config", p.config)
+	if exit != exitInfrastructure || !strings.Contains(stderr, "not known whether this node has the hook") {
 		t.Errorf("a base spec that cannot be read: exit %d, %s", exit, stderr)
 	}
 }

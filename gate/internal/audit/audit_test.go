@@ -93,19 +93,21 @@ func TestWhatEndedMeanwhileIsLeftOut(t *testing.T) {
 func TestOnlyAVerdictOnTheImageStopsAContainer(t *testing.T) {
 	spared := []code.Code{code.NoEvidenceOffline, code.RegistryError, code.RegistryAuth, code.Timeout, code.GateDown, code.RuntimeUnreachable, code.PolicyInvalid}
 	for _, c := range code.All {
-		n := &node{running: [][]string{{"a"}, {"a"}}}
-		r, err := Run(t.Context(), n, judging(t, c), false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Stop(t.Context(), n)
-		stops := !c.Allows() && !slices.Contains(spared, c)
-		if (len(n.stopped) == 1) != stops {
-			t.Errorf("%s: stopped %v, %q", c, n.stopped, r.Containers[0].Stop)
-		}
-		if slices.Contains(spared, c) && !strings.Contains(r.Containers[0].Stop, string(c)) {
-			t.Errorf("%s: it says %q", c, r.Containers[0].Stop)
-		}
+		t.Run(string(c), func(t *testing.T) {
+			n := &node{running: [][]string{{"a"}, {"a"}}}
+			r, err := Run(t.Context(), n, judging(t, c), false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Stop(t.Context(), n)
+			stops := !c.Allows() && !slices.Contains(spared, c)
+			if (len(n.stopped) == 1) != stops {
+				t.Errorf("stopped %v, %q", n.stopped, r.Containers[0].Stop)
+			}
+			if slices.Contains(spared, c) && !strings.Contains(r.Containers[0].Stop, string(c)) {
+				t.Errorf("it says %q", r.Containers[0].Stop)
+			}
+		})
 	}
 }
 
