@@ -168,6 +168,45 @@ func TestAuditJudgesCachedImages(t *testing.T) {
 	}
 }
 
+func TestAuditJudgesSandboxesAndStopsNone(t *testing.T) {
+	const pause = "registry.example/system/pause:v1"
+	for _, test := range []struct {
+		name string
+		make func(p *place, image fakecontainerd.Image)
+		want code.Code
+	}{
+		{"pinned", func(p *place, image fakecontainerd.Image) {
+			p.document(nil, nil, "registry.example/pause@"+image.Manifest)
+		}, code.PinnedDigest},
+		{"not pinned", func(*place, fakecontainerd.Image) {}, code.NoScope},
+		{"the record leads to another image now", func(p *place, image fakecontainerd.Image) {
+			p.document(nil, nil, "registry.example/pause@"+image.Manifest)
+			p.node.Images[pause] = p.image.Target()
+		}, code.NotWhatRuns},
+		{"no record", func(p *place, _ fakecontainerd.Image) { delete(p.node.Images, pause) }, code.NoRecord},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := newPlace(t)
+			p.learn()
+			image := p.node.Image(t, "pause layer", "pause")
+			p.node.Images[pause] = image.Target()
+			p.node.Sandbox(pause, image)
+			test.make(p, image)
+			exit := exitRefused
+			if test.want.Allows() {
+				exit = exitOK
+			}
+			r := p.audited(exit, "--stop")
+			if len(r.Sandboxes) != 1 || r.Sandboxes[0].Code != test.want || r.Sandboxes[0].Pod != fakecontainerd.PodName || r.Sandboxes[0].Image != pause {
+				t.Errorf("got %+v, expected %s", r.Sandboxes, test.want)
+			}
+			if p.only(r, code.OK); p.node.Calls("StopContainer") > 0 {
+				t.Error("stopped")
+			}
+		})
+	}
+}
+
 func TestTheLineOfPolicyAllowsTheImage(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -279,12 +318,12 @@ func TestTheTableSaysWhatIsRefusedAndWhatWouldAllowIt(t *testing.T) {
 	p := newPlace(t)
 	p.learn()
 	exit, out, _ := p.do("audit", "--config", p.config)
-	if exit != exitOK || !strings.Contains(out, "no running container would be refused") || strings.Contains(out, "pinned") {
+	if exit != exitOK || !strings.Contains(out, "nothing that runs would be refused") || strings.Contains(out, "pinned") {
 		t.Errorf("exit %d, %s", exit, out)
 	}
 	p.policy(testsign.NewKey(t))
 	exit, out, _ = p.do("audit", "--images", "--config", p.config)
-	for _, says := range []string{"1 of 1 running containers would be refused", "✗ BAD_SIGNATURE", "default/pod/app " + container, "would be allowed by: pinned: [", "cached images: 1"} {
+	for _, says := range []string{"1 of 1 running containers and sandboxes would be refused", "✗ BAD_SIGNATURE", "default/pod/app " + container, "would be allowed by: pinned: [", "cached images: 1"} {
 		if exit != exitRefused || !strings.Contains(out, says) {
 			t.Errorf("exit %d, no %q in %s", exit, says, out)
 		}

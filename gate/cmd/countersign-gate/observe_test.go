@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	containersapi "github.com/containerd/containerd/api/services/containers/v1"
-
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/daemon"
 	"countersign/gate/internal/fakecontainerd"
@@ -61,12 +59,12 @@ func TestAnObserverJudgesWhatStartsAndLetsItRun(t *testing.T) {
 	p := newPlace(t)
 	p.another("badc0de0")
 	p.node.Ended["badc0de0"] = true // and so it is told of by its start alone
-	p.node.Containers["5a0db0c5"] = &containersapi.Container{ID: "5a0db0c5", Labels: map[string]string{"io.cri-containerd.kind": "sandbox"}}
+	p.node.Sandbox("registry.example/pause:v1", p.image)
 	p.observe()
 	if v := p.told(container); v.Code != code.OK || v.Layer != verdict.Audit {
 		t.Errorf("what ran already: %+v", v)
 	}
-	for _, id := range []string{"5a0db0c5", "badc0de0", "badc0de0", "9011e000"} { // the last is removed by then
+	for _, id := range []string{fakecontainerd.SandboxID, "badc0de0", "badc0de0", "9011e000"} { // the last is removed by then
 		p.node.Started(t, id)
 	}
 	if v := p.told("badc0de0"); v.Code != code.Unsigned || v.Layer != verdict.Audit || v.Pod != "default/pod" {

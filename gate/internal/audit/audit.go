@@ -31,6 +31,7 @@ const (
 // Runtime says what runs and what is cached (package cri).
 type Runtime interface {
 	Running(ctx context.Context) ([]cri.Container, error)
+	Sandboxes(ctx context.Context) ([]cri.Container, error)
 	Images(ctx context.Context) ([]cri.Image, error)
 	Stop(ctx context.Context, id string) error
 }
@@ -38,6 +39,7 @@ type Runtime interface {
 // Judge gives the verdicts (package engine).
 type Judge interface {
 	Audit(ctx context.Context, id string) *verdict.Verdict
+	Sandbox(ctx context.Context, id string) *verdict.Verdict
 	Cached(ctx context.Context, name string) *verdict.Verdict
 	Policy() *policy.Policy
 }
@@ -47,8 +49,9 @@ type Report struct {
 	Version    string    `json:"version"`
 	Time       time.Time `json:"time"`
 	Policy     string    `json:"policy"`           // sha256 of the policy file, "" where it is invalid
-	Refused    int       `json:"refused"`          // containers
+	Refused    int       `json:"refused"`          // of those that run
 	Containers []Entry   `json:"containers"`       // that run
+	Sandboxes  []Entry   `json:"sandboxes"`        // of pods that run: the process that holds a pod's namespaces, and that no hook sees
 	Images     []Entry   `json:"images,omitempty"` // that are cached; none where they were not asked for
 	NotJudged  int       `json:"notJudged"`        // what is beyond the bound of a list
 }
@@ -75,24 +78,26 @@ type Entry struct {
 // Run judges what runs, and with images what is cached. What ended meanwhile is left
 // out. The error is the runtime's.
 func Run(ctx context.Context, runtime Runtime, judge Judge, images bool) (*Report, error) {
-	running, err := runtime.Running(ctx)
-	if err != nil {
-		return nil, err
-	}
-	r := &Report{Version: Version, Time: time.Now().UTC(), Containers: []Entry{}}
+	r := &Report{Version: Version, Time: time.Now().UTC()}
 	if p := judge.Policy(); p != nil {
 		r.Policy = p.Hash
 	}
-	r.Containers = judgeAll(judge.Policy(), within(r, running), func(c cri.Container) (Entry, *verdict.Verdict) {
-		return Entry{Container: c.ID, Namespace: c.Namespace, Pod: c.Pod, Name: c.Name}, judge.Audit(ctx, c.ID)
-	})
-	if err := r.leaveOutEnded(ctx, runtime); err != nil {
-		return nil, err
-	}
-	for _, e := range r.Containers {
-		if !e.Allow {
-			r.Refused++
+	for _, kind := range []struct {
+		entries *[]Entry
+		list    func(context.Context) ([]cri.Container, error)
+		judge   func(context.Context, string) *verdict.Verdict
+	}{{&r.Containers, runtime.Running, judge.Audit}, {&r.Sandboxes, runtime.Sandboxes, judge.Sandbox}} {
+		running, err := kind.list(ctx)
+		if err != nil {
+			return nil, err
 		}
+		*kind.entries = judgeAll(judge.Policy(), within(r, running), func(c cri.Container) (Entry, *verdict.Verdict) {
+			return Entry{Container: c.ID, Namespace: c.Namespace, Pod: c.Pod, Name: c.Name}, kind.judge(ctx, c.ID)
+		})
+		if *kind.entries, err = leaveOutEnded(ctx, *kind.entries, kind.list); err != nil {
+			return nil, err
+		}
+		r.Refused += refused(*kind.entries)
 	}
 	if !images {
 		return r, nil
@@ -152,18 +157,26 @@ func (e Entry) with(p *policy.Policy, v *verdict.Verdict) Entry {
 
 // leaveOutEnded drops what is refused and does not run any more: what it ran could no
 // longer be found, or it does not matter.
-func (r *Report) leaveOutEnded(ctx context.Context, runtime Runtime) error {
-	if !slices.ContainsFunc(r.Containers, func(e Entry) bool { return !e.Allow }) {
-		return nil
+func leaveOutEnded(ctx context.Context, entries []Entry, list func(context.Context) ([]cri.Container, error)) ([]Entry, error) {
+	if refused(entries) == 0 {
+		return entries, nil
 	}
-	still, err := runtime.Running(ctx)
+	still, err := list(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	r.Containers = slices.DeleteFunc(r.Containers, func(e Entry) bool {
+	return slices.DeleteFunc(entries, func(e Entry) bool {
 		return !e.Allow && !slices.ContainsFunc(still, func(c cri.Container) bool { return c.ID == e.Container })
-	})
-	return nil
+	}), nil
+}
+
+func refused(entries []Entry) (n int) {
+	for _, e := range entries {
+		if !e.Allow {
+			n++
+		}
+	}
+	return n
 }
 
 // unknown are the codes of images about which nothing was found out: that they are
@@ -180,7 +193,7 @@ const (
 )
 
 // Stop stops the containers that are refused, but none whose refusal says only that no
-// verdict could be had, and none whose image is pinned. It says in each entry what became
+// verdict could be had, none whose image is pinned, and no sandbox. It says in each entry what became
 // of it.
 func (r *Report) Stop(ctx context.Context, runtime Runtime) {
 	for i := range r.Containers {

@@ -32,6 +32,8 @@ func (n *node) Running(context.Context) ([]cri.Container, error) {
 	return running, n.err
 }
 
+func (n *node) Sandboxes(context.Context) ([]cri.Container, error) { return nil, n.err }
+
 func (n *node) Images(context.Context) ([]cri.Image, error) {
 	return []cri.Image{{Names: n.names}}, n.err
 }
@@ -50,6 +52,8 @@ type judge struct {
 func (j judge) Audit(_ context.Context, id string) *verdict.Verdict {
 	return &verdict.Verdict{Code: j.code, Allow: j.code.Allows(), Container: id, Image: "registry.example/app:v1"}
 }
+
+func (j judge) Sandbox(ctx context.Context, id string) *verdict.Verdict { return j.Audit(ctx, id) }
 
 func (j judge) Cached(_ context.Context, name string) *verdict.Verdict {
 	return &verdict.Verdict{Code: j.code, Allow: j.code.Allows(), Image: name}

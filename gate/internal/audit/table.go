@@ -11,6 +11,7 @@ import (
 func (r *Report) Table(w io.Writer) error {
 	var b strings.Builder
 	lines(&b, "running containers", r.Containers)
+	lines(&b, "pod sandboxes", r.Sandboxes)
 	if r.Images != nil {
 		lines(&b, "cached images", r.Images)
 	}
@@ -21,9 +22,9 @@ func (r *Report) Table(w io.Writer) error {
 	case r.Policy == "":
 		fmt.Fprintf(&b, "no policy is in force: everything would be refused\n")
 	case r.Refused > 0:
-		fmt.Fprintf(&b, "%d of %d running containers would be refused under policy %s\n", r.Refused, len(r.Containers), r.Policy)
+		fmt.Fprintf(&b, "%d of %d running containers and sandboxes would be refused under policy %s\n", r.Refused, len(r.Containers)+len(r.Sandboxes), r.Policy)
 	default:
-		fmt.Fprintf(&b, "no running container would be refused under policy %s\n", r.Policy)
+		fmt.Fprintf(&b, "nothing that runs would be refused under policy %s\n", r.Policy)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -58,6 +59,9 @@ func lines(b *strings.Builder, title string, entries []Entry) {
 func (e Entry) where() string {
 	if e.Container == "" {
 		return ""
+	}
+	if e.Name == "" {
+		return fmt.Sprintf("%s/%s %.13s", e.Namespace, e.Pod, e.Container)
 	}
 	return fmt.Sprintf("%s/%s/%s %.13s", e.Namespace, e.Pod, e.Name, e.Container)
 }

@@ -26,9 +26,9 @@ func Watch(ctx context.Context, every time.Duration, runtime Runtime, judge func
 			slog.Error("audit: not known what runs", "error", err)
 			continue
 		case found.Refused > 0:
-			slog.Warn("audit: running containers would be REFUSED now", "refused", found.Refused, "of", len(found.Containers), "policy", found.Policy)
+			slog.Warn("audit: what runs would be REFUSED now", "refused", found.Refused, "of", len(found.Containers)+len(found.Sandboxes), "policy", found.Policy)
 		default:
-			slog.Info("audit: no running container would be refused", "containers", len(found.Containers), "policy", found.Policy)
+			slog.Info("audit: nothing that runs would be refused", "containers", len(found.Containers), "sandboxes", len(found.Sandboxes), "policy", found.Policy)
 		}
 		report(found)
 	}

@@ -5,12 +5,14 @@ package cri
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -86,10 +88,47 @@ func (c *Client) Running(ctx context.Context) ([]Container, error) {
 		pod := pods[one.GetPodSandboxId()]
 		running = append(running, Container{ID: one.GetId(), Name: one.GetMetadata().GetName(), Pod: pod.GetName(), Namespace: pod.GetNamespace()})
 	}
-	slices.SortFunc(running, func(a, b Container) int {
+	sort(running)
+	return running, nil
+}
+
+// Sandboxes lists the pods whose sandbox has a process, which CRI-O drops where nothing
+// needs it, sorted by namespace and name.
+func (c *Client) Sandboxes(ctx context.Context) ([]Container, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	ready := &runtimeapi.PodSandboxFilter{State: &runtimeapi.PodSandboxStateValue{State: runtimeapi.PodSandboxState_SANDBOX_READY}}
+	response, err := c.runtime.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{Filter: ready})
+	if err != nil {
+		return nil, c.failed("pod sandboxes", err)
+	}
+	var running []Container
+	for _, one := range response.GetItems() {
+		found, err := c.runtime.PodSandboxStatus(ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: one.GetId(), Verbose: true})
+		if status.Code(err) == codes.NotFound {
+			continue // it ended meanwhile
+		}
+		if err != nil {
+			return nil, c.failed("pod sandbox "+one.GetId(), err)
+		}
+		var info struct {
+			PID int `json:"pid"`
+		}
+		if err := json.Unmarshal([]byte(found.GetInfo()["info"]), &info); err != nil {
+			return nil, fmt.Errorf("pod sandbox %s: the runtime at %s: its info: %w", one.GetId(), c.address, err)
+		}
+		if info.PID > 0 {
+			running = append(running, Container{ID: one.GetId(), Pod: one.GetMetadata().GetName(), Namespace: one.GetMetadata().GetNamespace()})
+		}
+	}
+	sort(running)
+	return running, nil
+}
+
+func sort(containers []Container) {
+	slices.SortFunc(containers, func(a, b Container) int {
 		return slices.Compare([]string{a.Namespace, a.Pod, a.Name, a.ID}, []string{b.Namespace, b.Pod, b.Name, b.ID})
 	})
-	return running, nil
 }
 
 // Images lists the store, sorted by names. An image without names is left out: no pod

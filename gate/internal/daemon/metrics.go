@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,7 +69,7 @@ func NewMetrics(usage func() (bytes int64, entries int)) *Metrics {
 			Name: "countersign_observer_missed_total", Help: "Starts that were not judged because too many came at once.",
 		}),
 		auditRefused: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "countersign_audit_refused", Help: "Running containers that would be refused now, by reason code, at the last audit.",
+			Name: "countersign_audit_refused", Help: "Running containers and pod sandboxes that would be refused now, by reason code, at the last audit.",
 		}, []string{"code"}),
 		auditRunning: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "countersign_audit_containers", Help: "Running containers that the last audit judged.",
@@ -115,7 +116,7 @@ func (m *Metrics) WatchAudits() {
 // Audited sets what an audit has found, for every code that refuses.
 func (m *Metrics) Audited(r *audit.Report) {
 	refused := map[code.Code]int{}
-	for _, e := range r.Containers {
+	for _, e := range slices.Concat(r.Containers, r.Sandboxes) {
 		refused[e.Code]++
 	}
 	for _, c := range code.All {

@@ -27,6 +27,18 @@ func (e *Engine) Audit(ctx context.Context, id string) *verdict.Verdict {
 	})
 }
 
+// Sandbox gives the verdict on a pod's sandbox that runs. Its start was not judged: no
+// hook sees it.
+func (e *Engine) Sandbox(ctx context.Context, id string) *verdict.Verdict {
+	s := subject{layer: verdict.Audit, name: "sandbox " + id, container: id}
+	return e.guard(ctx, e.Timeouts.Verdict, s, func(ctx context.Context, s subject) *verdict.Verdict {
+		p := e.policy.Load()
+		bound, err := e.Binder.Sandbox(ctx, id)
+		s.pod = bound.Pod
+		return e.bound(ctx, s, p, bound, err)
+	})
+}
+
 // live binds a container that exists, and judges what it finds.
 func (e *Engine) live(ctx context.Context, s subject, state *bind.State) *verdict.Verdict {
 	s.container, s.pod = state.ID, state.Pod()
