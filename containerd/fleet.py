@@ -11,7 +11,18 @@ from containerd import enforce, proof
 from containerd.machine import SOCKET, Machine
 from containerd.survey import Survey, survey
 from countersign.console.errors import MissingError
-from countersign.enforcement import allowing, doctor, gate, gate_unit, nri, reach, record, versions
+from countersign.enforcement import (
+    allowing,
+    doctor,
+    foreseen,
+    gate,
+    gate_unit,
+    nri,
+    policy,
+    reach,
+    record,
+    versions,
+)
 from countersign.enforcement.layout import SYSTEM
 from countersign.enforcement.policy import Policy
 from countersign.nodes.each import OnEach, on_each, side_by_side
@@ -92,6 +103,16 @@ class Fleet:
             for name, machine in self.machines.items()
         }
         return on_each(lists, {name: machine.node for name, machine in self.machines.items()})
+
+    def foresee(self, pins: Sequence[str], programs: Mapping[str, Path]) -> None:
+        """Say of every machine what it runs that would be refused; the arguments are those of `steps`."""
+        rendered = policy.render(self.settings.policy, pins)
+        for name, machine in self.machines.items():
+            parts = self._gate(machine, self.surveys[name], programs)
+            foreseen.show(
+                machine.node,
+                foreseen.Asked(machine.layout, parts.program, rendered, parts.docker_config, "containerd", SOCKET),
+            )
 
     def told(self) -> list[str]:
         """Return a line for each machine whose containerd requires the gate's plugin: about its NRI."""

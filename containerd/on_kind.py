@@ -84,6 +84,8 @@ class OnKind:
             yield NotYet(AFTERWARDS[-1])
             return
         yield from together.steps(policy.read_pins(self._pins), programs, keys_to_come=self._addition.keys_to_come())
+        if plan and not self._addition.keys_to_come():
+            together.foresee(policy.read_pins(self._pins), programs)
         if not plan:
             together.remember(policy.read_pins(self._pins), programs)
             with output.progress(f"{proof.claim(self._addition)}, on every node"):

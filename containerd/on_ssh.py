@@ -72,6 +72,8 @@ class OnSsh:
         found = taken.find(self._node) if plan and not self._pins.is_file() else policy.read_pins(self._pins)
         programs = install(fleet.TOOLS, self.settings)
         yield from together.steps(found, programs, keys_to_come=keys_to_come)
+        if plan and not keys_to_come:
+            together.foresee(found, programs)
         if not plan:
             together.remember(found, programs)
             with output.progress(proof.claim(self._addition)):

@@ -94,7 +94,7 @@ class OnHost:
             program=programs["countersign-gate"],
             hook=programs["countersign-hook"],
             docker_config=reach.docker_config(settings.registry.docker_config, addition.logins),
-            crio=CrioStorage(ours.paths.storage, ours.paths.run_storage, ours.paths.nri),
+            crio=CrioStorage(ours.paths.storage, ours.paths.run_storage, ours.paths.nri, ours.paths.socket),
         )
         work = Work(
             machine=private.machine(ours, settings),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from countersign.console.config import Settings, record_place
 from countersign.console.errors import InfrastructureError, MissingError
 from countersign.console.steps import Step, StepResult, run_steps
-from countersign.enforcement import allowing, gate, gate_unit, policy, reach, record
+from countersign.enforcement import allowing, foreseen, gate, gate_unit, policy, reach, record
 from countersign.enforcement.elsewhere import open_node
 from countersign.enforcement.forgotten import Forgotten
 from countersign.enforcement.gate import CrioStorage
@@ -132,7 +132,7 @@ class OnSsh:
             program=programs["countersign-gate"],
             hook=programs["countersign-hook"],
             docker_config=reach.docker_config(self.settings.registry.docker_config, self._addition.logins),
-            crio=CrioStorage(found.storage, found.run_storage, INSTALLED.nri),
+            crio=CrioStorage(found.storage, found.run_storage, INSTALLED.nri, INSTALLED.socket),
         )
         work = Work(
             machine=self._machine(),
@@ -152,6 +152,12 @@ class OnSsh:
         unit = gate_unit.group(SYSTEM, lacks_resource=lacks)
         yield from enforce.steps(work, unit, runtime)
         yield KubeletRuns()
+        if plan and not keys_to_come:
+            rendered = policy.render(self.settings.policy, taken.pins)
+            foreseen.show(
+                self._node,
+                foreseen.Asked(SYSTEM, parts.program, rendered, parts.docker_config, "crio", INSTALLED.socket),
+            )
         if not plan:
             remember(work, parts, unit)
 

@@ -31,11 +31,13 @@ class CrioStorage:
         run_root: CRI-O's ``runroot``.
         nri: CRI-O's ``nri_listen``, through which the gate sees to it that every container has the hook;
             empty for no NRI plugin.
+        socket: CRI-O's own socket, by which an audit asks what runs.
     """
 
     root: str
     run_root: str
     nri: str
+    socket: str
 
 
 @dataclass(frozen=True)

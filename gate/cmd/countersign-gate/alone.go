@@ -140,6 +140,8 @@ func (nowhere) Container(context.Context, *bind.State, *verdict.Trace) (*bind.Bo
 	return nil, noNode()
 }
 
+func (nowhere) Sandbox(context.Context, string) (*bind.Bound, error) { return &bind.Bound{}, noNode() }
+
 func (nowhere) Live(context.Context, string) (*bind.State, error) { return nil, noNode() }
 
 func (nowhere) Lookup(context.Context, string, *verdict.Trace) ([]bind.Candidate, error) {

@@ -114,7 +114,7 @@ type silent struct{}
 func (silent) Verdict(*verdict.Verdict) {}
 func (silent) Verification()            {}
 
-func writeJSON(w io.Writer, v *verdict.Verdict) error {
+func writeJSON(w io.Writer, v any) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(v)

@@ -27,8 +27,8 @@ type program struct {
 	signals chan os.Signal // SIGUSR2, caught from the start: it would end the process
 }
 
-func next(configPath string) program {
-	p := program{args: []string{"serve", "--config", configPath}, signals: make(chan os.Signal, 1)}
+func next(command, configPath string) program {
+	p := program{args: []string{command, "--config", configPath}, signals: make(chan os.Signal, 1)}
 	signal.Notify(p.signals, syscall.SIGUSR2)
 	return p
 }

@@ -37,14 +37,17 @@ type command struct {
 	alone    bool // takes --key, --policy and what goes with them
 	doctor   bool // takes --list and what goes with it
 	installs bool // takes what says how to install
+	audits   bool // takes --images and what goes with it
 }
 
 var commands = []command{
 	{name: "serve", about: "serve the hook and the image verifier on the gate's socket", run: serve, config: true},
+	{name: "observe", about: "judge each container that starts and enforce nothing, on a node without the hook", run: observeNode, config: true},
 	{name: "image-verifier", argument: "-name REF -digest DIGEST", about: "be containerd's image verifier (io.containerd.image-verifier.v1.bindir)"},
 	{name: "verify", argument: "REF", about: "say whether an image may run here, and show every step", run: verify, verdict: true, alone: true},
 	{name: "explain", argument: "REF|CONTAINER", about: "say what binds and allows or refuses an image or a container", run: explain, verdict: true},
 	{name: "doctor", about: "find every setting and file that would let an image run unseen on this node", run: examine, verdict: true, doctor: true},
+	{name: "audit", about: "judge what runs on this node already, as its start would be judged now", run: runAudit, verdict: true, audits: true},
 	{name: "check-policy", argument: "FILE", about: "say whether a rendered policy is valid", run: checkPolicy},
 	{name: "install-policy", argument: "FILE", about: "check a rendered policy, its signature and its serial, and put it in force on this node", run: installPolicy, config: true, installs: true},
 	{name: "nri-version", argument: "PROGRAM", about: "print the version of NRI that a runtime's program was built with", run: printNRIVersion},
@@ -60,6 +63,7 @@ type invocation struct {
 	given      alone
 	examined   examined
 	install    install
+	audit      auditing
 	stdout     io.Writer
 	stderr     io.Writer
 }
@@ -115,6 +119,9 @@ func (c command) invoke(args []string, stdout, stderr io.Writer) int {
 	}
 	if c.installs {
 		in.install.flags(flags)
+	}
+	if c.audits {
+		in.audit.flags(flags)
 	}
 	arguments, err := interspersed(flags, args)
 	if errors.Is(err, flag.ErrHelp) {

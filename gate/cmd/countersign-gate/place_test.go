@@ -121,11 +121,14 @@ func (p *place) policy(key testsign.Key) string {
 }
 
 // start runs the gate until stop is called, or the test ends.
-func (p *place) start() (stop func()) {
+func (p *place) start() (stop func()) { return p.running(enforcing) }
+
+// running is start for either mode.
+func (p *place) running(m mode) (stop func()) {
 	p.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- run(ctx, p.settings, next(p.config)) }()
+	go func() { done <- run(ctx, p.settings, next("serve", p.config), m) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {

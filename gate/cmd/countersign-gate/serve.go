@@ -11,8 +11,10 @@ import (
 	"syscall"
 	"time"
 
+	"countersign/gate/internal/audit"
 	"countersign/gate/internal/bind"
 	"countersign/gate/internal/config"
+	"countersign/gate/internal/cri"
 	"countersign/gate/internal/crio"
 	"countersign/gate/internal/daemon"
 	"countersign/gate/internal/engine"
@@ -20,6 +22,7 @@ import (
 	"countersign/gate/internal/handlers"
 	"countersign/gate/internal/judge"
 	"countersign/gate/internal/nri"
+	"countersign/gate/internal/observe"
 	"countersign/gate/internal/registry"
 	"countersign/gate/internal/wire"
 )
@@ -32,17 +35,27 @@ const (
 
 // serve runs the daemon until SIGTERM or SIGINT. SIGHUP reopens the log and reads
 // the policy again; SIGUSR2 has the program that lies at its path now take over.
-func serve(c *invocation) int {
+func serve(c *invocation) int { return c.daemon(enforcing) }
+
+// mode is what a daemon does with a refusal.
+type mode bool
+
+const (
+	enforcing mode = false
+	observing mode = true
+)
+
+func (c *invocation) daemon(m mode) int {
 	tightenMemory()
 	slog.SetDefault(slog.New(slog.NewTextHandler(c.stderr, nil)))
 	settings, err := config.Load(c.configPath)
 	if err != nil {
-		fmt.Fprintf(c.stderr, "error: serve: %v\n", err)
+		fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, err)
 		return exitUsage
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := run(ctx, settings, next(c.configPath)); err != nil {
+	if err := run(ctx, settings, next(c.name, c.configPath), m); err != nil {
 		return c.fail(err)
 	}
 	return exitOK
@@ -59,7 +72,12 @@ func tightenMemory() {
 
 // run puts the daemon together and serves until the context ends, or the next
 // gate has taken over.
-func run(ctx context.Context, settings *config.Config, next program) error {
+func run(ctx context.Context, settings *config.Config, next program, m mode) error {
+	if m == observing {
+		if err := withoutHook(ctx, settings); err != nil {
+			return err
+		}
+	}
 	log, err := daemon.OpenLog(settings.Log, settings.LogRotation.MaxBytes, settings.LogRotation.Keep)
 	if err != nil {
 		return err
@@ -88,22 +106,21 @@ func run(ctx context.Context, settings *config.Config, next program) error {
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	server := daemon.NewServer(gate, sockets.Listener)
-	server.NRI = watchHook(ctx, settings)
-	server.Policy = watcher.State
-	if err := takeOver(ctx, sockets, gate, server.NRI); err != nil {
-		return err
-	}
-	if c := settings.Containerd; settings.Crio == nil {
-		metrics.WatchHandlers()
-		go handlers.Watch(ctx, handlers.Config{Address: c.Address, Hook: c.Hook, Gate: settings.Socket}, handlers.Every, metrics.HandlersWithoutHook)
-	}
 	background := func(what string, work func() error) {
 		go func() {
 			if err := work(); err != nil {
 				cancel(fmt.Errorf("%s: %w", what, err))
 			}
 		}()
+	}
+	server := daemon.NewServer(gate, sockets.Listener)
+	server.Observing, server.Policy = m == observing, watcher.State
+	server.NRI, err = attend(ctx, settings, m, gate, metrics, background)
+	if err != nil {
+		return err
+	}
+	if err := takeOver(ctx, sockets, gate, server.NRI); err != nil {
+		return err
 	}
 	background("serve", server.Serve)
 	background("watch policy", func() error { return watcher.Watch(ctx, onHangup(ctx, log)) })
@@ -116,6 +133,10 @@ func run(ctx context.Context, settings *config.Config, next program) error {
 		return err
 	})
 	notifier.Ready()
+	if m == observing {
+		notifier.Status(daemon.NotEnforcing)
+		slog.Warn(daemon.NotEnforcing)
+	}
 	slog.Info("serving", "socket", settings.Socket, "version", version())
 	<-ctx.Done()
 	cause := context.Cause(ctx)
@@ -128,6 +149,30 @@ func run(ctx context.Context, settings *config.Config, next program) error {
 		return nil
 	}
 	return cause
+}
+
+// attend begins all that the gate does besides answering: it watches over its hook, or
+// judges what starts without one, and audits what runs. It gives the state of the NRI
+// plugin.
+func attend(ctx context.Context, settings *config.Config, m mode, gate *engine.Engine, metrics *daemon.Metrics, background func(string, func() error)) (plugin func() string, err error) {
+	runtime, err := cri.New(runtimeSocket(settings))
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, func() { _ = runtime.Close() })
+	if every := time.Duration(settings.Audit.Every); every > 0 {
+		metrics.WatchAudits()
+		go audit.Watch(ctx, every, runtime, func() audit.Judge { return gate.Offline() }, metrics.Audited)
+	}
+	if m == observing {
+		metrics.Observes()
+		return startObserving(ctx, settings, observe.New(gate, runtime, metrics.Missed), background), nil
+	}
+	if c := settings.Containerd; settings.Crio == nil {
+		metrics.WatchHandlers()
+		go handlers.Watch(ctx, handlers.Config{Address: c.Address, Hook: c.Hook, Gate: settings.Socket}, handlers.Every, metrics.HandlersWithoutHook)
+	}
+	return watchHook(ctx, settings), nil
 }
 
 // watchHook has the NRI plugin see to it that no container starts without the hook,
@@ -208,9 +253,11 @@ func newEngine(settings *config.Config, store *evidence.Store, binder engine.Bin
 		Timeout:      time.Duration(settings.Timeouts.Registry),
 	})
 	collector := evidence.Collector{Store: store, Registry: client}
+	judges := judge.New(collector)
 	return engine.New(engine.Parts{
 		Binder:    binder,
-		Judge:     judge.New(collector),
+		Judge:     judges,
+		Offline:   judges.Offline(),
 		Evidence:  store,
 		Collector: &collector,
 		Registry:  client,

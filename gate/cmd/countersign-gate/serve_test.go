@@ -100,7 +100,7 @@ func TestInvalidPolicyAtStartRefusesEverything(t *testing.T) {
 func TestSecondGateIsRefused(t *testing.T) {
 	p := newPlace(t)
 	p.start()
-	if err := run(context.Background(), p.settings, next(p.config)); err == nil || !strings.Contains(err.Error(), "another gate") {
+	if err := run(context.Background(), p.settings, next("serve", p.config), enforcing); err == nil || !strings.Contains(err.Error(), "another gate") {
 		t.Errorf("got %v", err)
 	}
 	p.want(p.create(), code.OK)

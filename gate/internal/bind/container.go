@@ -204,10 +204,15 @@ func (s *session) findVolume(ctx context.Context, container *containersapi.Conta
 		return code.Refuse(code.UnsupportedRuntime, fmt.Sprintf("image volume %s is mounted from %.300q", image.Volume, image.mount.HostPath),
 			"the place where containerd's CRI plugin mounts image volumes", "use containerd 2.1 or later")
 	}
-	if err := s.listed(container.GetSnapshotter()); err != nil {
+	return s.bindLayers(ctx, container.GetSnapshotter(), match[1], name, image)
+}
+
+// bindLayers finds what a name leads to that has the layers which a snapshot stands on.
+func (s *session) bindLayers(ctx context.Context, snapshotter, key string, name reference.Name, image *Image) error {
+	if err := s.listed(snapshotter); err != nil {
 		return err
 	}
-	stands, err := s.layersOf(ctx, container.GetSnapshotter(), match[1])
+	stands, err := s.layersOf(ctx, snapshotter, key)
 	if err != nil {
 		return err
 	}

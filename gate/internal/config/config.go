@@ -38,6 +38,7 @@ type Config struct {
 	Crio        *Crio       `json:"crio"` // instead of containerd; nil where containerd is the runtime
 	Registry    Registry    `json:"registry"`
 	Timeouts    Timeouts    `json:"timeouts"`
+	Audit       Audit       `json:"audit"`
 
 	keys []policy.Key
 }
@@ -49,6 +50,11 @@ func (c *Config) PolicyFile() policy.File {
 		state = filepath.Dir(c.Evidence.Dir)
 	}
 	return policy.File{Path: c.Policy, Keys: c.keys, Mark: filepath.Join(state, "policy-mark.json")}
+}
+
+// Audit says how often the daemon judges what runs already.
+type Audit struct {
+	Every Duration `json:"every"` // 0: never
 }
 
 // LogRotation bounds the verdict log: the file and as many older ones.
@@ -79,6 +85,7 @@ type Containerd struct {
 type Crio struct {
 	Root    string `json:"root"`    // containers/storage's root
 	RunRoot string `json:"runRoot"` // and its run root
+	Socket  string `json:"socket"`  // CRI-O's own, for what runs and what is cached
 	NRI     string `json:"nri"`     // NRI's socket; "" for no plugin
 	Hook    string `json:"hook"`    // the hook's program, as hooks.d names it
 }
@@ -127,6 +134,9 @@ const (
 	maxLogs = 100
 )
 
+// minAudit is how often what runs is judged at most.
+const minAudit = Duration(time.Minute)
+
 // defaults holds what gate.json may leave out.
 func defaults() *Config {
 	return &Config{
@@ -146,9 +156,12 @@ func defaults() *Config {
 	}
 }
 
+// CrioSocket is where CRI-O serves, unless it is told otherwise.
+const CrioSocket = "/var/run/crio/crio.sock"
+
 // crioDefaults holds what the block "crio" may leave out.
 func crioDefaults() *Crio {
-	return &Crio{Root: "/var/lib/containers/storage", RunRoot: "/run/containers/storage", NRI: "/var/run/nri/nri.sock", Hook: "/usr/local/bin/countersign-hook"}
+	return &Crio{Root: "/var/lib/containers/storage", RunRoot: "/run/containers/storage", Socket: CrioSocket, NRI: "/var/run/nri/nri.sock", Hook: "/usr/local/bin/countersign-hook"}
 }
 
 // Load reads and checks a configuration file.
@@ -208,6 +221,7 @@ func (c *Config) check() error {
 		{"containerd.hook", c.Containerd.Hook, false},
 		{"crio.root", crio.Root, false},
 		{"crio.runRoot", crio.RunRoot, false},
+		{"crio.socket", crio.Socket, false},
 		{"crio.nri", crio.NRI, true},
 		{"crio.hook", crio.Hook, false},
 		{"registry.certsDir", c.Registry.CertsDir, true},
@@ -226,6 +240,9 @@ func (c *Config) check() error {
 	}
 	if r := c.LogRotation; r.MaxBytes < minLog || r.Keep < 1 || r.Keep > maxLogs {
 		return fmt.Errorf("logRotation: maxBytes must be %d at least, keep 1 to %d", minLog, maxLogs)
+	}
+	if every := c.Audit.Every; every < 0 || (every > 0 && every < minAudit) {
+		return fmt.Errorf("audit.every: %s is under %s; 0s for never", time.Duration(every), time.Duration(minAudit))
 	}
 	if err := checkMetrics(c.Metrics); err != nil {
 		return err

@@ -33,6 +33,9 @@ func TestParseRefuses(t *testing.T) {
 		{"two runtimes, one of them null", `{"containerd": null, "crio": {}}`, "one of them"},
 		{"a relative storage", `{"crio": {"root": "storage"}}`, "crio.root"},
 		{"no run root", `{"crio": {"runRoot": ""}}`, "crio.runRoot"},
+		{"a relative socket of CRI-O", `{"crio": {"socket": "crio.sock"}}`, "crio.socket"},
+		{"an audit that never ends", `{"audit": {"every": "1s"}}`, "audit.every"},
+		{"an audit in the past", `{"audit": {"every": "-1h"}}`, "audit.every"},
 		{"a relative NRI socket", `{"crio": {"nri": "nri.sock"}}`, "crio.nri"},
 		{"a relative NRI socket of containerd", `{"containerd": {"nri": "nri.sock"}}`, "containerd.nri"},
 		{"no hook of containerd", `{"containerd": {"hook": ""}}`, "containerd.hook"},
@@ -52,6 +55,14 @@ func TestParseRefuses(t *testing.T) {
 				t.Errorf("got %v, expected an error about %q", err, test.says)
 			}
 		})
+	}
+}
+
+func TestAuditIsOffUnlessAsked(t *testing.T) {
+	for document, want := range map[string]time.Duration{`{}`: 0, `{"audit": {"every": "0s"}}`: 0, `{"audit": {"every": "1m"}}`: time.Minute} {
+		if c, err := Parse([]byte(document)); err != nil || c.Audit.Every != Duration(want) {
+			t.Errorf("%s: got %+v, %v", document, c, err)
+		}
 	}
 }
 

@@ -41,6 +41,16 @@ func (b *Binder) Live(ctx context.Context, id string) (*bind.State, error) {
 	return &bind.State{ID: one.record.ID, Bundle: bundle}, nil
 }
 
+// Sandbox binds the container of a pod's sandbox, which has a record as any container has.
+// It returns what it knows even with an error, which is a *code.Refusal.
+func (b *Binder) Sandbox(ctx context.Context, id string) (*bind.Bound, error) {
+	state, err := b.Live(ctx, id)
+	if err != nil {
+		return &bind.Bound{Container: id}, err
+	}
+	return b.Container(ctx, state, nil)
+}
+
 // Lookup gives what the node has under an image name or ID. Nothing uses it yet, so
 // there is nothing to bind it to. It returns a *code.Refusal.
 func (b *Binder) Lookup(ctx context.Context, text string, trace *verdict.Trace) ([]bind.Candidate, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"countersign/gate/internal/audit"
+	"countersign/gate/internal/code"
 	"countersign/gate/internal/verdict"
 )
 
@@ -26,6 +29,11 @@ type Metrics struct {
 	policySerial  prometheus.Gauge
 	reloads       *prometheus.CounterVec
 	unhooked      prometheus.Gauge
+	observing     prometheus.Gauge
+	missed        prometheus.Counter
+	auditRefused  *prometheus.GaugeVec
+	auditRunning  prometheus.Gauge
+	auditTime     prometheus.Gauge
 }
 
 // NewMetrics makes the metrics; usage tells how full the evidence store is.
@@ -54,11 +62,26 @@ func NewMetrics(usage func() (bytes int64, entries int)) *Metrics {
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "countersign_policy_loads_total", Help: "Loads of a changed policy file, by result: valid, forced (an older serial), invalid, older, unsigned, unremembered.",
 		}, []string{"result"}),
+		observing: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "countersign_observing", Help: "1: OBSERVING, NOT ENFORCING; this node starts what the policy refuses. 0: this gate enforces.",
+		}),
+		missed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "countersign_observer_missed_total", Help: "Starts that were not judged because too many came at once.",
+		}),
+		auditRefused: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "countersign_audit_refused", Help: "Running containers and pod sandboxes that would be refused now, by reason code, at the last audit.",
+		}, []string{"code"}),
+		auditRunning: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "countersign_audit_containers", Help: "Running containers that the last audit judged.",
+		}),
+		auditTime: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "countersign_audit_timestamp_seconds", Help: "When the last audit that came to its end began, in Unix time.",
+		}),
 		unhooked: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "countersign_handlers_without_hook", Help: "Runtime handlers of containerd whose containers would start unjudged, -1 while it does not say.",
 		}),
 	}
-	m.registry.MustRegister(m.verdicts, m.seconds, m.verifications, m.notLogged, m.policyValid, m.policySerial, m.reloads,
+	m.registry.MustRegister(m.verdicts, m.seconds, m.verifications, m.notLogged, m.policyValid, m.policySerial, m.reloads, m.observing,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "countersign_evidence_bytes", Help: "Bytes in the evidence store.",
 		}, func() float64 { bytes, _ := usage(); return float64(bytes) }),
@@ -75,6 +98,35 @@ func (m *Metrics) WatchHandlers() { m.registry.MustRegister(m.unhooked) }
 
 // HandlersWithoutHook sets the number of handlers without the hook.
 func (m *Metrics) HandlersWithoutHook(n int) { m.unhooked.Set(float64(n)) }
+
+// Observes has the metrics say that nothing is enforced, and count what was missed.
+func (m *Metrics) Observes() {
+	m.observing.Set(1)
+	m.registry.MustRegister(m.missed)
+}
+
+// Missed counts a start that was not judged.
+func (m *Metrics) Missed() { m.missed.Inc() }
+
+// WatchAudits has the metrics tell of audits.
+func (m *Metrics) WatchAudits() {
+	m.registry.MustRegister(m.auditRefused, m.auditRunning, m.auditTime)
+}
+
+// Audited sets what an audit has found, for every code that refuses.
+func (m *Metrics) Audited(r *audit.Report) {
+	refused := map[code.Code]int{}
+	for _, e := range slices.Concat(r.Containers, r.Sandboxes) {
+		refused[e.Code]++
+	}
+	for _, c := range code.All {
+		if !c.Allows() {
+			m.auditRefused.WithLabelValues(string(c)).Set(float64(refused[c]))
+		}
+	}
+	m.auditRunning.Set(float64(len(r.Containers)))
+	m.auditTime.Set(float64(r.Time.UnixMilli()) / 1000)
+}
 
 // Observer writes verdicts into the log and counts them (engine.Observer).
 type Observer struct {

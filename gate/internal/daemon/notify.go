@@ -35,6 +35,9 @@ func (n *Notifier) Ready() { n.send("READY=1") }
 // MainPID says that another process is the service from now on.
 func (n *Notifier) MainPID(pid int) { n.send(fmt.Sprintf("MAINPID=%d", pid)) }
 
+// Status gives the line that the service manager shows.
+func (n *Notifier) Status(text string) { n.send("STATUS=" + text) }
+
 // Stopping says that the service ends.
 func (n *Notifier) Stopping() { n.send("STOPPING=1") }
 

@@ -46,8 +46,9 @@ type Decider interface {
 
 // Server answers requests on a unix socket.
 type Server struct {
-	NRI    func() string      // the state of the gate's NRI plugin, for a ping; nil for no word
-	Policy func() PolicyState // and of the policy
+	NRI       func() string      // the state of the gate's NRI plugin, for a ping; nil for no word
+	Policy    func() PolicyState // and of the policy
+	Observing bool               // nothing is enforced: hook and verifier, which this node should not have, are refused
 
 	decider  Decider
 	listener *net.UnixListener
@@ -133,6 +134,9 @@ func (s *Server) decide(ctx context.Context, op wire.Op, body []byte, err error)
 	if err != nil {
 		return unreadable(err)
 	}
+	if s.Observing && (op == wire.Create || op == wire.Pull) {
+		return observes(op)
+	}
 	switch op {
 	case wire.Create:
 		return s.decider.Create(ctx, body)
@@ -152,9 +156,27 @@ func (s *Server) decide(ctx context.Context, op wire.Op, body []byte, err error)
 			v.Serial, v.PolicyError = state.Serial, state.Problem
 			v.Fit()
 		}
+		if s.Observing {
+			v.Mode, v.Message = Observing, "countersign: "+NotEnforcing
+		}
 		return v
 	}
 	return unreadable(wire.ErrUnknownOp)
+}
+
+// What a gate that observes says of itself.
+const (
+	Observing    = "observing"
+	NotEnforcing = "OBSERVING, NOT ENFORCING: this node starts what the policy refuses"
+)
+
+// observes refuses what asks an observing gate to decide. Whoever asks would start
+// nothing without an answer that allows, and an observer gives none.
+func observes(op wire.Op) *verdict.Verdict {
+	refusal := code.Refuse(code.GateDown, "this gate observes only, and something on the node asks it to decide: "+string(op), "a gate that serves",
+		"run countersign-gate serve instead of observe, or take hook and verifier out of the runtime's configuration")
+	slog.Error("ASKED TO DECIDE while observing", "op", op)
+	return &verdict.Verdict{Version: verdict.Version, Time: time.Now().UTC(), Code: refusal.Code, Message: "countersign: refused a request: " + refusal.Error()}
 }
 
 func decoded[R any](body []byte, decide func(R) *verdict.Verdict) *verdict.Verdict {

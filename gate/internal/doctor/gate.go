@@ -55,8 +55,11 @@ func (n *Node) asked() (*verdict.Verdict, error) {
 }
 
 func gateAnswers(n *Node) ([]Finding, error) {
-	_, err := n.ping()
-	if err == nil || errors.Is(err, os.ErrPermission) {
+	v, err := n.ping()
+	switch {
+	case err == nil && v.Mode != "":
+		return []Finding{{"the gate", v.Mode + ", not enforcing", "a gate that enforces", n.options.again("run countersign-gate serve instead of observe, with the hook in the runtime's configuration")}}, nil
+	case err == nil, errors.Is(err, os.ErrPermission):
 		return nil, err
 	}
 	return []Finding{{"the gate", fmt.Sprintf("without an answer (%v)", err), "a gate that answers", n.options.again("systemctl restart countersign-gate")}}, nil

@@ -12,6 +12,7 @@ import (
 
 func TestWhatIsWrongWithTheGateIsTold(t *testing.T) {
 	eachIsTold(t, false, Open, []one{
+		{"a gate that observes", func(w *world) { w.ping.Mode = "observing" }, "gate.answers", "the gate is observing, not enforcing, expected a gate that enforces"},
 		{"another policy in force", func(w *world) { w.ping.Policy = "sha256:0" }, "gate.policy", "the policy in force is sha256:0, expected sha256:"},
 		{"no policy in force", func(w *world) { w.ping.Policy = "" }, "gate.policy", "none: everything is refused"},
 		{"a newer policy that is not in force", func(w *world) { w.edit("etc/policy.json", `"roots"`, ` "roots"`) }, "gate.policy", "which lies in"},

@@ -28,6 +28,7 @@ type Binder interface {
 	State(content []byte) (*bind.State, error)
 	Container(ctx context.Context, state *bind.State, trace *verdict.Trace) (*bind.Bound, error)
 	Live(ctx context.Context, id string) (*bind.State, error)
+	Sandbox(ctx context.Context, id string) (*bind.Bound, error)
 	Lookup(ctx context.Context, written string, trace *verdict.Trace) ([]bind.Candidate, error)
 }
 
@@ -68,6 +69,7 @@ type Timeouts struct {
 type Parts struct {
 	Binder    Binder
 	Judge     Judge
+	Offline   Judge // asks no registry; for Engine.Offline
 	Evidence  Evidence
 	Collector Collector
 	Registry  Registry
@@ -113,6 +115,9 @@ func (e *Engine) RefuseAll(why error) {
 		e.policy.CompareAndSwap(current, &loaded{refusal: refusal})
 	}
 }
+
+// Policy gives the policy in force; nil if there is none.
+func (e *Engine) Policy() *policy.Policy { return e.policy.Load().policy }
 
 // PolicyHash identifies the policy in force; "" if there is none.
 func (e *Engine) PolicyHash() string {
@@ -161,6 +166,11 @@ func (e *Engine) Create(ctx context.Context, state []byte) *verdict.Verdict {
 func (e *Engine) container(ctx context.Context, s subject, state *bind.State) *verdict.Verdict {
 	p := e.policy.Load()
 	bound, err := e.Binder.Container(ctx, state, s.trace)
+	return e.bound(ctx, s, p, bound, err)
+}
+
+// bound judges what a binding gave.
+func (e *Engine) bound(ctx context.Context, s subject, p *loaded, bound *bind.Bound, err error) *verdict.Verdict {
 	if len(bound.Images) > 0 {
 		s.name, s.repository = bound.Images[0].Name, bound.Images[0].Repository
 		s.candidates = bound.Images[0].Candidates

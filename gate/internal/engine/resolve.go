@@ -90,8 +90,7 @@ func (e *Engine) Explain(ctx context.Context, written string) *verdict.Verdict {
 		if err != nil {
 			return e.refuse(s, err)
 		}
-		s.container, s.pod = state.ID, state.Pod()
-		return e.container(ctx, s, state)
+		return e.live(ctx, s, state)
 	})
 }
 

@@ -117,6 +117,15 @@ func (n *Node) Create(t testing.TB, c Container) {
 	n.Snapshot(c.Snapshotter, c.ID, c.Image.Chain, nil)
 }
 
+// Sandbox writes down the container of the pod's sandbox, made from an image record.
+func (n *Node) Sandbox(name string, image Image) {
+	n.Containers[SandboxID] = &containersapi.Container{
+		ID: SandboxID, Image: name, Labels: map[string]string{"io.cri-containerd.kind": "sandbox"},
+		Snapshotter: "overlayfs", SnapshotKey: SandboxID,
+	}
+	n.Snapshot("overlayfs", SandboxID, image.Chain, nil)
+}
+
 // Snapshot writes down a snapshot.
 func (n *Node) Snapshot(snapshotter, key, parent string, labels map[string]string) {
 	n.Snapshots[snapshotter+"/"+key] = &snapshotsapi.Info{Name: key, Parent: parent, Kind: snapshotsapi.Kind_ACTIVE, Labels: labels}

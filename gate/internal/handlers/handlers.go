@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -81,6 +82,65 @@ func tell(told, message, found string) string {
 // Without gives one sentence for each runtime handler whose containers would start
 // without the hook.
 func Without(ctx context.Context, c Config) ([]string, error) {
+	all, err := c.handlers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for name, handler := range all {
+		if handler.RuntimeType != hooksRun {
+			found = append(found, fmt.Sprintf("handler %q has runtime_type %q, expected %q", name, handler.RuntimeType, hooksRun))
+		} else if err := c.hooked(handler.BaseRuntimeSpec); err != nil {
+			found = append(found, fmt.Sprintf("handler %q: base_runtime_spec %v", name, err))
+		}
+	}
+	slices.Sort(found)
+	return found, nil
+}
+
+// With gives one sentence for each runtime handler that gives its containers a hook of
+// ours, whichever gate it asks. A base spec that cannot be read may have one: that is an
+// error.
+func With(ctx context.Context, c Config) ([]string, error) {
+	all, err := c.handlers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for name, handler := range all {
+		if handler.BaseRuntimeSpec == "" {
+			continue
+		}
+		hooks, err := hooksOf(handler.BaseRuntimeSpec)
+		if err != nil {
+			return nil, fmt.Errorf("handler %q: base_runtime_spec %w", name, err)
+		}
+		if slices.ContainsFunc(hooks, func(h hook) bool { return IsHook(h.Path, c.Hook) }) {
+			found = append(found, fmt.Sprintf("handler %q has it by its base_runtime_spec %s", name, handler.BaseRuntimeSpec))
+		}
+	}
+	slices.Sort(found)
+	return found, nil
+}
+
+// program is how every set-up of ours names the hook.
+const program = "countersign-hook"
+
+// IsHook says whether the program of a hook is ours, wherever it lies: by the name that
+// gate.json gives it, or by the one that it is built with.
+func IsHook(path, configured string) bool {
+	name := filepath.Base(path)
+	return name == program || name == filepath.Base(configured)
+}
+
+// handler is what is read of a runtime handler.
+type handler struct {
+	RuntimeType     string `json:"runtimeType"`
+	BaseRuntimeSpec string `json:"baseRuntimeSpec"`
+}
+
+// handlers asks containerd for the handlers that it runs by.
+func (c Config) handlers(ctx context.Context) (map[string]handler, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	conn, err := grpc.NewClient("unix://"+c.Address, grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -95,10 +155,7 @@ func Without(ctx context.Context, c Config) ([]string, error) {
 	}
 	var config struct {
 		Containerd struct {
-			Runtimes map[string]struct {
-				RuntimeType     string `json:"runtimeType"`
-				BaseRuntimeSpec string `json:"baseRuntimeSpec"`
-			} `json:"runtimes"`
+			Runtimes map[string]handler `json:"runtimes"`
 		} `json:"containerd"`
 	}
 	if err := json.Unmarshal([]byte(response.GetInfo()["config"]), &config); err != nil {
@@ -107,16 +164,7 @@ func Without(ctx context.Context, c Config) ([]string, error) {
 	if len(config.Containerd.Runtimes) == 0 {
 		return nil, fmt.Errorf("containerd at %s: its configuration names no runtime handler", c.Address)
 	}
-	var found []string
-	for name, handler := range config.Containerd.Runtimes {
-		if handler.RuntimeType != hooksRun {
-			found = append(found, fmt.Sprintf("handler %q has runtime_type %q, expected %q", name, handler.RuntimeType, hooksRun))
-		} else if err := c.hooked(handler.BaseRuntimeSpec); err != nil {
-			found = append(found, fmt.Sprintf("handler %q: base_runtime_spec %v", name, err))
-		}
-	}
-	slices.Sort(found)
-	return found, nil
+	return config.Containerd.Runtimes, nil
 }
 
 // hooked says why a base spec does not give containers the hook.
@@ -124,30 +172,41 @@ func (c Config) hooked(path string) error {
 	if path == "" {
 		return errors.New("is empty, expected one with the hook")
 	}
-	file, err := os.Open(path)
+	hooks, err := hooksOf(path)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = file.Close() }()
-	content, err := io.ReadAll(io.LimitReader(file, maxSpec))
-	if err != nil {
-		return err
-	}
-	var spec struct {
-		Hooks struct {
-			CreateRuntime []struct {
-				Path string   `json:"path"`
-				Args []string `json:"args"`
-			} `json:"createRuntime"`
-		} `json:"hooks"`
-	}
-	if err := json.Unmarshal(content, &spec); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	for _, hook := range spec.Hooks.CreateRuntime {
+	for _, hook := range hooks {
 		if hook.Path == c.Hook && len(hook.Args) == 3 && slices.Equal(hook.Args[1:], []string{"--socket", c.Gate}) {
 			return nil
 		}
 	}
 	return fmt.Errorf("%s has no createRuntime hook %s that asks %s", path, c.Hook, c.Gate)
+}
+
+type hook struct {
+	Path string   `json:"path"`
+	Args []string `json:"args"`
+}
+
+// hooksOf gives the createRuntime hooks of a base spec.
+func hooksOf(path string) ([]hook, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	content, err := io.ReadAll(io.LimitReader(file, maxSpec))
+	if err != nil {
+		return nil, err
+	}
+	var spec struct {
+		Hooks struct {
+			CreateRuntime []hook `json:"createRuntime"`
+		} `json:"hooks"`
+	}
+	if err := json.Unmarshal(content, &spec); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return spec.Hooks.CreateRuntime, nil
 }

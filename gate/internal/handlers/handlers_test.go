@@ -154,3 +154,28 @@ func TestAHandlerThatIsAddedIsToldAndSoIsItsEnd(t *testing.T) {
 		t.Errorf("told %d times", n)
 	}
 }
+
+func TestHandlersWithAHookOfOursAreFound(t *testing.T) {
+	for _, test := range []struct{ name, path, says, fails string }{
+		{"the hook", file(t, spec), `handler "added" has it`, ""},
+		{"the hook in another place, which asks another gate", file(t, strings.Replace(spec, `"/bin/hook", "args": ["hook", "--socket", "/run/gate.sock"]`, `"/opt/hook", "args": []`, 1)), `handler "added" has it`, ""},
+		{"the hook under the name that it is built with", file(t, strings.Replace(spec, "/bin/hook", "/opt/countersign-hook", 1)), `handler "added" has it`, ""},
+		{"no base spec", "", "", ""},
+		{"other hooks", file(t, strings.Replace(spec, "/bin/hook", "/bin/true", 1)), "", ""},
+		{"no such file", "/nowhere/spec.json", "", "no such file"},
+		{"no JSON", file(t, spec[:len(spec)/2]), "", "unexpected end"},
+	} {
+		config := fmt.Sprintf(`{"containerd": {"runtimes": {"runc": {"runtimeType": %q}, "added": {"runtimeType": %q, "baseRuntimeSpec": %q}}}}`, hooksRun, hooksRun, test.path)
+		_, c := serve(t, config)
+		found, err := With(t.Context(), c)
+		if test.fails != "" {
+			if err == nil || !strings.Contains(err.Error(), test.fails) {
+				t.Errorf("%s: got %v, %v", test.name, found, err)
+			}
+			continue
+		}
+		if err != nil || (test.says == "") != (len(found) == 0) || !strings.Contains(strings.Join(found, "; "), test.says) {
+			t.Errorf("%s: got %v, %v", test.name, found, err)
+		}
+	}
+}

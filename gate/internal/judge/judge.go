@@ -98,6 +98,12 @@ func New(collector evidence.Collector) *Judge {
 	return &Judge{evidence: collector, room: semaphore.NewWeighted(maxJudged)}
 }
 
+// Offline gives a judge that asks no registry: what the node's store has is all the
+// evidence there is. It shares the room of this one.
+func (j *Judge) Offline() *Judge {
+	return &Judge{evidence: evidence.Collector{Store: j.evidence.Store}, room: j.room}
+}
+
 // Judge decides. It never fails: what went wrong is a refusal.
 func (j *Judge) Judge(ctx context.Context, p *policy.Policy, r Request) Outcome {
 	o, rule, decided := byPolicy(p, r)

@@ -161,7 +161,7 @@ func (j *Judge) try(ctx context.Context, t *trial, o *Outcome) []satisfied {
 func (j *Judge) refuse(ctx context.Context, t *trial, r Request, o *Outcome) {
 	release, err := j.share(ctx, t.sets)
 	if err == nil {
-		t.refuse(ctx, r, o)
+		t.refuse(ctx, r, o, j.evidence.Registry == nil)
 		release()
 	}
 	if ctx.Err() != nil {
@@ -203,9 +203,13 @@ func (t *trial) try(ctx context.Context, root verifier, o *Outcome) (satisfied, 
 	return satisfied{}, false
 }
 
-// refuse diagnoses why the rule is not satisfied.
-func (t *trial) refuse(ctx context.Context, r Request, o *Outcome) {
+// refuse diagnoses why the rule is not satisfied. Where no registry was asked, that
+// nothing is on the node says nothing of the image.
+func (t *trial) refuse(ctx context.Context, r Request, o *Outcome, offline bool) {
 	var findings []finding
+	if offline {
+		findings = []finding{{code.NoEvidenceOffline, "the evidence on the node does not satisfy the rule, and no registry was asked"}}
+	}
 	for _, set := range t.sets {
 		for _, problem := range set.Problems {
 			findings = append(findings, finding{problem.Code, problem.Found})

@@ -55,6 +55,11 @@ type Config struct {
 	Hook   string // the hook's program, and
 	Gate   string // the gate's socket, by which the hook is known
 	Adds   bool   // the hook is put in where it is missing; else such a container is refused
+
+	// Started is told of each container that starts, and of those that run already, by a
+	// plugin that does nothing else: it has a name of its own, for a runtime that requires
+	// Name must not take it for that. It must not block. nil for the plugin above.
+	Started func(id string)
 }
 
 // Plugin keeps itself registered with one runtime.
@@ -62,12 +67,13 @@ type Plugin struct {
 	socket    string
 	hook      []string // argv
 	adds      bool
+	started   func(id string)
 	connected atomic.Bool
 }
 
 // New makes a plugin.
 func New(c Config) *Plugin {
-	return &Plugin{socket: c.Socket, hook: []string{c.Hook, "--socket", c.Gate}, adds: c.Adds}
+	return &Plugin{socket: c.Socket, hook: []string{c.Hook, "--socket", c.Gate}, adds: c.Adds, started: c.Started}
 }
 
 // State says whether the plugin is registered.
@@ -111,8 +117,11 @@ func (p *Plugin) session(ctx context.Context) (was bool, err error) {
 	defer func() { _ = conn.Close() }()
 	one := &session{Plugin: p, ready: make(chan struct{})}
 	closed := make(chan struct{})
-	s, err := stub.New(p.handler(one), stub.WithPluginName(Name), stub.WithPluginIdx(order), stub.WithConnection(conn), stub.WithLogger(quiet{}),
-		stub.WithOnClose(closer(closed)), stub.WithFailurePolicy(&api.FailurePolicy{FailRequest: true}))
+	options := []stub.Option{stub.WithPluginName(p.name()), stub.WithPluginIdx(order), stub.WithConnection(conn), stub.WithLogger(quiet{}), stub.WithOnClose(closer(closed))}
+	if p.started == nil {
+		options = append(options, stub.WithFailurePolicy(&api.FailurePolicy{FailRequest: true}))
+	}
+	s, err := stub.New(p.handler(one), options...)
 	if err != nil {
 		return false, err
 	}
@@ -129,7 +138,7 @@ func (p *Plugin) session(ctx context.Context) (was bool, err error) {
 	}
 	p.connected.Store(true)
 	defer p.connected.Store(false)
-	slog.Info("NRI: registered", "socket", p.socket, "plugin", order+"-"+Name)
+	slog.Info("NRI: registered", "socket", p.socket, "plugin", order+"-"+p.name())
 	select {
 	case err = <-done:
 	case <-closed:
@@ -173,10 +182,20 @@ func (s *session) Synchronize(context.Context, []*api.PodSandbox, []*api.Contain
 // handler gives what answers on a session; only one that adds hooks takes part in
 // the creation of containers, for each part costs every start a question.
 func (p *Plugin) handler(s *session) any {
-	if p.adds {
+	switch {
+	case p.started != nil:
+		return &observer{s}
+	case p.adds:
 		return &adder{s}
 	}
 	return s
+}
+
+func (p *Plugin) name() string {
+	if p.started != nil {
+		return Name + "-observe"
+	}
+	return Name
 }
 
 // adder is a session that puts the hook in as well.

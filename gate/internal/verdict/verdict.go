@@ -49,6 +49,7 @@ type Verdict struct {
 	Millis     float64   `json:"ms"`
 	Steps      []Step    `json:"steps,omitempty"` // only where a person asked: verify, explain
 	NRI        string    `json:"nri,omitempty"`   // only in a ping: connected, disconnected, off
+	Mode       string    `json:"mode,omitempty"`  // only in a ping of a gate that does not enforce: observing
 	PID        int       `json:"pid,omitempty"`   // only in a ping: the gate's own process
 
 	// Only in a ping: the serial of the policy in force, and why the file is not.

@@ -10,7 +10,7 @@ import pytest
 from countersign.enforcement.gate import CrioStorage, Gate, files
 from countersign.enforcement.layout import SYSTEM
 
-STORAGE = CrioStorage(root="/srv/storage", run_root="/run/storage", nri="/run/nri.sock")
+STORAGE = CrioStorage(root="/srv/storage", run_root="/run/storage", nri="/run/nri.sock", socket="/run/crio.sock")
 
 
 def rendered(gate: Gate) -> dict[str, object]:
@@ -47,6 +47,7 @@ def test_crio_alone_is_named_for_crio(tmp_path: Path) -> None:
     assert document["crio"] == {
         "root": "/srv/storage",
         "runRoot": "/run/storage",
+        "socket": "/run/crio.sock",
         "nri": "/run/nri.sock",
         "hook": SYSTEM.hook,
     }
