@@ -93,6 +93,7 @@ def render(context: Context, engine: str = "gate", out: str = "", policy: str = 
     Example: ./inv policy.render --out policy.json
     """
     from countersign.policy import crio, gate, kyverno
+    from countersign.policy.keys_only import keys_only
     from countersign.policy.load import load
 
     renderers = {
@@ -104,8 +105,10 @@ def render(context: Context, engine: str = "gate", out: str = "", policy: str = 
     }
     if engine not in renderers:
         raise UsageError(f"got {engine!r}", where="--engine", expected=" or ".join(renderers))
-    content = renderers[engine](load(_path(context, policy)))
-    for limit in {**kyverno.LIMITS, **crio.LIMITS}.get(engine, ()):
+    found = load(_path(context, policy))
+    content = renderers[engine](found)
+    limits = {**kyverno.LIMITS, **crio.LIMITS}
+    for limit in (*limits.get(engine, ()), *(keys_only(found)[1] if engine in limits else ())):
         warn(f"{engine}: {limit}")
     if not out:
         emit_text(content.decode())
@@ -151,6 +154,8 @@ def _show(one: Explanation) -> None:
     say(f"rule: {one.rule} ({one.because})")
     for key in one.keys:
         say(f"  {key.root}: {key.kind} {key.fingerprint}{' REVOKED' if key.revoked else ''}")
+    for root, identity in one.identities.items():
+        say(f"  {root}: {identity}")
     for pin in one.pins:
         say(f"pinned: {pin}{'' if one.digest else ' (this digest may run whatever the rule says)'}")
     if one.revoked:

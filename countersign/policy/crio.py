@@ -12,11 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from countersign.oci import reference
+from countersign.policy.keys_only import keys_only
 from countersign.policy.model import Policy, Root, Rule
 
 LIMITS: Mapping[str, Sequence[str]] = {
     "crio": (
         "signatures in the format bundle are not read: an image that has no others is refused",
+        "roots by certificate (keyless, pki) are judged by the gate alone, at create",
         "a signature on an index says nothing of its manifests: sign both, as signing.sign does",
         "revoked.digests is enforced by the gate, at start",
         "a pin is accepted by its digest; the name by tag that a kubelet pulls is added by crio.configure",
@@ -42,6 +44,7 @@ def policy_json(
         extra_pins: ``repository@sha256:…`` beside those of the policy. A pin of a revoked digest is rejected.
         accept_tags: ``repository:tag`` that is accepted by this engine; the gate decides about it by digest.
     """
+    policy, _ = keys_only(policy)
     revoked = frozenset(policy.revoked_keys)
     scopes = {name: _rule(scope.rule, policy.roots, keys_folder, revoked) for name, scope in policy.scopes.items()}
     for pin in (*policy.pinned, *extra_pins):

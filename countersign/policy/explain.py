@@ -44,6 +44,7 @@ class Explanation:
         scope: the one that applies, "" if none does.
         rule: what holds.
         keys: the keys of the roots that the rule names.
+        identities: root → whom it trusts by certificate, of the roots that the rule names.
         pins: what is pinned of this digest, or of this repository if no digest is named.
         revoked: whether the named digest is revoked.
     """
@@ -55,6 +56,7 @@ class Explanation:
     scope: str
     rule: Rule
     keys: list[KeyLine]
+    identities: dict[str, str]
     pins: list[str]
     revoked: bool
 
@@ -78,6 +80,7 @@ class Explanation:
             "rule": str(self.rule),
             "because": self.because,
             "keys": [vars(key) for key in self.keys],
+            "identities": self.identities,
             "pins": self.pins,
             "revoked": self.revoked,
         }
@@ -95,15 +98,15 @@ def explain(policy: Policy, name: str) -> Explanation:
     """
     if reference.is_id(name):
         digest = name if name.startswith("sha256:") else f"sha256:{name}"
-        return Explanation(name, "", digest, [], "", DEFAULT, [], _pins(policy, digest), _revoked(policy, digest))
+        return Explanation(name, "", digest, [], "", DEFAULT, [], {}, _pins(policy, digest), _revoked(policy, digest))
     ref = reference.parse(name)
     scope, rule = match(policy, ref.name)
     pins = _pins(policy, ref.digest or f"{ref.name}@")
     candidates = [_candidate(policy, one, scope) for one in parents(ref.name)]
     digest = ref.digest or ""
-    return Explanation(
-        name, str(ref), digest, candidates, scope or "", rule, _keys(policy, rule), pins, _revoked(policy, digest)
-    )
+    identities = {root: found for root in rule.roots if (found := policy.roots[root].identity)}
+    keys, revoked = _keys(policy, rule), _revoked(policy, digest)
+    return Explanation(name, str(ref), digest, candidates, scope or "", rule, keys, identities, pins, revoked)
 
 
 def _candidate(policy: Policy, name: str, winner: str | None) -> Candidate:

@@ -11,7 +11,7 @@ from typing import Any
 
 from countersign.console.errors import UsageError
 from countersign.oci import reference
-from countersign.policy.model import Policy, Root, Rule
+from countersign.policy.model import Keyless, Pki, Policy, Root, Rule
 
 VERSION = "countersign.policy/v1"
 
@@ -33,7 +33,7 @@ def render(policy: Policy, extra_pins: Iterable[str] = ()) -> bytes:
         "pinned": sorted({*policy.pinned, *(_pin(pin) for pin in extra_pins)}),
         "revoked": {
             "keys": sorted(set(policy.revoked_keys)),
-            "certificates": [],
+            "certificates": _certificates(policy),
             "digests": sorted(set(policy.revoked_digests)),
         },
     }
@@ -41,7 +41,27 @@ def render(policy: Policy, extra_pins: Iterable[str] = ()) -> bytes:
 
 
 def _root(root: Root) -> dict[str, Any]:
+    match root.certificates:
+        case Keyless() as keyless:
+            optional = {"claims": dict(keyless.claims), "require": dict(keyless.require)}
+            given = {name: value for name, value in optional.items() if value}
+            identity = {"issuer": keyless.issuer, "subject": keyless.subject}
+            return {"keyless": {**identity, "trustedRoot": list(keyless.trusted_roots), **given}}
+        case Pki() as pki:
+            lists = {
+                "roots": pki.roots,
+                "intermediates": pki.intermediates,
+                "timestampRoots": pki.timestamp_roots,
+                "crls": pki.crls,
+            }
+            return {"pki": {pki.kind: pki.name, **{name: list(texts) for name, texts in lists.items() if texts}}}
     return {"publicKey": {"keys": [key.pem for key in root.keys]}}
+
+
+def _certificates(policy: Policy) -> list[Any]:
+    fingerprints = sorted({each for each in policy.revoked_certificates if isinstance(each, str)})
+    issued = sorted({each for each in policy.revoked_certificates if isinstance(each, tuple)})
+    return [*fingerprints, *({"issuer": issuer, "serial": serial} for issuer, serial in issued)]
 
 
 def _rule(rule: Rule) -> dict[str, Any]:

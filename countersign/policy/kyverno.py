@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from countersign.nodes.template import render as fill
+from countersign.policy.keys_only import keys_only
 from countersign.policy.model import Policy, Rule, Scope
 
 HERE = Path(__file__).resolve().parent
@@ -25,6 +26,7 @@ COPIED = (
 MOVED = "a tag that moves after admission is judged at pull and at create"
 UNSEEN = "static pods, and namespaces that Kyverno's own configuration filters out, are judged at pull and at create"
 VOLUMES = "images of volumes are judged at pull and at create"
+CERTIFICATES = "roots by certificate (keyless, pki) are judged at pull and at create"
 PLATFORMS = (
     "refused though the policy allows it: an image that is signed for its platforms alone, for pods name its index"
 )
@@ -33,8 +35,8 @@ ONE_FORMAT = "refused though the policy allows it: an image that is signed as bu
 PINS_BY_NAME = "refused though the policy allows it: a pin in a scope with roots, where a pod does not name the digest"
 
 LIMITS = {
-    "kyverno": (COPIED, MOVED, UNSEEN, PLATFORMS, PINS),
-    "kyverno-verifyimages": (COPIED, UNSEEN, VOLUMES, PLATFORMS, PINS, ONE_FORMAT, PINS_BY_NAME),
+    "kyverno": (COPIED, MOVED, UNSEEN, CERTIFICATES, PLATFORMS, PINS),
+    "kyverno-verifyimages": (COPIED, UNSEEN, VOLUMES, CERTIFICATES, PLATFORMS, PINS, ONE_FORMAT, PINS_BY_NAME),
 }
 """Engine → what its policy cannot say, and the layers that say it instead."""
 
@@ -82,6 +84,7 @@ def render(policy: Policy) -> bytes:
 
     Equal policies give equal bytes.
     """
+    policy, _ = keys_only(policy)
     scopes = _longest_first(policy)
     return fill(
         HERE / "imagevalidatingpolicy.yaml.j2",
@@ -104,6 +107,7 @@ def render_verify_images(policy: Policy) -> bytes:
 
     Equal policies give equal bytes.
     """
+    policy, _ = keys_only(policy)
     scopes = _longest_first(policy)
     return fill(
         HERE / "verifyimages.yaml.j2",

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from countersign.keys.pair import PublicKey, load_public
 from countersign.keys.sealed import BadKey
 from countersign.oci import digest as digests
 from countersign.oci import reference
-from countersign.policy import document, schema, scopes
+from countersign.policy import certificates, document, schema, scopes, subjects
 from countersign.policy.document import Document
-from countersign.policy.model import Policy, Root, Rule, Scope
+from countersign.policy.model import Keyless, Pki, Policy, Root, Rule, Scope
 from countersign.policy.problems import Key, PolicyInvalid, Problem, shown
-from countersign.policy.schema import PolicyEntry, RuleEntry
+from countersign.policy.schema import IssuedEntry, KeylessEntry, PkiEntry, PolicyEntry, RootEntry, RuleEntry
 
+T = TypeVar("T")
+_ISSUER_RE = re.compile(r"https?://[^*\s]+")
 _ROOT_NAME_RE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -36,7 +41,7 @@ class _Reader:
         self._problems: list[Problem] = []
 
     def policy(self, entry: PolicyEntry) -> Policy:
-        roots = {name: self._root(name, root.public_key.files) for name, root in entry.roots.items()}
+        roots = {name: self._root(name, root) for name, root in entry.roots.items()}
         found = Policy(
             self._source.path,
             roots,
@@ -44,17 +49,77 @@ class _Reader:
             tuple(self._pin(pin, ("pinned", i)) for i, pin in enumerate(entry.pinned)),
             tuple(self._revoked_key(key, ("revoked", "keys", i)) for i, key in enumerate(entry.revoked.keys)),
             tuple(self._digest(text, ("revoked", "digests", i)) for i, text in enumerate(entry.revoked.digests)),
+            tuple(
+                self._revoked_certificate(one, ("revoked", "certificates", i))
+                for i, one in enumerate(entry.revoked.certificates)
+            ),
         )
         if self._problems:
             raise PolicyInvalid(sorted(self._problems, key=lambda problem: problem.line))
         return found
 
-    def _root(self, name: str, files: list[str]) -> Root:
+    def _root(self, name: str, entry: RootEntry) -> Root:
         if not _ROOT_NAME_RE.fullmatch(name):
             self._note(("roots", name), "is no name for a root; expected letters, digits, '.', '_' and '-'")
+        if entry.keyless:
+            return Root(name, certificates=self._keyless(entry.keyless, ("roots", name, "keyless")))
+        if entry.pki:
+            return Root(name, certificates=self._pki(entry.pki, ("roots", name, "pki")))
+        files = entry.public_key.files if entry.public_key else []
         key = ("roots", name, "publicKey", "files")
         keys = [self._key_file(file, (*key, i)) for i, file in enumerate(files)]
         return Root(name, tuple(one for one in keys if one is not None))
+
+    def _keyless(self, entry: KeylessEntry, key: Key) -> Keyless:
+        if why := subjects.wrong(entry.subject):
+            expected = "a name, or a URI with host and owner (an e-mail address with its domain) written out"
+            self._note((*key, "subject"), f"{entry.subject!r} {why}; expected {expected}, and '*' or '**' in the rest")
+        if not _ISSUER_RE.fullmatch(entry.issuer):
+            self._note((*key, "issuer"), f"got {entry.issuer!r}; expected the issuer's whole URL, without a wildcard")
+        for name, value in entry.claims.items():
+            if name not in subjects.CLAIMS or not value:
+                self._note((*key, "claims", name), f"got {value!r}; expected one of {', '.join(subjects.CLAIMS)}")
+        files = [entry.trusted_root] if isinstance(entry.trusted_root, str) else entry.trusted_root
+        if not files:
+            self._note((*key, "trustedRoot"), "got an empty list; expected at least one trusted_root.json")
+        require = entry.require.model_dump(exclude_none=True) if entry.require else {}
+        found = [self._file(file, (*key, "trustedRoot"), certificates.trusted_root) for file in files]
+        known = tuple(one for one in found if one is not None)
+        for file, one in zip(files, found, strict=True):
+            for what, there in certificates.listed(one).items() if one is not None else ():
+                asked = require.get(what, 1 if what == "time" else 0)
+                if asked > there:
+                    expected = f"a smaller require.{what}, or another trusted root"
+                    self._note(
+                        (*key, "trustedRoot"), f"{file} lists {there} of {asked} for {what}; expected {expected}"
+                    )
+        return Keyless(entry.issuer, entry.subject, entry.claims, known, require)
+
+    def _pki(self, entry: PkiEntry, key: Key) -> Pki:
+        names = {kind: name for kind in ("email", "dns", "uri") if (name := getattr(entry, kind))}
+        kind, name = next(iter(names.items()), ("", ""))
+        if len(names) != 1 or re.search(r"[*\s]", name):
+            self._note(
+                key, f"got {', '.join(names) or 'no name'} {name!r}; expected one of email, dns, uri, written out"
+            )
+        lists = {
+            field: tuple(one for file in files if (one := self._file(file, (*key, field), read)) is not None)
+            for field, files, read in (
+                ("roots", entry.roots, certificates.authorities),
+                ("intermediates", entry.intermediates, certificates.authorities),
+                ("timestampRoots", entry.timestamp_roots, partial(certificates.authorities, timestamps=True)),
+                ("crls", entry.crls, certificates.crl),
+            )
+        }
+        return Pki(kind, name, lists["roots"], lists["intermediates"], lists["timestampRoots"], lists["crls"])
+
+    def _file(self, file: str, key: Key, read: Callable[[Path], T]) -> T | None:
+        """Return what ``read`` makes of a file beside the policy; what is wrong with it is noted."""
+        try:
+            return read(self._source.path.parent / file)
+        except certificates.BadFile as err:
+            self._note(key, str(err))
+            return None
 
     def _key_file(self, file: str, key: Key) -> PublicKey | None:
         path = self._source.path.parent / file
@@ -108,6 +173,13 @@ class _Reader:
             return self._digest(text, key)
         public = self._key_file(text, key)
         return public.fingerprint if public else text
+
+    def _revoked_certificate(self, entry: str | IssuedEntry, key: Key) -> str | tuple[str, str]:
+        if not isinstance(entry, str):
+            return entry.issuer, format(int(entry.serial.replace(":", ""), 16), "x")
+        if entry.startswith("sha256:"):
+            return self._digest(entry, key)
+        return self._file(entry, key, certificates.fingerprint) or entry
 
     def _digest(self, text: str, key: Key) -> str:
         if not digests.valid(text):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from countersign.keys.pair import PublicKey
 
@@ -29,11 +29,59 @@ DEFAULT = Rule("reject")
 
 
 @dataclass(frozen=True)
+class Keyless:
+    """Certificates of a Sigstore, for one identity.
+
+    Attributes:
+        issuer: of the identity, a URL.
+        subject: the certificate's name, or a glob (`countersign.policy.subjects`).
+        claims: further claims of the certificate, by the policy's names.
+        trusted_roots: ``trusted_root.json``, parsed; any of them may vouch.
+        require: how many of ``sct``, ``log`` and ``time``, where it is not as each trusted root lists them.
+    """
+
+    issuer: str
+    subject: str
+    claims: Mapping[str, str]
+    trusted_roots: tuple[Mapping[str, Any], ...]
+    require: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pki:
+    """Certificates of one's own authorities, for one name.
+
+    Attributes:
+        kind, name: of the signer: ``email``, ``dns`` or ``uri``, and what it must be.
+        roots, intermediates, timestamp_roots, crls: PEM, one text a file.
+    """
+
+    kind: str
+    name: str
+    roots: tuple[str, ...]
+    intermediates: tuple[str, ...] = ()
+    timestamp_roots: tuple[str, ...] = ()
+    crls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Root:
-    """A root of trust: a signature by any of the keys is good."""
+    """A root of trust: a signature by any of the keys is good, or one by whom the certificates are for."""
 
     name: str
-    keys: tuple[PublicKey, ...]
+    keys: tuple[PublicKey, ...] = ()
+    certificates: Keyless | Pki | None = None
+
+    @property
+    def identity(self) -> str:
+        """Whom the root trusts, in words; empty for keys."""
+        match self.certificates:
+            case Keyless(issuer=issuer, subject=subject, claims=claims):
+                more = "".join(f", {name} {value}" for name, value in sorted(claims.items()))
+                return f"keyless {subject} (issuer {issuer}{more})"
+            case Pki(kind=kind, name=name):
+                return f"pki {kind} {name}"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -57,6 +105,7 @@ class Policy:
         pinned: "registry/path@sha256:…", normalised.
         revoked_keys: fingerprints.
         revoked_digests: digests of images.
+        revoked_certificates: fingerprints, or (issuer, serial number in lower-case hexadecimal digits).
     """
 
     path: Path
@@ -65,3 +114,4 @@ class Policy:
     pinned: tuple[str, ...] = ()
     revoked_keys: tuple[str, ...] = ()
     revoked_digests: tuple[str, ...] = ()
+    revoked_certificates: tuple[str | tuple[str, str], ...] = ()

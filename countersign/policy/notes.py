@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from countersign.oci import reference
+from countersign.policy.keys_only import keys_only
 from countersign.policy.model import Policy
 from countersign.policy.scopes import parents
 
@@ -18,7 +19,8 @@ _MAX_HOST, _MAX_LABEL = 253, 63  # RFC 1035, section 2.3.4
 
 def notes(policy: Policy) -> list[str]:
     """Return what ``policy.check`` and set-up warn about, each with the key in the file."""
-    return [*_of_scopes(policy), *_of_roots(policy), *_of_pins(policy), *_of_revocations(policy)]
+    left = [f"{line}; CRI-O's own engine and Kyverno let it pass" for line in keys_only(policy)[1]]
+    return [*_of_scopes(policy), *left, *_of_roots(policy), *_of_pins(policy), *_of_revocations(policy)]
 
 
 def _of_scopes(policy: Policy) -> Iterator[str]:
@@ -54,7 +56,7 @@ def _of_roots(policy: Policy) -> Iterator[str]:
     for name, root in policy.roots.items():
         if name not in named:
             yield f"roots.{name}: no scope names it"
-        if all(key.fingerprint in policy.revoked_keys for key in root.keys):
+        if root.keys and all(key.fingerprint in policy.revoked_keys for key in root.keys):
             yield f"roots.{name}: all its keys are revoked, so it allows nothing"
         for fingerprint in _twice(key.fingerprint for key in root.keys):
             yield f"roots.{name}: has the key {fingerprint} twice"

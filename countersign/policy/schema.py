@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from countersign.policy.document import Document
 from countersign.policy.problems import Key, PolicyInvalid
 
-_LATER_ROOTS = frozenset({"keyless", "pki", "notation"})
+_LATER_ROOTS = frozenset({"notation"})
 _SHOWN = 80  # characters
 _ROOT = _SCOPE = 2  # parts of a root's or scope's own key: ("scopes", "registry.example")
 _RULE = "{anyOf: [ROOT…]}, {allOf: [ROOT…]}, accept or reject"
@@ -33,10 +34,57 @@ class PublicKeyEntry(_Strict):
     files: list[str] = Field(min_length=1)
 
 
-class RootEntry(_Strict):
-    """A root of trust."""
+class RequireEntry(_Strict):
+    """How many of each a keyless signature must have; what is not given follows from the trusted root."""
 
-    public_key: PublicKeyEntry = Field(alias="publicKey")
+    sct: int | None = Field(default=None, ge=0, le=8)
+    log: int | None = Field(default=None, ge=0, le=8)
+    time: int | None = Field(default=None, ge=0, le=8)
+
+
+class KeylessEntry(_Strict):
+    """Certificates of a Sigstore, for one identity."""
+
+    issuer: str
+    subject: str
+    claims: dict[str, str] = {}
+    trusted_root: str | list[str] = Field(alias="trustedRoot")
+    require: RequireEntry | None = None
+
+
+class PkiEntry(_Strict):
+    """Certificates of one's own authorities, for one name; all files are PEM."""
+
+    roots: list[str] = Field(min_length=1)
+    intermediates: list[str] = []
+    email: str = ""
+    dns: str = ""
+    uri: str = ""
+    timestamp_roots: list[str] = Field(default=[], alias="timestampRoots")
+    crls: list[str] = []
+
+
+class RootEntry(_Strict):
+    """A root of trust: one of its kinds."""
+
+    public_key: PublicKeyEntry | None = Field(default=None, alias="publicKey")
+    keyless: KeylessEntry | None = None
+    pki: PkiEntry | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_kind(cls, value: Any) -> Any:
+        """Refuse a root of no kind, of several, and of one that is empty."""
+        if isinstance(value, Mapping) and len(value) != 1:
+            raise PydanticCustomError("one_kind", "one kind")
+        return value
+
+
+class IssuedEntry(_Strict):
+    """A certificate by who has issued it (RFC 2253) and its serial number (hexadecimal)."""
+
+    issuer: str = Field(min_length=1)
+    serial: str = Field(pattern=r"^(0[xX])?[0-9A-Fa-f:]+$")
 
 
 class AnyOfEntry(_Strict):
@@ -53,11 +101,14 @@ class AllOfEntry(_Strict):
     kind: ClassVar[Literal["allOf"]] = "allOf"
 
 
+_NAMED = Discriminator(lambda value: "issued" if isinstance(value, Mapping) else "file")
+
+
 class RevokedEntry(_Strict):
     """What is trusted no more."""
 
     keys: list[str] = []
-    certificates: list[str] = Field(default=[], max_length=0)
+    certificates: list[Annotated[Annotated[str, Tag("file")] | Annotated[IssuedEntry, Tag("issued")], _NAMED]] = []
     digests: list[str] = []
 
 
@@ -107,12 +158,16 @@ def _problem(error: Any, value: Any) -> tuple[Key, str]:
         loc = (*loc[:_SCOPE], *loc[_SCOPE + 1 :])  # pydantic names the tag of the rule's form
         if kind in {"missing", "extra_forbidden", "literal_error"}:
             return loc[:_SCOPE], f"got {_shown(value['scopes'][loc[1]])}; expected {_RULE}"
-    if loc[:1] == ("roots",) and len(loc) == _ROOT + 1 and kind in {"missing", "extra_forbidden"}:
-        kinds = ", ".join(value["roots"][loc[1]]) or "nothing"
-        later = "not supported yet by this version" if _LATER_ROOTS & set(value["roots"][loc[1]]) else f"got {kinds}"
-        return loc[:_ROOT], f"{later}; expected publicKey alone"
-    if loc == ("revoked", "certificates") and kind == "too_long":
-        return loc, "not supported yet by this version; expected an empty list"
+    if kind == "one_kind" or (loc[:1] == ("roots",) and len(loc) == _ROOT + 1 and kind == "extra_forbidden"):
+        given = value["roots"][loc[1]]
+        later = (
+            "not supported yet by this version" if _LATER_ROOTS & set(given) else f"got {', '.join(given) or 'nothing'}"
+        )
+        return loc[:_ROOT], f"{later}; expected one of publicKey, keyless, pki"
+    if loc[:2] == ("revoked", "certificates") and len(loc) > _ROOT + 1:
+        loc = (*loc[: _ROOT + 1], *loc[_ROOT + 2 :])  # pydantic names the tag of the entry's form
+    if loc[-2:-1] == ("trustedRoot",) and loc[-1] in {"str", "list[str]"}:
+        return loc[:-1], f"got {_shown(given)}; expected the path of a trusted_root.json, or a list of them"
     if kind == "extra_forbidden":
         return loc, "unknown key"
     if kind == "missing":

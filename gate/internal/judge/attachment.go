@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto"
 	"encoding/base64"
+	"encoding/json/jsontext"
 	"encoding/json/v2"
 	"errors"
 	"fmt"
@@ -20,7 +21,10 @@ import (
 	"go.podman.io/image/v5/signature"
 )
 
-const signatureAnnotation = "dev.cosignproject.cosign/signature"
+const (
+	signatureAnnotation = "dev.cosignproject.cosign/signature"
+	simpleSigningType   = "application/vnd.dev.cosign.simplesigning.v1+json"
+)
 
 // acceptAttachments returns nil if containers/image accepts one of the set's
 // attachments: a sigstoreSigned requirement with these keys, and exactRepository
@@ -108,20 +112,24 @@ type claim struct {
 	digest     string
 }
 
-// parsePayload reads a "simple signing" payload (containers/image, docs/containers-signature.5.md).
-func parsePayload(payload []byte) (claim, error) {
-	var form struct {
-		Critical struct {
-			Identity struct {
-				Reference string `json:"docker-reference"`
-			} `json:"identity"`
-			Image struct {
-				Digest string `json:"docker-manifest-digest"`
-			} `json:"image"`
-			Type string `json:"type"`
-		} `json:"critical"`
-	}
-	if err := json.Unmarshal(payload, &form); err != nil {
+// simpleSigning is a payload (containers/image, docs/containers-signature.5.md).
+type simpleSigning struct {
+	Critical struct {
+		Identity struct {
+			Reference string `json:"docker-reference"`
+		} `json:"identity"`
+		Image struct {
+			Digest string `json:"docker-manifest-digest"`
+		} `json:"image"`
+		Type string `json:"type"`
+	} `json:"critical"`
+	Optional jsontext.Value `json:"optional"`
+}
+
+// parsePayload reads a "simple signing" payload.
+func parsePayload(payload []byte, how ...json.Options) (claim, error) {
+	var form simpleSigning
+	if err := json.Unmarshal(payload, &form, how...); err != nil {
 		return claim{}, fmt.Errorf("its payload is no JSON of a signature: %w", err)
 	}
 	if form.Critical.Type != "cosign container image signature" {

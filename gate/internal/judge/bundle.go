@@ -31,11 +31,14 @@ import (
 )
 
 const (
-	bundleType      = "application/vnd.dev.sigstore.bundle.v0.3+json"
-	olderBundleType = "application/vnd.dev.sigstore.bundle+json;version=0.3" // the same version, by its other name
-	statementType   = "https://in-toto.io/Statement/v1"
-	signPredicate   = "https://sigstore.dev/cosign/sign/v1"
+	bundleType    = "application/vnd.dev.sigstore.bundle.v0.3+json"
+	statementType = "https://in-toto.io/Statement/v1"
+	signPredicate = "https://sigstore.dev/cosign/sign/v1"
 )
+
+// bundleTypes are the versions that are read; version 0.3 has two names.
+var bundleTypes = []string{bundleType, "application/vnd.dev.sigstore.bundle+json;version=0.3",
+	"application/vnd.dev.sigstore.bundle+json;version=0.2", oldestBundleType}
 
 // readBundle is one bundle as it was read, once for a whole judgement.
 type readBundle struct {
@@ -45,7 +48,7 @@ type readBundle struct {
 	err       error // why it can't be the signature of any image
 }
 
-// parseBundle reads a Sigstore bundle v0.3 with a DSSE envelope of one signature over
+// parseBundle reads a Sigstore bundle v0.1 to v0.3 with a DSSE envelope of one signature over
 // the statement that signs an image. What surrounds the signed bytes is normalised
 // before sigstore-go sees it: members that this version of the format does not know
 // are dropped, and so is the key ID of the envelope, which nothing signs and which
@@ -64,9 +67,7 @@ func decodeBundle(document []byte) (*bundle.Bundle, statement, error) {
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(document, &message); err != nil {
 		return nil, statement{}, fmt.Errorf("it is no Sigstore bundle: %w", err)
 	}
-	switch message.GetMediaType() {
-	case bundleType, olderBundleType:
-	default:
+	if !slices.Contains(bundleTypes, message.GetMediaType()) {
 		return nil, statement{}, fmt.Errorf("it is a bundle of type %.80q, not %s", message.GetMediaType(), bundleType)
 	}
 	envelope := message.GetDsseEnvelope()
@@ -100,7 +101,13 @@ func acceptBundle(b *bundle.Bundle, digest string, key policy.Key) error {
 	if err != nil {
 		return err
 	}
-	signed := statementOf(result.Statement)
+	return signsImage(result.Statement, digest)
+}
+
+// signsImage returns nil if the statement, as sigstore-go has read it, is the signature
+// of the image with that digest.
+func signsImage(content *intoto.Statement, digest string) error {
+	signed := statementOf(content)
 	switch {
 	case signed.kind != statementType:
 		return fmt.Errorf("its statement is of type %.80q, not %s", signed.kind, statementType)

@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"countersign/gate/internal/code"
@@ -91,6 +92,7 @@ const maxJudged = 12 << 20
 type Judge struct {
 	evidence evidence.Collector
 	room     *semaphore.Weighted // of maxJudged
+	ready    atomic.Pointer[verifiers]
 }
 
 // New makes a judge.

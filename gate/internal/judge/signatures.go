@@ -16,46 +16,25 @@ import (
 	"countersign/gate/internal/policy"
 )
 
-// satisfied tells which root was satisfied, by a signature of which format, and
-// until when that holds.
-type satisfied struct {
-	root    string
-	format  string
-	digest  string
-	expires time.Time // zero: no end
-}
-
-// verifier decides for one root of trust. There is one file for each kind.
-type verifier interface {
-	// verify says whether a signature in the set satisfies the root.
-	verify(ctx context.Context, set *material) (satisfied, bool)
-	// diagnose says of every signature in the set why it does not. It is asked
-	// only after verify has refused.
-	diagnose(ctx context.Context, set *material) []finding
-}
-
-// newVerifier makes the verifier for a root; another kind is another case here.
-func newVerifier(p *policy.Policy, root policy.Root) (verifier, error) {
-	switch {
-	case root.PublicKey != nil:
-		return newPublicKey(p, root), nil
-	}
-	return nil, fmt.Errorf("root %q is of a kind that this gate cannot verify", root.Name)
-}
-
 // trial is one request on its way through a rule.
 type trial struct {
 	rule  policy.Rule
 	roots []verifier
-	sets  []evidence.Set         // one for each signed digest
-	read  map[string]*readBundle // by ID: each bundle is read once
+	sets  []evidence.Set // one for each signed digest
+	seen  seen
+}
+
+// seen is what a judgement has read, by ID: each signature is read once.
+type seen struct {
+	read     map[string]*readBundle
+	attached map[string]*certified
 }
 
 // material is one set of a trial. Roots ask it for its bundles, of which each is read
 // when it is first asked for.
 type material struct {
 	evidence.Set
-	read map[string]*readBundle
+	seen
 }
 
 // bundles yields the bundles of the set in order, until the context ends.
@@ -99,15 +78,14 @@ func (j *Judge) share(ctx context.Context, sets []evidence.Set) (release func(),
 // bySignatures fills in the outcome of a rule that asks for signatures: from the
 // store if it can, and else from the registry too.
 func (j *Judge) bySignatures(ctx context.Context, p *policy.Policy, rule policy.Rule, r Request, o *Outcome) {
-	t := trial{rule: rule, read: map[string]*readBundle{}}
+	t := trial{rule: rule, seen: seen{map[string]*readBundle{}, map[string]*certified{}}}
+	known, err := j.verifiers(p)
+	if err != nil {
+		o.refuse(code.PolicyInvalid, err.Error(), "a root that this gate knows")
+		return
+	}
 	for _, name := range rule.Roots {
-		root, _ := p.Root(name)
-		v, err := newVerifier(p, root)
-		if err != nil {
-			o.refuse(code.PolicyInvalid, err.Error(), "a root that this gate knows")
-			return
-		}
-		t.roots = append(t.roots, v)
+		t.roots = append(t.roots, known[name])
 	}
 	start := time.Now()
 	t.sets = j.stored(r, o)
@@ -195,7 +173,7 @@ func (t *trial) try(ctx context.Context, root verifier, o *Outcome) (satisfied, 
 			continue
 		}
 		o.Verified = true
-		if m, ok := root.verify(ctx, &material{set, t.read}); ok {
+		if m, ok := root.verify(ctx, &material{set, t.seen}); ok {
 			m.digest = set.Digest
 			return m, true
 		}
@@ -222,7 +200,7 @@ func (t *trial) refuse(ctx context.Context, r Request, o *Outcome, offline bool)
 			}
 		}
 		for _, set := range t.sets {
-			findings = append(findings, root.diagnose(ctx, &material{set, t.read})...)
+			findings = append(findings, root.diagnose(ctx, &material{set, t.seen})...)
 		}
 	}
 	if len(findings) == 0 {

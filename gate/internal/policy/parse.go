@@ -3,6 +3,7 @@ package policy
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json/jsontext"
 	"encoding/json/v2"
 	"fmt"
 	"maps"
@@ -14,16 +15,18 @@ import (
 
 // document is the rendered policy as it stands in the file.
 type document struct {
-	Version string              `json:"version"`
-	Serial  int64               `json:"serial"`
-	Roots   map[string]rootJSON `json:"roots"`
-	Scopes  map[string]ruleJSON `json:"scopes"`
-	Pinned  []string            `json:"pinned"`
-	Revoked revokedJSON         `json:"revoked"`
+	Version string                    `json:"version"`
+	Serial  int64                     `json:"serial"`
+	Roots   map[string]jsontext.Value `json:"roots"`
+	Scopes  map[string]ruleJSON       `json:"scopes"`
+	Pinned  []string                  `json:"pinned"`
+	Revoked revokedJSON               `json:"revoked"`
 }
 
 type rootJSON struct {
 	PublicKey *publicKeyJSON `json:"publicKey"`
+	Keyless   *keylessJSON   `json:"keyless"`
+	PKI       *pkiJSON       `json:"pki"`
 }
 
 type publicKeyJSON struct {
@@ -38,9 +41,9 @@ type ruleJSON struct {
 }
 
 type revokedJSON struct {
-	Keys         []string `json:"keys"`
-	Certificates []string `json:"certificates"`
-	Digests      []string `json:"digests"`
+	Keys         []string         `json:"keys"`
+	Certificates []jsontext.Value `json:"certificates"`
+	Digests      []string         `json:"digests"`
 }
 
 const rerender = "correct policy.yaml and render it again, with the same version of countersign as this gate"
@@ -87,14 +90,33 @@ func readRoots(p *Policy, doc *document) error {
 }
 
 // readRoot reads one root of trust; another kind is another case here.
-func readRoot(name string, root rootJSON) (Root, error) {
+func readRoot(name string, document jsontext.Value) (Root, error) {
+	where := "roots." + name
+	var root rootJSON
+	if err := json.Unmarshal(document, &root, json.RejectUnknownMembers(true)); err != nil {
+		return Root{}, invalid(where+": "+clean(err), "a root of trust", rerender)
+	}
+	kinds := 0
+	for _, given := range []bool{root.PublicKey != nil, root.Keyless != nil, root.PKI != nil} {
+		if given {
+			kinds++
+		}
+	}
+	if kinds != 1 {
+		return Root{}, invalid(fmt.Sprintf("%s: %d kinds of root", where, kinds), "one of publicKey, keyless, pki", rerender)
+	}
+	read := Root{Name: name, hash: hash(document)}
+	var err error
 	switch {
 	case root.PublicKey != nil:
-		keys, err := readKeys("roots."+name+".publicKey", root.PublicKey.Keys)
-		return Root{Name: name, PublicKey: &PublicKey{Keys: keys}}, err
-	default:
-		return Root{}, invalid("roots."+name+": no kind of root", "publicKey", rerender)
+		read.PublicKey = &PublicKey{}
+		read.PublicKey.Keys, err = readKeys(where+".publicKey", root.PublicKey.Keys)
+	case root.Keyless != nil:
+		read.Keyless, err = readKeyless(where+".keyless", root.Keyless)
+	case root.PKI != nil:
+		read.PKI, err = readPKI(where+".pki", root.PKI)
 	}
+	return read, err
 }
 
 func readScopes(p *Policy, doc *document) error {
@@ -174,7 +196,7 @@ func readRevoked(p *Policy, doc *document) error {
 	if p.revokedKeys, err = digestSet("revoked.keys", doc.Revoked.Keys); err != nil {
 		return err
 	}
-	if p.revokedCertificates, err = digestSet("revoked.certificates", doc.Revoked.Certificates); err != nil {
+	if p.revokedCertificates, err = readRevokedCertificates(doc.Revoked.Certificates); err != nil {
 		return err
 	}
 	p.revokedDigests, err = digestSet("revoked.digests", doc.Revoked.Digests)

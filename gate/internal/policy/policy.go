@@ -65,6 +65,10 @@ func (r Rule) String() string {
 type Root struct {
 	Name      string
 	PublicKey *PublicKey
+	Keyless   *Keyless
+	PKI       *PKI
+
+	hash string // sha256:<hex> of the document; unused where there are keys
 }
 
 // PublicKey is a root of trust in which any of the keys is good.
@@ -113,10 +117,9 @@ func (p *Policy) Scopes() []string {
 	return slices.Sorted(maps.Keys(p.scopes))
 }
 
-// Root gives the root of trust of that name.
-func (p *Policy) Root(name string) (Root, bool) {
-	root, ok := p.roots[name]
-	return root, ok
+// Roots lists the roots of trust, in no order.
+func (p *Policy) Roots() []Root {
+	return slices.Collect(maps.Values(p.roots))
 }
 
 // Pinned gives the first pin that names one of digests. Content is content: the
@@ -160,7 +163,12 @@ func (p *Policy) trustHash() string {
 	h := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(p.roots)) {
 		fmt.Fprintf(h, "root %q\n", name)
-		for _, key := range p.roots[name].PublicKey.Keys {
+		root := p.roots[name]
+		if root.PublicKey == nil {
+			fmt.Fprintf(h, "as %s\n", root.hash)
+			continue
+		}
+		for _, key := range root.PublicKey.Keys {
 			fmt.Fprintf(h, "key %s\n", key.Fingerprint)
 		}
 	}

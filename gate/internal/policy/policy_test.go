@@ -108,7 +108,7 @@ func TestParseReadsAGoodPolicy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, ok := p.Root("team-key")
+	root, ok := p.roots["team-key"]
 	// openssl pkey -pubin -in testdata/p256.pub -outform DER | sha256sum
 	const fingerprint = "sha256:85f4905c47f2824cffec70eb7e52be22061f2fe5351aaf3d88ec709a0895b3a2"
 	if !ok || len(root.PublicKey.Keys) != 1 || root.PublicKey.Keys[0].Fingerprint != fingerprint {

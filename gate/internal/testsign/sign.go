@@ -17,6 +17,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"testing"
 
 	"countersign/gate/internal/evidence"
@@ -181,6 +182,9 @@ type PolicyDoc struct {
 	Pinned  []string
 	Keys    []string // revoked
 	Digests []string // revoked
+
+	Others       map[string]any // further roots, as rendered
+	Certificates []any          // revoked
 }
 
 // Parse makes it a policy.
@@ -194,8 +198,9 @@ func (d PolicyDoc) Parse(t testing.TB) *policy.Policy {
 		}
 		roots[name] = map[string]any{"publicKey": map[string]any{"keys": pems}}
 	}
+	maps.Copy(roots, d.Others)
 	data, err := json.Marshal(map[string]any{"version": policy.Version, "roots": roots, "scopes": d.Scopes, "pinned": list(d.Pinned),
-		"revoked": map[string]any{"keys": list(d.Keys), "certificates": []string{}, "digests": list(d.Digests)}})
+		"revoked": map[string]any{"keys": list(d.Keys), "certificates": append([]any{}, d.Certificates...), "digests": list(d.Digests)}})
 	if err != nil {
 		t.Fatal(err)
 	}
