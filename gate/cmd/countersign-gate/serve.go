@@ -20,6 +20,7 @@ import (
 	"countersign/gate/internal/handlers"
 	"countersign/gate/internal/judge"
 	"countersign/gate/internal/nri"
+	"countersign/gate/internal/provider"
 	"countersign/gate/internal/registry"
 	"countersign/gate/internal/wire"
 )
@@ -204,6 +205,7 @@ func newEngine(settings *config.Config, store *evidence.Store, binder engine.Bin
 	client := registry.New(registry.Config{
 		CertsDir:     settings.Registry.CertsDir,
 		DockerConfig: settings.Registry.DockerConfig,
+		Providers:    newProviders(settings.Registry.CredentialProviders),
 		Timeout:      time.Duration(settings.Timeouts.Registry),
 	})
 	collector := evidence.Collector{Store: store, Registry: client}
@@ -216,4 +218,12 @@ func newEngine(settings *config.Config, store *evidence.Store, binder engine.Bin
 		Observer:  observer,
 		Timeouts:  engine.Timeouts{Verdict: time.Duration(settings.Timeouts.Verdict), Pull: time.Duration(settings.Timeouts.Pull)},
 	})
+}
+
+// newProviders gives the kubelet's credential providers; nil where none are set.
+func newProviders(settings *config.CredentialProviders) *provider.Providers {
+	if settings == nil {
+		return nil
+	}
+	return provider.New(provider.Config{Config: settings.Config, BinDir: settings.BinDir})
 }

@@ -40,6 +40,9 @@ func TestParseRefuses(t *testing.T) {
 		{"a log that is rotated with every verdict", `{"logRotation": {"maxBytes": 1000}}`, "logRotation"},
 		{"a rotation that keeps nothing", `{"logRotation": {"keep": 0}}`, "logRotation"},
 		{"a thousand logs", `{"logRotation": {"keep": 1000}}`, "logRotation"},
+		{"credential providers without a folder", `{"registry": {"credentialProviders": {"config": "/c.yaml"}}}`, "registry.credentialProviders.binDir"},
+		{"credential providers with a relative folder", `{"registry": {"credentialProviders": {"config": "/c.yaml", "binDir": "bin"}}}`, "registry.credentialProviders.binDir"},
+		{"credential providers without a configuration", `{"registry": {"credentialProviders": {"binDir": "/bin"}}}`, "registry.credentialProviders.config"},
 		{"two documents", `{} {}`, "more than one"},
 		{"no JSON", `policy: /p`, "invalid"},
 	} {
@@ -57,6 +60,17 @@ func TestParseTakesLoopbackMetrics(t *testing.T) {
 		if _, err := Parse([]byte(`{"metrics": "` + address + `"}`)); err != nil {
 			t.Errorf("%s: %v", address, err)
 		}
+	}
+}
+
+func TestCredentialProvidersAreNoneUnlessGiven(t *testing.T) {
+	c, err := Parse([]byte(`{"registry": {"certsDir": "/c"}}`))
+	if err != nil || c.Registry.CredentialProviders != nil {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	c, err = Parse([]byte(`{"registry": {"credentialProviders": {"config": "/c.yaml", "binDir": "/bin"}}}`))
+	if err != nil || *c.Registry.CredentialProviders != (CredentialProviders{Config: "/c.yaml", BinDir: "/bin"}) {
+		t.Errorf("got %+v, %v", c, err)
 	}
 }
 
