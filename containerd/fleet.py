@@ -120,6 +120,7 @@ class Fleet:
             program=programs["countersign-gate"],
             hook=programs["countersign-hook"],
             docker_config=registries.docker_config(demo, self.settings.registry.docker_config),
+            providers=gate.providers(self.settings.registry),
             runtime_socket=SOCKET,
             nri=found.nri,
             base_specs=found.base_specs,

@@ -105,6 +105,7 @@ class OnHost:
             program=programs["countersign-gate"],
             hook=programs["countersign-hook"],
             docker_config=registries.docker_config(demo, settings.registry.docker_config),
+            providers=gate.providers(settings.registry),
             crio=CrioStorage(ours.paths.storage, ours.paths.run_storage, ours.paths.nri),
         )
         work = Work(

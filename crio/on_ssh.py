@@ -141,6 +141,7 @@ class OnSsh:
             program=programs["countersign-gate"],
             hook=programs["countersign-hook"],
             docker_config=self._docker_config(),
+            providers=gate.providers(self.settings.registry),
             crio=CrioStorage(found.storage, found.run_storage, INSTALLED.nri),
         )
         work = Work(

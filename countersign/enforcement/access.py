@@ -15,11 +15,17 @@ if TYPE_CHECKING:
     from countersign.nodes.node import Node
 
 
+MISSING = "the node has no credentials for it"
+
+
 def of_node(node: Node, layout: Layout) -> list[str]:
     """Return what `warnings` says of a node's own files; one without a policy has no registries yet."""
     if not (node.exists(layout.policy) and node.exists(layout.docker_config)):
         return []
-    return list(warnings(node.get(layout.docker_config), node.get(layout.policy), layout.docker_config))
+    found = warnings(node.get(layout.docker_config), node.get(layout.policy), layout.docker_config)
+    if node.exists(layout.gate_config) and _provided(node.get(layout.gate_config)):
+        return [line for line in found if MISSING not in line]  # the kubelet's credential providers may have them
+    return list(found)
 
 
 def warnings(docker_config: bytes, policy: bytes, where: str) -> Iterator[str]:
@@ -43,7 +49,7 @@ def warnings(docker_config: bytes, policy: bytes, where: str) -> Iterator[str]:
     for scope in _signed(policy):
         found = next((logins[key] for key in credentials.keys(scope) if key in logins), None)
         if found is None or found.empty:
-            yield f"{scope}: the node has no credentials for it; {_do(helped=credentials.keys(scope)[-1] in empty)}"
+            yield f"{scope}: {MISSING}; {_do(helped=credentials.keys(scope)[-1] in empty)}"
 
 
 def _do(*, helped: bool) -> str:
@@ -52,7 +58,10 @@ def _do(*, helped: bool) -> str:
             "a credential helper of your machine keeps them, which a node does not have: "
             "put a user and a password of the node's own into registry.docker_config"
         )
-    return "if it wants some, put them into registry.docker_config, else images there are refused with REGISTRY_AUTH"
+    return (
+        "if it wants some, put them into registry.docker_config or set registry.credential_providers, "
+        "else images there are refused with REGISTRY_AUTH"
+    )
 
 
 def _signed(policy: bytes) -> list[str]:
@@ -63,6 +72,11 @@ def _signed(policy: bytes) -> list[str]:
         for scope, rule in scopes.items()
         if isinstance(rule, dict) and {"anyOf", "allOf"} & rule.keys() and _host(scope) not in (CANARY, REFERRERS)
     )
+
+
+def _provided(gate_config: bytes) -> bool:
+    """Return whether the gate asks credential providers."""
+    return bool((_table(gate_config, "registry") or {}).get("credentialProviders"))
 
 
 def _host(name: str) -> str:

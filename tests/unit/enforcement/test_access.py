@@ -9,6 +9,7 @@ import pytest
 
 from countersign.console.errors import UsageError
 from countersign.enforcement import access
+from countersign.enforcement.layout import SYSTEM
 from countersign.enforcement.registries import FALLBACK, docker_config, load_or_make
 
 GOOD = {"auth": base64.b64encode(b"user:secret").decode()}
@@ -48,6 +49,30 @@ def test_no_secret_is_shown():
     assert lines
     assert "s3cr3t" not in lines
     assert base64.b64encode(b"s3cr3t").decode() not in lines
+
+
+class ProvidedNode:
+    """A node whose gate asks credential providers, or does not."""
+
+    def __init__(self, providers: object) -> None:
+        self.files = {
+            SYSTEM.docker_config: b'{"auths": {"x": {"auth": "Og"}, "bad": {"auth": "!"}}}',
+            SYSTEM.policy: b'{"scopes": {"quay.io": {"anyOf": ["team-key"]}}}',
+            SYSTEM.gate_config: json.dumps({"registry": {"credentialProviders": providers}}).encode(),
+        }
+
+    def exists(self, path: str) -> bool:
+        return path in self.files
+
+    def get(self, path: str) -> bytes:
+        return self.files[path]
+
+
+def test_credential_providers_may_have_what_the_file_has_not():
+    without = access.of_node(ProvidedNode(None), SYSTEM)  # type: ignore[arg-type]
+    provided = access.of_node(ProvidedNode({"config": "/c", "binDir": "/b"}), SYSTEM)  # type: ignore[arg-type]
+    assert len(provided) >= 1
+    assert [line.partition(":")[0] for line in without if line not in provided] == ["quay.io"]
 
 
 def test_registries_of_the_demo_that_want_none_are_not_named():
