@@ -202,12 +202,16 @@ func newBinder(settings *config.Config) (binder, error) {
 }
 
 func newEngine(settings *config.Config, store *evidence.Store, binder engine.Binder, observer engine.Observer) *engine.Engine {
-	client := registry.New(registry.Config{
+	return engineOver(settings, registry.New(registry.Config{
 		CertsDir:     settings.Registry.CertsDir,
 		DockerConfig: settings.Registry.DockerConfig,
 		Providers:    newProviders(settings.Registry.CredentialProviders),
 		Timeout:      time.Duration(settings.Timeouts.Registry),
-	})
+	}), store, binder, observer)
+}
+
+// engineOver makes an engine that looks images and signatures up with client.
+func engineOver(settings *config.Config, client *registry.Client, store *evidence.Store, binder engine.Binder, observer engine.Observer) *engine.Engine {
 	collector := evidence.Collector{Store: store, Registry: client}
 	return engine.New(engine.Parts{
 		Binder:    binder,

@@ -41,6 +41,9 @@ func (c *Client) hosts(ctx context.Context, registry, path string, logins *login
 	options := hostsconfig.HostOptions{
 		Credentials: logins.of,
 		UpdateClient: func(client *http.Client) error {
+			if c.config.Transport != nil {
+				client.Transport = c.config.Transport
+			}
 			guards = append(guards, guardClient(client))
 			return nil
 		},

@@ -9,6 +9,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ type Config struct {
 	CertsDir     string              // certs.d: <host>/hosts.toml as containerd reads it; "" for none
 	DockerConfig string              // a Docker config.json or containers-auth.json that only its owner can read; "" for none
 	Providers    *provider.Providers // the kubelet's credential providers, for what the Docker config does not have; nil for none
+	Transport    http.RoundTripper   // answers instead of the network; nil for the network
 	Timeout      time.Duration       // of one whole look-up; 0 means 3 s
 }
 
