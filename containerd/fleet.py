@@ -151,6 +151,7 @@ class Fleet:
             program=programs["countersign-gate"],
             hook=programs["countersign-hook"],
             docker_config=reach.docker_config(self.settings.registry.docker_config, machine.addition.logins),
+            providers=gate.providers(self.settings.registry),
             runtime_socket=SOCKET,
             nri=found.nri,
             base_specs=found.base_specs,

@@ -94,6 +94,7 @@ class OnHost:
             program=programs["countersign-gate"],
             hook=programs["countersign-hook"],
             docker_config=reach.docker_config(settings.registry.docker_config, addition.logins),
+            providers=gate.providers(settings.registry),
             crio=CrioStorage(ours.paths.storage, ours.paths.run_storage, ours.paths.nri, ours.paths.socket),
         )
         work = Work(

@@ -132,6 +132,7 @@ class OnSsh:
             program=programs["countersign-gate"],
             hook=programs["countersign-hook"],
             docker_config=reach.docker_config(self.settings.registry.docker_config, self._addition.logins),
+            providers=gate.providers(self.settings.registry),
             crio=CrioStorage(found.storage, found.run_storage, INSTALLED.nri, INSTALLED.socket),
         )
         work = Work(

@@ -111,10 +111,13 @@ def sign(
         "image": _IMAGE,
         "key": "public key; any of several may have signed (default: keys/cosign.pub of the configuration)",
         "policy": "go by a rendered policy instead (policy.render)",
+        "layout": "image layout that has the image and its signatures (as cosign save writes it); no registry is asked",
         "json": "one JSON document on stdout",
     },
 )
-def verify(context: Context, image: list[str], key: list[str], policy: str = "", json: bool = False) -> None:
+def verify(
+    context: Context, image: list[str], key: list[str], policy: str = "", layout: str = "", json: bool = False
+) -> None:
     """Have the gate's engine say whether images are signed; exit code 1 if it refuses one.
 
     Example: ./inv signing.verify --image registry.example/app:v1 --key cosign.pub
@@ -129,7 +132,10 @@ def verify(context: Context, image: list[str], key: list[str], policy: str = "",
         raise UsageError("got both", where="--key, --policy", expected="one of them")
     keys = [Path(one).expanduser() for one in key] or [settings.keys / "cosign.pub"]
     going_by = verifying.by_policy(Path(policy).expanduser()) if policy else verifying.by_keys(keys)
-    access = verifying.Access(hosts_folder(settings), docker_configs(settings))
+    if layout:
+        access = verifying.Access(layout=Path(layout).expanduser())
+    else:
+        access = verifying.Access(hosts_folder(settings), docker_configs(settings))
     program = verifying.program(settings)
     verdicts = []
     for one in image:

@@ -38,10 +38,12 @@ class Access:
     Attributes:
         certs_dir: a folder of ``HOST/hosts.toml``, or None.
         docker_configs: files with logins; what an earlier one has goes before a later one's.
+        layout: an image layout that has image and signatures: then no registry is asked, and the rest is not used.
     """
 
     certs_dir: Path | None = None
     docker_configs: Sequence[Path] = ()
+    layout: Path | None = None
 
 
 def program(settings: Settings) -> Path:
@@ -80,16 +82,18 @@ def verify(program: Path, image: str, going_by: Sequence[str], access: Access) -
         the verdict with its steps.
 
     Raises:
-        UsageError: if the keys or the policy cannot be used.
+        UsageError: if the keys, the policy or the layout cannot be used.
         BadConfig: if a Docker config cannot be used.
         InfrastructureError: if there was no verdict.
     """
     with ExitStack() as stack:
         private = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="countersign-")))
         argv = [str(program), "verify", "--json", *going_by]
-        if access.certs_dir:
+        if access.layout:
+            argv += ["--layout", str(access.layout)]
+        elif access.certs_dir:
             argv += ["--certs-dir", str(access.certs_dir)]
-        if access.docker_configs:
+        if access.docker_configs and not access.layout:
             logins = private / "config.json"
             logins.touch(mode=0o600)
             logins.write_text(json.dumps(_merged(access.docker_configs)))

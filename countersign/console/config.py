@@ -47,11 +47,31 @@ class RegistrySettings:
         docker_config: a Docker ``config.json`` with credentials; None means none for nodes, and the user's own here.
         allow_http: plain HTTP to hosts beyond loopback.
         proof_image: an image that the policy allows, which set-up has to get through; empty tries what is there.
+        credential_providers: on nodes, the kubelet's ``--image-credential-provider-config``; empty for none.
+        credential_provider_bin_dir: on nodes, the folder of their programs; both are set, or neither is.
     """
 
     docker_config: Path | None = None
     allow_http: bool = False
     proof_image: str = ""
+    credential_providers: str = ""
+    credential_provider_bin_dir: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the paths of the kubelet's credential providers.
+
+        Raises:
+            UsageError: one of them is not absolute, or is set without the other.
+        """
+        for key in ("credential_providers", "credential_provider_bin_dir"):
+            path = str(getattr(self, key))
+            if not path.startswith("/") and (self.credential_providers or self.credential_provider_bin_dir):
+                raise UsageError(
+                    f"got {path!r}",
+                    where=f"registry.{key}",
+                    expected="an absolute path on the nodes, for the providers and for their folder",
+                    do="set both as the kubelet has them, or neither",
+                )
 
 
 @dataclass(frozen=True)
@@ -191,6 +211,8 @@ def settings_from(context: Any, on: str | None = None, room: str = "") -> Settin
             docker_config=_path(registry, "docker_config", None),
             allow_http=_switch(registry, "allow_http"),
             proof_image=str(registry.get("proof_image") or ""),
+            credential_providers=_text(registry, "credential_providers", "", "registry."),
+            credential_provider_bin_dir=_text(registry, "credential_provider_bin_dir", "", "registry."),
         ),
         kind=_kind(given.get("kind") or {}),
         crio=_crio(given.get("crio") or {}),

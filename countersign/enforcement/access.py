@@ -13,13 +13,19 @@ if TYPE_CHECKING:
     from countersign.enforcement.runtime import Runtime
 
 
+MISSING = "the node has no credentials for it"
+
+
 def of_runtime(runtime: Runtime) -> list[str]:
     """Return what `warnings` says of a node's own files; one without a policy has no registries yet."""
     node, layout = runtime.node, runtime.layout
     if not (node.exists(layout.policy) and node.exists(layout.docker_config)):
         return []
     config, policy = node.get(layout.docker_config), node.get(layout.policy)
-    return list(warnings(config, policy, layout.docker_config, runtime.registry_names))
+    found = warnings(config, policy, layout.docker_config, runtime.registry_names)
+    if node.exists(layout.gate_config) and _provided(node.get(layout.gate_config)):
+        return [line for line in found if MISSING not in line]  # the kubelet's credential providers may have them
+    return list(found)
 
 
 def warnings(docker_config: bytes, policy: bytes, where: str, known: Sequence[str] = ()) -> Iterator[str]:
@@ -44,7 +50,7 @@ def warnings(docker_config: bytes, policy: bytes, where: str, known: Sequence[st
     for scope in _signed(policy, known):
         found = next((logins[key] for key in credentials.keys(scope) if key in logins), None)
         if found is None or found.empty:
-            yield f"{scope}: the node has no credentials for it; {_do(helped=credentials.keys(scope)[-1] in empty)}"
+            yield f"{scope}: {MISSING}; {_do(helped=credentials.keys(scope)[-1] in empty)}"
 
 
 def _do(*, helped: bool) -> str:
@@ -53,7 +59,10 @@ def _do(*, helped: bool) -> str:
             "a credential helper of your machine keeps them, which a node does not have: "
             "put a user and a password of the node's own into registry.docker_config"
         )
-    return "if it wants some, put them into registry.docker_config, else images there are refused with REGISTRY_AUTH"
+    return (
+        "if it wants some, put them into registry.docker_config or set registry.credential_providers, "
+        "else images there are refused with REGISTRY_AUTH"
+    )
 
 
 def _signed(policy: bytes, known: Sequence[str]) -> list[str]:
@@ -64,6 +73,11 @@ def _signed(policy: bytes, known: Sequence[str]) -> list[str]:
         for scope, rule in scopes.items()
         if isinstance(rule, dict) and {"anyOf", "allOf"} & rule.keys() and _host(scope) not in known
     )
+
+
+def _provided(gate_config: bytes) -> bool:
+    """Return whether the gate asks credential providers."""
+    return bool((_table(gate_config, "registry") or {}).get("credentialProviders"))
 
 
 def _host(name: str) -> str:

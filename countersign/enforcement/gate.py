@@ -14,6 +14,7 @@ from countersign.nodes.steps import File, Folder, Group, Link
 from countersign.nodes.template import render
 
 if TYPE_CHECKING:
+    from countersign.console.config import RegistrySettings
     from countersign.console.steps import Step
     from countersign.nodes.node import Node
 
@@ -41,6 +42,26 @@ class CrioStorage:
 
 
 @dataclass(frozen=True)
+class Providers:
+    """The kubelet's credential providers, on the node.
+
+    Attributes:
+        config: the kubelet's ``--image-credential-provider-config``.
+        bin_dir: the kubelet's ``--image-credential-provider-bin-dir``.
+    """
+
+    config: str
+    bin_dir: str
+
+
+def providers(registry: RegistrySettings) -> Providers | None:
+    """Return the credential providers that the settings name; None for none."""
+    if not registry.credential_providers:
+        return None
+    return Providers(registry.credential_providers, registry.credential_provider_bin_dir)
+
+
+@dataclass(frozen=True)
 class Gate:
     """What goes to a node.
 
@@ -53,6 +74,7 @@ class Gate:
         nri: containerd's NRI socket, through which the gate refuses containers without the hook; empty for no plugin.
         base_specs: path of a base spec → the OCI spec that it is, once our hook is in it; none on CRI-O.
         crio: CRI-O's storage; None where containerd is the runtime.
+        providers: credential providers for what docker_config has no login for; None for none.
     """
 
     layout: Layout
@@ -63,6 +85,7 @@ class Gate:
     base_specs: Mapping[str, bytes] = field(repr=False, default_factory=dict)
     crio: CrioStorage | None = None
     nri: str = ""
+    providers: Providers | None = None
 
     def __post_init__(self) -> None:
         """Check that there is one runtime.
@@ -77,7 +100,14 @@ class Gate:
 def files(gate: Gate) -> list[File]:
     """Return the gate's files, programs first."""
     layout = gate.layout
-    config = render(CONFIG, layout=layout, runtime_socket=gate.runtime_socket, nri=gate.nri, crio=gate.crio)
+    config = render(
+        CONFIG,
+        layout=layout,
+        runtime_socket=gate.runtime_socket,
+        nri=gate.nri,
+        crio=gate.crio,
+        providers=gate.providers,
+    )
     return [
         File(layout.gate, gate.program, 0o755),
         File(layout.hook, gate.hook, 0o755),

@@ -13,8 +13,11 @@ import (
 	"countersign/gate/internal/bind"
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/config"
+	"countersign/gate/internal/evidence"
+	"countersign/gate/internal/layout"
 	"countersign/gate/internal/policy"
 	"countersign/gate/internal/reference"
+	"countersign/gate/internal/registry"
 	"countersign/gate/internal/verdict"
 	"countersign/gate/internal/wire"
 )
@@ -28,6 +31,9 @@ const (
 	maxKeyFile    = 64 << 10
 )
 
+// fromLayout is the source of a verdict that rests on what is in a folder.
+const fromLayout = "layout"
+
 // alone says what "verify" goes by where neither a running gate nor gate.json
 // decides: keys or a policy, and how registries are reached.
 type alone struct {
@@ -35,6 +41,7 @@ type alone struct {
 	policy       string
 	dockerConfig string
 	certsDir     string
+	layout       string
 }
 
 // files is an option that may be given more than once.
@@ -55,6 +62,7 @@ func (a *alone) flags(flags *flag.FlagSet) {
 	flags.StringVar(&a.policy, "policy", "", "rendered policy `FILE`: decide in this process by it; gate.json is not read")
 	flags.StringVar(&a.dockerConfig, "docker-config", "", "with --key or --policy: Docker config.json `FILE` for registries")
 	flags.StringVar(&a.certsDir, "certs-dir", "", "with --key or --policy: certs.d `DIR` for registries")
+	flags.StringVar(&a.layout, "layout", "", "with --key or --policy: image layout `DIR` that has the image and its signatures; no registry is asked")
 }
 
 // wanted says whether to decide by what was given here.
@@ -64,8 +72,12 @@ func (a *alone) check() error {
 	switch {
 	case len(a.keys) > 0 && a.policy != "":
 		return errors.New("expected --key or --policy, got both")
+	case !a.wanted() && a.layout != "":
+		return errors.New("--layout goes with --key or --policy")
 	case !a.wanted() && (a.dockerConfig != "" || a.certsDir != ""):
 		return errors.New("--docker-config and --certs-dir go with --key or --policy; else gate.json has them")
+	case a.layout != "" && (a.dockerConfig != "" || a.certsDir != ""):
+		return errors.New("--docker-config and --certs-dir are for registries, and with --layout none is asked")
 	}
 	return nil
 }
@@ -109,7 +121,7 @@ func readKeyFile(path string) (string, error) {
 
 // decide runs the engine of the daemon, with an evidence store that is empty and
 // goes away. The error is that of this machine's folders, not of the image.
-func (a *alone) decide(ctx context.Context, p *policy.Policy, name string) (v *verdict.Verdict, err error) {
+func (a *alone) decide(ctx context.Context, p *policy.Policy, source registry.Config, name string) (v *verdict.Verdict, err error) {
 	dir, err := os.MkdirTemp("", "countersign-verify-")
 	if err != nil {
 		return nil, err
@@ -117,8 +129,6 @@ func (a *alone) decide(ctx context.Context, p *policy.Policy, name string) (v *v
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	settings := &config.Config{}
 	settings.Evidence.Dir, settings.Evidence.MaxBytes, settings.Evidence.MaxEntries = dir, aloneEvidence, aloneEntries
-	settings.Registry = config.Registry{CertsDir: a.certsDir, DockerConfig: a.dockerConfig}
-	settings.Timeouts.Registry = config.Duration(aloneRegistry)
 	settings.Timeouts.Verdict = config.Duration(aloneVerdict)
 	settings.Timeouts.Pull = config.Duration(aloneVerdict)
 	store, err := openStore(settings)
@@ -126,9 +136,25 @@ func (a *alone) decide(ctx context.Context, p *policy.Policy, name string) (v *v
 		return nil, err
 	}
 	defer store.Flush() // what is still being written would outlive the folder
-	gate := newEngine(settings, store, nowhere{}, silent{})
+	gate := engineOver(settings, registry.New(source), store, nowhere{}, silent{})
 	gate.SetPolicy(p)
-	return decide(ctx, gate, wire.Verify, name), nil
+	v = decide(ctx, gate, wire.Verify, name)
+	if a.layout != "" && v.Source == string(evidence.FromRegistry) {
+		v.Source = fromLayout
+	}
+	return v, nil
+}
+
+// source says where the image and its signatures are looked for. close ends its use.
+func (a *alone) source() (source registry.Config, close func() error, err error) {
+	if a.layout == "" {
+		return registry.Config{CertsDir: a.certsDir, DockerConfig: a.dockerConfig, Timeout: aloneRegistry}, func() error { return nil }, nil
+	}
+	folder, err := layout.Open(a.layout)
+	if err != nil {
+		return registry.Config{}, nil, fmt.Errorf("--layout: %w", err)
+	}
+	return registry.Config{Transport: folder, Timeout: aloneRegistry}, folder.Close, nil
 }
 
 // nowhere is the binder of a process that stands on no node.

@@ -13,6 +13,7 @@ import (
 	"countersign/gate/internal/config"
 	"countersign/gate/internal/engine"
 	"countersign/gate/internal/policy"
+	"countersign/gate/internal/registry"
 	"countersign/gate/internal/verdict"
 	"countersign/gate/internal/wire"
 )
@@ -26,14 +27,19 @@ func verify(c *invocation) int {
 		return c.ask(wire.Verify)
 	}
 	p, err := c.given.load(c.arguments[0])
+	var source registry.Config
+	done := func() error { return nil }
+	if err == nil {
+		source, done, err = c.given.source()
+	}
 	if err != nil {
 		fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, err)
 		return exitUsage
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), aloneVerdict+margin)
 	defer cancel()
-	v, err := c.given.decide(ctx, p, c.arguments[0])
-	if err != nil {
+	v, err := c.given.decide(ctx, p, source, c.arguments[0])
+	if err = errors.Join(err, done()); err != nil {
 		return c.fail(err)
 	}
 	return c.show(v)

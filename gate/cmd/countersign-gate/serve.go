@@ -23,6 +23,7 @@ import (
 	"countersign/gate/internal/judge"
 	"countersign/gate/internal/nri"
 	"countersign/gate/internal/observe"
+	"countersign/gate/internal/provider"
 	"countersign/gate/internal/registry"
 	"countersign/gate/internal/wire"
 )
@@ -247,11 +248,16 @@ func newBinder(settings *config.Config) (binder, error) {
 }
 
 func newEngine(settings *config.Config, store *evidence.Store, binder engine.Binder, observer engine.Observer) *engine.Engine {
-	client := registry.New(registry.Config{
+	return engineOver(settings, registry.New(registry.Config{
 		CertsDir:     settings.Registry.CertsDir,
 		DockerConfig: settings.Registry.DockerConfig,
+		Providers:    newProviders(settings.Registry.CredentialProviders),
 		Timeout:      time.Duration(settings.Timeouts.Registry),
-	})
+	}), store, binder, observer)
+}
+
+// engineOver makes an engine that looks images and signatures up with client.
+func engineOver(settings *config.Config, client *registry.Client, store *evidence.Store, binder engine.Binder, observer engine.Observer) *engine.Engine {
 	collector := evidence.Collector{Store: store, Registry: client}
 	judges := judge.New(collector)
 	return engine.New(engine.Parts{
@@ -264,4 +270,12 @@ func newEngine(settings *config.Config, store *evidence.Store, binder engine.Bin
 		Observer:  observer,
 		Timeouts:  engine.Timeouts{Verdict: time.Duration(settings.Timeouts.Verdict), Pull: time.Duration(settings.Timeouts.Pull)},
 	})
+}
+
+// newProviders gives the kubelet's credential providers; nil where none are set.
+func newProviders(settings *config.CredentialProviders) *provider.Providers {
+	if settings == nil {
+		return nil
+	}
+	return provider.New(provider.Config{Config: settings.Config, BinDir: settings.BinDir})
 }

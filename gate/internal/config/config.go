@@ -94,6 +94,15 @@ type Crio struct {
 type Registry struct {
 	CertsDir     string `json:"certsDir"`     // certs.d with hosts.toml files
 	DockerConfig string `json:"dockerConfig"` // credentials, readable by root only
+	// CredentialProviders are the kubelet's, for what dockerConfig has no login for;
+	// nil for none.
+	CredentialProviders *CredentialProviders `json:"credentialProviders"`
+}
+
+// CredentialProviders says where the kubelet keeps its credential providers.
+type CredentialProviders struct {
+	Config string `json:"config"` // the kubelet's --image-credential-provider-config
+	BinDir string `json:"binDir"` // the kubelet's --image-credential-provider-bin-dir
 }
 
 // Timeouts nest: runtime and registry < verdict < hook client (5 s) < the
@@ -208,6 +217,11 @@ func (c *Config) check() error {
 	if crio == nil {
 		crio = crioDefaults()
 	}
+	providers := c.Registry.CredentialProviders
+	noProviders := providers == nil
+	if noProviders {
+		providers = &CredentialProviders{}
+	}
 	for _, p := range []struct {
 		key, path string
 		optional  bool
@@ -226,6 +240,8 @@ func (c *Config) check() error {
 		{"crio.hook", crio.Hook, false},
 		{"registry.certsDir", c.Registry.CertsDir, true},
 		{"registry.dockerConfig", c.Registry.DockerConfig, true},
+		{"registry.credentialProviders.config", providers.Config, noProviders},
+		{"registry.credentialProviders.binDir", providers.BinDir, noProviders},
 		{"log", c.Log, c.Log == "-" || c.Log == ""},
 	} {
 		if !filepath.IsAbs(p.path) && !(p.optional && (p.path == "" || p.path == "-")) {

@@ -46,6 +46,9 @@ func TestParseRefuses(t *testing.T) {
 		{"a relative state folder", `{"state": "state"}`, "state"},
 		{"no key of the policy among policyKeys", `{"policyKeys": []}`, "policyKeys"},
 		{"a policy key that is none", `{"policyKeys": ["cosign.pub"]}`, "policyKeys.keys[0]"},
+		{"credential providers without a folder", `{"registry": {"credentialProviders": {"config": "/c.yaml"}}}`, "registry.credentialProviders.binDir"},
+		{"credential providers with a relative folder", `{"registry": {"credentialProviders": {"config": "/c.yaml", "binDir": "bin"}}}`, "registry.credentialProviders.binDir"},
+		{"credential providers without a configuration", `{"registry": {"credentialProviders": {"binDir": "/bin"}}}`, "registry.credentialProviders.config"},
 		{"two documents", `{} {}`, "more than one"},
 		{"no JSON", `policy: /p`, "invalid"},
 	} {
@@ -71,6 +74,17 @@ func TestParseTakesLoopbackMetrics(t *testing.T) {
 		if _, err := Parse([]byte(`{"metrics": "` + address + `"}`)); err != nil {
 			t.Errorf("%s: %v", address, err)
 		}
+	}
+}
+
+func TestCredentialProvidersAreNoneUnlessGiven(t *testing.T) {
+	c, err := Parse([]byte(`{"registry": {"certsDir": "/c"}}`))
+	if err != nil || c.Registry.CredentialProviders != nil {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	c, err = Parse([]byte(`{"registry": {"credentialProviders": {"config": "/c.yaml", "binDir": "/bin"}}}`))
+	if err != nil || *c.Registry.CredentialProviders != (CredentialProviders{Config: "/c.yaml", BinDir: "/bin"}) {
+		t.Errorf("got %+v, %v", c, err)
 	}
 }
 

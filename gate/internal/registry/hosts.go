@@ -36,15 +36,14 @@ var errorsOnly = logrus.NewEntry(&logrus.Logger{Out: os.Stderr, Formatter: new(l
 // hosts gives the places where registry may be asked for path, in order, as
 // containerd would: mirrors, then the registry itself; and all transports that serve
 // them.
-func (c *Client) hosts(ctx context.Context, registry, path string, credentials credentials) ([]docker.RegistryHost, []*guard, error) {
+func (c *Client) hosts(ctx context.Context, registry, path string, logins *logins) ([]docker.RegistryHost, []*guard, error) {
 	var guards []*guard
-	logins := map[string]login{} // by host; no other host is given one, wherever a server leads to
 	options := hostsconfig.HostOptions{
-		Credentials: func(host string) (string, string, error) {
-			l := logins[host]
-			return l.user, l.secret, l.err
-		},
+		Credentials: logins.of,
 		UpdateClient: func(client *http.Client) error {
+			if c.config.Transport != nil {
+				client.Transport = c.config.Transport
+			}
 			guards = append(guards, guardClient(client))
 			return nil
 		},
@@ -65,9 +64,7 @@ func (c *Client) hosts(ctx context.Context, registry, path string, credentials c
 			"a host to ask", "add one in "+c.config.CertsDir)
 	}
 	for i, host := range slices.Backward(hosts) {
-		l := credentials.forHost(atHost(host, path), registry+"/"+path)
-		logins[host.Host] = l
-		if l.bearer != "" {
+		if l := logins.add(host.Host, atHost(host, path)); l.bearer != "" {
 			hosts[i].Authorizer = &bearerAuthorizer{token: l.bearer}
 		}
 	}

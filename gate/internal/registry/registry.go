@@ -9,22 +9,27 @@ package registry
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
 	"countersign/gate/internal/code"
+	"countersign/gate/internal/provider"
 	"countersign/gate/internal/reference"
 )
 
 // Config says how registries are reached.
 type Config struct {
-	CertsDir     string        // certs.d: <host>/hosts.toml as containerd reads it; "" for none
-	DockerConfig string        // a Docker config.json or containers-auth.json that only its owner can read; "" for none
-	Timeout      time.Duration // of one whole look-up; 0 means 3 s
+	CertsDir     string              // certs.d: <host>/hosts.toml as containerd reads it; "" for none
+	DockerConfig string              // a Docker config.json or containers-auth.json that only its owner can read; "" for none
+	Providers    *provider.Providers // the kubelet's credential providers, for what the Docker config does not have; nil for none
+	Transport    http.RoundTripper   // answers instead of the network; nil for the network
+	Timeout      time.Duration       // of one whole look-up; 0 means 3 s
 }
 
 // Client is a registry client. It reads the files of its Config anew for each
-// look-up, and keeps no connection, token or failure from one to the next.
+// look-up, and keeps no connection, token or failure from one to the next; what
+// credential providers answer, they remember themselves.
 type Client struct {
 	config Config
 }
@@ -69,10 +74,11 @@ func (c *Client) open(ctx context.Context, repository string) (*session, error) 
 		return nil, code.Refuse(code.BadReference, err.Error(), "registry/path", "correct the image name")
 	}
 	registry, path := reference.Split(repository)
-	logins, err := loadCredentials(c.config.DockerConfig)
+	file, err := loadCredentials(c.config.DockerConfig)
 	if err != nil {
 		return nil, err
 	}
+	logins := &logins{file: file, providers: c.config.Providers, image: repository, byHost: map[string]*account{}}
 	hosts, guards, err := c.hosts(ctx, registry, path, logins)
 	if err != nil {
 		return nil, err

@@ -46,7 +46,7 @@ type session struct {
 	path     string // of the repository in it
 	hosts    []docker.RegistryHost
 	guards   []*guard // all transports of the hosts' clients
-	logins   credentials
+	logins   *logins
 
 	// auth has a lock for each host, held while its authorizer is used: containerd's
 	// (2.4.2) reads a token's expiry while another request that fetches the token
@@ -196,7 +196,7 @@ func (s *session) getFrom(ctx context.Context, host docker.RegistryHost, q ask) 
 	r, found, err := s.exchange(ctx, host, q)
 	var refusal *code.Refusal
 	if errors.As(err, &refusal) && refusal.Code == code.RegistryAuth {
-		if hint := s.logins.hint(atHost(host, s.path), s.registry+"/"+s.path); hint != "" {
+		if hint := s.logins.hint(host.Host); hint != "" {
 			err = code.Refuse(refusal.Code, refusal.Found+"; "+hint, refusal.Expected, refusal.Do)
 		}
 	}
@@ -264,6 +264,7 @@ func (s *session) authorize(ctx context.Context, host docker.RegistryHost, req *
 
 // challenged tells the authorizer what the host wants.
 func (s *session) challenged(ctx context.Context, host docker.RegistryHost, asked []*http.Response) error {
+	s.logins.want(ctx, host.Host) // before the lock: it may take a program's time
 	lock := s.auth[host.Host]
 	lock.Lock()
 	defer lock.Unlock()

@@ -44,7 +44,7 @@ type Verdict struct {
 	Pod        string    `json:"pod,omitempty"` // namespace/name
 	Message    string    `json:"message"`       // the sentence for a user
 	Details    []string  `json:"details,omitempty"`
-	Source     string    `json:"source,omitempty"` // where the outcome came from: memory, store, registry, policy
+	Source     string    `json:"source,omitempty"` // where the outcome came from: memory, store, registry, layout, policy
 	Policy     string    `json:"policy,omitempty"` // sha256 of the policy file
 	Millis     float64   `json:"ms"`
 	Steps      []Step    `json:"steps,omitempty"` // only where a person asked: verify, explain

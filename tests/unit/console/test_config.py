@@ -74,6 +74,26 @@ def test_a_switch_is_off(value: object) -> None:
     assert settings_from(context(registry={"allow_http": value})).registry == RegistrySettings(allow_http=False)
 
 
+def test_credential_providers_and_their_folder() -> None:
+    both = {"credential_providers": "/etc/providers.yaml", "credential_provider_bin_dir": "/opt/bin"}
+    assert settings_from(context(registry=both)).registry == RegistrySettings(**both)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("credential_providers", "", "credential_providers"),
+        ("credential_provider_bin_dir", "", "credential_provider_bin_dir"),
+        ("credential_providers", "providers.yaml", "credential_providers"),
+        ("credential_provider_bin_dir", "bin", "credential_provider_bin_dir"),
+    ],
+)
+def test_credential_providers_without_absolute_paths_are_refused(key: str, value: str, named: str) -> None:
+    given = {"credential_providers": "/etc/providers.yaml", "credential_provider_bin_dir": "/opt/bin", key: value}
+    with pytest.raises(UsageError, match=rf"^registry\.{named}: got '{value}'; expected an absolute path on the nodes"):
+        settings_from(context(registry=given))
+
+
 def test_a_switch_that_is_neither_is_refused() -> None:
     with pytest.raises(UsageError, match=r"^offline: got 'maybe'; expected yes or no$"):
         settings_from(context(offline="maybe"))

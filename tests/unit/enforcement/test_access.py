@@ -9,6 +9,7 @@ import pytest
 
 from countersign.console.errors import UsageError
 from countersign.enforcement import access
+from countersign.enforcement.layout import SYSTEM
 from countersign.enforcement.reach import basic, docker_config
 from lab.demo.registries import FALLBACK, REFERRERS, load_or_make
 
@@ -49,6 +50,37 @@ def test_no_secret_is_shown():
     assert lines
     assert "s3cr3t" not in lines
     assert base64.b64encode(b"s3cr3t").decode() not in lines
+
+
+class ProvidedNode:
+    """A runtime, and its node, whose gate asks credential providers, or does not."""
+
+    layout = SYSTEM
+    registry_names = ()
+
+    def __init__(self, providers: object) -> None:
+        self.files = {
+            SYSTEM.docker_config: b'{"auths": {"x": {"auth": "Og"}, "bad": {"auth": "!"}}}',
+            SYSTEM.policy: b'{"scopes": {"quay.io": {"anyOf": ["team-key"]}}}',
+            SYSTEM.gate_config: json.dumps({"registry": {"credentialProviders": providers}}).encode(),
+        }
+
+    @property
+    def node(self) -> ProvidedNode:
+        return self
+
+    def exists(self, path: str) -> bool:
+        return path in self.files
+
+    def get(self, path: str) -> bytes:
+        return self.files[path]
+
+
+def test_credential_providers_may_have_what_the_file_has_not():
+    without = access.of_runtime(ProvidedNode(None))  # type: ignore[arg-type]
+    provided = access.of_runtime(ProvidedNode({"config": "/c", "binDir": "/b"}))  # type: ignore[arg-type]
+    assert len(provided) >= 1
+    assert [line.partition(":")[0] for line in without if line not in provided] == ["quay.io"]
 
 
 def test_registries_of_the_demo_that_want_none_are_not_named():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from countersign.console.config import RegistrySettings
 from countersign.console.errors import InfrastructureError, UsageError
 from countersign.enforcement import gate, layout
 from countersign.enforcement.base_spec import hook, with_hook
@@ -70,6 +71,16 @@ def test_the_gates_configuration_names_the_layout():
     assert config["policy"] == "/etc/countersign/policy.json"
     assert config["containerd"]["address"] == "/run/containerd/containerd.sock"
     assert config["registry"] == {"certsDir": SYSTEM.certs, "dockerConfig": SYSTEM.docker_config}
+
+
+def test_the_gates_configuration_names_the_credential_providers():
+    settings = RegistrySettings(credential_providers="/etc/providers.yaml", credential_provider_bin_dir="/opt/bin")
+    parts = gate.Gate(SYSTEM, Path("gate"), Path("hook"), b"{}", "/run/c.sock", providers=gate.providers(settings))
+    text = next(file.content for file in gate.files(parts) if file.path == SYSTEM.gate_config)
+    assert isinstance(text, bytes)
+    wanted = {"config": "/etc/providers.yaml", "binDir": "/opt/bin"}
+    assert json.loads(text)["registry"]["credentialProviders"] == wanted
+    assert gate.providers(RegistrySettings()) is None
 
 
 def test_the_unit_runs_the_same_gate_with_the_same_watchdog():

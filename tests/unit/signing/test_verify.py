@@ -56,6 +56,14 @@ def test_a_name_is_no_option_and_the_verdict_is_the_programs(program: Program, t
     assert not Path(noted["folder"]).exists()
 
 
+def test_a_layout_stands_for_registries(program: Program, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text("{}")
+    access = Access(certs_dir=tmp_path, docker_configs=[config], layout=tmp_path / "saved")
+    verify.verify(program.answers(ALLOWED), "x", [], access)
+    assert program.noted()["argv"] == ["verify", "--json", "--layout", f"{tmp_path}/saved", "--", "x"]
+
+
 def test_a_refusal_is_a_verdict(program: Program) -> None:
     refused = '{"allow": false, "code": "UNSIGNED"}'
     found = verify.verify(program.answers(refused, 1), "x", verify.by_policy(Path("p.json")), Access())
