@@ -28,27 +28,33 @@ type Settings struct {
 	HooksDir []string // folders of hooks (oci-hooks(5)), the last one counts
 }
 
-// Ask has the CRI-O at a socket tell the configuration that it runs by, as "crio status
-// config" does: it serves GET /config beside CRI.
-func Ask(ctx context.Context, socket string) (*Settings, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+// Configuration has the CRI-O at a socket tell the configuration that it runs by, as TOML,
+// as "crio status config" does: it serves GET /config beside CRI.
+func Configuration(ctx context.Context, socket string) ([]byte, error) {
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-	}}}
+	}}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://crio/config", nil)
 	if err != nil {
 		return nil, err
 	}
-	response, err := client.Do(request)
+	response, err := transport.RoundTrip(request)
 	if err != nil {
-		return nil, fmt.Errorf("CRI-O at %s: %w", socket, errors.Unwrap(err)) // without the URL, which nobody wrote
+		return nil, err
 	}
 	defer func() { _ = response.Body.Close() }()
 	content, err := io.ReadAll(io.LimitReader(response.Body, maxSettings))
 	if err == nil && response.StatusCode != http.StatusOK {
-		err = errors.New(response.Status)
+		err = fmt.Errorf("status %s", response.Status)
 	}
+	return content, err
+}
+
+// Ask gives the settings of the CRI-O at a socket.
+func Ask(ctx context.Context, socket string) (*Settings, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	content, err := Configuration(ctx, socket)
 	var document struct {
 		Crio struct {
 			Root    string `toml:"root"`

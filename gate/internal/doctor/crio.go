@@ -3,12 +3,10 @@ package doctor
 import (
 	"context"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 
 	"github.com/pelletier/go-toml/v2"
 
+	"countersign/gate/internal/crio"
 	"countersign/gate/internal/nri"
 )
 
@@ -40,25 +38,7 @@ func (n *Node) askCrio() (*crioFacts, error) {
 }
 
 func crioConfig(ctx context.Context, socket string) (tree, error) {
-	transport := &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-		},
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://crio/config", nil)
-	if err != nil {
-		return nil, err
-	}
-	response, err := transport.RoundTrip(request)
-	if err != nil {
-		return nil, fmt.Errorf("%s: its configuration: %w", socket, err)
-	}
-	defer func() { _ = response.Body.Close() }()
-	content, err := io.ReadAll(io.LimitReader(response.Body, maxConfig))
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("status %s", response.Status)
-	}
+	content, err := crio.Configuration(ctx, socket)
 	var found tree
 	if err == nil {
 		err = toml.Unmarshal(content, &found)
