@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import InfrastructureError
+from countersign.enforcement.refusal import code_of
 from countersign.nodes.node import CommandError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ APPLY = 120
 CALL = 40
 """Seconds for one creation; the webhook has 20 of them."""
 DENIED = re.compile(r'^admission webhook "[^"]+" denied the request: ')
-CODE = re.compile(r"countersign: ([A-Z][A-Z_]+[A-Z]):")
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,7 @@ class Answer:
     @property
     def code(self) -> str:
         """The reason code in the message, if there is one."""
-        found = CODE.search(self.message)
-        return found[1] if found else ""
+        return code_of(self.message)
 
 
 @dataclass(frozen=True)

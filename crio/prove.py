@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from countersign.cri.errors import CriError
 from countersign.cri.model import Container
 from countersign.enforcement import canary, doctor
-from countersign.enforcement.canary import EXPECTED, REFERENCE, SENTENCE
+from countersign.enforcement.canary import EXPECTED, REFERENCE
 from countersign.enforcement.problem import NotEnforced, Problem
+from countersign.enforcement.refusal import code_of
 from countersign.nodes.each import side_by_side
 from crio.machine import Machine
 
@@ -83,8 +84,7 @@ def _start(client: Client, image: str, handler: str) -> Problem | None:
         try:
             client.start(client.create(pod, Container(image, written=REFERENCE)))
         except CriError as error:
-            sentence = SENTENCE.search(error.message)
-            if sentence and sentence["code"] == EXPECTED:
+            if code_of(error.message) == EXPECTED:
                 return None
             return Problem(where, f"refused with: {error.message}", f"a refusal by the gate with {EXPECTED}")
     return Problem(where, "allowed", f"refused by the gate with {EXPECTED}")

@@ -110,17 +110,15 @@ def _everything(context: Context, place: str) -> None:
 def _library(settings: Settings) -> None:
     """Ask CRI-O's engine as a library, for the table that lays all engines side by side."""
     from containerd.instance import instance
-    from countersign.console import output
     from lab.demo import registries
     from lab.demo.lab import with_demo
+    from lab.trials import lab, library, runner
     from lab.trials.containerd_place import ContainerdPlace
-    from lab.trials.library import verdicts
-    from lab.trials.trial import lab
 
     ours = with_demo(settings, instance(settings.state))
     addresses = {name: ours.addition.urls[name] for name in registries.MAPPED}
-    found = verdicts(settings, lab(settings, ContainerdPlace(ours, settings.policy)), addresses)
-    output.done(f"{len(found)} images judged by CRI-O's engine as a library")
+    place = ContainerdPlace(ours, settings.policy)
+    runner.run(settings, [library.series(settings, lambda: lab.of(settings, place), addresses)])
 
 
 def _admission(context: Context) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import tarfile
 import tempfile
 import time
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 from countersign.cri.errors import CriError
 from countersign.cri.model import Container
 from countersign.enforcement.problem import NotEnforced, Problem
+from countersign.enforcement.refusal import code_of
 from countersign.nodes.each import side_by_side
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ TAG = "unsigned"
 REFERENCE = f"{REPOSITORY}:{TAG}"
 EXPECTED = "NO_SCOPE"
 """The canary's registry is in no policy, so this code says that the gate looked, and under a valid policy."""
-SENTENCE = re.compile(r"countersign: refused (?P<image>\S+): (?P<code>[A-Z_]+):")
 KNOWN_WITHIN = 5.0
 PLATFORMS = ("linux/amd64", "linux/arm64")
 IMAGE_NAME = "io.containerd.image.name"
@@ -111,8 +110,7 @@ def _start(client: Client, image: str, handler: str) -> Problem | None:
 
 
 def _judge(where: str, error: CriError) -> Problem | None:
-    found = SENTENCE.search(error.message)
-    if found and found["code"] == EXPECTED:
+    if code_of(error.message) == EXPECTED:
         return None
     return Problem(where, f"refused with: {error.message}", f"a refusal by the gate with {EXPECTED}")
 

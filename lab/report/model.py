@@ -12,18 +12,11 @@ from typing import Any
 
 from countersign.console.errors import InfrastructureError
 from lab.trials.consistency import Consistency, compare
+from lab.trials.document import VERSION, verdict
 
-VERSIONS = {
-    "countersign.matrix/v1": "matrix",
-    "countersign.pods/v1": "pods",
-    "countersign.admission/v1": "admission",
-}
-"""Versions of documents → what kind of trial their rows are."""
-STARTS = "countersign.starts/v1"
 BENCH = "bench-start.json"
 PLACES = "places.json"
 SIZE_LIMIT = 32 << 20
-_START = ("name", "about", "expected", "actual", "by", "message", "difference", "repeat")
 TEXT_LIMIT = 2000
 """Characters of a runtime's message that are shown; they come from registries and runtimes."""
 
@@ -33,18 +26,19 @@ class Row:
     """One trial.
 
     Attributes:
-        kind: ``matrix``, ``pods`` or ``admission``.
+        kind: of trial, such as ``matrix``.
         runtime: ``containerd`` or ``crio``.
         node: the node's name, for pods the cluster's.
         id: the trial's name.
         image: what was tried.
-        way: how it came to the node, or into the cluster.
+        way: how it came to the node, or into the cluster, or what was done.
         layer: where it was decided.
         expected: such as ``refuse UNSIGNED``.
         actual: the same.
         passed: whether all was as it must be.
         message: the reason, as the runtime gave it.
         differences: what was not as it must be.
+        excused: why something else than expected is right nevertheless.
         cri_ms: milliseconds of the deciding call; None is unknown.
         gate_ms: milliseconds in the gate.
         repeat: the command that repeats it.
@@ -64,39 +58,9 @@ class Row:
     passed: bool
     message: str
     differences: tuple[str, ...]
+    excused: str
     cri_ms: float | None
     gate_ms: float | None
-    repeat: str
-    tried: str = ""
-    stale: bool = False
-
-
-@dataclass(frozen=True)
-class Start:
-    """One way to start a container past the engine or the gate, and what came of it.
-
-    Attributes:
-        node: the node's name.
-        name: the trial's name.
-        about: what was tried.
-        expected: the reason code; empty if it must run.
-        actual: the same.
-        by: who refused; empty if it ran.
-        message: the reason, as the runtime gave it.
-        difference: what was not as it must be; empty if nothing.
-        repeat: the command that repeats it.
-        tried: when, in UTC.
-        stale: the last run did not try it, so that it tells of an earlier one.
-    """
-
-    node: str
-    name: str
-    about: str
-    expected: str
-    actual: str
-    by: str
-    message: str
-    difference: str
     repeat: str
     tried: str = ""
     stale: bool = False
@@ -113,7 +77,6 @@ class Report:
         places: what ran, and what was left out and why.
         bench: the document of bench.start, if there is one.
         measured: when that was, in UTC.
-        starts: the ways to start unseen, failures first.
         consistency: what each engine says of each image; None if none of CRI-O was asked.
     """
 
@@ -121,7 +84,6 @@ class Report:
     rows: tuple[Row, ...]
     places: tuple[Mapping[str, Any], ...] = ()
     bench: Mapping[str, Any] | None = field(default=None, repr=False)
-    starts: tuple[Start, ...] = ()
     consistency: Consistency | None = None
     began: str = ""
     measured: str = ""
@@ -129,7 +91,7 @@ class Report:
     @property
     def stale(self) -> int:
         """How many trials the last run did not try."""
-        return sum(row.stale for row in self.rows) + sum(start.stale for start in self.starts)
+        return sum(row.stale for row in self.rows)
 
     @property
     def broken(self) -> int:
@@ -142,14 +104,9 @@ class Report:
         return not (self.failed or self.stale or self.broken)
 
     @property
-    def trials(self) -> int:
-        """How many trials there are, of rows and of starts."""
-        return len(self.rows) + len(self.starts)
-
-    @property
     def failed(self) -> int:
         """How many trials are not as they must be."""
-        return sum(not row.passed for row in self.rows) + sum(bool(start.difference) for start in self.starts)
+        return sum(not row.passed for row in self.rows)
 
     def groups(self) -> list[tuple[str, str, str, int, int, str, bool]]:
         """Return kind, runtime, node, how many rows passed and failed, when they were tried, and whether before."""
@@ -161,17 +118,16 @@ class Report:
         return sum(own), len(own) - sum(own)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the document ``countersign.report/v1``."""
+        """Return the document ``countersign.report/v2``."""
         return {
-            "version": "countersign.report/v1",
+            "version": "countersign.report/v2",
             "made": self.made,
-            "passed": self.trials - self.failed,
+            "passed": len(self.rows) - self.failed,
             "failed": self.failed,
             "began": self.began,
             "stale": self.stale,
             "places": list(self.places),
             "rows": [asdict(row) for row in self.rows],
-            "starts": [asdict(start) for start in self.starts],
             "consistency": self.consistency.as_json() if self.consistency else None,
         }
 
@@ -186,7 +142,6 @@ def load(folder: Path) -> Report:
     began = min((float(place.get("began", 0)) for place in places), default=0.0)
     found = [(_read(path), path.stat().st_mtime) for path in _paths(folder)]
     rows = [row for document, when in found for row in _rows(document, _utc(when), when < began)]
-    starts = [start for document, when in found for start in _starts(document, _utc(when), when < began)]
     bench = folder / BENCH
     compared = compare([document for document, _ in found])
     return Report(
@@ -194,7 +149,6 @@ def load(folder: Path) -> Report:
         rows=tuple(sorted(rows, key=lambda row: row.passed)),
         places=tuple(places),
         bench=_read(bench) if bench.is_file() else None,
-        starts=tuple(sorted(starts, key=lambda one: not one.difference)),
         consistency=compared if compared.of_crio else None,
         began=_utc(began) if began else "",
         measured=_utc(bench.stat().st_mtime) if bench.is_file() else "",
@@ -230,12 +184,11 @@ def _read(path: Path) -> Any:
 
 
 def _rows(document: Any, tried: str, stale: bool) -> Iterator[Row]:
-    if not isinstance(document, dict) or document.get("version") not in VERSIONS:
+    if not isinstance(document, dict) or document.get("version") != VERSION:
         return
-    kind = VERSIONS[document["version"]]
     for entry in document["rows"]:
         yield Row(
-            kind=kind,
+            kind=str(document["kind"]),
             runtime=str(document["runtime"]),
             node=str(document["node"]),
             id=str(entry["id"]),
@@ -247,6 +200,7 @@ def _rows(document: Any, tried: str, stale: bool) -> Iterator[Row]:
             passed=not entry["differences"],
             message=str(entry["message"])[:TEXT_LIMIT],
             differences=tuple(str(each)[:TEXT_LIMIT] for each in entry["differences"]),
+            excused=str(entry["excused"])[:TEXT_LIMIT],
             cri_ms=entry.get("cri_ms"),
             gate_ms=entry.get("gate_ms"),
             repeat=str(entry["repeat"]),
@@ -255,17 +209,8 @@ def _rows(document: Any, tried: str, stale: bool) -> Iterator[Row]:
         )
 
 
-def _starts(document: Any, tried: str, stale: bool) -> Iterator[Start]:
-    if not isinstance(document, dict) or document.get("version") != STARTS:
-        return
-    for entry in document["starts"]:
-        texts = {name: str(entry[name])[:TEXT_LIMIT] for name in _START}
-        yield Start(node=str(document["node"]), **texts, tried=tried, stale=stale)
-
-
 def _verdict(entry: Mapping[str, Any], which: str) -> str:
-    allow = entry["allow"][which]
-    return f"{'allow' if allow else 'refuse'} {entry['code'][which] or '?'}"
+    return verdict(*(entry[what][which] for what in ("allow", "code", "by")))
 
 
 def choices(rows: Sequence[Row], what: str) -> list[str]:

@@ -26,7 +26,7 @@ def write(state: Path) -> Path:
     """
     folder = state / "report"
     found = load(folder) if folder.is_dir() else None
-    if found is None or not found.trials:
+    if found is None or not found.rows:
         raise MissingError("nothing has been run yet", where=str(folder), do="run ./inv all.e2e")
     page = folder / "index.html"
     page.write_text(render(found), encoding="utf-8")

@@ -22,7 +22,10 @@ def test(context: Context, only: list[str], json: bool = False) -> None:  # noqa
     Example: ./inv admission.test --only bundle
     """
     from admission.kyverno import Kyverno
+    from admission.report import require_up
     from countersign.console.config import settings_from
-    from lab.trials.admission import run_and_show
+    from lab.trials import admission, runner
 
-    run_and_show(Kyverno(settings_from(context)), only, json=json)
+    kyverno = Kyverno(settings_from(context))
+    require_up(kyverno)
+    runner.run(kyverno.settings, [admission.series(kyverno)], only, json=json)

@@ -9,16 +9,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from lab.trials import engines
+from lab.trials.document import VERSION, verdict
+from lab.trials.rows import Found
+
 if TYPE_CHECKING:
     from lab.trials.differences import Differences
     from lab.trials.model import Case
 
 NOT_RUN = "not run"
-MATRIX, VERDICTS = "countersign.matrix/v1", "countersign.verdicts/v1"
 CONTAINERD, OWN, GATE, LIBRARY = "containerd + gate", "CRI-O's own engine", "CRI-O + gate", "CRI-O's library"
 COLUMNS = (CONTAINERD, OWN, GATE, LIBRARY)
-_RUNTIMES = {"containerd": CONTAINERD, "crio": GATE}
-_ENGINES = {"crio-native": OWN, "crio-library": LIBRARY}
+_COLUMN_OF = {
+    ("matrix", "containerd"): CONTAINERD,
+    ("matrix", "crio"): GATE,
+    (engines.OWN, "crio"): OWN,
+    (engines.LIBRARY, "crio"): LIBRARY,
+}
+"""Kind and runtime of a document → whose verdicts it has."""
 Verdict = tuple[bool, str]
 
 
@@ -68,11 +76,11 @@ def compare(
     """Return the table and what is wrong in it.
 
     The gate must say what the matrix says, code and all. CRI-O's engine and its library must allow and refuse as
-    the gate does, for a reason that can stand for the gate's (``lab.trials.native.MEANS``), or
-    ``differences.yaml`` has the image; an entry of it that a run contradicts is wrong, too.
+    the gate does, for a reason that can stand for the gate's, or ``differences.yaml`` has the image
+    (``lab.trials.engines.judge``).
 
     Args:
-        documents: ``countersign.matrix/v1`` and ``countersign.verdicts/v1``; others are left alone.
+        documents: ``countersign.trials/v1``; others are left alone.
         cases: the matrix (default: ours); its images as they are pulled are compared.
         known: the reviewed differences (default: ours).
     """
@@ -80,11 +88,8 @@ def compare(
 
     seen = _collect(documents)
     known = differences.load() if known is None else known
-    expected: dict[str, Verdict] = {}
-    for case in model.load() if cases is None else cases:
-        if case.way == "pull":
-            expected.setdefault(case.image, (case.allow, case.code))
-    return Consistency(tuple(_row(image, verdict, seen, known) for image, verdict in expected.items()))
+    rows = engines.rows("", model.load() if cases is None else cases)
+    return Consistency(tuple(_row(row, seen, known) for row in rows))
 
 
 def _collect(documents: Iterable[Any]) -> dict[tuple[str, str], list[Verdict]]:
@@ -93,49 +98,32 @@ def _collect(documents: Iterable[Any]) -> dict[tuple[str, str], list[Verdict]]:
     for document in documents:
         if not isinstance(document, dict):
             continue
-        for key, verdict in _said(document):
+        for key, said in _said(document):
             found = seen.setdefault(key, [])
-            if verdict not in found:
-                found.append(verdict)
+            if said not in found:
+                found.append(said)
     return seen
 
 
 def _said(document: Mapping[str, Any]) -> list[tuple[tuple[str, str], Verdict]]:
-    if document.get("version") == MATRIX and document["runtime"] in _RUNTIMES:
-        column = _RUNTIMES[document["runtime"]]
-        pulled = [row for row in document["rows"] if row["way"] == "pull"]
-        return [((column, row["image"]), (row["allow"]["actual"], row["code"]["actual"])) for row in pulled]
-    if document.get("version") == VERDICTS and document["engine"] in _ENGINES:
-        column = _ENGINES[document["engine"]]
-        return [((column, image), (said["allow"], said["code"])) for image, said in document["images"].items()]
-    return []
+    column = _COLUMN_OF.get((document.get("kind", ""), document.get("runtime", "")))
+    if document.get("version") != VERSION or not column:
+        return []
+    pulled = [row for row in document["rows"] if row["way"] == "pull"]
+    return [((column, row["image"]), (row["allow"]["actual"], row["code"]["actual"])) for row in pulled]
 
 
-def _row(image: str, expected: Verdict, seen: Mapping[tuple[str, str], Sequence[Verdict]], known: Differences) -> Row:
-    from lab.trials.native import agrees
-
+def _row(row: engines.Asked, seen: Mapping[tuple[str, str], Sequence[Verdict]], known: Differences) -> Row:
     problems: list[str] = []
     reason = ""
     for column in COLUMNS:
-        for verdict in seen.get((column, image), ()):
+        for said in seen.get((column, row.image), ()):
             if column in (CONTAINERD, GATE):
-                if verdict != expected:
-                    problems.append(f"{column} says {_words(verdict)}, expected {_words(expected)}")
+                if said != (row.allow, row.code):
+                    problems.append(f"{column} says {verdict(*said)}, expected {verdict(row.allow, row.code)}")
                 continue
-            if verdict[0] == expected[0]:
-                if known.excuse(image, "crio", allow=not verdict[0]):
-                    problems.append(f"{column} says {_words(verdict)}, which differences.yaml denies")
-                elif not agrees(verdict[1], expected[1]):
-                    problems.append(f"{column} says {_words(verdict)}, which cannot stand for {expected[1]}")
-                continue
-            entry = known.excuse(image, "crio", allow=verdict[0])
-            if entry is None:
-                problems.append(f"{column} says {_words(verdict)}, and differences.yaml has no such entry")
-            else:
-                reason = f"{entry.decides} decides: {entry.reason}"
-    cells = (" / ".join(map(_words, seen.get((column, image), ()))) or NOT_RUN for column in COLUMNS)
-    return Row(image, tuple(cells), tuple(problems), reason)
-
-
-def _words(verdict: Verdict) -> str:
-    return f"{'allow' if verdict[0] else 'refuse'} {verdict[1] or '?'}"
+            outcome = engines.judge(row, Found(said[0], code=said[1]), known)
+            problems += [f"{column} {difference}" for difference in outcome.differences]
+            reason = outcome.excused or reason
+    cells = (" / ".join(verdict(*said) for said in seen.get((column, row.image), ())) or NOT_RUN for column in COLUMNS)
+    return Row(row.image, tuple(cells), tuple(problems), reason)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from containerd.adapt import with_handler
 from containerd.runtime import import_archive
-from countersign.enforcement import nri
+from countersign.enforcement import nri, refusal
 from countersign.enforcement.ask import ask
 from lab.trials.cri_place import CriPlace
 from lab.trials.native import GATE_GONE, code_of
-from lab.trials.ways import code_of as gate_code
 
 if TYPE_CHECKING:
     from containerd.runtime import Runtime
@@ -32,14 +32,14 @@ class ContainerdPlace(CriPlace):
         super().__init__(runtime, users_policy)
         self._containerd = runtime
 
-    @property
+    @cached_property
     def plugin_required(self) -> bool:
         """Whether this containerd is new enough to require the gate's NRI plugin."""
         return str(ask(self.at.node, self.at.layout, "ping").get("nri")) != nri.OFF
 
     def code_of(self, message: str) -> str:
         """Return the reason code in the gate's own sentence, or what others' words for an absent gate stand for."""
-        return gate_code(message) or code_of(message, GATE_GONE)
+        return refusal.code_of(message) or code_of(message, GATE_GONE)
 
     @contextmanager
     def added_handler(self, *, hooked: bool) -> Iterator[str]:

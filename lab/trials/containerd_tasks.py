@@ -21,7 +21,7 @@ def sign(context: Context, on: str = "", key: str = "") -> None:
     """
     from containerd.backend import open_place
     from countersign.console.config import settings_from
-    from lab.trials.trial import push_demo
+    from lab.trials.demo import push_demo
     from signing import commands as signing
 
     place = open_place(settings_from(context, on or None))
@@ -40,9 +40,12 @@ def test(context: Context, only: list[str], on: str = "", json: bool = False) ->
     Example: ./inv containerd.test --only unsigned/import --only bundle
     """
     from containerd.backend import open_place
+    from containerd.on_kind import OnKind
     from countersign.console.config import settings_from
-    from lab.trials.on_containerd import run_all
+    from lab.trials import kind_pods
+    from lab.trials.runtimes import run_all
 
     place = open_place(settings_from(context, on or None))
     place.require_up()
-    run_all(place, only, json=json)
+    pods = kind_pods.series(place) if isinstance(place, OnKind) else None
+    run_all(place.settings, "containerd", place.runtime(), only, json=json, pods=pods)

@@ -7,16 +7,17 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import InfrastructureError
 from countersign.cri.errors import CriError
 from countersign.cri.model import Container, Mount
-from countersign.enforcement import policy
+from countersign.enforcement import policy, refusal
 from countersign.nodes.waiting import wait_for
 from lab.demo import registries
-from lab.trials.ways import code_of
+from lab.trials.lab import SHORT
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     from countersign.cri.client import Client
     from countersign.cri.model import Pod
     from countersign.enforcement.runtime import Runtime
-    from lab.trials.model import RegistryKind
+    from lab.trials.model import Case, RegistryKind
 
 SLEEP = ("/demo", "sleep")
 VOLUME_PATH = "/volume"
+NEED_THE_PLUGIN = frozenset({"added_handler", "added_handler_gate_hung", "gate_hung"})
+"""Ways that come out so because the runtime makes no container without the gate's NRI plugin."""
 
 
 class CriPlace(ABC):
@@ -63,9 +66,24 @@ class CriPlace(ABC):
     @property
     def short_names(self) -> bool:
         """Whether Docker Hub's names lead to the demo's registry here."""
-        return "docker.io" in self.at.registry_names
+        return SHORT in self.at.registry_names
 
-    @property
+    @staticmethod
+    def rows(cases: Sequence[Case]) -> list[Case]:
+        """Return the matrix as it is."""
+        return list(cases)
+
+    def why_not(self, case: Case) -> str:
+        """See `lab.trials.place.Place.why_not`."""
+        if case.name == "short" and not self.short_names:
+            return f"{SHORT} does not lead to the demo's registry"
+        if case.way == "other_handler" and len(self.at.handlers) < 2:  # noqa: PLR2004 - the default one and another
+            return "there is one runtime handler only"
+        if case.way in NEED_THE_PLUGIN and not self.plugin_required:
+            return "the runtime cannot require the gate's NRI plugin"
+        return ""
+
+    @cached_property
     def plugin_required(self) -> bool:
         """Whether the runtime makes no container without the gate's NRI plugin."""
         return True
@@ -92,7 +110,7 @@ class CriPlace(ABC):
 
     def code_of(self, message: str) -> str:
         """Return the reason code in the gate's own sentence."""
-        return code_of(message)
+        return refusal.code_of(message)
 
     def pull(self, reference: str) -> None:
         """Pull over CRI, with the credentials that a kubelet would pass on."""

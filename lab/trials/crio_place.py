@@ -6,21 +6,37 @@ import json
 import tarfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from countersign.console.errors import InfrastructureError
+from countersign.enforcement import refusal
 from crio import render
 from lab.trials.cri_place import CriPlace
 from lab.trials.lab import IMAGE_NAME
 from lab.trials.native import code_of as native_code
-from lab.trials.ways import code_of as gate_code
 
 if TYPE_CHECKING:
     from crio.machine import Machine
+    from lab.trials.model import Case
 
 Judges = Literal["gate", "own", "both"]
 """Who decides while trials run: the gate alone, CRI-O's own engine alone, or both, as set-up left them."""
+NOT_HERE = frozenset(
+    {
+        *("retagged", "repointed", "repointed_back", "record_removed"),
+        *("hooked_handler", "added_handler", "added_handler_gate_hung"),
+        *("gate_stopped_at_start", "gate_hung_at_start"),
+    }
+)
+"""Ways that give an image another name in the store, for which CRI-O has no call (`crio_starts` has its own); that
+add a handler without the hook, which CRI-O has from one folder for all; and where the hook runs after create."""
+NAMES = ("tag", "digest", "short")
+ALWAYS = {"volume": "UNSUPPORTED_RUNTIME"}
+"""Way → the code of all its rows on CRI-O: volumes are not judged there."""
+OTHER_CODES = {"two_scopes_a/import": "BAD_SIGNATURE"}
+"""Row → its code on CRI-O, where that is another: no written name is kept, so every name must allow it."""
 
 
 class CrioPlace(CriPlace):
@@ -41,9 +57,20 @@ class CrioPlace(CriPlace):
         self._judges = judges
         self._policy = users_policy
 
+    @staticmethod
+    def rows(cases: Sequence[Case]) -> list[Case]:
+        """Return the matrix as the gate must judge it here: always at create, for CRI-O asks no one else at pull."""
+        return [
+            replace(
+                case, code=OTHER_CODES.get(f"{case.image}/{case.way}", ALWAYS.get(case.way, case.code)), layer="create"
+            )
+            for case in cases
+            if case.way not in NOT_HERE and case.name in NAMES
+        ]
+
     def code_of(self, message: str) -> str:
         """Return the reason code in the gate's own sentence, or the one that CRI-O's own words stand for."""
-        return gate_code(message) or native_code(message)
+        return refusal.code_of(message) or native_code(message)
 
     def set_policy(self, source: Path) -> None:
         """Put a policy on the node for those who decide here, and let the other one accept everything."""

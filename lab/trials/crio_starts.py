@@ -3,75 +3,65 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from countersign.console.errors import VerdictError
 from countersign.cri.errors import CriError
 from countersign.cri.model import Container
+from countersign.enforcement import refusal
 from crio import render
 from crio.prove import NATIVE
 from lab.demo.registries import REFERRERS
+from lab.trials import matrix
 from lab.trials.crio_place import CrioPlace
-from lab.trials.ways import code_of as gate_code
+from lab.trials.rows import OK, By, Found, Layer, Row, compare
+from lab.trials.series import Series
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from countersign.console.config import Settings
     from crio.machine import Machine
     from lab.trials.lab import Lab
+    from lab.trials.rows import Outcome
 
-By = Literal["gate", "own", "runtime"]
-"""Who refuses: the gate, CRI-O's own engine, or CRI-O because the gate or its hook is not there."""
 SIGNED, UNSIGNED, ACCEPTED = "both", "unsigned", "accepted"
 LOOSE = "loose"
 SLEEP = ("/demo", "sleep")
+WATCHED = ("sleep", "0.3")
+"""CRI-O watches the folder of hooks; so long until it has read it again."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What came of a start.
-
-    Attributes:
-        allow: the container ran.
-        code: the reason code; empty when it ran.
-        by: who refused; empty when it ran.
-        message: CRI-O's error.
-    """
-
-    allow: bool
-    code: str = ""
-    by: str = ""
-    message: str = ""
-
-
-@dataclass(frozen=True)
-class Start:
+class Start(Row):
     """One trial.
 
     Attributes:
         name: on the command line, behind ``starts/``.
-        about: what is done.
+        way: what is done, in words.
+        image: of the matrix.
         run: does it, and returns what came of it.
-        code: the expected reason code; empty when it must run.
+        code: the reason code that must come out.
         by: who must refuse.
     """
 
     name: str
-    about: str
-    run: Callable[[Scene], Seen] = field(repr=False)
-    code: str = ""
-    by: By | Literal[""] = ""
+    way: str
+    image: str
+    run: Callable[[Scene, str], Found] = field(repr=False)
+    code: str = OK
+    by: By = ""
+    layer: Layer = "create"
 
-    def difference(self, seen: Seen) -> str:
-        """Return how what came out differs, or an empty text."""
-        expected, found = (self.code, self.by), (seen.code, seen.by)
-        if seen.allow != (not self.code):
-            return "it ran" if seen.allow else f"it was refused: {seen.message}"
-        return "" if expected == found else f"{found[0]} by {found[1]}, expected {expected[0]} by {expected[1]}"
+    @property
+    def id(self) -> str:
+        """Its name on the command line."""
+        return f"starts/{self.name}"
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """Its name and what is done."""
+        return self.name, self.way
 
 
 @dataclass
@@ -123,7 +113,7 @@ class Scene:
         written: str = "",
         namespace: str = "default",
         annotations: dict[str, str] | None = None,
-    ) -> Seen:
+    ) -> Found:
         """Start a container of an image on the node.
 
         Args:
@@ -145,66 +135,55 @@ class Scene:
                     client.start(client.create(pod, container))
             except CriError as error:
                 code = self.place.code_of(error.message)
-                by: By = "gate" if gate_code(error.message) else "own" if NATIVE in error.message else "runtime"
-                return Seen(allow=False, code=code, by=by, message=error.message)
-        return Seen(allow=True)
+                by: By = "gate" if refusal.code_of(error.message) else "own" if NATIVE in error.message else "runtime"
+                return Found(False, code=code, message=error.message, by=by)
+        return Found(True, code=OK)
 
 
-def signed(scene: Scene) -> Seen:
-    """A signed image, under both."""
+def pulled(scene: Scene, image: str) -> Found:
+    """Pulled under both."""
     scene.strict()
-    scene.place.pull(scene.image(SIGNED))
-    return scene.start(SIGNED)
+    scene.place.pull(scene.image(image))
+    return scene.start(image)
 
 
-def cached(scene: Scene) -> Seen:
+def cached(scene: Scene, image: str) -> Found:
     """Cached before the policy became strict."""
-    scene.cache(UNSIGNED)
-    return scene.start(UNSIGNED)
+    scene.cache(image)
+    return scene.start(image)
 
 
-def cached_own_accepts(scene: Scene) -> Seen:
+def cached_own_accepts(scene: Scene, image: str) -> Found:
     """The same while CRI-O's own engine accepts everything."""
-    scene.cache(UNSIGNED)
+    scene.cache(image)
     with scene.own_accepts():
-        return scene.start(UNSIGNED)
+        return scene.start(image)
 
 
-def tag_moved(scene: Scene) -> Seen:
-    """The tag moved to an unsigned image after signing, and was pulled while nothing was checked."""
-    scene.cache("moved_tag")
-    with scene.own_accepts():
-        return scene.start("moved_tag")
-
-
-def claimed_name(scene: Scene) -> Seen:
+def claimed_name(scene: Scene, image: str) -> Found:
     """The client claims that an unsigned image has a signed one's name."""
-    scene.cache(UNSIGNED, SIGNED)
-    with scene.own_accepts():
-        return scene.start(UNSIGNED, written=scene.image(SIGNED))
+    return _claimed(scene, image, SIGNED)
 
 
-def claimed_scope(scene: Scene) -> Seen:
+def claimed_scope(scene: Scene, image: str) -> Found:
     """The client claims a name in a scope that accepts everything."""
-    scene.cache(UNSIGNED, ACCEPTED)
+    return _claimed(scene, image, ACCEPTED)
+
+
+def _claimed(scene: Scene, image: str, claimed: str) -> Found:
+    scene.cache(image, claimed)
     with scene.own_accepts():
-        return scene.start(UNSIGNED, written=scene.image(ACCEPTED))
+        return scene.start(image, written=scene.image(claimed))
 
 
-def claimed_by_annotation(scene: Scene) -> Seen:
+def claimed_by_annotation(scene: Scene, image: str) -> Found:
     """A container annotation says another name."""
-    scene.cache(UNSIGNED, SIGNED)
+    scene.cache(image, SIGNED)
     name = scene.image(SIGNED)
     with scene.own_accepts():
         return scene.start(
-            UNSIGNED, annotations={"io.kubernetes.cri-o.ImageName": name, "io.kubernetes.cri-o.Image": name}
+            image, annotations={"io.kubernetes.cri-o.ImageName": name, "io.kubernetes.cri-o.Image": name}
         )
-
-
-def accepted(scene: Scene) -> Seen:
-    """The twin: the image that really is in that scope."""
-    scene.cache(ACCEPTED)
-    return scene.start(ACCEPTED)
 
 
 @contextmanager
@@ -217,35 +196,35 @@ def _loose_namespace(scene: Scene) -> Iterator[None]:
         node.run(["rm", "-f", "--", path])
 
 
-def namespace_looser(scene: Scene) -> Seen:
+def namespace_looser(scene: Scene, image: str) -> Found:
     """A namespace's own policy file accepts everything."""
-    scene.cache(UNSIGNED)
+    scene.cache(image)
     with _loose_namespace(scene):
-        return scene.start(UNSIGNED, namespace=LOOSE)
+        return scene.start(image, namespace=LOOSE)
 
 
-def namespace_other(scene: Scene) -> Seen:
+def namespace_other(scene: Scene, image: str) -> Found:
     """The twin: another namespace."""
-    scene.cache(UNSIGNED)
+    scene.cache(image)
     with _loose_namespace(scene):
-        return scene.start(UNSIGNED)
+        return scene.start(image)
 
 
-def signatures_not_fetched(scene: Scene) -> Seen:
+def signatures_not_fetched(scene: Scene, image: str) -> Found:
     """Pulled while registries.d did not say where signatures lie: none came with the image."""
-    _pull_without_registries_d(scene)
-    return scene.start(SIGNED)
+    _pull_without_registries_d(scene, image)
+    return scene.start(image)
 
 
-def signatures_fetched_later(scene: Scene) -> Seen:
+def signatures_fetched_later(scene: Scene, image: str) -> Found:
     """The twin: pulled again once it says so."""
-    _pull_without_registries_d(scene)
-    scene.place.forget(scene.image(SIGNED))
-    scene.place.pull(scene.image(SIGNED))
-    return scene.start(SIGNED)
+    _pull_without_registries_d(scene, image)
+    scene.place.forget(scene.image(image))
+    scene.place.pull(scene.image(image))
+    return scene.start(image)
 
 
-def _pull_without_registries_d(scene: Scene) -> None:
+def _pull_without_registries_d(scene: Scene, image: str) -> None:
     node, path = scene.machine.node, scene.machine.paths.demo_registries_d
     scene.place.empty([f"{REFERRERS}/cases/"])
     scene.place.set_policy(scene.lab.lax)
@@ -253,7 +232,7 @@ def _pull_without_registries_d(scene: Scene) -> None:
     content = node.get(path)
     node.run(["rm", "--", path])
     try:
-        scene.place.pull(scene.image(SIGNED))
+        scene.place.pull(scene.image(image))
     finally:
         node.put(content, path)
     scene.strict()
@@ -270,51 +249,57 @@ def _without(scene: Scene, path: str) -> Iterator[None]:
         node.run(["mv", "--", beside, path])
 
 
-def hook_program_gone(scene: Scene) -> Seen:
+def hook_program_gone(scene: Scene, image: str) -> Found:
     """The hook's program is removed."""
-    scene.cache(SIGNED)
+    scene.cache(image)
     with _without(scene, scene.machine.layout.hook):
-        return scene.start(SIGNED)
+        return scene.start(image)
 
 
-def hook_program_gone_and_read_again(scene: Scene) -> Seen:
-    """The hook's program is removed and CRI-O reads hooks.d again: it drops the hook with one log line."""
-    scene.cache(SIGNED)
+@contextmanager
+def _hook_dropped(scene: Scene) -> Iterator[None]:
+    """Remove the hook's program and let CRI-O read hooks.d again: it drops the hook with one log line."""
     with _without(scene, scene.machine.layout.hook):
         _touch_hook(scene)
         try:
-            return scene.start(SIGNED)
+            yield
         finally:
             _touch_hook(scene)
+
+
+def hook_program_gone_and_read_again(scene: Scene, image: str) -> Found:
+    """The hook's program is removed and CRI-O reads hooks.d again."""
+    scene.cache(image)
+    with _hook_dropped(scene):
+        return scene.start(image)
 
 
 def _touch_hook(scene: Scene) -> None:
     node, path = scene.machine.node, scene.machine.paths.hook
     node.run(["cp", "--", path, f"{path}.new"])
     node.run(["mv", "--", f"{path}.new", path])
-    node.run(["sleep", "0.3"])  # the folder is watched
+    node.run(WATCHED)
 
 
-def hook_file_gone(scene: Scene) -> Seen:
-    """The hook's JSON is removed."""
-    scene.cache(UNSIGNED)
+@contextmanager
+def _hook_file_gone(scene: Scene) -> Iterator[None]:
     with _without(scene, scene.machine.paths.hook), scene.own_accepts():
-        scene.machine.node.run(["sleep", "0.3"])
-        return scene.start(UNSIGNED)
+        scene.machine.node.run(WATCHED)
+        yield
 
 
-def hook_file_half_written(scene: Scene) -> Seen:
+def hook_file_gone(scene: Scene, image: str) -> Found:
+    """The hook's JSON is removed."""
+    scene.cache(image)
+    with _hook_file_gone(scene):
+        return scene.start(image)
+
+
+def hook_file_half_written(scene: Scene, image: str) -> Found:
     """The hook's JSON ends half-way."""
-    scene.cache(UNSIGNED)
+    scene.cache(image)
     with _half_written(scene), scene.own_accepts():
-        return scene.start(UNSIGNED)
-
-
-def hook_file_half_written_signed(scene: Scene) -> Seen:
-    """The twin: a signed image."""
-    scene.cache(SIGNED)
-    with _half_written(scene):
-        return scene.start(SIGNED)
+        return scene.start(image)
 
 
 @contextmanager
@@ -322,171 +307,114 @@ def _half_written(scene: Scene) -> Iterator[None]:
     node, path = scene.machine.node, scene.machine.paths.hook
     content = node.get(path)
     node.put(content[: len(content) // 2], path)
-    node.run(["sleep", "0.3"])
+    node.run(WATCHED)
     try:
         yield
     finally:
         node.put(content, path)
-        node.run(["sleep", "0.3"])
+        node.run(WATCHED)
 
 
-def plugin_absent(scene: Scene) -> Seen:
+def plugin_absent(scene: Scene, image: str) -> Found:
     """The gate is stopped, and with it CRI-O's NRI plugin."""
-    scene.cache(SIGNED)
+    scene.cache(image)
     with scene.place.gate_stopped():
-        return scene.start(SIGNED)
+        return scene.start(image)
 
 
-def hook_file_gone_gate_hung(scene: Scene) -> Seen:
+def hook_file_gone_gate_hung(scene: Scene, image: str) -> Found:
     """The hook's JSON is removed while the gate hangs: the first container that waits for it, and the next."""
-    scene.cache(UNSIGNED)
-    with _without(scene, scene.machine.paths.hook), scene.own_accepts():
-        scene.machine.node.run(["sleep", "0.3"])
-        with scene.place.gate_hung():
-            return _twice(scene, UNSIGNED)
+    scene.cache(image)
+    with _hook_file_gone(scene), scene.place.gate_hung():
+        return _twice(scene, image)
 
 
-def hook_program_gone_gate_hung(scene: Scene) -> Seen:
+def hook_program_gone_gate_hung(scene: Scene, image: str) -> Found:
     """The hook's program is removed and hooks.d read again, while the gate hangs."""
-    scene.cache(UNSIGNED)
-    with _without(scene, scene.machine.layout.hook), scene.own_accepts():
-        _touch_hook(scene)
-        try:
-            with scene.place.gate_hung():
-                return _twice(scene, UNSIGNED)
-        finally:
-            _touch_hook(scene)
+    scene.cache(image)
+    with _hook_dropped(scene), scene.own_accepts(), scene.place.gate_hung():
+        return _twice(scene, image)
 
 
-def _twice(scene: Scene, name: str) -> Seen:
+def _twice(scene: Scene, image: str) -> Found:
     """Start an image twice, and return the first start that ran, or else the second."""
-    first = scene.start(name)
-    return first if first.allow else scene.start(name)
+    first = scene.start(image)
+    return first if first.allow else scene.start(image)
 
 
-def plugin_back(scene: Scene) -> Seen:
+def plugin_back(scene: Scene, image: str) -> Found:
     """The twin: it is back."""
-    plugin_absent(scene)
-    return scene.start(SIGNED)
+    plugin_absent(scene, image)
+    return scene.start(image)
 
 
-def plugin_waived(scene: Scene) -> Seen:
+def plugin_waived(scene: Scene, image: str) -> Found:
     """The gate is stopped, and the container says that it needs no plugin."""
-    scene.cache(SIGNED)
-    waiver = json.dumps([])
+    scene.cache(image)
+    waiver = {"required-plugins.noderesource.dev": json.dumps([]), "tolerate-missing": "true"}
     with scene.place.gate_stopped():
-        return scene.start(
-            SIGNED, annotations={"required-plugins.noderesource.dev": waiver, "tolerate-missing": "true"}
-        )
+        return scene.start(image, annotations=waiver)
 
 
-def restarted_unsigned(scene: Scene) -> Seen:
+def restarted(scene: Scene, image: str) -> Found:
     """CRI-O is restarted."""
-    scene.cache(UNSIGNED)
+    scene.cache(image)
     scene.machine.controls().restart_runtime()
     with scene.own_accepts():
-        return scene.start(UNSIGNED)
+        return scene.start(image)
 
 
-def restarted_signed(scene: Scene) -> Seen:
-    """The twin."""
-    scene.cache(SIGNED)
-    scene.machine.controls().restart_runtime()
-    return scene.start(SIGNED)
-
-
-STARTS = (
-    Start("signed", "a signed image", signed),
-    Start("cached", "cached before the policy was tightened", cached, "UNSIGNED", "own"),
-    Start("cached-own-accepts", "the same, CRI-O's own engine accepting", cached_own_accepts, "UNSIGNED", "gate"),
-    Start("tag-moved", "the tag moved to an unsigned image", tag_moved, "UNSIGNED", "gate"),
-    Start("claimed-name", "the client claims a signed image's name", claimed_name, "UNSIGNED", "gate"),
-    Start("claimed-scope", "the client claims a name in an accepting scope", claimed_scope, "UNSIGNED", "gate"),
-    Start(
-        "claimed-annotation",
-        "an annotation claims a signed image's name",
-        claimed_by_annotation,
-        "NOT_WHAT_RUNS",
-        "gate",
+_ROWS: tuple[tuple[str, str, str, Callable[[Scene, str], Found], str, By], ...] = (
+    ("signed", "a signed image", SIGNED, pulled, OK, ""),
+    ("cached", "cached before the policy was tightened", UNSIGNED, cached, "UNSIGNED", "own"),
+    ("cached-own-accepts", "the same, CRI-O's own engine accepting", UNSIGNED, cached_own_accepts, "UNSIGNED", "gate"),
+    ("tag-moved", "the tag moved to an unsigned image", "moved_tag", cached_own_accepts, "UNSIGNED", "gate"),
+    ("claimed-name", "the client claims a signed image's name", UNSIGNED, claimed_name, "UNSIGNED", "gate"),
+    ("claimed-scope", "the client claims a name in an accepting scope", UNSIGNED, claimed_scope, "UNSIGNED", "gate"),
+    (
+        *("claimed-annotation", "an annotation claims a signed image's name", UNSIGNED),
+        *(claimed_by_annotation, "NOT_WHAT_RUNS", "gate"),
     ),
-    Start("accepted", "an image in an accepting scope", accepted),
-    Start("namespace-looser", "a namespace's own policy accepts everything", namespace_looser, "UNSIGNED", "gate"),
-    Start("namespace-other", "another namespace", namespace_other, "UNSIGNED", "own"),
-    Start("registries.d-off", "pulled without signatures", signatures_not_fetched, "UNSIGNED", "own"),
-    Start("registries.d-on", "pulled again with signatures", signatures_fetched_later),
-    Start("hook-gone", "the hook's program is removed", hook_program_gone, "GATE_DOWN", "runtime"),
-    Start(
-        "hook-gone-reread",
-        "removed, and hooks.d read again",
-        hook_program_gone_and_read_again,
-        "GATE_DOWN",
-        "runtime",
+    ("accepted", "an image in an accepting scope", ACCEPTED, cached, OK, ""),
+    ("namespace-looser", "a namespace's own policy accepts everything", UNSIGNED, namespace_looser, "UNSIGNED", "gate"),
+    ("namespace-other", "another namespace", UNSIGNED, namespace_other, "UNSIGNED", "own"),
+    ("registries.d-off", "pulled without signatures", SIGNED, signatures_not_fetched, "UNSIGNED", "own"),
+    ("registries.d-on", "pulled again with signatures", SIGNED, signatures_fetched_later, OK, ""),
+    ("hook-gone", "the hook's program is removed", SIGNED, hook_program_gone, "GATE_DOWN", "runtime"),
+    (
+        *("hook-gone-reread", "removed, and hooks.d read again", SIGNED),
+        *(hook_program_gone_and_read_again, "GATE_DOWN", "runtime"),
     ),
-    Start("hook-file-gone", "the hook's JSON is removed", hook_file_gone, "UNSIGNED", "gate"),
-    Start("hook-file-half", "the hook's JSON ends half-way", hook_file_half_written, "UNSIGNED", "gate"),
-    Start("hook-file-half-signed", "the same, a signed image", hook_file_half_written_signed),
-    Start("hook-file-gone-hung", "the same, the gate hangs", hook_file_gone_gate_hung, "GATE_DOWN", "runtime"),
-    Start("hook-gone-hung", "the program gone, the gate hangs", hook_program_gone_gate_hung, "GATE_DOWN", "runtime"),
-    Start("plugin-absent", "the gate is stopped", plugin_absent, "GATE_DOWN", "runtime"),
-    Start("plugin-back", "the gate is back", plugin_back),
-    Start("plugin-waived", "stopped, and an annotation waives it", plugin_waived, "GATE_DOWN", "runtime"),
-    Start("restarted", "CRI-O was restarted", restarted_unsigned, "UNSIGNED", "gate"),
-    Start("restarted-signed", "the same, a signed image", restarted_signed),
+    ("hook-file-gone", "the hook's JSON is removed", UNSIGNED, hook_file_gone, "UNSIGNED", "gate"),
+    ("hook-file-half", "the hook's JSON ends half-way", UNSIGNED, hook_file_half_written, "UNSIGNED", "gate"),
+    ("hook-file-half-signed", "the same, a signed image", SIGNED, hook_file_half_written, OK, ""),
+    ("hook-file-gone-hung", "the same, the gate hangs", UNSIGNED, hook_file_gone_gate_hung, "GATE_DOWN", "runtime"),
+    (
+        *("hook-gone-hung", "the program gone, the gate hangs", UNSIGNED),
+        *(hook_program_gone_gate_hung, "GATE_DOWN", "runtime"),
+    ),
+    ("plugin-absent", "the gate is stopped", SIGNED, plugin_absent, "GATE_DOWN", "runtime"),
+    ("plugin-back", "the gate is back", SIGNED, plugin_back, OK, ""),
+    ("plugin-waived", "stopped, and an annotation waives it", SIGNED, plugin_waived, "GATE_DOWN", "runtime"),
+    ("restarted", "CRI-O was restarted", UNSIGNED, restarted, "UNSIGNED", "gate"),
+    ("restarted-signed", "the same, a signed image", SIGNED, restarted, OK, ""),
 )
+STARTS = tuple(Start(*row) for row in _ROWS)
 
 
-def run_starts(settings: Settings, machine: Machine, lab: Lab, starts: Sequence[Start]) -> Path:
-    """Run and show starts; the JSON document goes to the report's folder, and its path is returned.
+def series(settings: Settings, machine: Machine, images: Callable[[], Lab]) -> Series:
+    """Return the starts as trials of a CRI-O, as set-up left it."""
+    opened = CrioPlace(machine, settings.policy, "both")
 
-    Raises:
-        VerdictError: one came out otherwise than it must.
-    """
-    from countersign.console import output
+    def attempt(starts: Sequence[Start]) -> Generator[Outcome, None, None]:
+        lab = images()
+        with opened as place:
+            scene = Scene(place, lab)
+            try:
+                for start in starts:
+                    yield compare(start, start.run(scene, start.image))
+            finally:
+                place.restore_policy()
+                matrix.empty(place)
 
-    found = []
-    with CrioPlace(machine, settings.policy, "both") as place:
-        scene = Scene(place, lab)
-        try:
-            for start in starts:
-                seen = start.run(scene)
-                found.append((start, seen))
-                if start.difference(seen):
-                    output.failed(f"starts/{start.name}: {start.difference(seen)}")
-        finally:
-            place.restore_policy()
-            place.empty([f"{REFERRERS}/cases/"])
-    rows = [
-        (
-            start.name,
-            start.about,
-            start.code or "runs",
-            seen.code or "runs" if not seen.allow else "runs",
-            seen.by,
-            f"✗ {start.difference(seen)}" if start.difference(seen) else "✓",
-        )
-        for start, seen in found
-    ]
-    output.table(("start", "", "expected", "actual", "by", ""), rows, title=f"starts on {machine.node.name}")
-    path = settings.state / "report" / f"crio-starts-{machine.node.name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    entries = [
-        {
-            "name": start.name,
-            "about": start.about,
-            "expected": start.code,
-            "actual": seen.code,
-            "by": seen.by,
-            "message": seen.message,
-            "difference": start.difference(seen),
-            "repeat": f"./inv crio.test --only starts/{start.name}",
-        }
-        for start, seen in found
-    ]
-    document = {"version": "countersign.starts/v1", "node": machine.node.name, "starts": entries}
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    wrong = [start for start, seen in found if start.difference(seen)]
-    if wrong:
-        again = " ".join(f"--only starts/{start.name}" for start in wrong[:3])
-        raise VerdictError(f"{len(wrong)} of {len(found)} starts came out otherwise", do=f"./inv crio.test {again}")
-    output.done(f"{len(found)} starts came out as they must")
-    return path
+    return Series("starts", opened.runtime, opened.node, STARTS, attempt, "./inv crio.test", at=machine)

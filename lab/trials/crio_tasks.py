@@ -21,7 +21,7 @@ def sign(context: Context, on: str = "", key: str = "") -> None:
     """
     from countersign.console.config import settings_from
     from crio.several import open_places
-    from lab.trials.trial import push_demo
+    from lab.trials.demo import push_demo
     from signing import commands as signing
 
     for place in open_places(settings_from(context, on or None, room="crio")).each:
@@ -41,8 +41,8 @@ def test(context: Context, only: list[str], on: str = "", json: bool = False) ->
     """
     from countersign.console.config import settings_from
     from crio.several import open_places
-    from lab.trials.crio_trial import run_all
+    from lab.trials.runtimes import run_all
 
     for place in open_places(settings_from(context, on or None, room="crio")).each:
         place.machine().require_up()
-        run_all(place.settings, place.machine(), only, json=json)
+        run_all(place.settings, "crio", place.machine(), only, json=json)

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from containerd.runtime import import_archive
-from countersign.console.errors import InfrastructureError, VerdictError
+from countersign.console.errors import InfrastructureError
 from countersign.enforcement.node_units import CONTAINERD, GATE, KUBELET
 from lab.demo.registries import REFERRERS
-from lab.trials.pods import model
 from lab.trials.pods.api import connect, wait_for
-from lab.trials.pods.model import PodOutcome, Trial
+from lab.trials.pods.model import PodRow, load
 from lab.trials.pods.run import PodsPlace, run, whole
+from lab.trials.series import Series
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
     from containerd.machine import Machine
+    from containerd.on_kind import OnKind
     from countersign.console.config import Settings
     from countersign.keys.pair import PrivateKey
     from countersign.oci.registry import Registry
     from kind.cluster import Cluster
+    from lab.trials.rows import Outcome
 
 UNITS = {"kubelet": KUBELET, "containerd": CONTAINERD, "gate": GATE}
 REPOSITORY = f"{REFERRERS}/demo/pods"
 TAG = "v1"
+
+
+def series(place: OnKind) -> Series:
+    """Return the scenarios as trials of a cluster."""
+    pods = KindPods(place.settings, place.cluster(), place.workers(), place.docker, place.registry, place.load)
+    command = "./inv containerd.test --on kind"
+
+    def attempt(rows: Sequence[PodRow]) -> Generator[Outcome, None, None]:
+        yield from run(pods.opened(), rows)
+
+    return Series("pods", "containerd", pods.cluster.name, load(), attempt, command, at=pods.workers[0])
 
 
 @dataclass(frozen=True)
@@ -51,36 +63,8 @@ class KindPods:
     registry: Callable[[], Registry] = field(repr=False)
     load: Callable[[Path], None] = field(repr=False)
 
-    def run_and_show(self, trials: Sequence[Trial]) -> None:
-        """Run trials and show them; the JSON document goes to the report's folder.
-
-        Raises:
-            VerdictError: one came out otherwise than it must.
-        """
-        from countersign.console import output
-
-        def each(outcome: PodOutcome) -> None:
-            if outcome.differences:
-                output.failed(f"{outcome.trial.id}: {'; '.join(outcome.differences)}")
-            else:
-                output.done(f"{outcome.trial.id}: {'OK' if outcome.seen.ran else outcome.seen.code}", outcome.seconds)
-
-        outcomes = run(self._place(), trials, each)
-        path = self.settings.state / "report" / "pods-kind.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        document = json.dumps(model.document(self.cluster.name, outcomes), indent=2)
-        path.write_text(document + "\n", encoding="utf-8")
-        output.say(f"JSON        {path}")
-        wrong = [outcome for outcome in outcomes if outcome.differences]
-        if wrong:
-            again = " ".join(f"--only {outcome.trial.id}" for outcome in wrong[:3])
-            raise VerdictError(
-                f"{len(wrong)} of {len(outcomes)} pods came out otherwise",
-                do=f"repeat with ./inv containerd.test --on kind {again}",
-            )
-        output.done(f"{len(outcomes)} pods came out as they must")
-
-    def _place(self) -> PodsPlace:
+    def opened(self) -> PodsPlace:
+        """Return the cluster with the scenarios' images. Raises InfrastructureError when it has one handler only."""
         machine = self.workers[0]
         if len(machine.handlers) < 2:  # noqa: PLR2004 - the default one and another
             raise InfrastructureError("has one runtime handler only", where=machine.node.name)

@@ -11,13 +11,18 @@ import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from countersign.keys.pair import generate
 from countersign.oci import layout as layouts
 from countersign.oci.registry import Registry
 from lab.trials import images
 from lab.trials.images import TAG, Image
-from lab.trials.model import HERE, Case, RegistryKind, repositories
+from lab.trials.model import HERE, Case, RegistryKind, load, repositories
+
+if TYPE_CHECKING:
+    from countersign.console.config import Settings
+    from lab.trials.place import Place
 
 SIGNERS = ("team", "second", "old", "new", "leaver", "stranger")
 SIGNED_AUXILIARIES = ("attachment", "bundle", "both")
@@ -82,6 +87,35 @@ class Lab:
     def _built(self, case: Case, image: str) -> Sequence[str]:
         host = SHORT if case.name == "short" else self.hosts[case.registry]
         return self.built[f"{host}/{image}"]
+
+
+def of(settings: Settings, place: Place) -> Lab:
+    """Return the built images and policies of a place, those of an earlier run or new ones."""
+    from countersign.oci.access import registry
+
+    return prepare(
+        settings, place.runtime, place.node, place.registries, registry(settings), short_names=place.short_names
+    )
+
+
+def prepare(
+    settings: Settings,
+    runtime: str,
+    node: str,
+    hosts: Mapping[RegistryKind, str],
+    client: Registry,
+    *,
+    short_names: bool,
+) -> Lab:
+    """Return the built images of the matrix; those under short names only where these lead to a registry of ours."""
+    from countersign.oci.build import variant
+    from countersign.tools.images import demo_layout
+
+    def new_layout(mark: str, folder: Path) -> Path:
+        return variant(demo_layout(settings), mark, folder)
+
+    cases = [case for case in load() if short_names or case.name != "short"]
+    return build(settings.state / "cases" / f"{runtime}-{node}", hosts, client, new_layout, cases)
 
 
 def build(

@@ -8,50 +8,59 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import CountersignError, InfrastructureError
+from lab.trials import differences
+from lab.trials.engines import LIBRARY, Asked, judge, rows, verdict
 from lab.trials.images import TAG
 from lab.trials.lab import SHORT
-from lab.trials.native import code_of
+from lab.trials.model import load
+from lab.trials.series import Series
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
     from lab.trials.lab import Lab
+    from lab.trials.rows import Found, Outcome
 
-REPORT = "crio-library.json"
 _SECONDS = 30
 """What the program itself gives one image."""
 
 
-def verdicts(settings: Settings, lab: Lab, addresses: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Return image of the matrix → ``allow``, ``code`` and ``message``, and write them for the report.
+def series(settings: Settings, images: Callable[[], Lab], addresses: Mapping[str, str]) -> Series:
+    """Return the library's verdicts as trials.
 
     Args:
         settings: the configuration; the program is built when it is not there.
-        lab: the built images, and the strict policy.
+        images: gives the built images, and the strict policy.
         addresses: registry name → the URL under which it is reached; HTTPS ones are not asked.
+    """
+    known = differences.load()
+
+    def attempt(asked: Sequence[Asked]) -> Generator[Outcome, None, None]:
+        found = verdicts(settings, images(), [row.image for row in asked], addresses)
+        for row in asked:
+            yield judge(row, found[row.image], known)
+
+    return Series(LIBRARY, "crio", LIBRARY, rows(LIBRARY, load()), attempt, "./inv all.e2e", known=(known, "crio"))
+
+
+def verdicts(settings: Settings, lab: Lab, images: Sequence[str], addresses: Mapping[str, str]) -> dict[str, Found]:
+    """Return image of the matrix → the library's verdict; see `series`.
 
     Raises:
         CountersignError: the library came to no verdict about an image.
         InfrastructureError: the program failed.
     """
     from countersign.tools.resolver import tool
-    from lab.trials.model import load
 
-    images = list(dict.fromkeys(case.image for case in load()))
     references = {image: reference(lab, image) for image in images}
     with tempfile.TemporaryDirectory() as scratch:
         argv = [str(tool("countersign-library", settings)), *_files(Path(scratch), lab.strict, addresses)]
         said = ask([*argv, *references.values()], len(images))
-    found = {image: _verdict(said[name]) for image, name in references.items()}
-    path = settings.state / "report" / REPORT
-    path.parent.mkdir(parents=True, exist_ok=True)
-    document = {"version": "countersign.verdicts/v1", "engine": "crio-library", "images": found}
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    return found
+    return {image: _verdict(said[name]) for image, name in references.items()}
 
 
 def reference(lab: Lab, image: str) -> str:
@@ -78,14 +87,11 @@ def ask(argv: Sequence[str], images: int) -> dict[str, dict[str, Any]]:
     return {line["image"]: line for line in lines}
 
 
-def _verdict(line: Mapping[str, Any]) -> dict[str, Any]:
-    if line["allow"] is True:
-        return {"allow": True, "code": "OK", "message": ""}
-    message = str(line["message"])
-    code = code_of(message)
-    if not code:
-        raise CountersignError(message, where=str(line["image"]), expected="a verdict")
-    return {"allow": False, "code": code, "message": message}
+def _verdict(line: Mapping[str, Any]) -> Found:
+    found = verdict(None if line["allow"] is True else str(line["message"]))
+    if found is None:
+        raise CountersignError(str(line["message"]), where=str(line["image"]), expected="a verdict")
+    return found
 
 
 def _files(folder: Path, policy: Path, addresses: Mapping[str, str]) -> list[str]:

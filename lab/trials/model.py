@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -12,13 +11,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from countersign.console.errors import UsageError
+from lab.trials.rows import Layer, Row, reason_codes
 
 HERE = Path(__file__).resolve().parent
-REASON_CODES = HERE.parents[1] / "shared" / "reason-codes.json"
 
 RegistryKind = Literal["referrers", "fallback"]
 NameForm = Literal["tag", "digest", "short", "id", "id_prefix"]
-Layer = Literal["pull", "create"]
 
 
 class _Strict(BaseModel):
@@ -54,7 +52,7 @@ class Matrix(_Strict):
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(Row):
     """One row: an image, its way to the node, and what must come out.
 
     Attributes:
@@ -63,7 +61,6 @@ class Case:
         name: how the image is named when it is started.
         registry: which of the two registries it lies in.
         code: the reason code that must come out.
-        allow: whether that code lets the container run.
         layer: the layer that must decide.
         evidence: whether the node has the evidence beforehand; None where it does not matter.
     """
@@ -73,7 +70,6 @@ class Case:
     name: NameForm
     registry: RegistryKind
     code: str
-    allow: bool
     layer: Layer
     evidence: bool | None = None
 
@@ -89,20 +85,23 @@ class Case:
             parts.append("evidence" if self.evidence else "no-evidence")
         return "/".join(parts)
 
+    @property
+    def shown(self) -> tuple[str, str]:
+        """The image, and all that its name says of the way."""
+        return self.image, self.id.partition("/")[2]
 
-@cache
-def reason_codes() -> dict[str, bool]:
-    """Return the closed list: reason code -> whether it allows."""
-    return {row["code"]: row["allow"] for row in json.loads(REASON_CODES.read_text())}
+    @property
+    def details(self) -> Mapping[str, str]:
+        """How it is named, and where it lies."""
+        return {"name": self.name, "registry": self.registry}
 
 
 def _case(entry: RowEntry) -> Case:
     codes = reason_codes()
     if entry.code not in codes:
         raise UsageError(f"unknown reason code {entry.code!r}", where=f"matrix.yaml: {entry.image}/{entry.way}")
-    allow = codes[entry.code]
-    layer: Layer = "pull" if entry.way == "pull" and not allow else "create"
-    return Case(entry.image, entry.way, entry.name, entry.registry, entry.code, allow, layer, entry.evidence)
+    layer: Layer = "pull" if entry.way == "pull" and not codes[entry.code] else "create"
+    return Case(entry.image, entry.way, entry.name, entry.registry, entry.code, layer, entry.evidence)
 
 
 def load(path: Path = HERE / "matrix.yaml") -> list[Case]:

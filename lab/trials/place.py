@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from lab.trials.model import RegistryKind
+from lab.trials.model import Case, RegistryKind
+
+if TYPE_CHECKING:
+    from countersign.enforcement.runtime import Runtime
 
 
 class Place(Protocol):
-    """A runtime under enforcement. Each runtime's room implements it once.
+    """A runtime under enforcement, opened for trials. Each runtime has one adapter (`lab.trials.runtimes`).
 
     Attributes:
         runtime: ``containerd`` or ``crio``.
@@ -30,6 +33,22 @@ class Place(Protocol):
     @property
     def registries(self) -> Mapping[RegistryKind, str]:
         """Registry kind -> host name in image references."""
+
+    @property
+    def at(self) -> Runtime | None:
+        """What set-up made; its logs are kept when a row comes out otherwise."""
+
+    def __enter__(self) -> object:
+        """Connect."""
+
+    def __exit__(self, *error: object) -> None:
+        """Take away what trials made, and disconnect."""
+
+    def rows(self, cases: Sequence[Case]) -> list[Case]:
+        """Return the matrix as this runtime can say it: rows that it has no way for left out, its own codes put in."""
+
+    def why_not(self, case: Case) -> str:
+        """Return why a row cannot be tried on this node, or an empty text."""
 
     @property
     def short_names(self) -> bool:

@@ -1,48 +1,24 @@
 """The ways by which an image reaches a container. Each is a function that tries one row.
 
 A way named ``cached`` needs its images on the node before the strict policy comes: ``CACHED``
-names those ways, and run.py pulls for them under the lax policy.
+names those ways, and matrix.py pulls for them under the lax policy.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from countersign.console.errors import InfrastructureError
 from countersign.cri.errors import CriError
+from lab.trials.rows import Found, Layer
 
 if TYPE_CHECKING:
     from lab.trials.lab import Lab
-    from lab.trials.model import Case, Layer
+    from lab.trials.model import Case
     from lab.trials.place import Place
-
-_CODE = re.compile(r"countersign: refused [^\n]*?: ([A-Z_]{2,}): ")
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What really came out of a row.
-
-    Attributes:
-        allow: the container was started.
-        layer: the layer whose call failed, or ``create`` for a container that started.
-        code: the reason code in the runtime's own error; empty when it started.
-        millis: wall time of the deciding CRI call, milliseconds.
-        container: the container's ID, empty when there is none.
-        message: the runtime's error, or an empty string.
-    """
-
-    allow: bool
-    layer: Layer
-    code: str
-    millis: float
-    container: str
-    message: str
 
 
 class _Refused(Exception):
@@ -55,22 +31,16 @@ class _Refused(Exception):
         self.container = container
 
 
-def attempt(way: Callable[[Place, Lab, Case], Trial], place: Place, lab: Lab, case: Case) -> Trial:
+def attempt(way: Callable[[Place, Lab, Case], Found], place: Place, lab: Lab, case: Case) -> Found:
     """Try a row, and return what came out; anything but a refusal by the runtime is raised."""
     try:
         return way(place, lab, case)
     except _Refused as refused:
         code = place.code_of(str(refused))
-        return Trial(False, refused.layer, code, refused.millis, refused.container, str(refused))
+        return Found(False, refused.layer, code, str(refused), millis=refused.millis, container=refused.container)
 
 
-def code_of(message: str) -> str:
-    """Return the reason code that the gate's own sentence carries in a runtime's error, or an empty text."""
-    found = _CODE.search(message)
-    return found.group(1) if found else ""
-
-
-def pull(place: Place, lab: Lab, case: Case) -> Trial:
+def pull(place: Place, lab: Lab, case: Case) -> Found:
     """A fresh pull, then a start."""
     reference = lab.reference(case)
     with _timed("pull"):
@@ -78,21 +48,21 @@ def pull(place: Place, lab: Lab, case: Case) -> Trial:
     return _run(place, _id(place, reference), reference)
 
 
-def imported(place: Place, lab: Lab, case: Case) -> Trial:
-    """An archive loaded into the runtime's store by hand (run.py loads all of them at once)."""
+def imported(place: Place, lab: Lab, case: Case) -> Found:
+    """An archive loaded into the runtime's store by hand (matrix.py loads all of them at once)."""
     reference = lab.reference(case)
     image = _id(place, lab.tagged(case))
     written = {"id": image, "id_prefix": image[: len("sha256:") + 12]}.get(case.name, reference)
     return _run(place, image, written)
 
 
-def cached(place: Place, lab: Lab, case: Case) -> Trial:
+def cached(place: Place, lab: Lab, case: Case) -> Found:
     """An image pulled under the lax policy, started under the strict one."""
     reference = lab.reference(case)
     return _run(place, _id(place, reference), reference)
 
 
-def retagged(place: Place, lab: Lab, case: Case) -> Trial:
+def retagged(place: Place, lab: Lab, case: Case) -> Found:
     """An image of an accepted scope under another, trusted name."""
     trusted = f"{place.registries[case.registry]}/cases/{case.image}:retagged"
     place.tag(lab.tagged(case), trusted)
@@ -102,17 +72,17 @@ def retagged(place: Place, lab: Lab, case: Case) -> Trial:
         place.forget(trusted)
 
 
-def repointed(place: Place, lab: Lab, case: Case) -> Trial:
+def repointed(place: Place, lab: Lab, case: Case) -> Found:
     """The record of a trusted name leads to this image at create, and to a signed one at start."""
     return _repoint(place, lab, case, lab.tagged_as(case, "bundle"))
 
 
-def repointed_back(place: Place, lab: Lab, case: Case) -> Trial:
+def repointed_back(place: Place, lab: Lab, case: Case) -> Found:
     """The twin: the record moves to another image and back before the start."""
     return _repoint(place, lab, case, lab.tagged(case))
 
 
-def _repoint(place: Place, lab: Lab, case: Case, at_start: str) -> Trial:
+def _repoint(place: Place, lab: Lab, case: Case, at_start: str) -> Found:
     name = f"{place.registries[case.registry]}/cases/bundle:moving"
     place.tag(lab.tagged(case), name)
     try:
@@ -124,7 +94,7 @@ def _repoint(place: Place, lab: Lab, case: Case, at_start: str) -> Trial:
         place.forget(name)
 
 
-def record_removed(place: Place, lab: Lab, case: Case) -> Trial:
+def record_removed(place: Place, lab: Lab, case: Case) -> Found:
     """The record is removed between create and start."""
     name = f"{place.registries[case.registry]}/cases/vanishing:v1"
     place.tag(lab.tagged(case), name)
@@ -133,84 +103,84 @@ def record_removed(place: Place, lab: Lab, case: Case) -> Trial:
     return _start(place, container)
 
 
-def volume(place: Place, lab: Lab, case: Case) -> Trial:
+def volume(place: Place, lab: Lab, case: Case) -> Found:
     """The image is a volume of a container whose own image is signed."""
     signed = lab.tagged_as(case, "both")
     return _run(place, _id(place, signed), signed, mounted=lab.reference(case))
 
 
-def other_handler(place: Place, lab: Lab, case: Case) -> Trial:
+def other_handler(place: Place, lab: Lab, case: Case) -> Found:
     """Under the second runtime handler."""
     reference = lab.reference(case)
     return _run(place, _id(place, reference), reference, handler=place.other_handler)
 
 
-def hooked_handler(place: Place, lab: Lab, case: Case) -> Trial:
+def hooked_handler(place: Place, lab: Lab, case: Case) -> Found:
     """Under a runtime handler that was added after set-up, with the base spec that has the hook."""
     with place.added_handler(hooked=True) as handler:
         return _under(place, lab, case, handler)
 
 
-def added_handler(place: Place, lab: Lab, case: Case) -> Trial:
+def added_handler(place: Place, lab: Lab, case: Case) -> Found:
     """Under a runtime handler that was added after set-up, without the base spec that has the hook."""
     with place.added_handler(hooked=False) as handler:
         return _under(place, lab, case, handler)
 
 
-def added_handler_gate_hung(place: Place, lab: Lab, case: Case) -> Trial:
+def added_handler_gate_hung(place: Place, lab: Lab, case: Case) -> Found:
     """The same while the gate hangs, twice: the first to wait for the gate, and the next."""
     with place.added_handler(hooked=False) as handler, place.gate_hung():
 
-        def under(place: Place, lab: Lab, case: Case) -> Trial:
+        def under(place: Place, lab: Lab, case: Case) -> Found:
             return _under(place, lab, case, handler)
 
         return _twice(under, place, lab, case)
 
 
-def hook_program_gone(place: Place, lab: Lab, case: Case) -> Trial:
+def hook_program_gone(place: Place, lab: Lab, case: Case) -> Found:
     """The hook's program is removed."""
     with place.hook_program_gone():
         return cached(place, lab, case)
 
 
-def hook_program_gone_gate_hung(place: Place, lab: Lab, case: Case) -> Trial:
+def hook_program_gone_gate_hung(place: Place, lab: Lab, case: Case) -> Found:
     """The hook's program is removed while the gate hangs, twice as above."""
     with place.hook_program_gone(), place.gate_hung():
         return _twice(cached, place, lab, case)
 
 
-def gate_stopped(place: Place, lab: Lab, case: Case) -> Trial:
+def gate_stopped(place: Place, lab: Lab, case: Case) -> Found:
     """A start while the gate is stopped."""
     with place.gate_stopped():
         return cached(place, lab, case)
 
 
-def gate_hung(place: Place, lab: Lab, case: Case) -> Trial:
+def gate_hung(place: Place, lab: Lab, case: Case) -> Found:
     """A start while the gate hangs."""
     with place.gate_hung():
         return cached(place, lab, case)
 
 
-def gate_stopped_at_start(place: Place, lab: Lab, case: Case) -> Trial:
+def gate_stopped_at_start(place: Place, lab: Lab, case: Case) -> Found:
     """The gate is stopped between create and start: the hook has to notice."""
     container = place.create(_id(place, lab.reference(case)), lab.reference(case))
     with place.gate_stopped():
         return _start(place, container)
 
 
-def gate_hung_at_start(place: Place, lab: Lab, case: Case) -> Trial:
+def gate_hung_at_start(place: Place, lab: Lab, case: Case) -> Found:
     """The gate hangs from between create and start."""
     container = place.create(_id(place, lab.reference(case)), lab.reference(case))
     with place.gate_hung():
         return _start(place, container)
 
 
-def gate_back(place: Place, lab: Lab, case: Case) -> Trial:
+def gate_back(place: Place, lab: Lab, case: Case) -> Found:
     """A start after the gate was stopped and came back by itself."""
     return cached(place, lab, case)
 
 
-def registry_stopped(place: Place, lab: Lab, case: Case) -> Trial:
+def registry_stopped(place: Place, lab: Lab, case: Case) -> Found:
     """A start while the registry is stopped, with or without evidence on the node."""
     place.forget_evidence()
     reference = lab.reference(case)
@@ -220,19 +190,19 @@ def registry_stopped(place: Place, lab: Lab, case: Case) -> Trial:
         return _run(place, _id(place, reference), reference)
 
 
-def registry_back(place: Place, lab: Lab, case: Case) -> Trial:
+def registry_back(place: Place, lab: Lab, case: Case) -> Found:
     """A start without evidence after the registry came back."""
     place.forget_evidence()
     return cached(place, lab, case)
 
 
-def runtime_restarted(place: Place, lab: Lab, case: Case) -> Trial:
+def runtime_restarted(place: Place, lab: Lab, case: Case) -> Found:
     """A start after the runtime was restarted."""
     place.restart_runtime()
     return cached(place, lab, case)
 
 
-WAYS: dict[str, Callable[[Place, Lab, Case], Trial]] = {
+WAYS: dict[str, Callable[[Place, Lab, Case], Found]] = {
     "import": imported,
     "retagged": retagged,
     "repointed": repointed,
@@ -256,7 +226,7 @@ WAYS: dict[str, Callable[[Place, Lab, Case], Trial]] = {
     "runtime_restarted": runtime_restarted,
     "pull": pull,
 }
-"""Every way, in the order in which run.py takes them: ``pull`` last, on an emptied store."""
+"""Every way, in the order in which matrix.py takes them: ``pull`` last, on an emptied store."""
 
 
 @contextmanager
@@ -278,28 +248,28 @@ def _id(place: Place, reference: str) -> str:
     return image
 
 
-def _run(place: Place, image: str, written: str, *, handler: str = "", mounted: str = "") -> Trial:
+def _run(place: Place, image: str, written: str, *, handler: str = "", mounted: str = "") -> Found:
     with _timed("create"):
         container = place.create(image, written, handler=handler, volume=mounted)
     return _start(place, container)
 
 
-def _under(place: Place, lab: Lab, case: Case, handler: str) -> Trial:
+def _under(place: Place, lab: Lab, case: Case, handler: str) -> Found:
     reference = lab.reference(case)
     return _run(place, _id(place, reference), reference, handler=handler)
 
 
-def _twice(way: Callable[[Place, Lab, Case], Trial], place: Place, lab: Lab, case: Case) -> Trial:
+def _twice(way: Callable[[Place, Lab, Case], Found], place: Place, lab: Lab, case: Case) -> Found:
     """Try a way twice, and return the first trial that started, or else the second."""
     first = attempt(way, place, lab, case)
     return first if first.allow else attempt(way, place, lab, case)
 
 
-def _start(place: Place, container: str) -> Trial:
+def _start(place: Place, container: str) -> Found:
     start = time.monotonic()
     try:
         with _timed("create", container):
             place.start(container)
-        return Trial(True, "create", "", (time.monotonic() - start) * 1000, container, "")
+        return Found(True, millis=(time.monotonic() - start) * 1000, container=container)
     finally:
         place.remove(container)

@@ -27,13 +27,21 @@ def state(tmp_path: Path) -> Path:
             "code": {"expected": "UNSIGNED", "actual": "UNSIGNED"},
             "cri_ms": 1.0,
             "gate_ms": 1.0,
+            "by": {"expected": "", "actual": ""},
+            "excused": "",
             "message": "<script>document.title = 'hacked'</script>",
             "differences": differences,
             "repeat": f"./inv containerd.test --only {image}/pull",
         }
         for image, differences in (("good", []), ("bad", ["it started"]))
     ]
-    document = {"version": "countersign.matrix/v1", "runtime": "containerd", "node": "n1", "rows": rows}
+    document = {
+        "version": "countersign.trials/v1",
+        "kind": "matrix",
+        "runtime": "containerd",
+        "node": "n1",
+        "rows": rows,
+    }
     (folder / "containerd-n1.json").write_text(json.dumps(document))
     return tmp_path
 

@@ -36,7 +36,7 @@ def rows(state: Path) -> dict[str, dict[str, Any]]:
     """What came out, by row."""
     done = inv(state, "containerd.test", "--json")
     document = json.loads(done.stdout)
-    assert document["version"] == "countersign.matrix/v1"
+    assert document["version"] == "countersign.trials/v1"
     assert done.returncode == (1 if document["failed"] else 0)
     return {row["id"]: row for row in document["rows"]}
 

@@ -20,10 +20,10 @@ from countersign.policy.load import load as load_policy
 from countersign.tools.images import demo_layout
 from countersign.tools.resolver import tool
 from lab.demo.registries import MAPPED, REFERRERS
-from lab.trials import differences
+from lab.trials import library, runner
 from lab.trials.consistency import compare
 from lab.trials.lab import Lab, build
-from lab.trials.library import ask, verdicts
+from lab.trials.library import ask
 from lab.trials.model import load
 from lab.trials.native import code_of
 from signing.sign import sign
@@ -55,12 +55,11 @@ def test_the_library_says_what_the_gate_says_or_what_is_reviewed(
     settings: Settings, matrix: tuple[Lab, dict[str, str]], tmp_path: Path
 ) -> None:
     lab, addresses = matrix
-    found = verdicts(replace(settings, state=tmp_path), lab, addresses)
-    known = differences.load()
-    document = json.loads((tmp_path / "report" / "crio-library.json").read_text())
-    assert compare([document], known=known).problems == []
-    assert not known.unused("crio")
-    assert found.keys() == {case.image for case in load() if case.way == "pull"}
+    own = replace(settings, state=tmp_path)
+    runner.run(own, [library.series(own, lambda: lab, addresses)])
+    document = json.loads((tmp_path / "report" / "library-crio-library.json").read_text())
+    assert compare([document]).problems == []
+    assert {row["image"] for row in document["rows"]} == {case.image for case in load() if case.way == "pull"}
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def test_everything_is_up_on_every_node(cluster: Cluster) -> None:
 def test_pods_that_are_signed_run_and_others_do_not(settings: Settings) -> None:
     done = inv("containerd.test", "--on", "kind", "--only", "pods/deployment", "--only", "pods/never")
     assert done.returncode == 0, done.stderr
-    document = json.loads((settings.state / "report" / "pods-kind.json").read_text())
+    document = json.loads((settings.state / "report" / f"pods-containerd-{settings.kind.cluster}.json").read_text())
     assert {row["id"]: (row["allow"]["actual"], row["layer"]["actual"]) for row in document["rows"]} == {
         "pods/deployment/signed": (True, "create"),
         "pods/deployment/unsigned": (False, "pull"),

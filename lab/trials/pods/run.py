@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -15,7 +15,8 @@ import yaml
 from countersign.nodes.node import Node
 from countersign.nodes.template import render
 from lab.trials.pods.api import LABEL, Api, ready, wait_for
-from lab.trials.pods.model import SUBJECT, PodOutcome, Seen, Trial, judge, look
+from lab.trials.pods.model import SUBJECT, PodRow, judge, look
+from lab.trials.rows import Found, Outcome
 
 NAMESPACE = "countersign-pods"
 RUNTIME_CLASS = "countersign-other"
@@ -53,22 +54,12 @@ class PodsPlace:
     registry_stopped: Callable[[], AbstractContextManager[None]] = field(repr=False)
 
 
-def run(place: PodsPlace, trials: Sequence[Trial], each: Callable[[PodOutcome], None]) -> list[PodOutcome]:
-    """Run trials and return their outcomes; whatever happens, no object of theirs stays in the cluster.
-
-    Args:
-        place: the cluster.
-        trials: the trials.
-        each: called after every trial, for progress.
-    """
-    outcomes = []
+def run(place: PodsPlace, rows: Sequence[PodRow]) -> Generator[Outcome, None, None]:
+    """Run trials and yield their outcomes; whatever happens, no object of theirs stays in the cluster."""
     with _namespace(place):
-        for after, group in groupby(sorted(trials, key=lambda trial: trial.scenario.after), lambda t: t.scenario.after):
+        for after, group in groupby(sorted(rows, key=lambda row: row.scenario.after), lambda row: row.scenario.after):
             with _disturbed(place, after):
-                for outcome in _together(place, list(group)):
-                    outcomes.append(outcome)
-                    each(outcome)
-    return outcomes
+                yield from _together(place, list(group))
 
 
 @contextmanager
@@ -118,7 +109,7 @@ def _remove(place: PodsPlace, *paths: str) -> None:
         wait_for(lambda gone=path: not place.api.exists(gone), f"{path} was not gone", BACK_WITHIN)  # type: ignore[misc]
 
 
-def _together(place: PodsPlace, trials: Sequence[Trial]) -> list[PodOutcome]:
+def _together(place: PodsPlace, trials: Sequence[PodRow]) -> list[Outcome]:
     """Create the objects of all trials, and watch until it is known what came of each, and a little longer."""
     start = time.monotonic()
     for trial in trials:
@@ -130,7 +121,7 @@ def _together(place: PodsPlace, trials: Sequence[Trial]) -> list[PodOutcome]:
         _add_ephemeral(place, waiting, pods)
         for trial in trials:
             seen = _seen(trial, pods)
-            if trial.object_name not in settled and seen and all(each.decided for each in seen):
+            if trial.object_name not in settled and seen and None not in seen:
                 settled[trial.object_name] = time.monotonic() - start
         now = time.monotonic() - start
         late = now > DECIDED_WITHIN
@@ -142,7 +133,7 @@ def _together(place: PodsPlace, trials: Sequence[Trial]) -> list[PodOutcome]:
         time.sleep(POLL)
 
 
-def _create(place: PodsPlace, trial: Trial) -> None:
+def _create(place: PodsPlace, trial: PodRow) -> None:
     scenario = trial.scenario
     single = scenario.kind != "daemonset"
     content = render(
@@ -150,7 +141,7 @@ def _create(place: PodsPlace, trial: Trial) -> None:
         kind=scenario.kind,
         name=trial.object_name,
         namespace=NAMESPACE,
-        image=place.images[scenario.image, trial.signed],
+        image=place.images[scenario.image, trial.allow],
         signed=place.images["pulled", True],
         policy=scenario.policy,
         handler=scenario.other_handler,
@@ -162,24 +153,24 @@ def _create(place: PodsPlace, trial: Trial) -> None:
         place.api.create(yaml.safe_load(content))
 
 
-def _add_ephemeral(place: PodsPlace, waiting: dict[str, Trial], pods: Sequence[Mapping[str, Any]]) -> None:
+def _add_ephemeral(place: PodsPlace, waiting: dict[str, PodRow], pods: Sequence[Mapping[str, Any]]) -> None:
     """Give every pod that waits for one its ephemeral container, once it runs."""
     for pod in pods:
         name = pod["metadata"]["name"]
         if name in waiting and ready(pod):
             trial = waiting.pop(name)
-            image = place.images[trial.scenario.image, trial.signed]
+            image = place.images[trial.scenario.image, trial.allow]
             container = {"name": SUBJECT, "image": image, "args": ["sleep"], "imagePullPolicy": trial.scenario.policy}
             place.api.add_ephemeral(NAMESPACE, name, container)
 
 
-def _own(trial: Trial, pods: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _own(trial: PodRow, pods: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [pod for pod in pods if pod["metadata"].get("labels", {}).get(LABEL) == trial.object_name]
 
 
-def _seen(trial: Trial, pods: Sequence[Mapping[str, Any]]) -> list[Seen]:
+def _seen(trial: PodRow, pods: Sequence[Mapping[str, Any]]) -> list[Found | None]:
     return [look(pod) for pod in _own(trial, pods)]
 
 
-def _nodes(trial: Trial, pods: Sequence[Mapping[str, Any]]) -> list[str]:
+def _nodes(trial: PodRow, pods: Sequence[Mapping[str, Any]]) -> list[str]:
     return sorted({str(pod["spec"].get("nodeName", "")) for pod in _own(trial, pods)})

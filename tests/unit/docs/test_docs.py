@@ -8,7 +8,8 @@ import pytest
 
 from countersign.console.config import ROOT
 from lab.trials.crio_starts import STARTS
-from lab.trials.model import load, reason_codes
+from lab.trials.model import load
+from lab.trials.rows import reason_codes
 
 TRIED = [(case.id, case.code) for case in load()] + [(f"starts/{each.name}", each.code) for each in STARTS]
 DOCUMENTS = [

@@ -20,14 +20,18 @@ from lab.trials.places import Wanted, run_places
 HOSTILE = '</code><script>alert(1)</script><img src="https://evil.example/x">'
 
 
-def row(ident: str, message: str = "", differences: tuple[str, ...] = ()) -> dict[str, Any]:
+def row(
+    ident: str, message: str = "", differences: tuple[str, ...] = (), way: str = "pull", by: str = ""
+) -> dict[str, Any]:
     return {
         "id": ident,
         "image": ident.split("/", maxsplit=1)[0],
-        "way": "pull",
+        "way": way,
         "layer": {"expected": "pull", "actual": "pull"},
         "allow": {"expected": False, "actual": bool(differences)},
         "code": {"expected": "UNSIGNED", "actual": "" if differences else "UNSIGNED"},
+        "by": {"expected": by, "actual": "" if differences else by},
+        "excused": "",
         "cri_ms": 12.5,
         "gate_ms": None,
         "message": message,
@@ -36,17 +40,17 @@ def row(ident: str, message: str = "", differences: tuple[str, ...] = ()) -> dic
     }
 
 
-def save(state: Path, name: str, version: str, *rows: dict[str, Any]) -> None:
+def save(state: Path, name: str, kind: str, *rows: dict[str, Any], runtime: str = "containerd") -> None:
     folder = state / "report"
     folder.mkdir(exist_ok=True)
-    document = {"version": version, "runtime": "containerd", "node": "n1", "rows": rows}
+    document = {"version": "countersign.trials/v1", "kind": kind, "runtime": runtime, "node": "n1", "rows": rows}
     (folder / name).write_text(json.dumps(document))
 
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    save(tmp_path, "containerd-n1.json", "countersign.matrix/v1", row("unsigned/pull", HOSTILE), row("wrong/pull"))
-    save(tmp_path, "pods-kind.json", "countersign.pods/v1", row("pods/job/unsigned", differences=("it ran",)))
+    save(tmp_path, "containerd-n1.json", "matrix", row("unsigned/pull", HOSTILE), row("wrong/pull"))
+    save(tmp_path, "pods-kind.json", "pods", row("pods/job/unsigned", differences=("it ran",)))
     return tmp_path
 
 
@@ -102,7 +106,7 @@ def test_what_runtimes_say_is_text_and_the_page_may_load_nothing(state):
 
 def test_what_runtimes_say_is_shown_without_its_control_characters(tmp_path):
     said = "refused \u202egnp.exe\x9b2J\x1b[8m\u2028here\u200b"
-    save(tmp_path, "containerd-n1.json", "countersign.matrix/v1", row("a\u202eb/pull", said, (said,)))
+    save(tmp_path, "containerd-n1.json", "matrix", row("a\u202eb/pull", said, (said,)))
     page = write(tmp_path)
     shown = page.read_text() + (tmp_path / "report" / "report.json").read_text()
     assert [each for each in shown if unicodedata.category(each) in ("Cc", "Cf", "Zl", "Zp") and each != "\n"] == []
@@ -114,7 +118,7 @@ def test_the_json_document_has_every_row_and_what_was_left_out(state):
     (state / "report" / "places.json").write_text(json.dumps(places))
     page = write(state)
     document = json.loads((state / "report" / "report.json").read_text())
-    assert (document["version"], document["passed"], document["failed"]) == ("countersign.report/v1", 2, 1)
+    assert (document["version"], document["passed"], document["failed"]) == ("countersign.report/v2", 2, 1)
     assert document["places"] == places
     assert "was left out: no engine" in page.read_text()
     assert write(state) == page  # its own document is none of its inputs
@@ -125,15 +129,15 @@ BEFORE, BEGAN, AFTER = 1_700_000_000, 1_700_000_600, 1_700_001_200  # 22:13, 22:
 
 @pytest.mark.parametrize(("when", "stale"), [(BEFORE, True), (AFTER, False)])
 def test_what_the_last_run_did_not_try_never_looks_fresh(tmp_path: Path, when: int, stale: bool) -> None:
-    save(tmp_path, "containerd-n1.json", "countersign.matrix/v1", row("unsigned/pull"))
-    starts(tmp_path, "refused", "")
+    save(tmp_path, "containerd-n1.json", "matrix", row("unsigned/pull"))
+    save(tmp_path, "starts.json", "starts", row("starts/cached"))
     for path in (tmp_path / "report").iterdir():
         os.utime(path, (when, when))
     place = {"place": "host", "ran": True, "why": "containerd did not start" if stale else "", "began": BEGAN}
     (tmp_path / "report" / "places.json").write_text(json.dumps([place]))
     page = write(tmp_path).read_text()
     document = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert (document["stale"], document["rows"][0]["stale"], document["starts"][0]["stale"]) == (
+    assert (document["stale"], document["rows"][0]["stale"], document["rows"][1]["stale"]) == (
         2 * stale,
         stale,
         stale,
@@ -142,17 +146,17 @@ def test_what_the_last_run_did_not_try_never_looks_fresh(tmp_path: Path, when: i
     assert document["rows"][0]["tried"] in page
     assert "the last run of all began 2023-11-14 22:23 UTC" in page
     assert ('class="good"' not in page, 'id="stale"' in page, 'id="broken"' in page) == (stale, stale, stale)
-    assert page.count(", before the last run") == 3 * stale  # a row, a start, and their place's line
+    assert page.count(", before the last run") == 4 * stale  # two rows, and the lines of their documents
 
 
 def test_a_run_of_all_writes_when_it_began_and_what_it_wrote_is_fresh(tmp_path: Path) -> None:
     settings = Settings(state=tmp_path)
-    save(tmp_path, "old.json", "countersign.matrix/v1", row("unsigned/pull"))
+    save(tmp_path, "old.json", "matrix", row("unsigned/pull"))
     os.utime(tmp_path / "report" / "old.json", (BEFORE, BEFORE))
     run_places(
         settings,
         [Wanted("host")],
-        lambda _: save(tmp_path, "new.json", "countersign.matrix/v1", row("wrong/pull")),
+        lambda _: save(tmp_path, "new.json", "matrix", row("wrong/pull")),
     )
     assert {each.id: each.stale for each in load(tmp_path / "report").rows} == {
         "unsigned/pull": True,
@@ -178,31 +182,31 @@ def test_a_plot_has_a_bar_for_each_variant_in_the_order_of_the_figures(state):
     assert "bench.start" not in page
 
 
-def starts(state: Path, message: str, difference: str) -> None:
-    entry = {"name": "cached", "about": "cached, then tightened", "expected": "UNSIGNED", "actual": "UNSIGNED"}
-    entry |= {"by": "own", "message": message, "difference": difference, "repeat": "./inv crio.test"}
-    document = {"version": "countersign.starts/v1", "node": "n1", "starts": [entry]}
-    (state / "report").mkdir(exist_ok=True)
-    (state / "report" / "crio-starts-n1.json").write_text(json.dumps(document))
-
-
-@pytest.mark.parametrize(("difference", "failed"), [("it ran", 1), ("", 0)])
-def test_ways_to_start_unseen_are_shown_escaped_and_counted(tmp_path: Path, difference: str, failed: int) -> None:
-    starts(tmp_path, HOSTILE, difference)
+@pytest.mark.parametrize(("differences", "failed"), [(("it ran",), 1), ((), 0)])
+def test_ways_to_start_unseen_say_what_was_done_and_who_refused(
+    tmp_path: Path, differences: tuple[str, ...], failed: int
+) -> None:
+    start = row("starts/cached", HOSTILE, differences, way="cached, then tightened", by="own")
+    save(tmp_path, "starts.json", "starts", start, runtime="crio")
     report = load(tmp_path / "report")
     page = render(report)
-    assert (report.trials, report.failed) == (1, failed)
-    assert 'id="starts"' in page
+    assert (len(report.rows), report.failed) == (1, failed)
+    assert "cached, then tightened" in page
+    assert "refuse UNSIGNED by own" in page
     assert HOSTILE not in page
-    assert write(tmp_path).is_file()
+
+
+def test_what_is_excused_is_shown_with_its_reason_and_passes(tmp_path: Path) -> None:
+    save(tmp_path, "own.json", "own", row("bundle/pull") | {"excused": "pull decides: it reads no bundles"})
+    report = load(tmp_path / "report")
+    assert report.good
+    assert "pull decides: it reads no bundles" in render(report)
 
 
 def test_the_engines_are_compared_once_one_of_cri_o_was_asked(tmp_path: Path) -> None:
-    save(tmp_path, "containerd-n1.json", "countersign.matrix/v1", row("unsigned/pull"))
+    save(tmp_path, "containerd-n1.json", "matrix", row("unsigned/pull"))
     assert 'id="consistency"' not in render(load(tmp_path / "report"))
-    said = {"unsigned": {"allow": False, "code": "UNSIGNED", "message": ""}}
-    document = {"version": "countersign.verdicts/v1", "engine": "crio-library", "images": said}
-    (tmp_path / "report" / "crio-library.json").write_text(json.dumps(document))
+    save(tmp_path, "library.json", "library", row("unsigned/pull"), runtime="crio")
     page = render(load(tmp_path / "report"))
     assert 'id="consistency"' in page
     assert "not run" in page

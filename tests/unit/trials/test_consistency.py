@@ -9,21 +9,20 @@ from lab.trials.differences import Difference, Differences
 from lab.trials.model import Case
 
 CASES = (
-    Case("good", "pull", "tag", "referrers", "OK", allow=True, layer="create"),
-    Case("good", "import", "tag", "referrers", "OK", allow=True, layer="create"),
-    Case("bad", "pull", "tag", "referrers", "UNSIGNED", allow=False, layer="pull"),
+    Case("good", "pull", "tag", "referrers", "OK", layer="create"),
+    Case("good", "import", "tag", "referrers", "OK", layer="create"),
+    Case("bad", "pull", "tag", "referrers", "UNSIGNED", layer="pull"),
 )
 ENTRY = Difference(image="good", engine="crio", says="refuse", decides="pull", reason="it reads no bundle")
 
 
 def matrix(runtime: str, image: str, code: str, *, allow: bool, way: str = "pull") -> dict[str, Any]:
     row = {"image": image, "way": way, "allow": {"actual": allow}, "code": {"actual": code}}
-    return {"version": "countersign.matrix/v1", "runtime": runtime, "node": "n1", "rows": [row]}
+    return {"version": "countersign.trials/v1", "kind": "matrix", "runtime": runtime, "node": "n1", "rows": [row]}
 
 
 def verdicts(engine: str, image: str, code: str, *, allow: bool) -> dict[str, Any]:
-    images = {image: {"allow": allow, "code": code, "message": ""}}
-    return {"version": "countersign.verdicts/v1", "engine": engine, "images": images}
+    return matrix("crio", image, code, allow=allow) | {"kind": engine}
 
 
 def cells(documents: list[Any], *entries: Difference) -> dict[str, dict[str, str]]:
@@ -39,8 +38,8 @@ def test_each_document_fills_its_own_column_and_no_other() -> None:
     documents = [
         matrix("containerd", "good", "OK", allow=True),
         matrix("crio", "bad", "UNSIGNED", allow=False),
-        verdicts("crio-native", "bad", "UNSIGNED", allow=False),
-        verdicts("crio-library", "good", "OK", allow=True),
+        verdicts("own", "bad", "UNSIGNED", allow=False),
+        verdicts("library", "good", "OK", allow=True),
     ]
     assert list(cells(documents)["good"].values()) == ["allow OK", NOT_RUN, NOT_RUN, "allow OK"]
     assert list(cells(documents)["bad"].values()) == [NOT_RUN, "refuse UNSIGNED", "refuse UNSIGNED", NOT_RUN]
@@ -54,7 +53,7 @@ def test_where_nothing_ran_the_table_says_so_and_nothing_is_wrong() -> None:
     assert not found.of_crio
 
 
-@pytest.mark.parametrize("engine", ["crio-native", "crio-library"])
+@pytest.mark.parametrize("engine", ["own", "library"])
 def test_a_difference_needs_its_entry(engine: str) -> None:
     documents = [verdicts(engine, "good", "UNSIGNED", allow=False)]
     (problem,) = problems(documents)
@@ -65,8 +64,8 @@ def test_a_difference_needs_its_entry(engine: str) -> None:
 
 
 def test_an_entry_excuses_one_verdict_and_no_other_image() -> None:
-    assert problems([verdicts("crio-native", "bad", "OK", allow=True)], ENTRY)
-    assert problems([verdicts("crio-native", "good", "OK", allow=True)], ENTRY) == [
+    assert problems([verdicts("own", "bad", "OK", allow=True)], ENTRY)
+    assert problems([verdicts("own", "good", "OK", allow=True)], ENTRY) == [
         "good: CRI-O's own engine says allow OK, which differences.yaml denies"
     ]
 
@@ -89,7 +88,7 @@ def test_two_nodes_that_disagree_are_both_shown() -> None:
     assert len(problems(documents)) == 1
 
 
-@pytest.mark.parametrize("engine", ["crio-native", "crio-library"])
+@pytest.mark.parametrize("engine", ["own", "library"])
 def test_a_refusal_for_another_reason_is_no_agreement(engine: str) -> None:
     assert not problems([verdicts(engine, "bad", "UNSIGNED", allow=False)])
     (problem,) = problems([verdicts(engine, "bad", "REGISTRY_ERROR", allow=False)])

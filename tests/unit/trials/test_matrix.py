@@ -11,13 +11,14 @@ import pytest
 from countersign.console.errors import UsageError
 from lab.trials import images, ways
 from lab.trials.lab import SIGNED_AUXILIARIES
-from lab.trials.model import Case, load, reason_codes
-from lab.trials.run import judge
-from lab.trials.ways import Trial
+from lab.trials.matrix import judge
+from lab.trials.model import Case, load
+from lab.trials.rows import Found, reason_codes
 
 ROOT = Path(__file__).resolve().parents[3]
-ROW = Case("unsigned", "import", "tag", "referrers", "UNSIGNED", allow=False, layer="create")
-REFUSED = Trial(False, "create", "UNSIGNED", 12.0, "c1", "countersign: refused x@y: UNSIGNED: nothing")
+ROW = Case("unsigned", "import", "tag", "referrers", "UNSIGNED", layer="create")
+SAID = "countersign: refused x@y: UNSIGNED: nothing"
+REFUSED = Found(False, "create", "UNSIGNED", SAID, millis=12.0, container="c1")
 LOGGED = {"layer": "create", "container": "c1", "code": "UNSIGNED", "allow": False, "ms": 1.0}
 
 
@@ -53,7 +54,7 @@ def test_the_refusal_of_an_image_volume_decides_wherever_it_stands_in_the_log() 
 @pytest.mark.parametrize(
     ("trial", "verdicts", "difference"),
     [
-        (replace(REFUSED, allow=True, code=""), [LOGGED], "it started"),
+        (replace(REFUSED, allow=True, code=""), [LOGGED], "it ran"),
         (replace(REFUSED, layer="pull"), [LOGGED], "pull decided"),
         (replace(REFUSED, code="NO_SCOPE"), [LOGGED], "NO_SCOPE in the error"),
         (replace(REFUSED, code=""), [LOGGED], "no reason code"),
@@ -64,7 +65,7 @@ def test_the_refusal_of_an_image_volume_decides_wherever_it_stands_in_the_log() 
     ],
 )
 def test_an_outcome_that_differs_in_one_thing_says_which(
-    trial: Trial, verdicts: list[dict[str, object]], difference: str
+    trial: Found, verdicts: list[dict[str, object]], difference: str
 ) -> None:
     assert any(difference in text for text in judge(ROW, trial, verdicts).differences)
 

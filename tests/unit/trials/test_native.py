@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from lab.trials.model import load, reason_codes
+from lab.trials.model import load
 from lab.trials.native import MEANS, PATTERNS, agrees, code_of
+from lab.trials.rows import reason_codes
 
 PULL = (
     "SignatureValidationFailed: unable to pull image or OCI artifact: pull image err: copying system image from "

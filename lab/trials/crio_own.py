@@ -1,0 +1,58 @@
+"""CRI-O's own engine, asked at pull in a CRI-O that set-up made."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from countersign.console.errors import CountersignError
+from countersign.cri.errors import CriError
+from lab.trials import differences, matrix
+from lab.trials.crio_place import CrioPlace
+from lab.trials.engines import OWN, Asked, judge, rows, verdict
+from lab.trials.library import reference
+from lab.trials.model import load
+from lab.trials.series import Series
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from countersign.console.config import Settings
+    from crio.machine import Machine
+    from lab.trials.lab import Lab
+    from lab.trials.rows import Found, Outcome
+
+
+def series(settings: Settings, machine: Machine, images: Callable[[], Lab]) -> Series:
+    """Return the trials of the engine alone: the gate says nothing at pull there."""
+    known = differences.load()
+    strict = CrioPlace(replace(machine, engine="strict"), settings.policy, "own")
+    pulled = [case for case in load() if case.way == "pull" and not strict.why_not(case)]
+
+    def attempt(asked: Sequence[Asked]) -> Generator[Outcome, None, None]:
+        lab = images()
+        with strict as place:
+            place.set_policy(lab.strict)
+            try:
+                for row in asked:
+                    yield judge(row, _pull(place, reference(lab, row.image)), known)
+            finally:
+                place.restore_policy()
+                matrix.empty(place)
+
+    everything = rows(OWN, pulled)
+    node = machine.node.name
+    return Series(OWN, "crio", node, everything, attempt, "./inv crio.test", at=machine, known=(known, "crio"))
+
+
+def _pull(place: CrioPlace, wanted: str) -> Found:
+    message = None
+    try:
+        place.pull(wanted)
+    except CriError as error:
+        message = error.message
+    found = verdict(message)
+    if found is None:
+        raise CountersignError(str(message), where=wanted, expected="a verdict")
+    return found

@@ -1,0 +1,47 @@
+"""Trials of one kind on one place, as all of them are run, shown and written (`lab.trials.runner`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from countersign.enforcement.runtime import Runtime
+    from lab.trials.differences import Differences, Engine
+    from lab.trials.rows import Outcome, Row
+
+
+def _none(_: Any) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Trials of one kind on one place.
+
+    Attributes:
+        kind: such as ``matrix``; names the document.
+        runtime: ``containerd`` or ``crio``.
+        node: where, as tables show it.
+        rows: all that there are.
+        attempt: tries rows and yields the outcomes as they come, in any order; puts everything right when closed.
+        command: the task that tries them.
+        why_not: why a row cannot be tried there; an empty text for one that can.
+        at: the runtime whose logs and configuration are kept when a row comes out otherwise.
+        known: reviewed differences, and whose they are: each must be needed by a run of all rows.
+    """
+
+    kind: str
+    runtime: str
+    node: str
+    rows: Sequence[Row] = field(repr=False)
+    attempt: Callable[[Sequence[Any]], Generator[Outcome, None, None]] = field(repr=False)
+    command: str
+    why_not: Callable[[Any], str] = field(default=_none, repr=False)
+    at: Runtime | None = field(default=None, repr=False)
+    known: tuple[Differences, Engine] | None = field(default=None, repr=False)
+
+    def repeat(self, rows: Sequence[Row]) -> str:
+        """Return the command that tries some rows again."""
+        return " ".join([self.command, *(f"--only {row.id}" for row in rows)])
