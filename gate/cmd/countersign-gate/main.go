@@ -36,6 +36,7 @@ type command struct {
 	config   bool // takes --config
 	alone    bool // takes --key, --policy and what goes with them
 	doctor   bool // takes --list and what goes with it
+	signed   bool // takes --bundle and what it is held against
 	installs bool // takes what says how to install
 	audits   bool // takes --images and what goes with it
 }
@@ -48,6 +49,7 @@ var commands = []command{
 	{name: "explain", argument: "REF|CONTAINER", about: "say what binds and allows or refuses an image or a container", run: explain, verdict: true},
 	{name: "doctor", about: "find every setting and file that would let an image run unseen on this node", run: examine, verdict: true, doctor: true},
 	{name: "audit", about: "judge what runs on this node already, as its start would be judged now", run: runAudit, verdict: true, audits: true},
+	{name: "verify-bundle", argument: "FILE|sha256:HEX", about: "say whether a Sigstore bundle is a signature of a file", run: verifyBundle, signed: true},
 	{name: "check-policy", argument: "FILE", about: "say whether a rendered policy is valid", run: checkPolicy},
 	{name: "install-policy", argument: "FILE", about: "check a rendered policy, its signature and its serial, and put it in force on this node", run: installPolicy, config: true, installs: true},
 	{name: "nri-version", argument: "PROGRAM", about: "print the version of NRI that a runtime's program was built with", run: printNRIVersion},
@@ -64,6 +66,7 @@ type invocation struct {
 	examined   examined
 	install    install
 	audit      auditing
+	signed     signed
 	stdout     io.Writer
 	stderr     io.Writer
 }
@@ -122,6 +125,9 @@ func (c command) invoke(args []string, stdout, stderr io.Writer) int {
 	}
 	if c.audits {
 		in.audit.flags(flags)
+	}
+	if c.signed {
+		in.signed.flags(flags)
 	}
 	arguments, err := interspersed(flags, args)
 	if errors.Is(err, flag.ErrHelp) {

@@ -60,15 +60,9 @@ func parseBundle(b evidence.Bundle) *readBundle {
 }
 
 func decodeBundle(document []byte) (*bundle.Bundle, statement, error) {
-	if err := scan(document); err != nil {
-		return nil, statement{}, fmt.Errorf("it is no Sigstore bundle: %w", err)
-	}
-	var message protobundle.Bundle
-	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(document, &message); err != nil {
-		return nil, statement{}, fmt.Errorf("it is no Sigstore bundle: %w", err)
-	}
-	if !slices.Contains(bundleTypes, message.GetMediaType()) {
-		return nil, statement{}, fmt.Errorf("it is a bundle of type %.80q, not %s", message.GetMediaType(), bundleType)
+	message, err := decodeMessage(document)
+	if err != nil {
+		return nil, statement{}, err
 	}
 	envelope := message.GetDsseEnvelope()
 	if envelope == nil {
@@ -82,11 +76,26 @@ func decodeBundle(document []byte) (*bundle.Bundle, statement, error) {
 	if err != nil || signed.predicateType != signPredicate {
 		return nil, signed, err
 	}
-	parsed, err := bundle.NewBundle(&message)
+	parsed, err := bundle.NewBundle(message)
 	if err != nil {
 		return nil, signed, fmt.Errorf("it is no Sigstore bundle: %w", err)
 	}
 	return parsed, signed, nil
+}
+
+// decodeMessage reads a bundle of a version that is known, within the bounds of a signature.
+func decodeMessage(document []byte) (*protobundle.Bundle, error) {
+	if err := scan(document); err != nil {
+		return nil, fmt.Errorf("it is no Sigstore bundle: %w", err)
+	}
+	message := &protobundle.Bundle{}
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(document, message); err != nil {
+		return nil, fmt.Errorf("it is no Sigstore bundle: %w", err)
+	}
+	if !slices.Contains(bundleTypes, message.GetMediaType()) {
+		return nil, fmt.Errorf("it is a bundle of type %.80q, not %s", message.GetMediaType(), bundleType)
+	}
+	return message, nil
 }
 
 // acceptBundle returns nil if sigstore-go finds that key has signed the bundle

@@ -87,8 +87,6 @@ func certifiedBundle(b *readBundle) *certified {
 		return c.fail(code.Unsigned, "an attestation of type %.200s is no signature of the image", b.statement.predicateType)
 	case b.statement.kind != statementType:
 		return c.fail(code.Malformed, "its statement is of type %.80q, not %s", b.statement.kind, statementType)
-	case b.bundle.GetVerificationMaterial().GetPublicKey() != nil:
-		return c.fail(code.BadSignature, "%v, but the root asks for a certificate", errNoCertificate)
 	case b.statement.subject == "":
 		return c.fail(code.Malformed, "it is not for exactly one subject with a sha256 digest")
 	}
@@ -110,7 +108,9 @@ func (c *certified) withLeaf() *certified {
 	if err != nil {
 		return c.fail(code.Malformed, "its certificate cannot be read: %v", err)
 	}
-	c.leaf = content.Certificate()
+	if c.leaf = content.Certificate(); c.leaf == nil {
+		return c.fail(code.BadSignature, "%v, but the root asks for a certificate", errNoCertificate)
+	}
 	// Go does not read names of the kind otherName, and calls them unhandled.
 	c.leaf.UnhandledCriticalExtensions = slices.DeleteFunc(c.leaf.UnhandledCriticalExtensions, func(id asn1.ObjectIdentifier) bool {
 		return id.Equal(cryptoutils.SANOID)

@@ -81,13 +81,16 @@ func (v *keyless) verify(ctx context.Context, set *material) (satisfied, bool) {
 	return satisfied{}, false
 }
 
+// anybody: who has signed is compared by keyless.identity, for sigstore-go knows no globs.
+var anybody = verify.WithoutIdentitiesUnsafe()
+
 // accept returns nil if sigstore-go finds the signature good, by whomever it is.
 func (a *sigstoreAuthority) accept(c *certified, digest string) error {
 	artifact, err := c.artifact(digest)
 	if err != nil {
 		return err
 	}
-	result, err := a.engine.Verify(c.entity, verify.NewPolicy(artifact, verify.WithoutIdentitiesUnsafe()))
+	result, err := a.engine.Verify(c.entity, verify.NewPolicy(artifact, anybody))
 	if err != nil || c.format == formatAttachment {
 		return err
 	}

@@ -90,6 +90,12 @@ func readKeyless(where string, doc *keylessJSON) (*Keyless, error) {
 	return k, nil
 }
 
+// ReadAuthority reads a trusted root that nothing more is said of. It returns a
+// *code.Refusal with POLICY_INVALID; where tells which document it is.
+func ReadAuthority(where string, document []byte) (Authority, error) {
+	return readAuthority(where, document, nil)
+}
+
 // readAuthority reads a trusted root (protobuf-specs, sigstore_trustroot.proto). What
 // it lists is asked for: a document that lists nothing to ask is not usable.
 func readAuthority(where string, document []byte, asked *requireJSON) (Authority, error) {
