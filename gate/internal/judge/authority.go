@@ -24,6 +24,7 @@ type authority struct {
 	root.TrustedMaterial // logs and timestamp authorities
 	issuers              []*issuer
 	require              policy.Require
+	takesChains          bool // intermediates may come with the signature
 }
 
 // FulcioCertificateAuthorities implements root.TrustedMaterial: sigstore-go asks the
@@ -101,11 +102,19 @@ func (i *issuer) standing(chain []*x509.Certificate) error {
 	return nil
 }
 
+// sent gives the intermediates that came with a signature, if they count.
+func (a *authority) sent(c *certified) []*x509.Certificate {
+	if a.takesChains {
+		return c.chain
+	}
+	return nil
+}
+
 // chainAt gives a chain that is valid at that time.
 func (a *authority) chainAt(c *certified, at time.Time) ([][]*x509.Certificate, error) {
 	var failures []error
 	for _, i := range a.issuers {
-		chains, err := i.chains(c.leaf, c.chain, at)
+		chains, err := i.chains(c.leaf, a.sent(c), at)
 		if err == nil {
 			return chains, nil
 		}
@@ -122,7 +131,7 @@ func (a *authority) leads(c *certified) error {
 		ca := *i.FulcioCertificateAuthority
 		ca.ValidityPeriodStart, ca.ValidityPeriodEnd = time.Time{}, time.Time{}
 		timeless.FulcioCertificateAuthority = &ca
-		_, err := timeless.chains(c.leaf, c.chain, c.leaf.NotBefore)
+		_, err := timeless.chains(c.leaf, a.sent(c), c.leaf.NotBefore)
 		if err == nil || outOfTime(err) || errors.Is(err, errRevoked) || errors.Is(err, errStaleCRL) {
 			return nil
 		}

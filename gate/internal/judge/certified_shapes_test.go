@@ -111,3 +111,32 @@ func BenchmarkJudgeCertificates(b *testing.B) {
 		})
 	}
 }
+
+// Whatever a registry serves beside a certificate, judging ends in a typed refusal.
+func FuzzCertificates(f *testing.F) {
+	a := testsign.NewAuthority(f) // which has issued nothing
+	for _, folder := range []string{"cosign-legacy-keyless-rekor1-gha", "cosign-legacy-byo-pki-with-chain"} {
+		attached := shape(f, folder).Attachments[0]
+		f.Add(attached.Payload, attached.Annotations[testsign.SignatureAnnotation], attached.Annotations["dev.sigstore.cosign/certificate"],
+			attached.Annotations["dev.sigstore.cosign/chain"], attached.Annotations["dev.sigstore.cosign/bundle"], "",
+			readFile(f, "cosign-bundle-keyless-full/bundle.json"))
+	}
+	p := testsign.PolicyDoc{
+		Others: map[string]any{
+			"release": map[string]any{"keyless": map[string]any{"issuer": "https://i", "subject": "x@acme.example", "trustedRoot": []any{a.TrustedRoot(f)}}},
+			"corp": map[string]any{"pki": map[string]any{"roots": []string{testsign.CertificatePEM(a.Root)}, "email": "x@acme.example",
+				"timestampRoots": []string{a.TimestampPEM()}}},
+		},
+		Scopes: map[string]any{cosignRepository: map[string]any{"anyOf": []string{"release", "corp"}}},
+	}.Parse(f)
+	f.Fuzz(func(t *testing.T, payload []byte, signature, certificate, chain, entry, timestamp string, bundle []byte) {
+		annotations := map[string]string{testsign.SignatureAnnotation: signature, "dev.sigstore.cosign/certificate": certificate,
+			"dev.sigstore.cosign/chain": chain, "dev.sigstore.cosign/bundle": entry, "dev.sigstore.cosign/rfc3161timestamp": timestamp}
+		registry := &fakeRegistry{sets: map[string]evidence.Set{cosignDigest: {Bundles: []evidence.Bundle{{JSON: bundle}},
+			Attachments: []evidence.Attachment{{MediaType: testsign.SimpleSigning, Payload: payload, Annotations: annotations}}}}}
+		o := judge.New(evidence.Collector{Registry: registry}).Judge(t.Context(), p, judge.Request{Repository: cosignRepository, Manifest: cosignDigest})
+		if o.Allow || o.Code == "" || o.Code.Allows() || o.Refusal == nil {
+			t.Errorf("got %+v", o)
+		}
+	})
+}

@@ -51,7 +51,7 @@ func newKeyless(p *policy.Policy, r policy.Root) (*keyless, error) {
 }
 
 func options(require policy.Require) []verify.VerifierOption {
-	all := []verify.VerifierOption{verify.WithoutStatementPredicate()}
+	var all []verify.VerifierOption
 	if require.SCT > 0 {
 		all = append(all, verify.WithSignedCertificateTimestamps(require.SCT))
 	}

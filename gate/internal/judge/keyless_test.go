@@ -227,6 +227,29 @@ func TestRevokedCertificates(t *testing.T) {
 	}
 }
 
+func TestRevokedKeyInACertificate(t *testing.T) {
+	s := newSigning(t)
+	by := s.authority.Issue(t, s.person)
+	s.put(t, testsign.CertifiedBundle(t, by, s.digest(), s.proof))
+	s.doc.Keys = []string{s.other.Issue(t, s.person).Fingerprint}
+	allowed(t, s.judgeKeyless(t), code.OK)
+	s.doc.Keys = []string{by.Fingerprint}
+	refused(t, s.judgeKeyless(t), code.Revoked, "by the policy")
+}
+
+// A trusted root has its intermediates: what comes with a signature is nobody's word.
+func TestKeylessIntermediateThatCameWithTheSignature(t *testing.T) {
+	s := newSigning(t)
+	a := testsign.CertifiedAttachment(t, s.authority.Issue(t, s.person), repository, s.digest(), s.proof)
+	a.Annotations["dev.sigstore.cosign/chain"] = testsign.CertificatePEM(s.authority.Intermediate)
+	s.put(t, a)
+	whole := s.authority.TrustedRoot(t)
+	s.root["trustedRoot"] = []any{s.authority.WithoutIntermediate().TrustedRoot(t)}
+	refused(t, s.judgeKeyless(t), code.UntrustedChain, "")
+	s.root["trustedRoot"] = []any{whole}
+	allowed(t, s.judgeKeyless(t), code.OK)
+}
+
 func issuerAndSerial(by testsign.Signer, serial string) any {
 	return map[string]any{"issuer": by.Certificate.Issuer.String(), "serial": serial}
 }

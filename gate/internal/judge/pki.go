@@ -2,7 +2,6 @@ package judge
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -31,7 +30,7 @@ type stamped struct {
 func (s *stamped) TimestampingAuthorities() []root.TimestampingAuthority { return s.authorities }
 
 func newPKI(p *policy.Policy, r policy.Root) *pki {
-	v := &pki{root: r.Name, want: r.PKI.Name, authority: authority{TrustedMaterial: &stamped{authorities: r.PKI.Timestamps}}}
+	v := &pki{root: r.Name, want: r.PKI.Name, authority: authority{TrustedMaterial: &stamped{authorities: r.PKI.Timestamps}, takesChains: true}}
 	for _, c := range r.PKI.Roots {
 		ca := &root.FulcioCertificateAuthority{Root: c, Intermediates: r.PKI.Intermediates}
 		v.issuers = append(v.issuers, &issuer{ca, p, r.PKI.CRLs})
@@ -73,6 +72,6 @@ func (v *pki) diagnose(ctx context.Context, set *material) []finding {
 		if problem := c.forImage(set); problem != nil {
 			return *problem
 		}
-		return finding{code.Malformed, fmt.Sprintf("signed by the right identity, but refused: %v", errors.New("not asked in time"))}
+		return finding{code.Malformed, "signed by the right identity, but not asked in time"}
 	})
 }

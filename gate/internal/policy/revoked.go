@@ -52,8 +52,8 @@ func revokedCertificate(entry jsontext.Value) (string, error) {
 
 func issuerAndSerial(issuer, serial string) string { return serial + " of " + issuer }
 
-// RevokedCertificate says whether the policy revokes the certificate.
+// RevokedCertificate says whether the policy revokes the certificate, or the key in it.
 func (p *Policy) RevokedCertificate(c *x509.Certificate) bool {
-	return len(p.revokedCertificates) > 0 &&
-		(p.revokedCertificates[hash(c.Raw)] || p.revokedCertificates[issuerAndSerial(c.Issuer.String(), c.SerialNumber.Text(16))])
+	return p.revokedCertificates[hash(c.Raw)] || p.revokedKeys[hash(c.RawSubjectPublicKeyInfo)] ||
+		p.revokedCertificates[issuerAndSerial(c.Issuer.String(), c.SerialNumber.Text(16))]
 }

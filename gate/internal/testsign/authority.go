@@ -64,6 +64,13 @@ func NewAuthorityOf(t testing.TB, from, to time.Time) *Authority {
 	return a
 }
 
+// WithoutIntermediate gives the same authority, of whose certificates only the root is listed.
+func (a *Authority) WithoutIntermediate() *Authority {
+	bare := *a
+	bare.Intermediate = nil
+	return &bare
+}
+
 func ecKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -232,8 +239,11 @@ func (l Listed) TrustedRoot(t testing.TB) json.RawMessage {
 	var tsas []root.TimestampingAuthority
 	var logs, ctLogs map[string]*root.TransparencyLog
 	if l.CA != nil {
-		cas = []root.CertificateAuthority{&root.FulcioCertificateAuthority{Root: l.CA.Root, Intermediates: []*x509.Certificate{l.CA.Intermediate},
-			ValidityPeriodStart: start, URI: "https://fulcio.localhost"}}
+		ca := &root.FulcioCertificateAuthority{Root: l.CA.Root, ValidityPeriodStart: start, URI: "https://fulcio.localhost"}
+		if l.CA.Intermediate != nil {
+			ca.Intermediates = []*x509.Certificate{l.CA.Intermediate}
+		}
+		cas = []root.CertificateAuthority{ca}
 	}
 	if l.CT != nil {
 		ctLogs = logOf(l.CT.ctKey.Public())
