@@ -26,7 +26,7 @@ const (
 
 // world is a fabricated storage with one container, in CRI-O's own form.
 type world struct {
-	t             *testing.T
+	t             testing.TB
 	root, runRoot string
 	driver        string
 	containers    []map[string]any
@@ -54,7 +54,7 @@ type picture struct {
 	index    string
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	w := &world{t: t, root: t.TempDir(), runRoot: t.TempDir(), driver: "overlay", name: tagged, annotations: map[string]string{}, meta: map[string]any{}}
 	app := w.image("app", tagged, repository+"@sha256:"+strings.Repeat("a", 64))
 	w.container(app)

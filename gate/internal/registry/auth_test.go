@@ -149,9 +149,12 @@ func TestHostsFiles(t *testing.T) {
 	write(t, hosts, strings.Replace(string(good), "ca = ", "# ca = ", 1), 0o644)
 	_, err = w.fetch(t)
 	fails(t, err, code.RegistryError, "certificate")
-	write(t, hosts, "server = ", 0o644)
-	_, err = w.fetch(t)
-	fails(t, err, code.RegistryError, "hosts.toml")
+	// containerd's own loader would take any of these for no file at all.
+	for _, bad := range []string{"server = ", "server = 5", "server = \"%\"", "[host.\"https://x\"]\n  capabilities = \"pull\"", string(good) + "dial_timeout = \"x\"\n", "ca = 5"} {
+		write(t, hosts, bad, 0o644)
+		_, err = w.fetch(t)
+		fails(t, err, code.RegistryError, "hosts.toml")
+	}
 	write(t, hosts, string(good), 0o644)
 	set, err := w.fetch(t)
 	complete(t, set, err) // read anew, without a restart

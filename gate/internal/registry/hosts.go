@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,8 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -17,9 +16,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	hostsconfig "github.com/containerd/containerd/v2/core/remotes/docker/config"
-	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
-	"github.com/pelletier/go-toml/v2"
 	"github.com/sirupsen/logrus"
 )
 
@@ -29,9 +26,26 @@ const (
 	maxBody        = maxList + 1 // of any response: nothing larger is ever read
 )
 
-// errorsOnly keeps containerd's hints about hosts.toml, given anew at each
-// look-up, out of the gate's log.
-var errorsOnly = logrus.NewEntry(&logrus.Logger{Out: os.Stderr, Formatter: new(logrus.TextFormatter), Level: logrus.ErrorLevel})
+// complaint keeps what containerd's loader of hosts.toml says of a file that it cannot
+// use: it logs that, and goes on to ask the registry directly.
+type complaint struct{ err error }
+
+// Levels implements logrus.Hook.
+func (c *complaint) Levels() []logrus.Level { return []logrus.Level{logrus.ErrorLevel} }
+
+// Fire implements logrus.Hook.
+func (c *complaint) Fire(entry *logrus.Entry) error {
+	c.err = fmt.Errorf("%s: %v", entry.Message, entry.Data[logrus.ErrorKey])
+	return nil
+}
+
+// logger gives a log that writes nothing: containerd's hints about hosts.toml come
+// anew at each look-up.
+func (c *complaint) logger() *logrus.Entry {
+	logger := &logrus.Logger{Out: io.Discard, Formatter: new(logrus.TextFormatter), Level: logrus.ErrorLevel, Hooks: logrus.LevelHooks{}}
+	logger.AddHook(c)
+	return logrus.NewEntry(logger)
+}
 
 // hosts gives the places where registry may be asked for path, in order, as
 // containerd would: mirrors, then the registry itself; and all transports that serve
@@ -50,12 +64,10 @@ func (c *Client) hosts(ctx context.Context, registry, path string, logins *login
 	}
 	if c.config.CertsDir != "" {
 		options.HostDir = hostsconfig.HostDirFromRoot(c.config.CertsDir)
-		if err := checkHostsFile(options.HostDir, registry); err != nil {
-			return nil, nil, err
-		}
 	}
-	hosts, err := hostsconfig.ConfigureHosts(log.WithLogger(ctx, errorsOnly), options)(registry)
-	if err != nil {
+	var unusable complaint
+	hosts, err := hostsconfig.ConfigureHosts(log.WithLogger(ctx, unusable.logger()), options)(registry)
+	if err = cmp.Or(err, unusable.err); err != nil {
 		return nil, nil, code.Refuse(code.RegistryError, fmt.Sprintf("the settings for %s cannot be used: %v", registry, err),
 			"a good hosts.toml in "+c.config.CertsDir, "correct it")
 	}
@@ -75,30 +87,6 @@ func (c *Client) hosts(ctx context.Context, registry, path string, logins *login
 // which may keep it below a path of its own.
 func atHost(host docker.RegistryHost, path string) string {
 	return host.Host + strings.TrimPrefix(host.Path, "/v2") + "/" + path
-}
-
-// checkHostsFile refuses a hosts.toml that is no TOML: containerd's loader would
-// log that and silently ask the registry directly instead.
-func checkHostsFile(hostDir func(string) (string, error), registry string) error {
-	dir, err := hostDir(registry)
-	if errdefs.IsNotFound(err) {
-		return nil
-	}
-	var data []byte
-	if err == nil {
-		data, err = os.ReadFile(filepath.Join(dir, "hosts.toml"))
-	}
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		err = toml.Unmarshal(data, new(map[string]any))
-	}
-	if err != nil {
-		return code.Refuse(code.RegistryError, fmt.Sprintf("%s: %v", filepath.Join(dir, "hosts.toml"), err),
-			"a hosts.toml that containerd can read", "correct it")
-	}
-	return nil
 }
 
 // guardClient bounds what any server can make the gate read or follow, also
@@ -131,7 +119,7 @@ type guard struct {
 // RoundTrip implements http.RoundTripper.
 func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	secret := req.Header.Get("Authorization") != "" || req.Method == http.MethodPost
-	if secret && req.URL.Scheme == "http" && !loopback(req.URL) {
+	if secret && req.URL.Scheme != "https" && !loopback(req.URL) {
 		return nil, &clearTextError{host: req.URL.Host}
 	}
 	resp, err := g.next.RoundTrip(req)
