@@ -56,7 +56,16 @@ def check(settings: Settings, seconds: str) -> None:
 
 def _found(target: Target, go: Path, seconds: str, environment: dict[str, str]) -> str:
     """Return the target's name if fuzzing it failed, and show how; else an empty text."""
-    words = [str(go), "test", f"-tags={target.tags}", "-run=^$", f"-fuzz=^{target.name}$", f"-fuzztime={seconds}s", "."]
+    words = [
+        str(go),
+        "test",
+        f"-tags={target.tags}",
+        "-run=^$",
+        f"-fuzz=^{target.name}$",
+        f"-fuzztime={seconds}s",
+        "-fuzzminimizetime=1s",
+        ".",
+    ]
     name = f"{target.folder.relative_to(ROOT)} {target.name}"
     start = time.monotonic()
     ended = subprocess.run(words, cwd=target.folder, env=environment, capture_output=True, text=True, check=False)
