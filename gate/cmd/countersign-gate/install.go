@@ -20,6 +20,9 @@ import (
 // installedVersion is the version of what "install-policy --json" prints.
 const installedVersion = "countersign.policy-installed/v1"
 
+// stdin stands for what is read from there.
+const stdin = "-"
+
 const (
 	// takenUp is how long the running gate may take. It takes well under a second, and
 	// a few where the policy's folder can't be watched.
@@ -89,12 +92,17 @@ func installPolicy(c *invocation) int {
 
 // read reads the policy and its signatures; without a file for them there may be none.
 func (i *install) read(name string) (data, signatures []byte, err error) {
-	if data, err = readFile(name, policy.MaxSize); err != nil {
-		return nil, nil, err
+	if name == stdin {
+		data, err = readAll(os.Stdin, policy.MaxSize)
+	} else {
+		data, err = readFile(name, policy.MaxSize)
 	}
 	path := i.signature
 	if path == "" {
 		path = name + policy.Signatures
+	}
+	if err != nil || path == stdin+policy.Signatures {
+		return data, nil, err
 	}
 	signatures, err = readFile(path, policy.MaxSignatures)
 	if i.signature == "" && errors.Is(err, fs.ErrNotExist) {
@@ -154,9 +162,13 @@ func readFile(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer file.Close()
+	return readAll(file, limit)
+}
+
+func readAll(file *os.File, limit int64) ([]byte, error) {
 	content, err := io.ReadAll(io.LimitReader(file, limit+1))
 	if err == nil && int64(len(content)) > limit {
-		err = fmt.Errorf("%s: over %d bytes", path, limit)
+		err = fmt.Errorf("%s: over %d bytes", file.Name(), limit)
 	}
 	return content, err
 }

@@ -181,6 +181,22 @@ func TestPolicyKeysOfGateJSONCount(t *testing.T) {
 	}
 }
 
+func TestPolicyIsReadFromStdin(t *testing.T) {
+	p := newPlace(t)
+	p.start()
+	content, err := os.Open(p.numbered(1, testsign.NewKey(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := os.Stdin
+	os.Stdin = content
+	t.Cleanup(func() { os.Stdin = before; _ = content.Close() })
+	if exit, out, stderr := p.do("install-policy", "-", "--config", p.config); exit != exitOK || !strings.HasPrefix(out, "installed: serial 1") {
+		t.Errorf("exit %d, %q, %q", exit, out, stderr)
+	}
+	p.want(p.create(), code.BadSignature)
+}
+
 func TestWhatCannotBeInstalled(t *testing.T) {
 	p := newPlace(t)
 	p.start()

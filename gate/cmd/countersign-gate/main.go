@@ -51,7 +51,7 @@ var commands = []command{
 	{name: "audit", about: "judge what runs on this node already, as its start would be judged now", run: runAudit, verdict: true, audits: true},
 	{name: "verify-bundle", argument: "FILE|sha256:HEX", about: "say whether a Sigstore bundle is a signature of a file", run: verifyBundle, signed: true},
 	{name: "check-policy", argument: "FILE", about: "say whether a rendered policy is valid", run: checkPolicy},
-	{name: "install-policy", argument: "FILE", about: "check a rendered policy, its signature and its serial, and put it in force on this node", run: installPolicy, config: true, installs: true},
+	{name: "install-policy", argument: "FILE|-", about: "check a rendered policy, its signature and its serial, and put it in force on this node", run: installPolicy, config: true, installs: true},
 	{name: "nri-version", argument: "PROGRAM", about: "print the version of NRI that a runtime's program was built with", run: printNRIVersion},
 	{name: "version", about: "print the version", run: printVersion},
 }
