@@ -126,7 +126,7 @@ class Fleet:
             found = self.surveys[name]
             lists[name] = [
                 *gate.steps(self._gate(machine, found, programs)),
-                Policy(machine.layout, self.settings.policy, tuple(pins)),
+                Policy(machine.layout, self.settings.policy, tuple(pins)).as_laid(machine.node),
                 gate_unit.group(machine.layout, lacks_resource=found.lacks_resource),
             ]
         for path in {record.beside(machine.pins) for machine in self.machines.values()}:

@@ -114,7 +114,7 @@ def steps(plan: Plan) -> list[Step[Node]]:
 def remember(plan: Plan) -> None:
     """Keep a record of what the steps put there, which `containerd.inspection` compares with what lies there later."""
     instance = plan.instance
-    policy_there = Policy(instance.layout, plan.settings.policy, (plan.sandbox_image,))
+    policy_there = Policy(instance.layout, plan.settings.policy, (plan.sandbox_image,)).as_laid(instance.node)
     record.keep(record.beside(instance.pins), {instance.node.name: [*gate.steps(plan.gate), policy_there]})
 
 

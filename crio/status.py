@@ -48,6 +48,6 @@ def remember(work: Work, parts: gate.Gate, *units: Step[Node]) -> None:
     from crio.enforce import hook_file, native_policy
 
     machine = work.machine
-    rendered = policy.Policy(machine.layout, work.policy, tuple(work.pins))
+    rendered = policy.Policy(machine.layout, work.policy, tuple(work.pins)).as_laid(machine.node)
     steps = [*gate.steps(parts), rendered, native_policy(work), hook_file(machine), *units]
     record.keep(record.beside(machine.pins), {machine.node.name: steps})

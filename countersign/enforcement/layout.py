@@ -85,6 +85,11 @@ class Layout:
         return f"{self.lib}/evidence"
 
     @property
+    def policy_mark(self) -> str:
+        """What the gate remembers of the policy's serial (gate/internal/policy)."""
+        return f"{self.lib}/policy-mark.json"
+
+    @property
     def verdicts(self) -> str:
         """One JSON line for each verdict."""
         return f"{self.log}/verdicts.jsonl"

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from countersign.console.errors import InfrastructureError
-from countersign.enforcement.ask import GateDown, ask
+from countersign.enforcement.ask import ask
 from countersign.enforcement.layout import Layout
-from countersign.nodes.files import sha256, stats
 from countersign.nodes.steps import File
 
 if TYPE_CHECKING:
     from countersign.nodes.node import Node
 
-IN_FORCE_WITHIN = 10.0
+ASKED_WITHIN = 5.0
+MARK_VERSION = "countersign.policy-mark/v1"
 
 
-def render(policy: Path, pins: Iterable[str]) -> bytes:
-    """Return the gate's policy from a policy.yaml, with the pins of a set-up added.
+def render(policy: Path, pins: Iterable[str], serial: int = 0) -> bytes:
+    """Return the gate's policy from a policy.yaml, with the pins of a set-up and a serial added.
 
     Raises:
         UsageError: the policy is invalid; the message names file, line and key.
@@ -31,7 +28,7 @@ def render(policy: Path, pins: Iterable[str]) -> bytes:
     from countersign.policy.gate import render as render_for_gate
     from countersign.policy.load import load
 
-    return render_for_gate(load(policy), tuple(pins))
+    return render_for_gate(load(policy), tuple(pins), serial)
 
 
 def read_pins(path: Path) -> list[str]:
@@ -43,6 +40,54 @@ def read_pins(path: Path) -> list[str]:
 
 
 @dataclass(frozen=True)
+class There:
+    """What a node has.
+
+    Attributes:
+        policy: the rendered policy that lies there; empty where none can be read.
+        serial: of that policy; 0 for none.
+        highest: the highest serial that was in force, or lies there; 0 for none.
+    """
+
+    policy: dict[str, Any]
+    serial: int
+    highest: int
+
+
+def there(node: Node, layout: Layout) -> There:
+    """Return what a node has, and what its gate remembers."""
+    from countersign.policy.gate import VERSION
+
+    # The mark first: whatever the other file holds cannot hide it.
+    text = node.run(["cat", "--", layout.policy_mark, layout.policy], check=False).text
+    found: dict[str, dict[str, Any]] = {}
+    while text:
+        try:
+            document, end = json.JSONDecoder().raw_decode(text)
+        except ValueError:
+            break
+        if isinstance(document, dict):
+            found[str(document.get("version"))] = document
+        text = text[end:].lstrip()
+    policy, mark = found.get(VERSION, {}), found.get(MARK_VERSION, {})
+    return There(policy, _serial(policy), max(_serial(policy), _serial(mark)))
+
+
+def _serial(document: dict[str, Any]) -> int:
+    found = document.get("serial", 0)
+    return found if isinstance(found, int) else 0
+
+
+def in_force(node: Node, layout: Layout) -> str:
+    """Return ``sha256:<hex>`` of the policy by which a node's gate decides; empty for none.
+
+    Raises:
+        GateDown: it does not answer.
+    """
+    return str(ask(node, layout, "ping", timeout=ASKED_WITHIN).get("policy", ""))
+
+
+@dataclass(frozen=True)
 class Policy:
     """A policy.yaml is on the node, in the gate's form.
 
@@ -51,12 +96,14 @@ class Policy:
         source: the policy.yaml.
         pins: of the set-up.
         keys_to_come: a step before this one makes the keys that the policy names.
+        serial: of the rendered policy; what a gate does not know by a serial needs none.
     """
 
     layout: Layout
     source: Path
     pins: tuple[str, ...]
     keys_to_come: bool = False
+    serial: int = 0
 
     @property
     def name(self) -> str:
@@ -64,19 +111,34 @@ class Policy:
         return f"policy {self.source}"
 
     def needed(self, node: Node) -> bool:
-        """Return whether the node has another one."""
-        if self.keys_to_come:
-            return True
-        found = stats(node, [self.layout.policy]).get(self.layout.policy)
-        return found is None or found.sha256 != sha256(render(self.source, self.pins))
+        """Return whether the node has another one; its serial alone makes no other."""
+        return self.keys_to_come or self.differs_from(there(node, self.layout).policy)
+
+    def differs_from(self, other: dict[str, Any]) -> bool:
+        """Return whether a rendered policy says something else; its serial does not count."""
+        wanted: dict[str, Any] = json.loads(render(self.source, self.pins))
+        return {key: value for key, value in other.items() if key != "serial"} != wanted
+
+    def numbered(self, node: Node) -> Policy:
+        """Return it with the next serial of a node on which one was in force; else it stays without."""
+        highest = there(node, self.layout).highest
+        return replace(self, serial=highest + 1 if highest else 0)
+
+    def as_laid(self, node: Node) -> Policy:
+        """Return it with the serial of the policy that lies on the node."""
+        return replace(self, serial=there(node, self.layout).serial)
 
     def apply(self, node: Node) -> None:
         """Put it there; a gate that runs takes it up by itself."""
-        self.file().apply(node)
+        self.numbered(node).file().apply(node)
 
     def file(self) -> File:
         """Return the rendered policy as it goes to the node."""
-        return File(self.layout.policy, render(self.source, self.pins))
+        return File(self.layout.policy, self.rendered())
+
+    def rendered(self) -> bytes:
+        """Return the file's content."""
+        return render(self.source, self.pins, self.serial)
 
     def laid_out(self) -> list[File]:
         """See `countersign.enforcement.record.LaysOut`."""
@@ -84,27 +146,4 @@ class Policy:
 
     def diff(self, node: Node) -> str:
         """See `countersign.console.steps.ShowsDiff`; nothing can be told while keys are to come."""
-        return "" if self.keys_to_come else self.file().diff(node)
-
-
-def in_force(node: Node, layout: Layout, wanted: bytes, timeout: float = IN_FORCE_WITHIN) -> None:
-    """Wait until the gate decides by exactly this rendered policy.
-
-    Raises:
-        InfrastructureError: it does not after ``timeout`` seconds.
-    """
-    digest = f"sha256:{hashlib.sha256(wanted).hexdigest()}"
-    deadline = time.monotonic() + timeout
-    while (found := _policy_of(node, layout)) != digest:
-        if time.monotonic() >= deadline:
-            raise InfrastructureError(
-                f"the gate decides by {found or 'no policy'}", where=layout.policy, expected=digest, do="read its log"
-            )
-        time.sleep(0.01)
-
-
-def _policy_of(node: Node, layout: Layout) -> str:
-    try:
-        return str(ask(node, layout, "ping").get("policy", ""))
-    except GateDown:
-        return ""
+        return "" if self.keys_to_come else self.numbered(node).file().diff(node)

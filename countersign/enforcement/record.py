@@ -62,10 +62,24 @@ def keep(path: Path, lists: Mapping[str, Iterable[Step[Node]]]) -> None:
         for name, steps in lists.items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"version": VERSION, "nodes": found}, indent=2, sort_keys=True)
+    _write(path, {"version": VERSION, "nodes": found})
+
+
+def _write(path: Path, document: Mapping[str, object]) -> None:
+    text = json.dumps(document, indent=2, sort_keys=True)
     fresh = path.with_name(f".{path.name}.new")
     fresh.write_text(f"{text}\n", encoding="utf-8")
     fresh.replace(path)
+
+
+def amend(path: Path, node: str, changed: Iterable[Step[Node]]) -> None:
+    """Remember what steps have put on one node since; where nothing is kept about the node, nothing is."""
+    laid = read(path, node)
+    if laid is None:
+        return
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["nodes"][node].update({each: asdict(found) for each, found in _laid(changed) if found.mode != SECRET})
+    _write(path, document)
 
 
 def read(path: Path, node: str) -> Mapping[str, Laid] | None:

@@ -56,6 +56,10 @@ class Runtime(Protocol):
     def registry_names(self) -> Sequence[str]:
         """The registries of a lab that it reaches by name."""
 
+    @property
+    def pins(self) -> Path:
+        """The file on this machine with what set-up pinned, beside which its record lies."""
+
     def client(self, timeout: float = 60) -> Client:
         """Return a CRI client."""
 

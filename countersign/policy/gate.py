@@ -16,17 +16,19 @@ from countersign.policy.model import Keyless, Pki, Policy, Root, Rule
 VERSION = "countersign.policy/v1"
 
 
-def render(policy: Policy, extra_pins: Iterable[str] = ()) -> bytes:
+def render(policy: Policy, extra_pins: Iterable[str] = (), serial: int = 0) -> bytes:
     """Return the gate's policy.
 
     Args:
         policy: the policy.
         extra_pins: "repository@sha256:…" beside those of the policy (the pause image that set-up built).
+        serial: what a node's gate lets only grow; 0 for none.
 
     Raises:
         UsageError: if an extra pin has no digest.
     """
     document = {
+        **({"serial": serial} if serial else {}),
         "version": VERSION,
         "roots": {name: _root(root) for name, root in policy.roots.items()},
         "scopes": {name: _rule(scope.rule) for name, scope in policy.scopes.items()},

@@ -185,23 +185,22 @@ def _await(kyverno: Kyverno, pods: Sequence[str]) -> dict[str, Found]:
 @contextmanager
 def _gates_policy(kyverno: Kyverno, source: Path) -> Iterator[None]:
     """Let the gates of all nodes where pods run decide by another policy.yaml."""
-    from countersign.enforcement import policy
+    from countersign.enforcement import installing, policy, record
     from countersign.enforcement.layout import SYSTEM
-    from countersign.nodes.each import side_by_side
 
     nodes = [each.node for each in clusters.require(kyverno.settings).workers]
-    pins = policy.read_pins(clusters.folder(kyverno.settings) / "pins.json")
+    kept = clusters.folder(kyverno.settings) / "pins.json"
+    pins = tuple(policy.read_pins(kept))
 
-    def put(wanted: bytes) -> None:
-        side_by_side(lambda node: node.put(wanted, SYSTEM.policy), nodes)
-        side_by_side(lambda node: policy.in_force(node, SYSTEM, wanted), nodes)
+    def put(wanted: Path) -> None:
+        for node in nodes:  # one after the other: they share a record
+            installing.install(policy.Policy(SYSTEM, wanted, pins).numbered(node), node, record.beside(kept))
 
-    before = policy.render(kyverno.settings.policy, pins)
     try:
-        put(policy.render(source, pins))
+        put(source)
         yield
     finally:
-        put(before)
+        put(kyverno.settings.policy)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from countersign.console.errors import InfrastructureError
 from countersign.cri.errors import CriError
 from countersign.cri.model import Container, Mount
-from countersign.enforcement import policy, refusal
+from countersign.enforcement import installing, policy, record, refusal
 from countersign.nodes.waiting import wait_for
 from lab.demo import registries
 from lab.trials.lab import SHORT
@@ -167,9 +167,8 @@ class CriPlace(ABC):
 
     def set_policy(self, source: Path) -> None:
         """Put a policy on the node and wait until the gate decides by it."""
-        rendered = policy.render(source, self.at.pinned())
-        self.at.node.put(rendered, self.at.layout.policy)
-        policy.in_force(self.at.node, self.at.layout, rendered)
+        wanted = policy.Policy(self.at.layout, source, tuple(self.at.pinned())).numbered(self.at.node)
+        installing.install(wanted, self.at.node, record.beside(self.at.pins))
 
     def restore_policy(self) -> None:
         """Put the user's policy back."""

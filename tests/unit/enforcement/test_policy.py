@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import hashlib
 import json
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from countersign.console.errors import InfrastructureError
 from countersign.enforcement import layout, policy
 from countersign.enforcement.ask import GateDown, ask
 from countersign.enforcement.policy import Policy
@@ -92,18 +91,38 @@ def test_pins_are_read_back(tmp_path):
     assert policy.read_pins(tmp_path / "pins.json") == [PINNED]
 
 
-def test_a_policy_is_in_force_when_the_gate_says_so(where):
-    wanted = b"{}"
-    digest = "sha256:" + hashlib.sha256(wanted).hexdigest()
-    thread = gate(where.gate_socket, ping("sha256:another"), ping(digest))
-    policy.in_force(HostNode(), where, wanted, timeout=5)
+def test_what_is_in_force_is_what_the_gate_says(where):
+    thread = gate(where.gate_socket, ping("sha256:another"))
+    assert policy.in_force(HostNode(), where) == "sha256:another"
     thread.join(5)
-    assert not thread.is_alive(), "both answers were taken"
 
 
-def test_a_policy_that_does_not_come_into_force_is_told(where):
-    with pytest.raises(InfrastructureError, match="the gate decides by no policy; expected sha256:"):
-        policy.in_force(HostNode(), where, b"{}", timeout=0.05)
+def test_a_serial_alone_makes_no_other_policy(where, source):
+    step = Policy(where, source, (PINNED,), serial=7)
+    step.file().apply(HostNode())
+    assert not Policy(where, source, (PINNED,)).needed(HostNode())
+    assert Policy(where, source, ()).needed(HostNode())
+    assert policy.there(HostNode(), where).serial == 7
+
+
+@pytest.mark.parametrize(
+    ("mark", "lies", "next_one"),
+    [
+        (None, 0, 0),
+        (None, 4, 5),
+        ('{"version": "countersign.policy-mark/v1", "serial": 9, "hash": "sha256:aa"}', 4, 10),
+        ('{"version": "countersign.policy-mark/v1", "serial": 9, "hash": "sha256:aa"}', None, 10),
+        ("{", 4, 0),
+    ],
+)
+def test_the_next_serial_is_above_all_that_a_node_knows(where, source, mark, lies, next_one):
+    step = Policy(where, source, ())
+    if lies is not None:
+        replace(step, serial=lies).file().apply(HostNode())
+    if mark is not None:
+        Path(where.policy_mark).parent.mkdir(parents=True, exist_ok=True)
+        Path(where.policy_mark).write_text(mark)
+    assert step.numbered(HostNode()).serial == next_one
 
 
 @pytest.mark.parametrize("answer", [b"", b"allow OK\n", b"allow OK\nsentence\nno json\n"])
