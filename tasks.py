@@ -10,7 +10,7 @@ from countersign.enforcement import additions
 ROOMS = {  # namespace -> modules; a room of the product stands without the lab, which adds its own tasks
     "containerd": ("containerd.commands", "lab.trials.containerd_tasks"),
     "signing": ("signing.commands",),
-    "policy": ("countersign.policy.commands", "containerd.pinning"),  # policy/ knows no nodes
+    "policy": ("countersign.policy.commands", "containerd.pinning", "rollout.commands"),  # policy/ knows no nodes
     "tools": ("countersign.tools.commands",),
     "kind": ("kind.commands",),
     "vagrant": ("machines.commands",),

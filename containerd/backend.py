@@ -10,6 +10,8 @@ from countersign.enforcement.additions import offered
 from countersign.enforcement.elsewhere import is_elsewhere
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from containerd.runtime import Runtime
     from countersign.console.config import Settings
     from countersign.console.steps import StepResult
@@ -32,6 +34,9 @@ class Backend(Protocol):
 
     def runtime(self) -> Runtime:
         """Return the runtime of one node that is under enforcement: the node that trials use."""
+
+    def members(self) -> Sequence[Runtime]:
+        """Return every node, to be looked at and given a policy; nothing is asked of its containerd."""
 
     def report(self) -> dict[str, Any]:
         """Return the document of ``containerd.status --json``; ``ok`` is true when nothing is amiss."""

@@ -54,6 +54,10 @@ class OnHost:
         """See `Backend.runtime`."""
         return self._instance
 
+    def members(self) -> list[Instance]:
+        """See `Backend.members`."""
+        return [self._instance]
+
     def report(self) -> dict[str, Any]:
         """See `Backend.report`."""
         from containerd.inspection import of_instance

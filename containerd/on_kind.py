@@ -112,6 +112,10 @@ class OnKind:
         """Load the images of an archive into every node, past every check at pull."""
         clusters.load(self.settings, [], [archive])
 
+    def members(self) -> list[Machine]:
+        """See `Backend.members`."""
+        return [fleet.as_set_up(self.settings, each.node, self._addition, self._pins) for each in self.cluster().nodes]
+
     def report(self) -> dict[str, Any]:
         """See `Backend.report`."""
         from containerd.inspection import of_machine

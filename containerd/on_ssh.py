@@ -131,6 +131,10 @@ class OnSsh:
         """See `Backend.runtime`."""
         return self._machine()
 
+    def members(self) -> list[Machine]:
+        """See `Backend.members`."""
+        return [fleet.as_set_up(self.settings, self._node, self._addition, self._pins)]
+
     def report(self) -> dict[str, Any]:
         """See `Backend.report`."""
         from containerd.inspection import of_machine
@@ -139,7 +143,7 @@ class OnSsh:
         services = [of_service(found) for found in self._addition.states()]
         kubelet = [KUBELET] if unit_state(self._node, KUBELET).enabled else []
         services += [of_unit(self._node, unit) for unit in (*UNITS.values(), *kubelet)]
-        machine = fleet.as_set_up(self.settings, self._node, self._addition, self._pins)
+        machine = self.members()[0]
         problems = {self._node.name: of_machine(machine)}
         return document(self.settings.node, self.settings.state, services, [machine], problems, "containerd")
 

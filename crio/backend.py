@@ -9,6 +9,8 @@ from countersign.console.errors import UsageError
 from countersign.enforcement.additions import offered
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from countersign.console.config import Settings
     from countersign.console.steps import StepResult
     from crio.machine import Machine
@@ -28,6 +30,9 @@ class Backend(Protocol):
 
     def machine(self) -> Machine:
         """Return the CRI-O. Raises InfrastructureError when it was never configured."""
+
+    def members(self) -> Sequence[Machine]:
+        """Return every node, to be looked at and given a policy."""
 
     def clean(self, *, plan: bool) -> list[StepResult]:
         """Take it all away again."""

@@ -67,6 +67,10 @@ class OnHost:
         """See `Backend.machine`."""
         return private.machine(self._ours, self.settings)
 
+    def members(self) -> list[Machine]:
+        """See `Backend.members`."""
+        return [self.machine()]
+
     def clean(self, *, plan: bool) -> list[StepResult]:
         """See `Backend.clean`."""
         from countersign.enforcement.gone import check, steps

@@ -104,6 +104,10 @@ class OnSsh:
         found = units.machine(self.settings.state, self._node, self._effective, self._addition, engine, self._pins)
         return replace(found, tags=tuple(Kept(self._kept, self._take).read().tags) if self._kept.is_file() else ())
 
+    def members(self) -> list[Machine]:
+        """See `Backend.members`."""
+        return [self._machine()]
+
     def clean(self, *, plan: bool) -> list[StepResult]:
         """Take our parts off the machine again; it and its CRI-O stay."""
         return run_steps(self._node, self._undoing(), plan=plan)

@@ -17,6 +17,7 @@ ORDER: tuple[frozenset[str], ...] = tuple(
         "countersign.policy",
         "countersign.enforcement signing machines kind",
         "containerd crio admission",
+        "rollout",
         "lab.demo",
         "lab.trials",
         "lab.report lab.bench",

@@ -1,0 +1,1 @@
+"""What goes to all nodes of a place, whichever runtime they have."""

@@ -1,0 +1,70 @@
+"""The nodes that a policy goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from countersign.console.errors import UsageError
+from countersign.enforcement import record
+from countersign.enforcement.policy import Policy, read_pins
+from countersign.nodes.each import side_by_side
+
+if TYPE_CHECKING:
+    from countersign.console.config import Settings
+    from countersign.console.steps import Step
+    from countersign.nodes.node import Node
+
+RUNTIMES = ("containerd", "crio")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One node.
+
+    Attributes:
+        node: where.
+        policy: the policy as the node is to have it, without a serial yet.
+        laid: this machine's record of what set-up put there.
+        engine: gives the runtime's own engine its part of the policy; None where it has no such engine.
+    """
+
+    node: Node
+    policy: Policy
+    laid: Path
+    engine: Step[Node] | None = None
+
+
+def targets(settings: Settings, source: Path) -> list[Target]:
+    """Return every node of the configured places (their names have commas between them), for a policy.yaml.
+
+    Raises:
+        InfrastructureError: a place cannot be reached, or was never set up.
+        UsageError: there is no such place or runtime.
+    """
+    if settings.room not in RUNTIMES:
+        raise UsageError(f"got {settings.room!r}", where="--runtime", expected=" or ".join(RUNTIMES))
+    names = [name.strip() for name in settings.node.split(",") if name.strip()] or [settings.node]
+    of = _of_crio if settings.room == "crio" else _of_containerd
+    each = [replace(settings, node=name) for name in dict.fromkeys(names)]
+    return [target for found in side_by_side(lambda one: list(of(one, source)), each) for target in found]
+
+
+def _of_containerd(settings: Settings, source: Path) -> Iterator[Target]:
+    from containerd.backend import open_place
+
+    for each in open_place(settings).members():
+        pins = tuple(read_pins(each.pins))
+        yield Target(each.node, Policy(each.layout, source, pins), record.beside(each.pins))
+
+
+def _of_crio(settings: Settings, source: Path) -> Iterator[Target]:
+    from crio.backend import open_place
+    from crio.enforce import NativePolicy
+
+    for each in open_place(settings).members():
+        pins = tuple(read_pins(each.pins))
+        engine = NativePolicy(each, source, pins, tuple(each.tags))
+        yield Target(each.node, Policy(each.layout, source, pins), record.beside(each.pins), engine)

@@ -1,0 +1,129 @@
+"""A real gate takes a policy that the real cosign or ``policy.apply`` signed, and its verdicts follow at once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from countersign.console.config import Settings
+from countersign.console.errors import InfrastructureError
+from countersign.enforcement import installing, layout, policy
+from countersign.enforcement.ask import ask
+from countersign.enforcement.layout import Layout
+from countersign.enforcement.policy import Policy
+from countersign.keys import pair as keys
+from countersign.nodes.host import HostNode
+from countersign.tools.resolver import tool
+from lab.demo.keys import KeyPair
+from rollout.apply import apply
+from rollout.diff import compare
+from rollout.places import Target
+from tests.interop.conftest import ATTACHMENT, PASSWORD, Cosign
+
+pytestmark = pytest.mark.interop
+IMAGE = "registry.example/app:v1"
+
+
+@pytest.fixture(scope="module")
+def signer() -> keys.PrivateKey:
+    return keys.generate()
+
+
+@pytest.fixture
+def where(tmp_path: Path, settings: Settings, signer: keys.PrivateKey) -> Iterator[Layout]:
+    """A node with a gate that serves, and takes signed policies only."""
+    made = layout.host(tmp_path)
+    for folder in (made.bin, made.etc, made.lib, made.run, made.log):
+        Path(folder).mkdir(parents=True)
+    Path(made.gate).symlink_to(tool("countersign-gate", settings))
+    config = {
+        "policy": made.policy,
+        "policyKeys": [signer.public.pem],
+        "socket": made.gate_socket,
+        "log": made.verdicts,
+        "evidence": {"dir": made.evidence},
+        "containerd": {"address": f"{made.run}/none.sock"},
+    }
+    Path(made.gate_config).write_text(json.dumps(config))
+    with (tmp_path / "gate.log").open("wb") as log:
+        gate = subprocess.Popen([made.gate, "serve", "--config", made.gate_config], stderr=log)
+    try:
+        for _ in range(500):
+            if Path(made.gate_socket).exists():
+                break
+            time.sleep(0.01)
+        yield made
+    finally:
+        gate.terminate()
+        gate.wait(20)
+
+
+def source(folder: Path, rule: str) -> Path:
+    if not (folder / "keys").exists():
+        KeyPair(folder / "keys").apply(HostNode())
+    path = folder / "policy.yaml"
+    path.write_text(
+        "apiVersion: countersign/v1\ndefault: reject\nroots: {k: {publicKey: {files: [keys/cosign.pub]}}}\n"
+        f"scopes: {{registry.example/other: {{anyOf: [k]}}{rule}}}\n"
+    )
+    return path
+
+
+def test_verdicts_follow_an_applied_policy(tmp_path: Path, where: Layout, signer: keys.PrivateKey) -> None:
+    node = HostNode()
+
+    def target(rule: str) -> Target:
+        return Target(node, Policy(where, source(tmp_path, rule), ()), tmp_path / "laid.json")
+
+    def code() -> str:
+        return str(ask(node, where, "verify", {"name": IMAGE})["code"])
+
+    assert code() == "POLICY_INVALID"
+    with pytest.raises(InfrastructureError, match=r"no signature by a key of policyKeys.*no node was changed"):
+        apply([target("")], None, plan=False)
+    (first,) = apply([target("")], signer, plan=False)
+    assert (code(), first.serial) == ("NO_SCOPE", 1)
+    (second,) = apply([target(", registry.example/app: reject")], signer, plan=False)
+    assert (code(), second.serial) == ("REJECTED_BY_SCOPE", 2)
+    assert second.seconds < 5, "it takes a tenth of a second"
+    assert compare(target(", registry.example/app: reject")).same
+    (again,) = apply([target(", registry.example/app: reject")], signer, plan=False)
+    assert (again.changed, again.serial) == (False, 2)
+    assert [str(each) for each in compare(target("")).differences] == ["- scope registry.example/app: reject"]
+
+
+def test_a_gate_takes_what_cosign_signed(
+    tmp_path: Path, where: Layout, signer: keys.PrivateKey, cosign: Cosign
+) -> None:
+    key = tmp_path / "policy.key"
+    key.write_text(signer.sealed(PASSWORD.encode()))
+    wanted = Policy(where, source(tmp_path, ""), (), serial=1)
+    blob, signature = tmp_path / "policy.json", tmp_path / "policy.json.sig"
+    blob.write_bytes(wanted.rendered())
+    how = ("--yes", "--key", str(key), "--output-signature", str(signature))
+    done = cosign.run("sign-blob", *how, *ATTACHMENT, str(blob))
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(InfrastructureError, match="no signature by a key of policyKeys"):
+        installing.check(replace(wanted, serial=2), HostNode(), signature.read_bytes())
+    installing.install(wanted, HostNode(), tmp_path / "laid.json", signature.read_bytes())
+    assert policy.there(HostNode(), where).highest == 1
+
+
+def test_an_older_policy_is_refused_by_a_real_gate(tmp_path: Path, where: Layout, signer: keys.PrivateKey) -> None:
+    from base64 import b64encode
+
+    wanted = Policy(where, source(tmp_path, ""), ())
+    for serial, taken in ((5, True), (4, False), (6, True)):
+        numbered = replace(wanted, serial=serial)
+        signature = b64encode(signer.sign(numbered.rendered()))
+        if taken:
+            assert installing.install(numbered, HostNode(), tmp_path / "laid.json", signature).serial == serial
+            continue
+        with pytest.raises(InfrastructureError, match=r"POLICY_INVALID: serial 4, and serial 5 was in force"):
+            installing.install(numbered, HostNode(), tmp_path / "laid.json", signature)
