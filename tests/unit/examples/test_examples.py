@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import sigstore
 import yaml
 
 from countersign.console.config import ROOT
@@ -18,16 +19,19 @@ from countersign.policy.match import match
 from countersign.policy.model import Policy
 
 FOLDER = ROOT / "examples"
+TRUSTED_ROOT = next(Path(sigstore.__file__).parent.glob("_store/*sigstore.dev/trusted_root.json"))
+"""The public Sigstore's, as its Python package brings it."""
 POLICIES = sorted(path.name for path in FOLDER.glob("*.yaml") if "apiVersion: countersign/v1" in path.read_text())
 SAID = re.compile(r"^#   (?P<image>\S+) +(?P<what>(?:is|needs) .+)$", re.MULTILINE)
 METRIC = re.compile(r"countersign_[a-z_]+")
 
 
 def loaded(name: str, folder: Path) -> Policy:
-    """Load an example with a new key pair for every key file that it names."""
+    """Load an example with a new key pair for every key file, and Sigstore's own trusted root, that it names."""
     path = Path(shutil.copy(FOLDER / name, folder))
+    (folder / "keys").mkdir()
+    (folder / "keys" / "trusted_root.json").write_bytes(TRUSTED_ROOT.read_bytes())
     for file in re.findall(r"keys/[a-z0-9]+\.pub", path.read_text()):
-        (folder / file).parent.mkdir(exist_ok=True)
         (folder / file).write_text(generate().public.pem)
     return load(path)
 
