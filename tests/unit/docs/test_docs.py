@@ -13,8 +13,9 @@ from lab.trials.rows import reason_codes
 
 TRIED = [(case.id, case.code) for case in load()] + [(f"starts/{each.name}", each.code) for each in STARTS]
 DOCUMENTS = [
-    *("README.md", "CONTRIBUTING.md", "docs/benchmarks.md"),
-    *(f"{room}/README.md" for room in ("containerd", "crio", "kind", "machines")),
+    *("README.md", "CONTRIBUTING.md"),
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+    *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("*/README.md")),
 ]
 CODE = re.compile(r"`([A-Z][A-Z_]{3,})`")
 ROW = re.compile(r"`([a-z_]+(?:/[a-z_…-]+)+)`")
@@ -30,7 +31,7 @@ def section(document: str, title: str) -> list[str]:
 
 
 def test_every_threat_names_rows_of_the_matrix_that_give_its_codes() -> None:
-    threats = section("README.md", "Threat model")
+    threats = section("docs/threats.md", "Attacks")
     assert len(threats) > 15
     for line in threats:
         named = [row.removesuffix("…") for row in ROW.findall(line) if not row.startswith("tests/")]
