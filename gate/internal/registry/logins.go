@@ -22,7 +22,9 @@ type logins struct {
 // account is what one host is given.
 type account struct {
 	repository string // at that host
-	asked      sync.Once
+
+	asking  sync.Mutex // held while the providers are asked
+	settled bool       // they have answered: there is no login
 
 	mu    sync.Mutex
 	login login
@@ -49,30 +51,32 @@ func (l *logins) add(host, repository string) login {
 	return a.login
 }
 
-// want asks the providers, once, for a host that wants a login which the Docker
-// config does not have: by the image's name at that host, and then by its own. An
-// entry of that file that cannot be used counts as one: it is to be corrected.
+// want asks the providers for a host that wants a login which the Docker config does
+// not have: by the image's name at that host, and then by its own. They are asked once,
+// unless who asked gave up. An entry of that file that cannot be used counts as one: it
+// is to be corrected.
 func (l *logins) want(ctx context.Context, host string) {
 	a := l.byHost[host]
 	if a == nil || l.providers == nil {
 		return
 	}
-	a.asked.Do(func() {
-		if given, _ := a.get(); !given.empty() {
+	a.asking.Lock()
+	defer a.asking.Unlock()
+	if given, _ := a.get(); !given.empty() || a.settled {
+		return
+	}
+	var notes []string
+	for _, repository := range l.names(a) {
+		found, ok, why := l.providers.Login(ctx, repository)
+		if ok {
+			a.set(login{user: found.User, secret: found.Password}, nil)
 			return
 		}
-		var notes []string
-		for _, repository := range l.names(a) {
-			found, ok, why := l.providers.Login(ctx, repository)
-			if ok {
-				a.set(login{user: found.User, secret: found.Password}, nil)
-				return
-			}
-			notes = append(notes, why...)
-		}
-		slices.Sort(notes)
-		a.set(login{}, slices.Compact(notes))
-	})
+		notes = append(notes, why...)
+	}
+	slices.Sort(notes)
+	a.set(login{}, slices.Compact(notes))
+	a.settled = ctx.Err() == nil
 }
 
 // names are the names of the image that a login may be kept under.
