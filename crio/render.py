@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from countersign.enforcement.layout import Layout
 from countersign.nodes.steps import File, Folder
 from countersign.nodes.template import render
+from countersign.policy.canary import REGISTRY as RESERVED
 from crio.paths import Paths
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def native(
     document = json.loads(crio.policy_json(found, paths.keys, extra_pins=tuple(pins), accept_tags=tuple(tags)))
     scopes = document["transports"]["docker"]
     if engine == "lenient":
-        scopes.update({name: ACCEPT for name, rule in scopes.items() if rule[0]["type"] == "sigstoreSigned"})
+        signed = [name for name, rule in scopes.items() if rule[0]["type"] == "sigstoreSigned"]
+        scopes.update({name: ACCEPT for name in signed if name != RESERVED})
     if canary:
         scopes[canary] = ACCEPT
     return Native(as_json(document), crio.key_files(found, paths.keys), crio.registries_d(found))

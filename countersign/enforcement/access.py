@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import CountersignError
 from countersign.oci import credentials
+from countersign.policy.canary import REGISTRY as RESERVED
 
 if TYPE_CHECKING:
     from countersign.enforcement.runtime import Runtime
@@ -71,7 +72,7 @@ def _signed(policy: bytes, known: Sequence[str]) -> list[str]:
     return sorted(
         scope
         for scope, rule in scopes.items()
-        if isinstance(rule, dict) and {"anyOf", "allOf"} & rule.keys() and _host(scope) not in known
+        if isinstance(rule, dict) and {"anyOf", "allOf"} & rule.keys() and _host(scope) not in (RESERVED, *known)
     )
 
 

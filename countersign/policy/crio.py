@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from countersign.oci import reference
+from countersign.policy import canary
 from countersign.policy.keys_only import keys_only
 from countersign.policy.model import Policy, Root, Rule
 
@@ -52,6 +53,8 @@ def policy_json(
         scopes[str(ref)] = REJECT if ref.digest in policy.revoked_digests else ACCEPT
     for name in accept_tags:
         scopes[str(reference.parse(name))] = ACCEPT
+    scopes[canary.REGISTRY] = [_signed([_canary_key(keys_folder)])]
+    scopes[canary.REPOSITORY] = ACCEPT  # the gate alone is to refuse it, at create
     return _json({"default": REJECT, "transports": {"docker": dict(sorted(scopes.items()))}})
 
 
@@ -78,14 +81,19 @@ def _file(root: Root, number: int) -> str:
     return f"{root.name}-{number}.pub"
 
 
+def _canary_key(folder: str) -> str:
+    return f"{folder}/{canary.ROOT}.pub"
+
+
 def key_files(policy: Policy, keys_folder: str) -> dict[str, bytes]:
     """Return path on the node → public key in PEM, without the revoked ones."""
-    return {
+    found = {
         f"{keys_folder}/{_file(root, number)}": key.pem.encode()
         for root in policy.roots.values()
         for number, key in enumerate(root.keys)
         if key.fingerprint not in policy.revoked_keys
     }
+    return {**found, _canary_key(keys_folder): canary.KEY.encode()}
 
 
 def registries_d(policy: Policy) -> bytes:

