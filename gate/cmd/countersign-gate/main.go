@@ -39,6 +39,7 @@ type command struct {
 	signed   bool // takes --bundle and what it is held against
 	installs bool // takes what says how to install
 	audits   bool // takes --images and what goes with it
+	proves   bool // takes --image and what goes with it
 }
 
 var commands = []command{
@@ -50,6 +51,7 @@ var commands = []command{
 	{name: "doctor", about: "find every setting and file that would let an image run unseen on this node", run: examine, verdict: true, doctor: true},
 	{name: "audit", about: "judge what runs on this node already, as its start would be judged now", run: runAudit, verdict: true, audits: true},
 	{name: "verify-bundle", argument: "FILE|sha256:HEX", about: "say whether a Sigstore bundle is a signature of a file", run: verifyBundle, signed: true},
+	{name: "prove", about: "show that this node refuses an image without a signature, and allows one that the policy allows", run: runProve, verdict: true, proves: true},
 	{name: "check-policy", argument: "FILE", about: "say whether a rendered policy is valid", run: checkPolicy},
 	{name: "install-policy", argument: "FILE|-", about: "check a rendered policy, its signature and its serial, and put it in force on this node", run: installPolicy, config: true, installs: true},
 	{name: "nri-version", argument: "PROGRAM", about: "print the version of NRI that a runtime's program was built with", run: printNRIVersion},
@@ -67,6 +69,7 @@ type invocation struct {
 	install    install
 	audit      auditing
 	signed     signed
+	proof      proving
 	stdout     io.Writer
 	stderr     io.Writer
 }
@@ -128,6 +131,9 @@ func (c command) invoke(args []string, stdout, stderr io.Writer) int {
 	}
 	if c.signed {
 		in.signed.flags(flags)
+	}
+	if c.proves {
+		in.proof.flags(flags)
 	}
 	arguments, err := interspersed(flags, args)
 	if errors.Is(err, flag.ErrHelp) {
