@@ -7,18 +7,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from containerd import enforce, proof
+from containerd import enforce
 from containerd.machine import SOCKET, Machine
 from containerd.survey import Survey, survey
 from countersign.console.errors import MissingError
 from countersign.enforcement import (
-    allowing,
     doctor,
     foreseen,
     gate,
     gate_unit,
     nri,
     policy,
+    proof,
     reach,
     record,
     versions,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from countersign.console.config import Settings
     from countersign.console.steps import Step
     from countersign.enforcement.additions import Addition
+    from countersign.enforcement.proof import Proof
     from countersign.nodes.node import Node
 
 TOOLS = ("countersign-gate", "countersign-hook")
@@ -132,18 +133,19 @@ class Fleet:
         for path in {record.beside(machine.pins) for machine in self.machines.values()}:
             record.keep(path, lists)
 
-    def prove(self) -> None:
+    def prove(self) -> list[Proof]:
         """Refuse to call it done while anything could run unseen on any machine.
 
         Raises:
             NotEnforced: with everything found on the first machine that has something.
         """
-        side_by_side(_prove, self.machines.values())
+        image = self.settings.registry.proof_image
+        return side_by_side(lambda machine: _prove(machine, image), list(self.machines.values()))
 
-    def show_allowed(self) -> None:
-        """Try on every machine whether an image that the policy allows gets through; see `enforcement.allowing`."""
-        for machine in self.machines.values():
-            allowing.show(machine, self.settings.policy, self.settings.registry.proof_image)
+    def show(self, proven: Sequence[Proof]) -> None:
+        """Tell what else came of the proofs, machine by machine."""
+        for machine, each in zip(self.machines.values(), proven, strict=True):
+            proof.show(machine, each)
 
     def _gate(self, machine: Machine, found: Survey, programs: Mapping[str, Path]) -> gate.Gate:
         return gate.Gate(
@@ -193,14 +195,7 @@ def as_set_up(settings: Settings, node: Node, addition: Addition, pins: Path) ->
     return Machine(state=settings.state, node=node, handlers=(), pins=pins, addition=addition)
 
 
-def _prove(machine: Machine) -> None:
+def _prove(machine: Machine, image: str) -> Proof:
     machine.wait_for_plugin()
-    side_by_side(lambda look: look(machine), (_examine, _try_canary))
-
-
-def _examine(machine: Machine) -> None:
     doctor.examine(machine.node, machine.layout)
-
-
-def _try_canary(machine: Machine) -> None:
-    proof.try_canary(machine, machine.addition)
+    return proof.prove(machine, "--cgroup-parent", machine.cgroup_parent, image=image)

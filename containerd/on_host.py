@@ -26,11 +26,10 @@ class OnHost:
 
     def setup(self, *, keep: bool, plan: bool) -> list[StepResult]:
         """Start containerd with gate, hook and verifier, and what the place is given beside."""
-        from containerd import proof
         from containerd import setup as actions
         from containerd.lifecycle import removed_on_failure
         from countersign.console import output
-        from countersign.enforcement import allowing, nri
+        from countersign.enforcement import nri, proof
 
         actions.check(self.settings, self._instance)
         prepared = actions.prepare(self.settings, self._instance)
@@ -38,11 +37,11 @@ class OnHost:
             results = run_steps(self._instance.node, actions.steps(prepared), plan=plan)
             if not plan:
                 actions.remember(prepared)
-                with output.progress(proof.claim(self._instance.addition)):
-                    actions.prove(self._instance)
+                with output.progress(proof.CLAIM):
+                    proven = actions.prove(self._instance, self.settings.registry.proof_image)
                 ours = self._instance
                 output.say(nri.told(ours.node, ours.layout, ours.program("containerd")))
-                allowing.show(self._instance, self.settings.policy, self.settings.registry.proof_image)
+                proof.show(self._instance, proven)
                 record_place(self.settings.state, self._instance.node.name)
         return results
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from containerd import fleet, pins, proof
+from containerd import fleet, pins
 from containerd.birth import FromBirth
 from containerd.machine import Machine
 from countersign.console.config import Settings, record_place, recorded_place
 from countersign.console.errors import UsageError
 from countersign.console.steps import NotThereYet, Step, StepResult, run_steps
-from countersign.enforcement import policy, record
+from countersign.enforcement import policy, proof, record
 from countersign.enforcement.node_units import CONTAINERD, GATE, KUBELET
 from countersign.nodes.each import side_by_side
 from countersign.nodes.host import HostNode
@@ -88,11 +88,11 @@ class OnKind:
             together.foresee(policy.read_pins(self._pins), programs)
         if not plan:
             together.remember(policy.read_pins(self._pins), programs)
-            with output.progress(f"{proof.claim(self._addition)}, on every node"):
-                together.prove()
+            with output.progress(f"{proof.CLAIM}, on every node"):
+                proven = together.prove()
             for line in together.told():
                 output.say(line)
-            together.show_allowed()
+            together.show(proven)
         yield Untainted(found)
 
     def require_up(self) -> None:

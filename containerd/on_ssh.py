@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from containerd import enforce, fleet, pins, proof
+from containerd import enforce, fleet, pins
 from containerd.machine import Machine
 from countersign.console.config import Settings, record_place
 from countersign.console.errors import InfrastructureError, MissingError, UsageError
 from countersign.console.steps import Step, StepResult, run_steps
-from countersign.enforcement import policy, reach, record
+from countersign.enforcement import policy, proof, reach, record
 from countersign.enforcement.elsewhere import open_node
 from countersign.enforcement.forgotten import Forgotten
 from countersign.enforcement.layout import SYSTEM
@@ -76,11 +76,11 @@ class OnSsh:
             together.foresee(found, programs)
         if not plan:
             together.remember(found, programs)
-            with output.progress(proof.claim(self._addition)):
-                together.prove()
+            with output.progress(proof.CLAIM):
+                proven = together.prove()
             for line in together.told():
                 output.say(line)
-            together.show_allowed()
+            together.show(proven)
 
     def _require_pods(self, machine: Machine) -> None:
         """Refuse a machine on which no pod could start, with us or without.
@@ -112,7 +112,7 @@ class OnSsh:
     def _undoing(self, machine: Machine) -> list[Step[Any]]:
         return [
             enforce.Restored(machine, self._names),
-            ImagesGone(machine, self._names, self._addition.images()),
+            ImagesGone(machine, self._names),
             *self._addition.given_back(),
             Forgotten(self.settings, (self._pins, record.beside(self._pins)), "containerd"),
         ]
@@ -210,8 +210,6 @@ class ImagesGone:
 
     machine: Machine
     names: Sequence[str]
-    pushed: frozenset[str] = frozenset()
-    """Digests of the lab's own: the runtime keeps an image's ID when its name has gone."""
     name: str = "the demo's images are gone"
 
     def needed(self, node: Node) -> bool:
@@ -229,7 +227,7 @@ class ImagesGone:
     def _found(self, node: Node) -> list[str]:
         from containerd.survey import targets
 
-        return [name for name, digest in targets(node).items() if self._ours(name) or digest in self.pushed]
+        return [name for name in targets(node) if self._ours(name)]
 
     def _ours(self, name: str) -> bool:
         return any(name.startswith(f"{host}/") for host in self.names)

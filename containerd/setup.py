@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from containerd import daemon, proof
+from containerd import daemon
 from containerd.instance import Instance
 from countersign.console.config import Settings
 from countersign.console.errors import MissingError
-from countersign.enforcement import doctor, gate, policy, reach, record
+from countersign.enforcement import doctor, gate, policy, proof, reach, record
 from countersign.enforcement.policy import Policy
 from countersign.nodes import facts
 from countersign.nodes.service import Service
@@ -21,6 +21,7 @@ from countersign.nodes.steps import File, Running
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step
+    from countersign.enforcement.proof import Proof
     from countersign.nodes.node import Node
 
 TOOLS = (*daemon.PROGRAMS, "countersign-gate", "countersign-hook")
@@ -118,12 +119,17 @@ def remember(plan: Plan) -> None:
     record.keep(record.beside(instance.pins), {instance.node.name: [*gate.steps(plan.gate), policy_there]})
 
 
-def prove(instance: Instance) -> None:
-    """Refuse to call it done while anything could run unseen.
+def prove(instance: Instance, image: str = "") -> Proof:
+    """Refuse to call it done while anything could run unseen; ``image`` is one that the policy has to allow.
 
     Raises:
         NotEnforced: with everything found.
     """
     instance.wait_for_plugin()
     doctor.examine(instance.node, instance.layout)
-    proof.try_canary(instance, instance.addition)
+    return tried(instance, image)
+
+
+def tried(instance: Instance, image: str = "") -> Proof:
+    """Have it prove itself; see `countersign.enforcement.proof.prove`."""
+    return proof.prove(instance, "--cgroup-parent", f"/{instance.cgroup}/pods", image=image)

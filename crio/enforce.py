@@ -127,9 +127,7 @@ class NativePolicy:
 
     def _group(self) -> Group:
         paths = self.machine.paths
-        found = render.native(
-            self.source, paths, self.pins, self.machine.engine, self.tags, self.machine.addition.canary
-        )
+        found = render.native(self.source, paths, self.pins, self.machine.engine, self.tags)
         files = found.files(paths)
         return Group(self.name, [*render.folders(files), Folder(paths.namespaces, 0o700), *files])
 

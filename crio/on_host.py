@@ -44,8 +44,8 @@ class OnHost:
     def configure(self, *, keep: bool, plan: bool) -> list[StepResult]:
         """Start CRI-O with gate, hook and its own policy, and what the place is given beside."""
         from countersign.console import output
-        from countersign.enforcement import allowing
-        from crio.prove import claim, prove
+        from countersign.enforcement import proof
+        from crio.proof import prove
         from crio.status import remember
 
         crio = private.program(self.settings)
@@ -56,10 +56,10 @@ class OnHost:
             results = run_steps(self._ours.node, steps, plan=plan)
             if not plan:
                 remember(work, parts)
-                with output.progress(claim(self._ours.addition)):
-                    prove(self.machine())
+                with output.progress(proof.CLAIM):
+                    proven = prove(self.machine(), self.settings.registry.proof_image)
                 output.say(self.machine().nri())
-                allowing.show(work.machine, self.settings.policy, self.settings.registry.proof_image)
+                proof.show(work.machine, proven)
                 record_place(self.settings.state, "host", "crio")
         return results
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from countersign.console.config import Settings, record_place
 from countersign.console.errors import InfrastructureError, MissingError
 from countersign.console.steps import Step, StepResult, run_steps
-from countersign.enforcement import allowing, foreseen, gate, gate_unit, policy, reach, record
+from countersign.enforcement import foreseen, gate, gate_unit, policy, proof, reach, record
 from countersign.enforcement.elsewhere import open_node
 from countersign.enforcement.forgotten import Forgotten
 from countersign.enforcement.gate import CrioStorage
@@ -27,7 +27,7 @@ from crio.effective import Effective
 from crio.enforce import Configured, Work
 from crio.machine import Machine
 from crio.paths import INSTALLED
-from crio.prove import claim, prove
+from crio.proof import prove
 from crio.units import CRIO, Restored
 
 if TYPE_CHECKING:
@@ -79,10 +79,10 @@ class OnSsh:
         try:
             results = run_steps(self._node, self._steps(plan=plan), plan=plan)
             if not plan:
-                with output.progress(claim(self._addition)):
-                    prove(self._machine())
+                with output.progress(proof.CLAIM):
+                    proven = prove(self._machine(), self.settings.registry.proof_image)
                 output.say(self._machine().nri())
-                allowing.show(self._machine(), self.settings.policy, self.settings.registry.proof_image)
+                proof.show(self._machine(), proven)
                 record_place(self.settings.state, self.settings.node, "crio")
         except BaseException as error:
             if not (existed or keep or plan):

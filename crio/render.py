@@ -59,9 +59,7 @@ class Native:
         return [*keys, File(paths.registries_d, self.registries_d), File(paths.policy, self.policy)]
 
 
-def native(
-    source: Path, paths: Paths, pins: Sequence[str], engine: Engine, tags: Sequence[str] = (), canary: str = ""
-) -> Native:
+def native(source: Path, paths: Paths, pins: Sequence[str], engine: Engine, tags: Sequence[str] = ()) -> Native:
     """Return what CRI-O's engine is given for a policy.yaml.
 
     Args:
@@ -71,7 +69,6 @@ def native(
         engine: ``strict`` lets it refuse whatever it cannot verify; ``lenient`` lets pass what the gate
             verifies at start, and still refuses what is in no scope or rejected.
         tags: names of pinned images by tag, which kubelets pull; the gate decides about them by digest.
-        canary: a repository that its engine lets pass, so that the proof sees whether the gate refuses it.
 
     Raises:
         UsageError: the policy is invalid.
@@ -85,8 +82,6 @@ def native(
     if engine == "lenient":
         signed = [name for name, rule in scopes.items() if rule[0]["type"] == "sigstoreSigned"]
         scopes.update({name: ACCEPT for name in signed if name != RESERVED})
-    if canary:
-        scopes[canary] = ACCEPT
     return Native(as_json(document), crio.key_files(found, paths.keys), crio.registries_d(found))
 
 

@@ -44,10 +44,6 @@ class Addition(Protocol):
         """Registry name → what is needed there, for those that want a login."""
 
     @property
-    def canary(self) -> str:
-        """The repository of the image by which a set-up proves itself; empty where none lies in a registry."""
-
-    @property
     def home(self) -> str:
         """The registry in which a set-up may put images of its own; empty for none."""
 
@@ -69,9 +65,6 @@ class Addition(Protocol):
 
     def sandbox(self) -> str:
         """Return a sandbox image by digest, for nodes that have none; empty for none."""
-
-    def images(self) -> frozenset[str]:
-        """Return the digests of images that nobody else has."""
 
     def pushed(self, repository: str, tag: str, layout: Path) -> Step[Any]:
         """Return the step by which an OCI layout lies in `home`."""
@@ -127,7 +120,6 @@ class Nothing:
     urls: Mapping[str, str] = field(default_factory=dict)
     logins: Mapping[str, Auth] = field(default_factory=dict)
     ca: bytes = b""
-    canary: str = ""
     home: str = ""
     services: Sequence[str] = ()
 
@@ -144,10 +136,6 @@ class Nothing:
     def sandbox(self) -> str:
         """Return none."""
         return ""
-
-    def images(self) -> frozenset[str]:
-        """Return none."""
-        return frozenset()
 
     def pushed(self, repository: str, tag: str, layout: Path) -> Step[Any]:  # noqa: ARG002
         """Raise MissingError: there is no registry."""

@@ -1,6 +1,6 @@
 """Is the enforcement in force? The gate's own doctor on the node says so; here its answer becomes findings.
 
-The doctor looks (gate/internal/doctor); `countersign.enforcement.canary` then tries.
+The doctor looks (gate/internal/doctor); `countersign.enforcement.proof` then tries.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from countersign.enforcement import canary
 from lab.demo import images
 from lab.demo.keys import KeyPair
 from lab.demo.registries import REFERRERS, SERVICES, Registries
@@ -37,7 +36,6 @@ class Given(ABC):
     settings: Settings
     made: Registries = field(repr=False)
     home = REFERRERS
-    canary = canary.REPOSITORY
     services = tuple(SERVICES.values())
 
     @property
@@ -74,10 +72,6 @@ class Given(ABC):
         """See `Addition.sandbox`."""
         return f"{PAUSE}@{images.digest(self._pause())}"
 
-    def images(self) -> frozenset[str]:
-        """See `Addition.images`."""
-        return frozenset({images.digest(self._canary())})
-
     def client(self) -> Registry:
         """See `Addition.client`."""
         from countersign.oci.registry import Registry
@@ -91,22 +85,9 @@ class Given(ABC):
 
     def pushes(self) -> list[Step[Any]]:
         """Return the steps by which the registry has what set-up needs."""
-        marked = self._canary()
-        return [
-            self.pushed(PAUSE, PAUSE_TAG, self._pause()),
-            *(self.pushed(each, canary.TAG, marked) for each in (canary.REPOSITORY, canary.REFUSED)),
-        ]
+        return [self.pushed(PAUSE, PAUSE_TAG, self._pause())]
 
     def _pause(self) -> Path:
         from countersign.tools.images import pause_layout
 
         return pause_layout(self.settings)
-
-    def _canary(self) -> Path:
-        from countersign.oci.build import variant
-        from countersign.tools.images import demo_layout
-
-        made = self.settings.cache / "canary" / images.digest(demo_layout(self.settings)).replace(":", "-")
-        if not (made / "index.json").is_file():
-            variant(demo_layout(self.settings), "canary", made)
-        return made

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError
-from countersign.enforcement.canary import CANARY
 from countersign.nodes.files import sha256
 from kind.cluster import folder
 from lab.demo import registries
@@ -35,11 +34,10 @@ SPEC = "countersign.spec"
 DATA = "/data"
 ETC = "/etc/registry"
 PORTS = {REFERRERS: 80, FALLBACK: 443}
-ALIASES = {REFERRERS: (REFERRERS, CANARY), FALLBACK: (FALLBACK,)}
+ALIASES = {REFERRERS: (REFERRERS,), FALLBACK: (FALLBACK,)}
 READY = 20.0
 URLS = {
     REFERRERS: f"http://{REFERRERS}",
-    CANARY: f"http://{REFERRERS}",
     FALLBACK: f"https://{FALLBACK}",
 }
 """Registry name → where the cluster's nodes reach it."""
@@ -52,7 +50,7 @@ def load_or_make(settings: Settings) -> Registries:
 
 def urls_for_host(made: Registries) -> dict[str, str]:
     """Return registry name → where this machine reaches it."""
-    return {REFERRERS: made.url(REFERRERS), CANARY: made.url(REFERRERS), FALLBACK: made.url(FALLBACK)}
+    return {REFERRERS: made.url(REFERRERS), FALLBACK: made.url(FALLBACK)}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement import reach
-from countersign.enforcement.canary import CANARY
 from countersign.enforcement.layout import Layout
 from countersign.nodes import service
 from countersign.nodes.here import Here
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from countersign.console.steps import Step
     from countersign.nodes.node import Node
 
-NAMES = {REFERRERS: REFERRERS, CANARY: REFERRERS, FALLBACK: FALLBACK}
+NAMES = {REFERRERS: REFERRERS, FALLBACK: FALLBACK}
 """The names that machines are given → the registry behind each; Docker Hub stays what it is there."""
 
 

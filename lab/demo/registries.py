@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import InfrastructureError
 from countersign.cri.model import Auth
-from countersign.enforcement.canary import CANARY
 from countersign.enforcement.layout import Layout
 from countersign.enforcement.reach import hosts_file
 from countersign.nodes import service
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 REFERRERS = "registry.countersign.test"
 FALLBACK = "fallback.countersign.test"
-MAPPED = (REFERRERS, CANARY, "docker.io")
+MAPPED = (REFERRERS, "docker.io")
 """The names under which the registry with the referrers API is known."""
 USER = "demo"
 HERE = Path(__file__).resolve().parent

@@ -12,7 +12,6 @@ from countersign.cri.errors import CriError
 from countersign.cri.model import Container
 from countersign.enforcement import refusal
 from crio import render
-from crio.prove import NATIVE
 from lab.demo.registries import REFERRERS
 from lab.trials import matrix
 from lab.trials.crio_place import CrioPlace
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
 SIGNED, UNSIGNED, ACCEPTED = "both", "unsigned", "accepted"
 LOOSE = "loose"
+NATIVE = "SignatureValidationFailed"
+"""How a refusal by CRI-O's own engine begins."""
 SLEEP = ("/demo", "sleep")
 WATCHED = ("sleep", "0.3")
 """CRI-O watches the folder of hooks; so long until it has read it again."""

@@ -22,9 +22,10 @@ const nodeKey = "node.key"
 
 // proving is what "prove" takes.
 type proving struct {
-	image, cgroupParent, certs string // what is tried
-	receipt, nodeKey           string // where the receipt goes, and who signs it
-	verify, key                string // a receipt to look at instead
+	image, cgroupParent string // what is tried
+	socket, certs       string // of CRI-O
+	receipt, nodeKey    string // where the receipt goes, and who signs it
+	verify, key         string // a receipt to look at instead
 }
 
 func (p *proving) flags(flags *flag.FlagSet) {
@@ -32,6 +33,7 @@ func (p *proving) flags(flags *flag.FlagSet) {
 	flags.StringVar(&p.receipt, "receipt", "", "write the receipt to `FILE`, in a DSSE envelope if there is a node key")
 	flags.StringVar(&p.nodeKey, "node-key", "", "private key `FILE`, PEM, to sign the receipt with (default "+nodeKey+" beside gate.json, if it is there)")
 	flags.StringVar(&p.cgroupParent, "cgroup-parent", "", "`CGROUP` of the pods that are tried")
+	flags.StringVar(&p.socket, "crio-socket", "", "CRI-O's `SOCKET` (default crio.socket of gate.json)")
 	flags.StringVar(&p.certs, "crio-certs", "/etc/containers/certs.d", "`DIR` in which CRI-O finds the CAs of registries")
 	flags.StringVar(&p.verify, "verify-receipt", "", "try nothing: verify the signed receipt in `FILE` and show it")
 	flags.StringVar(&p.key, "key", "", "with --verify-receipt: public key `FILE` of the node, PEM")
@@ -45,6 +47,9 @@ func runProve(c *invocation) int {
 	settings, err := config.Load(c.configPath)
 	if err != nil {
 		return c.misused(err)
+	}
+	if settings.Crio != nil && c.proof.socket != "" {
+		settings.Crio.Socket = c.proof.socket
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()

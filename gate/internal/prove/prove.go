@@ -126,7 +126,7 @@ func (p *proof) whileServed(ctx context.Context) (err error) {
 		return err
 	}
 	p.receipt.Canary = Repository + "@" + canary.manifest.descriptor.Digest.String()
-	registry, err := serve(canary, p.listen)
+	registry, err := serve(ctx, canary, p.listen)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -326,5 +327,23 @@ func TestTheCanaryIsServedForReadingOnly(t *testing.T) {
 		if got := server(path); got != want {
 			t.Errorf("%s: got %d, want %d", path, got, want)
 		}
+	}
+}
+
+func TestASecondProofWaitsForTheFirst(t *testing.T) {
+	n := newNode(t)
+	taken := 0
+	c := Config{Gate: n.gate, listen: func() (net.Listener, error) {
+		if taken++; taken < 3 {
+			return nil, unix.EADDRINUSE
+		}
+		return net.Listen("tcp", "127.0.0.1:0")
+	}}
+	if receipt, err := Run(t.Context(), c); err != nil || !receipt.Holds() {
+		t.Errorf("got %+v, %v", receipt, err)
+	}
+	c.listen = func() (net.Listener, error) { return nil, unix.EACCES }
+	if _, err := Run(t.Context(), c); err == nil || !strings.Contains(err.Error(), "cannot be served at "+Registry) {
+		t.Errorf("got %v", err)
 	}
 }

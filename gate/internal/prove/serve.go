@@ -20,10 +20,14 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 )
 
 // lives is how long the certificate is good.
 const lives = 10 * time.Minute
+
+// turn is how long another proof is waited for.
+const turn = 20 * time.Second
 
 // served is the canary's registry while it is up.
 type served struct {
@@ -33,11 +37,16 @@ type served struct {
 
 // serve listens on the loopback network by TLS, under a CA that lives as long as the
 // process, and serves one image for reading. That one process at a time can listen is
-// also what keeps two proofs apart.
-func serve(of *image, listen func() (net.Listener, error)) (*served, error) {
+// also what keeps two proofs apart: the second one waits.
+func serve(ctx context.Context, of *image, listen func() (net.Listener, error)) (*served, error) {
 	listener, err := listen()
+	for until := time.Now().Add(turn); errors.Is(err, unix.EADDRINUSE) && time.Now().Before(until); listener, err = listen() {
+		if stopped := pause(ctx, 50*time.Millisecond); stopped != nil {
+			return nil, stopped
+		}
+	}
 	if err != nil {
-		return nil, fmt.Errorf("the canary cannot be served at %s: %w; another proof runs, this is not root, or the port has to be freed", Registry, err)
+		return nil, fmt.Errorf("the canary cannot be served at %s: %w; run it as root, and free that port", Registry, err)
 	}
 	certificate, ca, err := identity(Registry)
 	if err != nil {

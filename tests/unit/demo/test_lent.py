@@ -10,7 +10,6 @@ import pytest
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError, UsageError
 from countersign.enforcement import elsewhere
-from countersign.enforcement.canary import CANARY
 from countersign.oci import access
 from lab.demo import lent
 from lab.demo.registries import FALLBACK, REFERRERS
@@ -31,7 +30,6 @@ def test_a_machine_is_given_the_demos_names_and_never_docker_hub(tmp_path: Path)
     ports = made.made.ports
     assert made.urls == {
         REFERRERS: f"http://127.0.0.1:{ports[REFERRERS] + 1}",
-        CANARY: f"http://127.0.0.1:{ports[REFERRERS] + 1}",
         FALLBACK: f"https://127.0.0.1:{ports[FALLBACK] + 1}",
     }
 
