@@ -61,6 +61,9 @@ func (c *containerd) bringIn(ctx context.Context, of *image) error {
 	_, err := c.images.Create(leased, &imagesapi.CreateImageRequest{Image: &imagesapi.Image{
 		Name: Reference, Target: &types.Descriptor{MediaType: d.MediaType, Digest: d.Digest.String(), Size: d.Size},
 	}})
+	if status.Code(err) == codes.AlreadyExists { // for the pull was not refused
+		return nil
+	}
 	return said("Images.Create", err)
 }
 

@@ -51,6 +51,8 @@ const (
 	expected = code.Unsigned
 )
 
+var errLeft = errors.New("not everything could be taken back; run it again")
+
 // proof is one run.
 type proof struct {
 	Config
@@ -90,7 +92,11 @@ func Run(ctx context.Context, c Config) (receipt *Receipt, err error) {
 	if err := p.begin(ctx); err != nil {
 		return nil, err
 	}
-	if err := p.whileServed(ctx); err != nil {
+	err = p.whileServed(ctx)
+	switch {
+	case err != nil && errors.Is(ctx.Err(), context.Canceled) && !errors.Is(err, errLeft):
+		return nil, errors.New("interrupted; what was begun is taken back, and nothing is proven")
+	case err != nil:
 		return nil, err
 	}
 	p.receipt.Millis = time.Since(p.receipt.Started).Milliseconds()
@@ -139,7 +145,7 @@ func (p *proof) whileServed(ctx context.Context) (err error) {
 		after, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterward)
 		defer cancel()
 		if left := p.takeBack(after, files); left != nil {
-			err = errors.Join(err, fmt.Errorf("not everything could be taken back; run it again: %w", left))
+			err = errors.Join(err, fmt.Errorf("%w: %w", errLeft, left))
 		}
 	}()
 	for _, file := range files {

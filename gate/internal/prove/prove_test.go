@@ -214,8 +214,8 @@ func TestAnInterruptedProofTakesEverythingBack(t *testing.T) {
 		return errors.New("interrupted")
 	}
 	c := Config{Gate: n.gate, listen: func() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }}
-	if receipt, err := Run(ctx, c); err == nil {
-		t.Errorf("got %+v", receipt)
+	if receipt, err := Run(ctx, c); err == nil || !strings.HasPrefix(err.Error(), "interrupted") {
+		t.Errorf("got %+v, %v", receipt, err)
 	}
 	n.clean(t)
 }

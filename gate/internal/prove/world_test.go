@@ -336,6 +336,9 @@ func (s *recordService) Create(_ context.Context, r *imagesapi.CreateImageReques
 	if len(s.node.leases) == 0 || len(s.node.blobs) != 3 || manifest == nil {
 		return nil, status.Error(codes.FailedPrecondition, "without a lease, or without all that the image is of")
 	}
+	if s.node.images[r.GetImage().GetName()] != "" {
+		return nil, status.Error(codes.AlreadyExists, "there is one")
+	}
 	s.node.images[r.GetImage().GetName()] = "id of the canary"
 	return &imagesapi.CreateImageResponse{Image: r.GetImage()}, nil
 }
