@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement.refusal import code_of
+from countersign.nodes.api_server import connect
 from countersign.nodes.node import CommandError
 
 if TYPE_CHECKING:
@@ -79,15 +80,11 @@ class Kube:
 
     def pods(self, namespace: str) -> list[dict[str, Any]]:
         """Return the pods of a namespace."""
-        result = self.node.run([*KUBECTL, "get", "pods", f"--namespace={namespace}", "--output=json"])
-        items: list[dict[str, Any]] = json.loads(result.stdout)["items"]
-        return items
+        return connect(self.kubeconfig).pods(namespace)
 
     def client(self) -> ApiClient:
         """Return a client of the Python library."""
-        from kubernetes import config
-
-        return config.new_client_from_config(str(self.kubeconfig))  # type: ignore[no-untyped-call,no-any-return]
+        return connect(self.kubeconfig).client
 
 
 def create_pod(client: ApiClient, pod: Mapping[str, Any], *, dry_run: bool) -> Answer:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from containerd.runtime import NAMESPACE
 from containerd.survey import targets
 from countersign.console.errors import InfrastructureError
+from countersign.nodes.api_server import connect
 from countersign.nodes.each import side_by_side
 from countersign.oci.reference import BadReference, parse
 
@@ -78,15 +79,7 @@ def system_images(kubeconfig: Path) -> list[str]:
     Raises:
         InfrastructureError: the API server does not answer.
     """
-    from kubernetes import client, config
-    from kubernetes.client.exceptions import ApiException
-    from urllib3.exceptions import HTTPError
-
-    try:
-        api = client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))  # type: ignore[no-untyped-call]
-        pods = [pod for name in SYSTEM_NAMESPACES for pod in api.list_namespaced_pod(name, _request_timeout=20).items]
-    except (ApiException, HTTPError, config.ConfigException) as error:
-        raise InfrastructureError(f"does not answer ({error})", where="the cluster's API server") from None
-    specs = [pod.spec for pod in pods if pod.spec]
-    containers = [each for spec in specs for each in (*spec.containers, *(spec.init_containers or ()))]
-    return sorted({str(parse(each.image)) for each in containers})
+    api = connect(kubeconfig)
+    specs = [pod["spec"] for name in SYSTEM_NAMESPACES for pod in api.pods(name)]
+    containers = [each for spec in specs for each in (*spec["containers"], *spec.get("initContainers", ()))]
+    return sorted({str(parse(each["image"])) for each in containers})

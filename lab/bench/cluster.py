@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from containerd.on_kind import OnKind
 from countersign.console.config import Settings
+from countersign.nodes.api_server import ApiServer, connect, ready, wait_for
 from kind import cluster as clusters
 from kind import engine
 from lab.bench import gauges, stats
@@ -23,7 +24,6 @@ from lab.bench.show import goal_values
 from lab.demo.lab import DEMO
 from lab.demo.registries import REFERRERS
 from lab.trials.kind_pods import private_key
-from lab.trials.pods.api import Api, connect, ready, wait_for
 
 if TYPE_CHECKING:
     from containerd.machine import Machine
@@ -152,7 +152,7 @@ def _sign(settings: Settings, place: OnKind) -> None:
             sign.sign(client, image.name, target, key)
 
 
-def _one_by_one(api: Api, worker: str, count: int) -> tuple[float, ...]:
+def _one_by_one(api: ApiServer, worker: str, count: int) -> tuple[float, ...]:
     """Return the seconds from each pod's creation until it is ready, one pod after the other."""
     seconds = []
     for number in range(count + 1):
@@ -163,13 +163,13 @@ def _one_by_one(api: Api, worker: str, count: int) -> tuple[float, ...]:
     return tuple(seconds)
 
 
-def _many(api: Api, worker: str, count: int) -> None:
+def _many(api: ApiServer, worker: str, count: int) -> None:
     with _pods(api, worker, MANY, [f"many-{number}" for number in range(count)]):
         _wait(api, count)
 
 
 @contextmanager
-def _pods(api: Api, worker: str, image: str, names: Sequence[str]) -> Iterator[None]:
+def _pods(api: ApiServer, worker: str, image: str, names: Sequence[str]) -> Iterator[None]:
     for name in names:
         api.create(_pod(name, worker, image))
     try:
@@ -187,7 +187,7 @@ def _pod(name: str, worker: str, image: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}
 
 
-def _wait(api: Api, count: int) -> None:
+def _wait(api: ApiServer, count: int) -> None:
     def all_are() -> bool:
         found = api.pods(NAMESPACE)
         return len(found) == count and all(map(ready, found))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from containerd.runtime import import_archive
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement.node_units import CONTAINERD, GATE, KUBELET
+from countersign.nodes.api_server import connect, wait_for
 from lab.demo.registries import REFERRERS
-from lab.trials.pods.api import connect, wait_for
 from lab.trials.pods.model import PodRow, load
 from lab.trials.pods.run import PodsPlace, run, whole
 from lab.trials.series import Series

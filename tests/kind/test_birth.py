@@ -19,6 +19,7 @@ from countersign.console.errors import CountersignError
 from countersign.console.sources import load_settings
 from countersign.console.steps import StepResult
 from countersign.enforcement.layout import SYSTEM
+from countersign.nodes.api_server import ApiServer, connect, ready, wait_for
 from countersign.nodes.docker import DockerNode
 from kind import cluster as clusters
 from kind import engine
@@ -26,7 +27,6 @@ from lab.demo.lab import DEMO
 from lab.demo.registries import REFERRERS
 from lab.trials.kind_pods import private_key
 from lab.trials.lab import write_archive
-from lab.trials.pods.api import Api, connect, ready, wait_for
 
 if TYPE_CHECKING:
     from countersign.nodes.node import Node
@@ -66,7 +66,7 @@ class Born:
         return clusters.require(self.settings).nodes[0].node
 
     @property
-    def api(self) -> Api:
+    def api(self) -> ApiServer:
         """Its API server."""
         return connect(clusters.require(self.settings).kubeconfig)
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import yaml
 
+from countersign.nodes.api_server import ApiServer, ready, wait_for
 from countersign.nodes.node import Node
 from countersign.nodes.template import render
-from lab.trials.pods.api import LABEL, Api, ready, wait_for
 from lab.trials.pods.model import SUBJECT, PodRow, judge, look
 from lab.trials.rows import Found, Outcome
 
 NAMESPACE = "countersign-pods"
+LABEL = "countersign-scenario"
 RUNTIME_CLASS = "countersign-other"
 MANIFESTS = Path(__file__).resolve().parents[3] / "shared" / "manifests" / "pods.yaml.j2"
 STATIC = "/etc/kubernetes/manifests"
@@ -45,7 +46,7 @@ class PodsPlace:
     """
 
     name: str
-    api: Api = field(repr=False)
+    api: ApiServer = field(repr=False)
     worker: str
     node: Node = field(repr=False)
     handler: str
@@ -72,7 +73,7 @@ def _disturbed(place: PodsPlace, after: str) -> Iterator[None]:
         yield
 
 
-def whole(api: Api) -> None:
+def whole(api: ApiServer) -> None:
     """Wait until every node and every pod of the system is ready.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The few questions and commands for the API server that the scenarios need, through the kubernetes library."""
+"""A cluster's API server, through the kubernetes library: the few questions and commands that we have for it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ if TYPE_CHECKING:
 CALL = 15
 """Seconds for one call."""
 BAD_REQUEST, NOT_FOUND = 400, 404
-LABEL = "countersign-scenario"
 
 
 @dataclass(frozen=True)
-class Api:
+class ApiServer:
     """The API server of a cluster, as its administrator."""
 
     client: ApiClient
@@ -90,11 +89,18 @@ class Api:
         return found
 
 
-def connect(kubeconfig: Path) -> Api:
-    """Return the API server that a kubeconfig leads to."""
+def connect(kubeconfig: Path) -> ApiServer:
+    """Return the API server that a kubeconfig leads to.
+
+    Raises:
+        InfrastructureError: it cannot be read.
+    """
     from kubernetes import config
 
-    return Api(config.new_client_from_config(str(kubeconfig)))  # type: ignore[no-untyped-call]
+    try:
+        return ApiServer(config.new_client_from_config(str(kubeconfig)))  # type: ignore[no-untyped-call]
+    except config.ConfigException as error:
+        raise InfrastructureError(f"is not a kubeconfig ({error})", where=str(kubeconfig)) from None
 
 
 def wait_for(condition: Callable[[], bool], otherwise: str, within: float, pause: float = 0.3) -> None:
