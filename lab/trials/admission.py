@@ -108,7 +108,7 @@ def series(kyverno: Kyverno) -> Series:
         cases = list(dict.fromkeys(row.case for row in chosen))
         on, off = _both(kyverno, cases)
         for case in cases:
-            yield from judge(case, on[case], off[case], known)
+            yield from (outcome for outcome in judge(case, on[case], off[case], known) if outcome.row in chosen)
 
     cluster = kyverno.settings.kind.cluster
     return Series("admission", "containerd", cluster, rows(), attempt, "./inv admission.test", known=(known, ENGINE))

@@ -50,10 +50,8 @@ def series(place: Place, images: Callable[[], Lab]) -> Series:
         with place:
             yield from run(place, lab, cases)
 
-    rows = place.rows(load())
-    return Series(
-        "matrix", place.runtime, place.node, rows, attempt, f"./inv {place.runtime}.test", place.why_not, place.at
-    )
+    rows, command = place.rows(load()), f"./inv {place.runtime}.test"
+    return Series("matrix", place.runtime, place.node, rows, attempt, command, why_not=place.why_not, at=place.at)
 
 
 def judge(case: Case, found: Found, verdicts: Sequence[dict[str, Any]]) -> Outcome:

@@ -27,6 +27,7 @@ class Series:
         rows: all that there are.
         attempt: tries rows and yields the outcomes as they come, in any order; puts everything right when closed.
         command: the task that tries them.
+        by_name: whether that task tries a row by its name (``--only``), or all of them only.
         why_not: why a row cannot be tried there; an empty text for one that can.
         at: the runtime whose logs and configuration are kept when a row comes out otherwise.
         known: reviewed differences, and whose they are: each must be needed by a run of all rows.
@@ -38,10 +39,11 @@ class Series:
     rows: Sequence[Row] = field(repr=False)
     attempt: Callable[[Sequence[Any]], Generator[Outcome, None, None]] = field(repr=False)
     command: str
+    by_name: bool = True
     why_not: Callable[[Any], str] = field(default=_none, repr=False)
     at: Runtime | None = field(default=None, repr=False)
     known: tuple[Differences, Engine] | None = field(default=None, repr=False)
 
     def repeat(self, rows: Sequence[Row]) -> str:
         """Return the command that tries some rows again."""
-        return " ".join([self.command, *(f"--only {row.id}" for row in rows)])
+        return " ".join([self.command, *(f"--only {row.id}" for row in rows if self.by_name)])

@@ -100,7 +100,7 @@ def judge(row: PodRow, seen: Sequence[Found | None], nodes: Sequence[str], secon
     """
     outcomes = [compare(row, found) for found in seen if found]
     shown = next((each for each in outcomes if each.differences), outcomes[0] if outcomes else None)
-    found = shown.found if shown else Found(not row.allow)
+    found = shown.found if shown else Found(False)
     differences = [text for each in outcomes for text in each.differences]
     if not seen:
         differences.append("there is no pod")

@@ -126,3 +126,8 @@ def test_a_run_of_all_rows_needs_every_reviewed_difference(tmp_path: Path, only:
 )
 def test_a_difference_is_told(row: Case, found: Found, differences: tuple[str, ...]) -> None:
     assert compare(row, found).differences == differences
+
+
+@pytest.mark.parametrize(("by_name", "command"), [(True, " --only unsigned/import"), (False, "")])
+def test_the_command_that_repeats_names_rows_where_its_task_can(tmp_path: Path, by_name: bool, command: str) -> None:
+    assert replace(series(tmp_path), by_name=by_name).repeat([ROW]) == f"./inv toy.test{command}"
