@@ -193,8 +193,8 @@ const (
 )
 
 // Stop stops the containers that are refused, but none whose refusal says only that no
-// verdict could be had, none whose image is pinned, and no sandbox. It says in each entry what became
-// of it.
+// verdict could be had, none whose image is pinned, and no sandbox. It says in each entry
+// what became of it.
 func (r *Report) Stop(ctx context.Context, runtime Runtime) {
 	for i := range r.Containers {
 		e := &r.Containers[i]

@@ -9,8 +9,9 @@ import (
 // soon is when a daemon audits first: what it is asked at its own start goes before.
 const soon = time.Minute
 
-// Watch judges what runs soon, and then every so often, until the context ends. judge is asked for anew each time, for it goes by the policy of that moment.
-// Nothing is stopped. Verdicts are logged by whoever the judge tells; report gets the whole.
+// Watch judges what runs soon, and then every so often, until the context ends. judge is
+// asked for anew each time, for it goes by the policy of that moment. Nothing is stopped.
+// Verdicts are logged by whoever the judge tells; report gets the whole.
 func Watch(ctx context.Context, every time.Duration, runtime Runtime, judge func() Judge, report func(*Report)) {
 	for wait := min(soon, every); ; wait = every {
 		select {
