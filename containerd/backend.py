@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from countersign.console.errors import UsageError
 from countersign.enforcement.additions import offered
-from countersign.enforcement.elsewhere import is_elsewhere
+from machines.remote import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +68,7 @@ def open_place(settings: Settings, *, demo: bool = False) -> Backend:
         from containerd.on_kind import OnKind
 
         return OnKind(settings, offered())
-    if is_elsewhere(settings.node):
+    if is_remote(settings.node):
         from containerd.on_ssh import OnSsh
 
         return OnSsh(settings, offered(), demo=demo)

@@ -14,12 +14,12 @@ from countersign.console.config import Settings, record_place
 from countersign.console.errors import InfrastructureError, MissingError, UsageError
 from countersign.console.steps import Step, StepResult, run_steps
 from countersign.enforcement import policy, proof, reach, record
-from countersign.enforcement.elsewhere import open_node
 from countersign.enforcement.forgotten import Forgotten
 from countersign.enforcement.layout import SYSTEM
 from countersign.enforcement.node_units import CONTAINERD, GATE, KUBELET
 from countersign.nodes.host import HostNode
 from countersign.nodes.systemd import unit_state
+from machines.remote import open_node
 
 if TYPE_CHECKING:
     from countersign.enforcement.additions import Lab

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from countersign.console.config import Settings
 from countersign.console.errors import UsageError
 from countersign.console.steps import StepResult, run_steps
-from countersign.enforcement.elsewhere import VAGRANT, is_elsewhere, open_node
 from countersign.enforcement.gate_unit import SYSTEMD
 from countersign.enforcement.node_units import CONTAINERD
 from countersign.nodes import facts
 from countersign.nodes.steps import File, Folder, Group
 from countersign.nodes.systemd import UnitRuns
 from countersign.nodes.template import render
+from machines.remote import VAGRANT, is_remote, open_node
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step
@@ -50,7 +50,7 @@ def setup_vm(settings: Settings, *, plan: bool) -> list[StepResult]:
 
     if settings.node == "auto":
         settings = replace(settings, node=VAGRANT)
-    if not is_elsewhere(settings.node):
+    if not is_remote(settings.node):
         raise UsageError(f"got {settings.node!r}", where="--on", expected="vagrant or ssh://USER@HOST")
     if settings.node == VAGRANT:
         from machines import vagrant

@@ -13,7 +13,6 @@ from countersign.console.config import Settings, record_place
 from countersign.console.errors import InfrastructureError, MissingError
 from countersign.console.steps import Step, StepResult, run_steps
 from countersign.enforcement import foreseen, gate, gate_unit, policy, proof, reach, record
-from countersign.enforcement.elsewhere import open_node
 from countersign.enforcement.forgotten import Forgotten
 from countersign.enforcement.gate import CrioStorage
 from countersign.enforcement.layout import SYSTEM
@@ -29,6 +28,7 @@ from crio.machine import Machine
 from crio.paths import INSTALLED
 from crio.proof import prove
 from crio.units import CRIO, Restored
+from machines.remote import open_node
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

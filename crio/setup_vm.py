@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from countersign.console.config import Settings
 from countersign.console.errors import UsageError
 from countersign.console.steps import StepResult, run_steps
-from countersign.enforcement.elsewhere import VAGRANT, is_elsewhere, open_node
 from crio import packages
+from machines.remote import VAGRANT, is_remote, open_node
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step
@@ -30,7 +30,7 @@ def setup_vm(settings: Settings, *, kubernetes: bool, plan: bool) -> list[StepRe
     """
     if settings.node == "auto":
         settings = replace(settings, node=VAGRANT)
-    if not is_elsewhere(settings.node) or "," in settings.node:
+    if not is_remote(settings.node) or "," in settings.node:
         raise UsageError(f"got {settings.node!r}", where="--on", expected="vagrant or one ssh://USER@HOST")
     if kubernetes and settings.crio.binary:
         raise UsageError("CRIO_BIN is set", where="--kubernetes", expected="CRI-O from its packages", do="unset it")

@@ -22,8 +22,8 @@ from countersign.cri.client import Client
 from countersign.cri.errors import CriError
 from countersign.cri.model import Container
 from countersign.enforcement.additions import NOTHING
-from countersign.enforcement.elsewhere import open_node
 from machines import vagrant
+from machines.remote import open_node
 from tests.vagrant import own
 
 ROWS = ("bundle/", "unsigned/", "wrong_key_attachment/import", "both/registry_")

@@ -9,10 +9,10 @@ import pytest
 
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError, UsageError
-from countersign.enforcement import elsewhere
 from countersign.oci import access
 from lab.demo import lent
 from lab.demo.registries import FALLBACK, REFERRERS
+from machines import remote as elsewhere
 
 
 class Exposing:
@@ -57,7 +57,7 @@ def test_registries_that_do_not_run_are_named(tmp_path: Path) -> None:
     ("place", "is_one"), [("vagrant", True), ("ssh://box", True), ("host", False), ("kind", False)]
 )
 def test_places_over_ssh_share_one_way_to_the_registries(place: str, is_one: bool, tmp_path: Path) -> None:
-    assert elsewhere.is_elsewhere(place) is is_one
+    assert elsewhere.is_remote(place) is is_one
     found = access.etc(Settings(node=place, state=tmp_path))
     assert (found == lent.folder(tmp_path) / "etc") is is_one
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 VAGRANT = "vagrant"
 
 
-def is_elsewhere(place: str) -> bool:
+def is_remote(place: str) -> bool:
     """Return whether a place is a machine over SSH: ``vagrant``, or a URL."""
     return place == VAGRANT or "://" in place
 
