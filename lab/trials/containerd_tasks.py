@@ -21,11 +21,12 @@ def sign(context: Context, on: str = "", key: str = "") -> None:
     """
     from containerd.backend import open_place
     from countersign.console.config import settings_from
-    from lab.trials.demo import push_demo
+    from lab.trials.demo import push_demo, require_demo
     from signing import commands as signing
 
     place = open_place(settings_from(context, on or None))
     place.require_up()
+    require_demo(place.runtime(), place.settings.node)
     context.config["node"] = place.settings.node
     signing.sign(context, image=[str(image) for image in push_demo(place.settings)], key=key)
 
@@ -43,9 +44,11 @@ def test(context: Context, only: list[str], on: str = "", json: bool = False) ->
     from containerd.on_kind import OnKind
     from countersign.console.config import settings_from
     from lab.trials import kind_pods
+    from lab.trials.demo import require_demo
     from lab.trials.runtimes import run_all
 
     place = open_place(settings_from(context, on or None))
     place.require_up()
+    require_demo(place.runtime(), place.settings.node)
     pods = kind_pods.series(place) if isinstance(place, OnKind) else None
     run_all(place.settings, "containerd", place.runtime(), only, json=json, pods=pods)

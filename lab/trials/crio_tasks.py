@@ -21,11 +21,12 @@ def sign(context: Context, on: str = "", key: str = "") -> None:
     """
     from countersign.console.config import settings_from
     from crio.several import open_places
-    from lab.trials.demo import push_demo
+    from lab.trials.demo import push_demo, require_demo
     from signing import commands as signing
 
     for place in open_places(settings_from(context, on or None, room="crio")).each:
         place.machine().require_up()
+        require_demo(place.machine(), place.settings.node)
         context.config["node"], context.config["room"] = place.settings.node, "crio"
         signing.sign(context, image=[str(image) for image in push_demo(place.settings)], key=key)
 
@@ -41,8 +42,10 @@ def test(context: Context, only: list[str], on: str = "", json: bool = False) ->
     """
     from countersign.console.config import settings_from
     from crio.several import open_places
+    from lab.trials.demo import require_demo
     from lab.trials.runtimes import run_all
 
     for place in open_places(settings_from(context, on or None, room="crio")).each:
         place.machine().require_up()
+        require_demo(place.machine(), place.settings.node)
         run_all(place.settings, "crio", place.machine(), only, json=json)

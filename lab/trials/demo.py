@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from countersign.console.errors import InfrastructureError, VerdictError
+from countersign.console.errors import InfrastructureError, UsageError, VerdictError
 from countersign.cri.errors import CriError
 from lab.demo.registries import FALLBACK, REFERRERS
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
+    from countersign.enforcement.runtime import Runtime
     from countersign.oci.reference import Reference
     from countersign.oci.registry import Registry
     from lab.trials.cri_place import CriPlace
@@ -25,6 +26,12 @@ def registry(settings: Settings) -> Registry:
     from countersign.oci.access import registry as reach
 
     return reach(settings)
+
+
+def require_demo(runtime: Runtime, place: str) -> None:
+    """Raise UsageError where set-up gave a runtime nothing of the demo, which every trial needs."""
+    if REFERRERS not in runtime.registry_names:
+        raise UsageError("was set up without the demo", where=place, do=f"run ./inv lab.setup --on {place}")
 
 
 def demo_images() -> list[Reference]:
