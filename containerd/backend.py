@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from countersign.console.errors import UsageError
 from countersign.enforcement.additions import offered
+from countersign.enforcement.several import Places, opened
 from machines.remote import is_remote
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ class Backend(Protocol):
 
     def clean(self, *, plan: bool) -> list[StepResult]:
         """Take it all away again."""
+
+
+def open_places(settings: Settings, *, demo: bool = False) -> Places[Backend]:
+    """Return the configured places, whose names have commas between them; arguments and errors as in `open_place`."""
+    return opened(settings, "containerd", lambda one: open_place(one, demo=demo))
 
 
 def open_place(settings: Settings, *, demo: bool = False) -> Backend:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from countersign.console.task import task
 
@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from invoke.context import Context
 
     from containerd.backend import Backend
+    from countersign.enforcement.several import Places
 
-ON = "the place: host, kind, vagrant or ssh://USER@HOST"
+ON = "the place: host, kind, vagrant or ssh://USER@HOST (several with commas between them)"
 JSON = "one JSON document on stdout"
 PLAN = "list the steps and change nothing"
 DEMO = "also give a machine over SSH the demo's registries and key (host and kind have them anyway)"
@@ -28,13 +29,17 @@ def setup(
     from countersign.console import output
     from countersign.policy.commands import show_notes
 
-    place = _place(context, on, demo=demo)
-    results = place.setup(keep=keep, plan=plan)
+    places = _places(context, on, demo=demo)
+    results = places.set_up("set up", lambda place: place.setup(keep=keep, plan=plan), plan=plan)
     if not plan:
-        show_notes(place.settings.policy)
+        show_notes(places.each[0].settings.policy)
     if json:
-        steps = [{"name": each.name, "changed": each.changed, "seconds": round(each.seconds, 3)} for each in results]
-        changed = sum(each.changed for each in results)
+        steps = [
+            {"place": place, "name": each.name, "changed": each.changed, "seconds": round(each.seconds, 3)}
+            for place, steps in results.items()
+            for each in steps
+        ]
+        changed = sum(bool(step["changed"]) for step in steps)
         output.emit_json({"version": "countersign.steps/v1", "plan": plan, "changed": changed, "steps": steps})
 
 
@@ -65,25 +70,34 @@ def status(context: Context, on: str = "", json: bool = False) -> None:
     from countersign.console.errors import InfrastructureError
     from countersign.enforcement.report import VERSION, answered
 
-    place = _place(context, on)
-    found = answered(place.report, place.settings.node, VERSION)
-    if json:
-        output.emit_json(found)
-    else:
-        rows = [
-            (each["node"], each["name"], each["state"], each["pid"] or "", each["restarts"], each["lastEnd"])
-            for each in found["services"]
-        ]
-        output.table(("node", "service", "state", "pid", "restarts", "last end"), rows)
-        for each in found["runtimes"]:
-            output.say(f"{each['node']}: containerd {each['version'] or each['error']}")
-            output.say(f"{each['node']}: policy {each['policy'] or each['policyError']}")
-        for each in found["problems"]:
-            output.failed(f"{each['node']}: {each['problem']}; {each['do']}")
-        for each in found["warnings"]:
-            output.warn(f"{each['node']}: {each['warning']}")
-    if not found["ok"]:
-        raise InfrastructureError("not enforcing", where=found["place"], do="run ./inv containerd.setup")
+    wrong = []
+    for place in _places(context, on).each:
+        found = answered(place.report, place.settings.node, VERSION)
+        if json:
+            output.emit_json(found)
+        else:
+            _show_status(found)
+        if not found["ok"]:
+            wrong.append(found["place"])
+    if wrong:
+        raise InfrastructureError("not enforcing", where=", ".join(wrong), do="run ./inv containerd.setup")
+
+
+def _show_status(found: dict[str, Any]) -> None:
+    from countersign.console import output
+
+    rows = [
+        (each["node"], each["name"], each["state"], each["pid"] or "", each["restarts"], each["lastEnd"])
+        for each in found["services"]
+    ]
+    output.table(("node", "service", "state", "pid", "restarts", "last end"), rows)
+    for each in found["runtimes"]:
+        output.say(f"{each['node']}: containerd {each['version'] or each['error']}")
+        output.say(f"{each['node']}: policy {each['policy'] or each['policyError']}")
+    for each in found["problems"]:
+        output.failed(f"{each['node']}: {each['problem']}; {each['do']}")
+    for each in found["warnings"]:
+        output.warn(f"{each['node']}: {each['warning']}")
 
 
 @task(
@@ -100,7 +114,8 @@ def logs(context: Context, on: str = "", name: str = "containerd", lines: int = 
     """
     from countersign.console import output
 
-    output.emit_end(_place(context, on).log(name), lines)
+    for place in _places(context, on).each:
+        output.emit_end(place.log(name), lines)
 
 
 @task(help={"on": ON, "plan": PLAN})
@@ -109,11 +124,11 @@ def clean(context: Context, on: str = "", plan: bool = False) -> None:
 
     Example: ./inv containerd.clean
     """
-    _place(context, on).clean(plan=plan)
+    _places(context, on).cleaned(lambda place: place.clean(plan=plan), plan=plan)
 
 
-def _place(context: Context, on: str, *, demo: bool = False) -> Backend:
-    from containerd.backend import open_place
+def _places(context: Context, on: str, *, demo: bool = False) -> Places[Backend]:
+    from containerd.backend import open_places
     from countersign.console.config import settings_from
 
-    return open_place(settings_from(context, on or None), demo=demo)
+    return open_places(settings_from(context, on or None), demo=demo)

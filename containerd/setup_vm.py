@@ -50,8 +50,8 @@ def setup_vm(settings: Settings, *, plan: bool) -> list[StepResult]:
 
     if settings.node == "auto":
         settings = replace(settings, node=VAGRANT)
-    if not is_remote(settings.node):
-        raise UsageError(f"got {settings.node!r}", where="--on", expected="vagrant or ssh://USER@HOST")
+    if not is_remote(settings.node) or "," in settings.node:
+        raise UsageError(f"got {settings.node!r}", where="--on", expected="vagrant or one ssh://USER@HOST")
     if settings.node == VAGRANT:
         from machines import vagrant
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from countersign.console.errors import UsageError
 from countersign.enforcement.additions import offered
+from countersign.enforcement.several import Places, opened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +40,11 @@ class Backend(Protocol):
 
     def report(self) -> dict[str, Any]:
         """Return the document of ``crio.status --json``; ``ok`` is true when nothing is amiss."""
+
+
+def open_places(settings: Settings, *, demo: bool = False) -> Places[Backend]:
+    """Return the configured places, whose names have commas between them; arguments and errors as in `open_place`."""
+    return opened(settings, "crio", lambda one: open_place(one, demo=demo))
 
 
 def open_place(settings: Settings, *, demo: bool = False) -> Backend:

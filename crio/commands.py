@@ -9,7 +9,8 @@ from countersign.console.task import task
 if TYPE_CHECKING:
     from invoke.context import Context
 
-    from crio.several import Places
+    from countersign.enforcement.several import Places
+    from crio.backend import Backend
 
 ON = "the place: vagrant (default), ssh://USER@HOST (several with commas between them), or host"
 JSON = "one JSON document on stdout"
@@ -54,7 +55,7 @@ def configure(
     from countersign.policy.commands import show_notes
 
     places = _places(context, on, demo=demo)
-    results = places.configure(keep=keep, plan=plan)
+    results = places.set_up("configured", lambda place: place.configure(keep=keep, plan=plan), plan=plan)
     if not plan:
         show_notes(places.each[0].settings.policy)
     if json:
@@ -121,11 +122,11 @@ def clean(context: Context, on: str = "", plan: bool = False) -> None:
 
     Example: ./inv crio.clean
     """
-    _places(context, on).clean(plan=plan)
+    _places(context, on).cleaned(lambda place: place.clean(plan=plan), plan=plan)
 
 
-def _places(context: Context, on: str, *, demo: bool = False) -> Places:
+def _places(context: Context, on: str, *, demo: bool = False) -> Places[Backend]:
     from countersign.console.config import settings_from
-    from crio.several import open_places
+    from crio.backend import open_places
 
     return open_places(settings_from(context, on or None, room="crio"), demo=demo)

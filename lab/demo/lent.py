@@ -6,6 +6,7 @@ One pair serves every machine over SSH, for either runtime; it is removed with t
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,13 +22,16 @@ from countersign.nodes.here import Here
 from countersign.nodes.steps import File, Folder, Group
 from lab.demo import registries
 from lab.demo.given import TOOLS, Given
-from lab.demo.registries import FALLBACK, REFERRERS, SERVICES
+from lab.demo.registries import FALLBACK, REFERRERS, SERVICES, Registries
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
     from countersign.console.steps import Step
     from countersign.nodes.node import Node
 
+_ONE_AT_A_TIME = threading.RLock()
+_NEW: dict[Path, Registries] = {}
+"""State folder → its registries: machines that are set up side by side get the same ones, also before any is kept."""
 NAMES = {REFERRERS: REFERRERS, FALLBACK: FALLBACK}
 """The names that machines are given → the registry behind each; Docker Hub stays what it is there."""
 
@@ -61,7 +65,7 @@ class Lent(Given):
 
     def prepared(self) -> Sequence[Step[Any]]:
         """See `Addition.prepared`."""
-        return [Here(self.keys)]
+        return [Once(self.keys)]
 
     def running(self) -> Sequence[Step[Any]]:
         """See `Addition.running`; a port that someone else has is told now."""
@@ -76,7 +80,7 @@ class Lent(Given):
         parts: list[Step[Any]] = [*folders, Folder(str(self._users), 0o700), *files]
         way = Group(f"this machine's way to the demo's registries ({layout.etc})", parts)
         steps: list[Step[Any]] = [way, *registries.steps(self.made, layout, running), *self.pushes()]
-        return [Here(step) for step in steps]
+        return [Once(step) for step in steps]
 
     def given_back(self) -> Sequence[Step[Any]]:
         """See `Addition.given_back`."""
@@ -113,12 +117,13 @@ class Lent(Given):
 
     def give_back(self) -> None:
         """Use them no longer; after the last, nothing of them stays."""
-        (self._users / self.user).unlink(missing_ok=True)
-        if self._users.is_dir() and any(self._users.iterdir()):
-            return
-        for name in self.services:
-            service.stop(Path(self._layout.run), name)
-        shutil.rmtree(self.home_folder, ignore_errors=True)
+        with _ONE_AT_A_TIME:
+            (self._users / self.user).unlink(missing_ok=True)
+            if self._users.is_dir() and any(self._users.iterdir()):
+                return
+            for name in self.services:
+                service.stop(Path(self._layout.run), name)
+            shutil.rmtree(self.home_folder, ignore_errors=True)
 
     @property
     def _layout(self) -> Layout:
@@ -134,12 +139,26 @@ class Lent(Given):
 def lent(settings: Settings, node: Node, user: str) -> Lent:
     """Return the registries that a state folder shares, those of an earlier set-up or new ones; writes nothing."""
     home = folder(settings.state)
-    return Lent(settings, registries.load_or_make(home / "registry"), home, node, user)
+    with _ONE_AT_A_TIME:
+        if (home / "registry" / "registries.json").is_file() or home not in _NEW:
+            _NEW[home] = registries.load_or_make(home / "registry")
+    return Lent(settings, _NEW[home], home, node, user)
 
 
 def folder(state: Path) -> Path:
     """Return where everything about them is kept on this machine."""
     return state.resolve() / "lent"
+
+
+@dataclass(frozen=True)
+class Once(Here):
+    """A step of this machine that several machines have in their lists: the first to come makes the change."""
+
+    def apply(self, node: object) -> None:
+        """Make the change, unless it was made meanwhile."""
+        with _ONE_AT_A_TIME:
+            if self.needed(node):
+                super().apply(node)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from countersign.console.task import task
 if TYPE_CHECKING:
     from invoke.context import Context
 
-ON = "the place: host, kind, vagrant or ssh://USER@HOST"
+ON = "the place: host, kind, vagrant or ssh://USER@HOST (several with commas between them)"
 JSON = "one JSON document on stdout"
 
 
@@ -19,16 +19,16 @@ def sign(context: Context, on: str = "", key: str = "") -> None:
 
     Example: ./inv containerd.sign
     """
-    from containerd.backend import open_place
+    from containerd.backend import open_places
     from countersign.console.config import settings_from
     from lab.trials.demo import push_demo, require_demo
     from signing import commands as signing
 
-    place = open_place(settings_from(context, on or None))
-    place.require_up()
-    require_demo(place.runtime(), place.settings.node)
-    context.config["node"] = place.settings.node
-    signing.sign(context, image=[str(image) for image in push_demo(place.settings)], key=key)
+    for place in open_places(settings_from(context, on or None)).each:
+        place.require_up()
+        require_demo(place.runtime(), place.settings.node)
+        context.config["node"] = place.settings.node
+        signing.sign(context, image=[str(image) for image in push_demo(place.settings)], key=key)
 
 
 @task(
@@ -40,15 +40,15 @@ def test(context: Context, only: list[str], on: str = "", json: bool = False) ->
 
     Example: ./inv containerd.test --only unsigned/import --only bundle
     """
-    from containerd.backend import open_place
+    from containerd.backend import open_places
     from containerd.on_kind import OnKind
     from countersign.console.config import settings_from
     from lab.trials import kind_pods
     from lab.trials.demo import require_demo
     from lab.trials.runtimes import run_all
 
-    place = open_place(settings_from(context, on or None))
-    place.require_up()
-    require_demo(place.runtime(), place.settings.node)
-    pods = kind_pods.series(place) if isinstance(place, OnKind) else None
-    run_all(place.settings, "containerd", place.runtime(), only, json=json, pods=pods)
+    for place in open_places(settings_from(context, on or None)).each:
+        place.require_up()
+        require_demo(place.runtime(), place.settings.node)
+        pods = kind_pods.series(place) if isinstance(place, OnKind) else None
+        run_all(place.settings, "containerd", place.runtime(), only, json=json, pods=pods)

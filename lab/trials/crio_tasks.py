@@ -20,7 +20,7 @@ def sign(context: Context, on: str = "", key: str = "") -> None:
     Example: ./inv crio.sign
     """
     from countersign.console.config import settings_from
-    from crio.several import open_places
+    from crio.backend import open_places
     from lab.trials.demo import push_demo, require_demo
     from signing import commands as signing
 
@@ -41,7 +41,7 @@ def test(context: Context, only: list[str], on: str = "", json: bool = False) ->
     Example: ./inv crio.test --only starts/
     """
     from countersign.console.config import settings_from
-    from crio.several import open_places
+    from crio.backend import open_places
     from lab.trials.demo import require_demo
     from lab.trials.runtimes import run_all
 

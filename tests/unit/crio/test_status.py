@@ -13,8 +13,8 @@ from invoke.context import MockContext
 from invoke.exceptions import Exit
 
 from countersign.console.errors import InfrastructureError
+from countersign.enforcement.several import Places
 from crio import commands
-from crio.several import Places
 
 
 def place(name: str, problem: str = "", failure: Exception | None = None) -> Any:
@@ -38,7 +38,7 @@ def place(name: str, problem: str = "", failure: Exception | None = None) -> Any
 @pytest.fixture
 def status(monkeypatch) -> Callable[..., None]:
     def run(*places: Any, json: bool) -> None:
-        monkeypatch.setattr(commands, "_places", lambda *_: Places(places))
+        monkeypatch.setattr(commands, "_places", lambda *_: Places(places, "crio"))
         commands.status(MockContext(config=Config()), json=json)
 
     return run

@@ -1,0 +1,78 @@
+"""Several machines at once: one that fails stops no other, and the end names it."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from countersign.console.config import Settings, record_place, recorded_place
+from countersign.console.errors import InfrastructureError, UsageError
+from countersign.enforcement.several import Places, opened
+
+
+def place(name: str, failure: Exception | None = None, state: Path = Path("/nowhere")) -> Any:
+    def configure() -> list[str]:
+        if failure:
+            raise failure
+        return [name]
+
+    return SimpleNamespace(settings=SimpleNamespace(node=name, state=state), configure=configure)
+
+
+def configured(*each: Any, plan: bool = True) -> dict[str, Any]:
+    return Places(each, "crio").set_up("configured", lambda one: one.configure(), plan=plan)
+
+
+def test_one_that_fails_stops_no_other_and_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InfrastructureError, match=r"ssh://b: 1 of 3 machines were not configured"):
+        configured(place("ssh://a"), place("ssh://b", InfrastructureError("cannot be reached")), place("ssh://c"))
+    shown = capsys.readouterr().err
+    assert "✓ configured" in shown
+    assert "cannot be reached" in shown
+
+
+def test_all_of_them_are_answered_for() -> None:
+    found = configured(place("ssh://a"), place("ssh://b"))
+    assert found == {"ssh://a": ["ssh://a"], "ssh://b": ["ssh://b"]}
+
+
+def test_a_single_one_fails_with_its_own_error() -> None:
+    with pytest.raises(UsageError, match="wrong"):
+        configured(place("ssh://a", UsageError("wrong")))
+
+
+def test_names_are_separated_by_commas_and_each_is_opened_once() -> None:
+    settings = replace(Settings(), node="ssh://a, ssh://b,ssh://a")
+    found = opened(settings, "crio", lambda one: place(one.node))
+    assert [each.settings.node for each in found.each] == ["ssh://a", "ssh://b"]
+
+
+@pytest.mark.parametrize(
+    ("failing", "recorded"),
+    [((), "ssh://a,ssh://b"), (("ssh://b",), "ssh://a"), (("ssh://a", "ssh://b"), "")],
+)
+def test_the_verbs_after_set_up_mean_those_that_were(tmp_path: Path, failing: tuple[str, ...], recorded: str) -> None:
+    each = [
+        place(name, InfrastructureError("cannot be reached") if name in failing else None, tmp_path)
+        for name in ("ssh://a", "ssh://b")
+    ]
+    with pytest.raises(InfrastructureError) if failing else nullcontext():
+        configured(*each, plan=False)
+    assert recorded_place(tmp_path, "crio") == recorded
+
+
+@pytest.mark.parametrize(("recorded", "after"), [("ssh://a,ssh://b", ""), ("ssh://c", "ssh://c")])
+def test_clean_forgets_them_together_and_no_other_place(tmp_path: Path, recorded: str, after: str) -> None:
+    record_place(tmp_path, recorded, "crio")
+    Places([place("ssh://a", state=tmp_path), place("ssh://b", state=tmp_path)], "crio").cleaned(str, plan=False)
+    assert recorded_place(tmp_path, "crio") == after
+
+
+def test_a_plan_records_nothing(tmp_path: Path) -> None:
+    configured(place("ssh://a", state=tmp_path), place("ssh://b", state=tmp_path), plan=True)
+    assert recorded_place(tmp_path, "crio") == ""
