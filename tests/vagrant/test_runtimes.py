@@ -185,10 +185,17 @@ def test_crio_from_set_up_to_clean_and_over_a_reboot(machine: Settings) -> None:
     assert there(machine, LISTED) == before
 
 
-def test_one_machine_out_of_reach_stops_no_other(machine: Settings) -> None:
+@pytest.mark.parametrize(
+    ("task", "done"), [(("crio.configure",), "configured"), (("containerd.setup", "--demo"), "set up")]
+)
+def test_one_machine_out_of_reach_stops_no_other(machine: Settings, task: tuple[str, ...], done: str) -> None:
     if shutil.which("ssh") is None:
         pytest.fail("there is no ssh")
-    done = inv(machine, "crio.configure", "--on", "vagrant,ssh://root@127.0.0.1:9")
-    assert done.returncode == 4
-    assert "ssh://root@127.0.0.1:9" in done.stderr
-    assert "of 2 machines were not configured" in done.stderr
+    ended = inv(machine, *task, "--on", "vagrant,ssh://root@127.0.0.1:9")
+    assert ended.returncode == 4
+    assert "ssh://root@127.0.0.1:9" in ended.stderr
+    assert f"of 2 machines were not {done}" in ended.stderr
+    if task[0] == "containerd.setup":
+        assert f"✓ {done}" in ended.stderr
+        good(inv(machine, "containerd.status"))
+        good(inv(machine, "containerd.clean"))
