@@ -117,7 +117,7 @@ class Restored:
     def needed(self, node: Node) -> bool:
         """Return whether anything of ours is there."""
         found = node.run(["ls", "-d", "--", *self._paths()], check=False)
-        return bool(found.text) or Credentials(INSTALLED.auth, {}).needed(node)
+        return bool(found.text) or (bool(self.urls) and Credentials(INSTALLED.auth, {}).needed(node))
 
     def apply(self, node: Node) -> None:
         """Take CRI-O's configuration away first: without it CRI-O needs none of the rest."""
@@ -127,7 +127,8 @@ class Restored:
             node.run(["systemctl", "restart", CRIO], timeout=120)
         node.run(["systemctl", "disable", "--now", GATE], check=False)
         node.run(["rm", "-rf", "--", *self._paths()])
-        Credentials(INSTALLED.auth, {}).apply(node)
+        if self.urls:  # else what is there is the user's own, a registry on the machine's loopback included
+            Credentials(INSTALLED.auth, {}).apply(node)
         for folder in {path.rpartition("/")[0] for path in (INSTALLED.registries_conf, INSTALLED.registries_d)}:
             node.run(["rmdir", "--ignore-fail-on-non-empty", "--", folder], check=False)
         node.run(["systemctl", "daemon-reload"])
