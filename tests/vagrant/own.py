@@ -25,6 +25,18 @@ from signing import sign
 
 NAME = "registry.own.test"
 SIGNED, UNSIGNED = (f"{NAME}/team/{what}:v1" for what in ("signed", "unsigned"))
+PAUSE = f"{NAME}/system/pause:v1"
+CRIO_FILES = {
+    "/etc/containers/policy.json": '{"default": [{"type": "insecureAcceptAnything"}]}\n',
+    "/etc/crio/crio.conf.d/50-own.conf": f'[crio.image]\npause_image = "{PAUSE}"\n',
+    "/etc/containers/registries.conf.d/50-own.conf": f"""[[registry]]
+prefix = "{NAME}"
+location = "%s"
+insecure = true
+""",
+    "/etc/containers/registries.d/own.yaml": 'docker: {"%s": {use-sigstore-attachments: true}}\n',
+}
+"""How a user leads a CRI-O to the registry, wherever it is on the machine."""
 CERTS = f"/etc/containerd/certs.d/{NAME}"
 LOGIN = {"auths": {"quay.io": {"auth": "dXNlcjpwYXNz"}}}
 
@@ -36,10 +48,12 @@ class Own:
     Attributes:
         folder: policy.yaml, the public key beside it, and the Docker config.
         keys: an empty folder, in which a set-up of ours must make nothing.
+        location: ``HOST:PORT`` of the registry on the machine.
     """
 
     folder: Path
     keys: Path
+    location: str
 
     @property
     def environment(self) -> dict[str, str]:
@@ -70,8 +84,9 @@ def own(settings: Settings, node: Node, folder: Path) -> Iterator[Own]:
             _wait(port)
             _fill(settings, folder, port)
             node.run(["mkdir", "-p", CERTS])
-            node.put(f'server = "{node.expose(port)}"\n'.encode(), f"{CERTS}/hosts.toml")
-            made = Own(folder, folder / "keys")
+            url = node.expose(port)
+            node.put(f'server = "{url}"\n'.encode(), f"{CERTS}/hosts.toml")
+            made = Own(folder, folder / "keys", url.partition("://")[2])
             made.keys.mkdir()
             yield made
         finally:
@@ -88,6 +103,20 @@ def bring_pause_image(settings: Settings, node: Node, name: str, folder: Path) -
     node.run(["rm", "/tmp/pause.tar"])
 
 
+@contextmanager
+def known_to_crio(node: Node, location: str) -> Iterator[None]:
+    """Have the machine's CRI-O take images, and its sandbox image, from the registry."""
+    for path, text in CRIO_FILES.items():
+        node.run(["mkdir", "-p", path.rpartition("/")[0]])
+        node.put((text % location if "%s" in text else text).encode(), path)
+    node.run(["systemctl", "restart", "crio"])
+    try:
+        yield
+    finally:
+        node.run(["rm", "-f", *CRIO_FILES])
+        node.run(["systemctl", "restart", "crio"])
+
+
 def _fill(settings: Settings, folder: Path, port: int) -> None:
     (folder / "certs.d" / NAME).mkdir(parents=True)
     (folder / "certs.d" / NAME / "hosts.toml").write_text(f'server = "http://127.0.0.1:{port}"\n')
@@ -97,6 +126,7 @@ def _fill(settings: Settings, folder: Path, port: int) -> None:
         reference = parse(image)
         made = variant(demo_layout(settings), image, folder / reference.name.rpartition("/")[2])
         layout.push(client, reference.name, made, "v1")
+    layout.push(client, parse(PAUSE).name, pause_layout(settings), "v1")
     for target in sign.targets(client, parse(SIGNED)):
         sign.sign(client, parse(SIGNED).name, target, key)
     (folder / "docker.json").write_text(json.dumps(LOGIN))

@@ -22,6 +22,7 @@ from countersign.cri.client import Client
 from countersign.cri.errors import CriError
 from countersign.cri.model import Container
 from countersign.enforcement.additions import NOTHING
+from crio.paths import INSTALLED
 from machines import vagrant
 from machines.remote import open_node
 from tests.vagrant import own
@@ -149,6 +150,31 @@ def test_a_machine_of_a_users_own_gets_nothing_of_the_demo(machine: Settings, tm
                 start(client, own.UNSIGNED)
         there(machine, f"ctr -n k8s.io images rm {own.SIGNED} {named}")
         good(inv(machine, "containerd.clean", **users.environment))
+        assert there(machine, LISTED) == before
+
+
+@NEEDS_CRIO
+@pytest.mark.timeout(900)
+def test_a_crio_of_a_users_own_gets_nothing_of_the_demo(machine: Settings, tmp_path: Path) -> None:
+    good(inv(machine, "crio.setup-vm"))
+    node = open_node(machine)
+    with own.own(machine, node, tmp_path) as users, own.known_to_crio(node, users.location):
+        before = there(machine, LISTED)
+        done = good(inv(machine, "crio.configure", **users.environment))
+        assert "none was tried: there is no registry for it" in done.stderr
+        assert f"{own.SIGNED} is allowed at pull" in done.stderr
+        assert there(machine, "grep -rl countersign.test /etc /opt /usr/local || true") == ""
+        assert json.loads(there(machine, "cat /etc/countersign/docker.json")) == own.LOGIN
+        assert not any(users.keys.iterdir())
+        assert not (machine.state / "lent").exists()
+        again = good(inv(machine, "crio.configure", "--json", **users.environment))
+        assert json.loads(again.stdout)["changed"] == 0
+        good(inv(machine, "crio.status", **users.environment))
+        with Client(node.forward(INSTALLED.socket), cgroup_parent="countersign.slice") as client:
+            start(client, own.SIGNED)
+            with pytest.raises(CriError, match="SignatureValidationFailed"):
+                start(client, own.UNSIGNED)
+        good(inv(machine, "crio.clean", **users.environment))
         assert there(machine, LISTED) == before
 
 

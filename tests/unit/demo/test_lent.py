@@ -12,7 +12,7 @@ from countersign.console.errors import InfrastructureError, UsageError
 from countersign.oci import access
 from lab.demo import lent
 from lab.demo.registries import FALLBACK, REFERRERS
-from machines import remote as elsewhere
+from machines import remote
 
 
 class Exposing:
@@ -57,11 +57,11 @@ def test_registries_that_do_not_run_are_named(tmp_path: Path) -> None:
     ("place", "is_one"), [("vagrant", True), ("ssh://box", True), ("host", False), ("kind", False)]
 )
 def test_places_over_ssh_share_one_way_to_the_registries(place: str, is_one: bool, tmp_path: Path) -> None:
-    assert elsewhere.is_remote(place) is is_one
+    assert remote.is_remote(place) is is_one
     found = access.etc(Settings(node=place, state=tmp_path))
     assert (found == lent.folder(tmp_path) / "etc") is is_one
 
 
 def test_a_place_with_another_scheme_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="got 'http://box'"):
-        elsewhere.open_node(Settings(node="http://box", state=tmp_path))
+        remote.open_node(Settings(node="http://box", state=tmp_path))
