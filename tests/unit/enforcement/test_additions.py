@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from containerd import enforce, proof
+from containerd import enforce
 from containerd.fleet import Fleet
 from containerd.machine import Machine
 from containerd.survey import Survey
 from countersign.console.config import Settings
 from countersign.console.errors import MissingError, UsageError
 from countersign.cri.model import Auth
-from countersign.enforcement import additions, canary, reach
+from countersign.enforcement import additions, reach
 from countersign.enforcement.additions import NOTHING, Addition, NoLab, Nothing
 from countersign.enforcement.gate import Gate
 from countersign.enforcement.layout import SYSTEM
@@ -38,7 +35,6 @@ GIVEN = Nothing(
     urls={"one.test": "http://127.0.0.1:5000", "two.test": "https://127.0.0.1:5001"},
     logins={"two.test": Auth("user", "secret")},
     ca=b"PEM",
-    canary=canary.REPOSITORY,
 )
 NODE: Any = SimpleNamespace(name="box", expose=lambda port: f"http://127.0.0.1:{port}")
 
@@ -94,7 +90,7 @@ def on_crio(settings: Settings, addition: Addition) -> Mapping[str, bytes]:
         Path("/s"), NODE, SYSTEM, INSTALLED, "crio", ("runc",), Path("/s/pins.json"), addition, "strict",
         Ways(unused, unused, unused, unused),
     )  # fmt: skip
-    native = render.native(settings.policy, INSTALLED, (PIN,), "strict", (), addition.canary).files(INSTALLED)
+    native = render.native(settings.policy, INSTALLED, (PIN,), "strict", ()).files(INSTALLED)
     way = [part for group in crio_enforce.way_to_registries(machine) for part in group.parts]
     return {str(getattr(part, "path", part.name)): _content(part) for part in (*native, *way)}
 
@@ -159,74 +155,6 @@ def together(sandbox: str, given: str) -> Fleet:
     addition: Any = SimpleNamespace(sandbox=lambda: given)
     machine = Machine(Path("/s"), NODE, ("runc",), Path("/s/pins.json"), addition)
     return Fleet(Settings(), {"box": machine}, {"box": survey(sandbox)})
-
-
-class Runtime:
-    """A containerd that remembers what was brought to it, and refuses as a gate does."""
-
-    handlers = ("runc",)
-    snapshotter = "overlayfs"
-    layout = SYSTEM
-
-    def __init__(self) -> None:
-        self.did: list[str] = []
-        self.node = SimpleNamespace(put=lambda *_: self.did.append("put"), run=lambda *_: None)
-
-    def client(self) -> Any:
-        return nullcontext(self)
-
-    def undisturbed(self) -> Any:
-        return nullcontext()
-
-    def fetch(self, _: str) -> None:
-        self.did.append("fetched")
-
-    def ctr(self, arguments: list[str], timeout: float) -> None:
-        self.did.append(f"{arguments[1]}ed")
-
-    def forget(self, *_: str) -> None:
-        pass
-
-    def pull(self, *_: object, **__: object) -> None:
-        self.did.append("pulled")
-        self._refuse()
-
-    def image_status(self, _: str) -> Any:
-        return SimpleNamespace(id="sha256:0")
-
-    @contextmanager
-    def pod(self, handler: str) -> Iterator[str]:
-        yield handler
-
-    def create(self, *_: object) -> str:
-        return "c"
-
-    def start(self, _: str) -> None:
-        self.did.append("started")
-        self._refuse()
-
-    def _refuse(self) -> None:
-        from countersign.cri.errors import CriError
-
-        raise CriError("x", "UNKNOWN", f"countersign: refused {canary.REFERENCE}: {canary.EXPECTED}: no scope matches")
-
-
-@pytest.mark.parametrize(
-    ("addition", "did"), [(GIVEN, ["pulled", "fetched", "started"]), (NOTHING, ["put", "imported", "started"])]
-)
-def test_the_canary_comes_from_a_registry_or_past_the_pull(addition, did):
-    runtime: Any = Runtime()
-    proof.try_canary(runtime, addition)
-    assert runtime.did == did
-
-
-def test_the_canarys_archive_is_one_image_under_its_name_for_every_platform():
-    with tarfile.open(fileobj=io.BytesIO(canary.archive())) as tar:
-        [top] = json.load(tar.extractfile("./index.json"))["manifests"]  # type: ignore[arg-type]
-        blob = tar.extractfile(f"./blobs/sha256/{top['digest'].partition(':')[2]}")
-        platforms = {each["platform"]["architecture"] for each in json.load(blob)["manifests"]}  # type: ignore[arg-type]
-    assert top["annotations"] == {"io.containerd.image.name": canary.REFERENCE}
-    assert platforms == {"amd64", "arm64"}
 
 
 def test_what_tasks_offer_is_what_places_have():
