@@ -90,6 +90,8 @@ def judge(case: Case, on: Found, off: Found, known: Differences) -> tuple[Outcom
         off: without it.
         known: the differences that are excused.
     """
+    if off.allow and case.allow:  # a pod that runs does not show by which of the allowing codes
+        off = replace(off, code=case.code)
     with_it, gate = admitted(case, kyverno=True), compare(admitted(case, kyverno=False), off)
     if on.allow == off.allow:
         return Outcome(with_it, on), gate

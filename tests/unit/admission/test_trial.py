@@ -15,6 +15,7 @@ from lab.trials.model import Case
 from lab.trials.rows import Found
 
 GOOD = Case("bundle", "pull", "tag", "referrers", "OK", "create")
+ACCEPTED = Case("accepted", "pull", "tag", "referrers", "ACCEPTED_BY_SCOPE", "create")
 BAD = Case("unsigned", "pull", "tag", "referrers", "UNSIGNED", "pull")
 
 
@@ -35,7 +36,7 @@ def none() -> Differences:
     return Differences([])
 
 
-@pytest.mark.parametrize("case", [GOOD, BAD])
+@pytest.mark.parametrize("case", [GOOD, ACCEPTED, BAD])
 def test_equal_verdicts_are_right(case: Case) -> None:
     outcomes = judge(case, on(allow=case.allow), off(case, allow=case.allow), none())
     assert [each.differences for each in outcomes] == [(), ()]
