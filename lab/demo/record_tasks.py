@@ -1,0 +1,40 @@
+"""Task: the demo, recorded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from countersign.console.task import task
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+TITLE = "countersign: what nobody signed does not start"
+SHOWN = (
+    ("./inv", "containerd.setup", "--on", "host"),
+    ("./inv", "containerd.sign", "--on", "host"),
+    *(("./inv", "containerd.test", "--on", "host", "--only", row) for row in ("bundle/import", "unsigned/import")),
+    ("./inv", "containerd.status", "--on", "host"),
+    ("./inv", "containerd.clean", "--on", "host"),
+)
+
+
+@task(help={"out": "where to: PREFIX.cast and PREFIX.svg (default: docs/demo)"})
+def record(context: Context, out: str = "") -> None:  # noqa: ARG001 - Invoke passes it
+    """Run the demo on this host and record it: a cast for asciinema, and a picture of how it ends.
+
+    Example: ./inv demo.record
+    """
+    from pathlib import Path
+
+    from countersign.console import output
+    from countersign.console.config import ROOT
+    from lab.demo import recording
+
+    prefix = Path(out) if out else ROOT / "docs" / "demo"
+    with output.progress("the demo is run"):
+        events = recording.record(SHOWN)
+    for name, text in (("cast", recording.cast(events, TITLE)), ("svg", recording.picture(events, TITLE))):
+        path = prefix.with_suffix(f".{name}")
+        path.write_text(text, encoding="utf-8")
+        output.done(str(path))
