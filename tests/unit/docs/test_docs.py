@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
 
@@ -59,3 +60,29 @@ def test_the_decisions_are_listed() -> None:
     folder = ROOT / "docs" / "adr"
     listed = re.findall(r"\]\((\d{4}-[a-z0-9-]+\.md)\)", (folder / "README.md").read_text())
     assert sorted(listed) == sorted(path.name for path in folder.glob("0*.md"))
+
+
+def commands(document: str) -> list[str]:
+    """Return every ``./inv …`` line in the shell blocks of a document, without comments and variables."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / document).read_text(), flags=re.MULTILINE | re.DOTALL)
+    lines = [line.partition(" #")[0].strip() for block in blocks for line in block.splitlines()]
+    found = [line[line.index("./inv ") :] for line in lines if "./inv " in line and not line.startswith("#")]
+    return [re.split(r" && | > ", part)[0].strip() for part in found]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_command_in_a_shell_block_can_be_given(document: str) -> None:
+    """Tasks and options of that name exist, and take a value or none."""
+    from invoke.parser import Parser
+
+    from tasks import ns
+
+    for command in commands(document):
+        words = shlex.split(command)[1:]
+        if words[0].startswith("-"):
+            continue  # Invoke's own, such as --list
+        Parser(contexts=ns.to_contexts()).parse_argv(words)
+
+
+def test_the_readme_shows_commands() -> None:
+    assert len(commands("README.md")) > 8
