@@ -57,7 +57,7 @@ def statement(digest: str, predicate_type: str = PREDICATE_TYPE, predicate: Mapp
 
 def sign(key: PrivateKey, content: bytes) -> bytes:
     """Sign a statement; return the bundle."""
-    return wrap(content, key.sign(_pae(content)), key.public.hint)
+    return wrap(content, key.sign(pae(content)), key.public.hint)
 
 
 def wrap(content: bytes, signature: bytes, hint: str) -> bytes:
@@ -104,7 +104,7 @@ def signed_by(key: PublicKey, content: bytes, digest: str) -> bool:
         same = _same(payload, statement(digest)) and _same(content, wrap(payload, signature, key.hint))
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         return False
-    return same and key.verifies(signature, _pae(payload))
+    return same and key.verifies(signature, pae(payload))
 
 
 def _same(content: bytes, ours: bytes) -> bool:
@@ -145,6 +145,6 @@ def claim(content: bytes) -> Claim:
         raise Malformed("no bundle with an in-toto statement") from err
 
 
-def _pae(content: bytes) -> bytes:
+def pae(content: bytes) -> bytes:
     """Return DSSE's pre-authentication encoding: what is really signed."""
     return b"DSSEv1 %d %s %d %s" % (len(_PAYLOAD_TYPE), _PAYLOAD_TYPE.encode(), len(content), content)

@@ -1,0 +1,87 @@
+"""Signatures with a certificate, in both formats, as cosign writes them: content, certificate and log entry.
+
+The parts are put together by hand, so that each can be one that belongs to something else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from signing import attachment as simple
+from signing import bundle as bundles
+
+if TYPE_CHECKING:
+    from lab.trials.authority import Authority, Signer
+
+Entry = Mapping[str, Any]
+"""A log's entry: ``TransparencyLogEntry`` as JSON."""
+CERTIFICATE, CHAIN = "dev.sigstore.cosign/certificate", "dev.sigstore.cosign/chain"
+LOG = "dev.sigstore.cosign/bundle"
+
+
+def bundle(signer: Signer, statement: bytes, log: Authority | None = None) -> bytes:
+    """Sign a statement and return the bundle, with an entry of ``log``."""
+    signature = signer.key.sign(bundles.pae(statement))
+    return wrap(signer, statement, signature, dsse_entry(log, signer, statement, signature) if log else None)
+
+
+def wrap(signer: Signer, statement: bytes, signature: bytes, entry: Entry | None) -> bytes:
+    """Return the bundle of parts that have been made already."""
+    document = json.loads(bundles.wrap(statement, signature, ""))
+    document["verificationMaterial"] = {
+        "certificate": {"rawBytes": _b64(signer.der)},
+        **({"tlogEntries": [entry]} if entry else {}),
+    }
+    return json.dumps(document).encode()
+
+
+def dsse_entry(log: Authority, signer: Signer, statement: bytes, signature: bytes) -> Entry:
+    """Have a log take the signature of a statement (Rekor's type ``dsse`` 0.0.1)."""
+    envelope = json.loads(bundles.wrap(statement, signature, ""))["dsseEnvelope"]
+    spec = {
+        "envelopeHash": _sha256(json.dumps(envelope, sort_keys=True, separators=(",", ":")).encode()),
+        "payloadHash": _sha256(statement),
+        "signatures": [{"signature": _b64(signature), "verifier": _b64(signer.pem.encode())}],
+    }
+    return log.log("dsse", spec)
+
+
+def attachment(signer: Signer, payload: bytes, log: Authority | None = None) -> simple.Attachment:
+    """Sign a payload and return the attachment, with an entry of ``log``."""
+    signature = signer.key.sign(payload)
+    return attached(signer, payload, signature, _rekord_entry(log, signer, payload, signature) if log else None)
+
+
+def attached(signer: Signer, payload: bytes, signature: bytes, entry: Entry | None) -> simple.Attachment:
+    """Return the attachment of parts that have been made already."""
+    annotations = {CERTIFICATE: signer.pem, CHAIN: ""}
+    if entry:
+        logged = {
+            "body": entry["canonicalizedBody"],
+            "integratedTime": int(entry["integratedTime"]),
+            "logIndex": int(entry["logIndex"]),
+            "logID": base64.b64decode(entry["logId"]["keyId"]).hex(),
+        }
+        promise = entry["inclusionPromise"]["signedEntryTimestamp"]
+        annotations[LOG] = json.dumps({"SignedEntryTimestamp": promise, "Payload": logged})
+    return simple.Attachment(payload, _b64(signature), annotations)
+
+
+def _rekord_entry(log: Authority, signer: Signer, payload: bytes, signature: bytes) -> Entry:
+    spec = {
+        "data": {"hash": _sha256(payload)},
+        "signature": {"content": _b64(signature), "publicKey": {"content": _b64(signer.pem.encode())}},
+    }
+    return log.log("hashedrekord", spec)
+
+
+def _sha256(content: bytes) -> dict[str, str]:
+    return {"algorithm": "sha256", "value": hashlib.sha256(content).hexdigest()}
+
+
+def _b64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
