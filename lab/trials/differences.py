@@ -16,11 +16,10 @@ from lab.trials.model import HERE
 Engine = Literal["kyverno", "crio"]
 
 
-class Difference(BaseModel):
-    """One entry.
+class _Entry(BaseModel):
+    """What the file says.
 
     Attributes:
-        image: its name in ``matrix.yaml``.
         engine: who says otherwise.
         says: the engine's verdict.
         decides: the layer whose verdict holds in the end.
@@ -29,11 +28,22 @@ class Difference(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    image: str
     engine: Engine
     says: Literal["allow", "refuse"]
     decides: Literal["admission", "pull", "create"]
     reason: str = Field(min_length=1)
+
+
+class _Written(_Entry):
+    """An entry as it is written; ``image``: one name in ``matrix.yaml``, or several."""
+
+    image: str | list[str]
+
+
+class Difference(_Entry):
+    """An entry of one image."""
+
+    image: str
 
 
 @dataclass
@@ -69,9 +79,14 @@ def load(path: Path = HERE / "differences.yaml") -> Differences:
         UsageError: it has not the form of the file's own description, or an image stands twice for an engine.
     """
     try:
-        entries = TypeAdapter(list[Difference]).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")) or [])
+        written = TypeAdapter(list[_Written]).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")) or [])
     except (yaml.YAMLError, ValidationError) as error:
         raise UsageError(str(error), where=str(path)) from None
+    entries = [
+        Difference(**one.model_dump(exclude={"image"}), image=image)
+        for one in written
+        for image in ([one.image] if isinstance(one.image, str) else one.image)
+    ]
     pairs = [(entry.image, entry.engine) for entry in entries]
     for image, engine in pairs:
         if pairs.count((image, engine)) > 1:

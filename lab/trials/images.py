@@ -1,4 +1,6 @@
-"""How each image of the matrix comes to be. A function here is named like its entry in matrix.yaml.
+"""How each image of the matrix comes to be. A function is named like its entry in matrix.yaml.
+
+Those whose scope asks for a certificate are in ``certificates``.
 
 Every function gets a freshly pushed image and hangs on it what the entry says. Private keys are
 made anew for each build and never written; images carry a build mark, so no two builds share a digest.
@@ -17,6 +19,7 @@ from countersign.oci.descriptor import Descriptor
 from countersign.oci.layout import push
 from countersign.oci.reference import parse
 from countersign.oci.registry import Registry
+from lab.trials.signers import Authorities
 from signing import attachment as simple
 from signing import bundle as bundles
 from signing import stored
@@ -38,6 +41,7 @@ class Image:
         registry: where it is pushed to.
         name: its repository with its registry.
         keys: the signers, by name.
+        authorities: who issues certificates to signers.
         new_layout: makes further layouts, for images that consist of two.
         layout: the folder of the image that ``TAG`` names.
     """
@@ -45,6 +49,7 @@ class Image:
     registry: Registry
     name: str
     keys: Mapping[str, PrivateKey]
+    authorities: Authorities
     new_layout: NewLayout
     layout: Path
     root: Descriptor = field(init=False)
@@ -64,6 +69,11 @@ class Image:
         """Sign the index and every platform manifest, or those in ``only``."""
         for part in self.parts if only is None else only:
             sign(self.registry, self.name, part, self.keys[key], formats or FORMATS)
+
+    @staticmethod
+    def other(part: Descriptor) -> str:
+        """Return a digest that is no part of the image."""
+        return "sha256:" + part.digest.removeprefix("sha256:")[::-1]
 
 
 def attachment(image: Image) -> None:
@@ -123,14 +133,14 @@ def altered_bundle(image: Image) -> None:
 def other_attachment(image: Image) -> None:
     """The team's attachment for another digest."""
     for part in image.parts:
-        other = simple.sign(image.keys["team"], simple.payload(image.name, _other(part)))
+        other = simple.sign(image.keys["team"], simple.payload(image.name, image.other(part)))
         stored.add_attachment(image.registry, image.name, part.digest, other)
 
 
 def other_bundle(image: Image) -> None:
     """The team's bundle for another digest."""
     for part in image.parts:
-        other = bundles.sign(image.keys["team"], bundles.statement(_other(part)))
+        other = bundles.sign(image.keys["team"], bundles.statement(image.other(part)))
         stored.add_bundle(image.registry, image.name, part, other)
 
 
@@ -251,11 +261,6 @@ def short_name_unsigned(image: Image) -> None:
     """Unsigned, on Docker Hub's name."""
 
 
-def _other(part: Descriptor) -> str:
-    """Return a digest that is no part of the image."""
-    return "sha256:" + part.digest.removeprefix("sha256:")[::-1]
-
-
 def _copy(chosen: Format, source: Image, digest: Descriptor, target: Image, subject: Descriptor) -> None:
     """Hang on ``subject`` what is signed in one format on ``digest``, byte for byte."""
     for found in stored.listed(source.registry, source.name, digest.digest, chosen):
@@ -269,4 +274,6 @@ def _copy(chosen: Format, source: Image, digest: Descriptor, target: Image, subj
 
 def _original(image: Image) -> Image:
     host = image.name.partition("/")[0]
-    return Image(image.registry, f"{host}/cases/original", image.keys, image.new_layout, image.layout)
+    return Image(
+        image.registry, f"{host}/cases/original", image.keys, image.authorities, image.new_layout, image.layout
+    )

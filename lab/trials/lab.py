@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from countersign.keys.pair import generate
 from countersign.oci import layout as layouts
 from countersign.oci.registry import Registry
-from lab.trials import images
+from lab.trials import certificates, images, signers
 from lab.trials.images import TAG, Image
 from lab.trials.model import HERE, Case, RegistryKind, load, repositories
 
@@ -29,6 +29,11 @@ SIGNED_AUXILIARIES = ("attachment", "bundle", "both")
 """Images that ways use beside the row's own."""
 SHORT = "docker.io"
 _BUILT = "built.json"
+_MAKES = (
+    *("images.py", "certificates.py", "certified.py", "signers.py", "authority.py"),
+    *("lab.py", "policy.yaml.j2", "lax.yaml.j2"),
+)
+"""Files that say how the images are made."""
 IMAGE_NAME = "io.containerd.image.name"
 
 
@@ -154,7 +159,7 @@ def _build(
     keys = {name: generate() for name in SIGNERS}
     for name, key in keys.items():
         (folder / "keys" / f"{name}.pub").write_text(key.public.pem)
-    mark = secrets.token_hex(4)
+    authorities, mark = signers.make(folder / "keys"), secrets.token_hex(4)
 
     def marked(name: str) -> Path:
         target = folder / "layouts" / name
@@ -163,10 +168,17 @@ def _build(
     elsewhere = repositories()
     built: dict[str, Sequence[str]] = {}
     for host, name in wanted:
-        image = Image(registry, f"{host}/{elsewhere.get(name, f'cases/{name}')}", keys, marked, marked(name))
-        getattr(images, name)(image)
+        repository = f"{host}/{elsewhere.get(name, f'cases/{name}')}"
+        image = Image(registry, repository, keys, authorities, marked, marked(name))
+        maker(name)(image)
         built[f"{host}/{name}"] = (image.name, image.root.digest, str(image.layout))
     return built
+
+
+def maker(name: str) -> Callable[[Image], None]:
+    """Return the function that makes an image of the matrix."""
+    found: Callable[[Image], None] = getattr(images, name, None) or getattr(certificates, name)
+    return found
 
 
 def _write_policies(folder: Path, hosts: Mapping[RegistryKind, str], built: Mapping[str, Sequence[str]]) -> None:
@@ -175,6 +187,10 @@ def _write_policies(folder: Path, hosts: Mapping[RegistryKind, str], built: Mapp
     load = Environment(loader=FileSystemLoader(HERE), undefined=StrictUndefined, autoescape=False, trim_blocks=True)  # noqa: S701  YAML
     values = {
         "hosts": list(hosts.values()),
+        "images": sorted({key.rpartition("/")[2] for key in built}),
+        "workflow": signers.WORKFLOW.rpartition("/")[0] + "/*",
+        "issuer": signers.ISSUER,
+        "person": signers.PERSON,
         "pinned": sorted(f"{row[0]}@{row[1]}" for key, row in built.items() if key.endswith("/pinned")),
         "revoked_digests": sorted({row[1] for key, row in built.items() if key.endswith("/revoked_digest")}),
     }
@@ -185,7 +201,7 @@ def _write_policies(folder: Path, hosts: Mapping[RegistryKind, str], built: Mapp
 def _stamp(wanted: Sequence[tuple[str, str]]) -> str:
     """Return a hash of what is wanted and of the files that say how it is made."""
     content = hashlib.sha256(repr(wanted).encode())
-    for name in ("images.py", "lab.py", "policy.yaml.j2", "lax.yaml.j2"):
+    for name in _MAKES:
         content.update((HERE / name).read_bytes())
     return content.hexdigest()
 

@@ -36,6 +36,12 @@ def test_an_entry_excuses_its_verdict_and_engine_alone(tmp_path: Path) -> None:
     assert found.unused("kyverno") == []
 
 
+def test_an_entry_of_several_images_is_one_of_each(tmp_path: Path) -> None:
+    found = differences.load(written(tmp_path, ENTRY.replace("image: a", "image: [a, b]")))
+    assert found.excuse("b", "kyverno", allow=True) is not None
+    assert [entry.image for entry in found.unused("kyverno")] == ["a"]
+
+
 def test_entries_of_other_engines_are_not_missed(tmp_path: Path) -> None:
     assert differences.load(written(tmp_path, ENTRY)).unused("crio") == []
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from countersign.console.errors import UsageError
-from lab.trials import images, ways
-from lab.trials.lab import SIGNED_AUXILIARIES
+from lab.trials import certificates, images, ways
+from lab.trials.lab import SIGNED_AUXILIARIES, maker
 from lab.trials.matrix import judge
 from lab.trials.model import Case, load
 from lab.trials.rows import Found, reason_codes
@@ -24,13 +24,18 @@ LOGGED = {"layer": "create", "container": "c1", "code": "UNSIGNED", "allow": Fal
 
 def test_every_row_names_an_image_and_a_way_that_exist() -> None:
     for case in load():
-        assert callable(getattr(images, case.image)), case.id
+        assert callable(maker(case.image)), case.id
         assert case.way in ways.WAYS, case.id
 
 
 def test_every_image_is_described_in_the_words_of_the_matrix() -> None:
     used = {case.image for case in load()} | set(SIGNED_AUXILIARIES)
-    written = {name for name, value in vars(images).items() if getattr(value, "__module__", "") == images.__name__}
+    written = {
+        name
+        for module in (images, certificates)
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", "") == module.__name__
+    }
     public = {name for name in written if not name.startswith("_") and name.islower()}
     assert public - used == set(), "built and never used"
 
