@@ -199,7 +199,6 @@ def _read(text: str) -> Look:
     survey["version"] = tuple(survey["version"])
     survey["config"] = survey["config"].encode()
     survey["base_specs"] = {path: spec.encode() for path, spec in survey["base_specs"].items()}
-    survey["policy_keys"] = tuple(survey["policy_keys"])
     return Look(Survey(**survey), document["images"], document["config"])
 
 

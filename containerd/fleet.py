@@ -154,7 +154,6 @@ class Fleet:
             hook=programs["countersign-hook"],
             docker_config=reach.docker_config(self.settings.registry.docker_config, machine.addition.logins),
             providers=gate.providers(self.settings.registry),
-            policy_keys=found.policy_keys,
             runtime_socket=SOCKET,
             nri=found.nri,
             base_specs=found.base_specs,

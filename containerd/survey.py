@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from containerd.adapt import IMAGES, RUNTIME
 from containerd.machine import CONFIG, DEFAULT_SNAPSHOTTER
 from containerd.runtime import NAMESPACE
 from countersign.console.errors import InfrastructureError, MissingError
-from countersign.enforcement import gate, nri, versions
+from countersign.enforcement import nri, versions
 from countersign.enforcement.layout import Layout
 from countersign.enforcement.versions import Version
 from countersign.nodes.facts import ARCHITECTURES, CAP_SYS_RESOURCE, has_capability
@@ -44,7 +44,6 @@ class Survey:
         systemd_cgroups: the default handler leaves cgroups to systemd.
         lacks_resource: without CAP_SYS_RESOURCE, no unit can lower its OOM score.
         nri: the socket of its NRI, or an empty text where it is too old to require a plugin.
-        policy_keys: by which its gate, if there is one, wants policies signed; PEM.
     """
 
     version: Version
@@ -59,7 +58,6 @@ class Survey:
     lacks_resource: bool
     nri: str
     sandbox_named: str = ""
-    policy_keys: Sequence[str] = ()
 
 
 def survey(node: Node, layout: Layout) -> Survey:
@@ -95,7 +93,6 @@ def survey(node: Node, layout: Layout) -> Survey:
         lacks_resource=not has_capability(node, CAP_SYS_RESOURCE),
         nri=nri.socket(effective, version),
         sandbox_named=sandbox,
-        policy_keys=gate.policy_keys(node, layout),
     )
 
 

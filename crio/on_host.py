@@ -99,7 +99,6 @@ class OnHost:
             hook=programs["countersign-hook"],
             docker_config=reach.docker_config(settings.registry.docker_config, addition.logins),
             providers=gate.providers(settings.registry),
-            policy_keys=gate.policy_keys(ours.node, ours.layout),
             crio=CrioStorage(ours.paths.storage, ours.paths.run_storage, ours.paths.nri, ours.paths.socket),
         )
         work = Work(

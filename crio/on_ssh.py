@@ -137,7 +137,6 @@ class OnSsh:
             hook=programs["countersign-hook"],
             docker_config=reach.docker_config(self.settings.registry.docker_config, self._addition.logins),
             providers=gate.providers(self.settings.registry),
-            policy_keys=gate.policy_keys(self._node, SYSTEM),
             crio=CrioStorage(found.storage, found.run_storage, INSTALLED.nri, INSTALLED.socket),
         )
         work = Work(

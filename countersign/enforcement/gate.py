@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from countersign.console.errors import InfrastructureError
 from countersign.enforcement.base_spec import with_hook
 from countersign.enforcement.layout import Layout
 from countersign.nodes.service import Service
@@ -63,24 +61,6 @@ def providers(registry: RegistrySettings) -> Providers | None:
     return Providers(registry.credential_providers, registry.credential_provider_bin_dir)
 
 
-def policy_keys(node: Node, layout: Layout) -> tuple[str, ...]:
-    """Return the keys by which a node's gate wants policies signed: set-up keeps what whoever keeps the node put there.
-
-    Raises:
-        InfrastructureError: its gate.json cannot be read, so that nobody knows.
-    """
-    if not node.exists(layout.gate_config):
-        return ()
-    try:
-        return tuple(json.loads(node.get(layout.gate_config)).get("policyKeys") or ())
-    except (ValueError, AttributeError, TypeError) as error:
-        raise InfrastructureError(
-            f"cannot be read ({error}), so it is not known whether policies have to be signed there",
-            where=f"{node.name}: {layout.gate_config}",
-            do="mend it, or remove it: then no signature is asked for",
-        ) from None
-
-
 @dataclass(frozen=True)
 class Gate:
     """What goes to a node.
@@ -95,7 +75,6 @@ class Gate:
         base_specs: path of a base spec → the OCI spec that it is, once our hook is in it; none on CRI-O.
         crio: CRI-O's storage; None where containerd is the runtime.
         providers: credential providers for what docker_config has no login for; None for none.
-        policy_keys: PEM of the keys of which one must have signed the policy; none: no signature is asked for.
     """
 
     layout: Layout
@@ -107,7 +86,6 @@ class Gate:
     crio: CrioStorage | None = None
     nri: str = ""
     providers: Providers | None = None
-    policy_keys: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Check that there is one runtime.
@@ -129,7 +107,6 @@ def files(gate: Gate) -> list[File]:
         nri=gate.nri,
         crio=gate.crio,
         providers=gate.providers,
-        policy_keys=list(gate.policy_keys),
     )
     return [
         File(layout.gate, gate.program, 0o755),

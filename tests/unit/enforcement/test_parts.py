@@ -91,36 +91,3 @@ def test_the_unit_runs_the_same_gate_with_the_same_watchdog():
     assert service["ExecStart"] == f"{SYSTEM.gate} serve --config {SYSTEM.gate_config}"
     assert service["WatchdogSec"] == f"{gate.WATCHDOG:g}s"
     assert (service["Type"], service["Restart"], service["NoNewPrivileges"]) == ("notify", "always", "yes")
-
-
-class Kept:
-    """A node with a gate.json, or none."""
-
-    name = "box"
-
-    def __init__(self, content: bytes | None) -> None:
-        self.content = content
-
-    def exists(self, path: str) -> bool:
-        return path == SYSTEM.gate_config and self.content is not None
-
-    def get(self, _: str) -> bytes:
-        return self.content or b""
-
-
-@pytest.mark.parametrize(
-    ("content", "keys"), [(None, ()), (b"{}", ()), (b'{"policyKeys": ["PEM 1", "PEM 2"]}', ("PEM 1", "PEM 2"))]
-)
-def test_a_set_up_keeps_the_keys_by_which_policies_have_to_be_signed(content, keys):
-    found = gate.policy_keys(Kept(content), SYSTEM)  # type: ignore[arg-type]
-    assert found == keys
-    parts = gate.Gate(SYSTEM, Path("gate"), Path("hook"), b"{}", "/run/c.sock", policy_keys=found)
-    [written] = [file for file in gate.files(parts) if file.path == SYSTEM.gate_config]
-    assert isinstance(written.content, bytes)
-    assert json.loads(written.content).get("policyKeys", []) == list(keys)
-
-
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"policyKeys": 3}'])
-def test_a_gate_json_that_cannot_be_read_may_have_asked_for_signatures(content):
-    with pytest.raises(InfrastructureError, match="not known whether policies have to be signed there"):
-        gate.policy_keys(Kept(content), SYSTEM)  # type: ignore[arg-type]
