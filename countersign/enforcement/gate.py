@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from countersign.enforcement.base_spec import with_hook
 from countersign.enforcement.layout import Layout
+from countersign.enforcement.policy_keys import Unsigned
 from countersign.nodes.service import Service
 from countersign.nodes.steps import File, Folder, Group, Link
 from countersign.nodes.template import render
@@ -125,6 +126,7 @@ def steps(gate: Gate) -> list[Step[Node]]:
         *(Folder(path, 0o700) for path in (layout.lib, layout.evidence, layout.run, layout.log)),
     ]
     return [
+        Unsigned(layout),
         Group(f"folders of gate and hook ({layout.etc}, …)", folders),
         Group(f"gate, hook and their configuration ({layout.gate_config})", files(gate)),
         Group(f"pull-time verifier ({layout.verifier})", [Link(layout.verifier, layout.gate)]),
