@@ -25,4 +25,4 @@ def group(layout: Layout, *, lacks_resource: bool) -> Group:
     if lacks_resource:
         units.append(File(f"{SYSTEMD}/{GATE}.d/{WITHOUT_RESOURCE.name}", WITHOUT_RESOURCE.read_bytes()))
     read_by_gate = [layout.gate, layout.gate_config, *(unit.path for unit in units if isinstance(unit, File))]
-    return Group(f"unit {GATE}", [*units, UnitRuns(GATE, read_by_gate)])
+    return Group(f"unit {GATE}", [*units, UnitRuns(GATE, read_by_gate, hands_over=True)])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from countersign.console.errors import InfrastructureError
+from countersign.nodes import systemd
 from countersign.nodes.host import HostNode
 from countersign.nodes.node import CommandError, Result
 from countersign.nodes.systemd import UnitRuns, unit_state
@@ -68,3 +69,49 @@ def test_a_unit_is_started_again_when_it_has_to_be(show: str, written: str, need
 def test_what_a_unit_says_when_it_does_not_start_is_in_the_error():
     with pytest.raises(InfrastructureError, match=r"n1: x\.service: did not start: it says why"):
         UnitRuns("x.service").apply(Systemd(UP, restart=1))
+
+
+class Reloaded(Systemd):
+    """A node whose unit has a new main process once it was told to reload, if it hands over at all."""
+
+    def __init__(self, show: str, *, hands_over: bool = True, code: int = 0) -> None:
+        super().__init__(show)
+        self.__dict__.update(told=[], hands_over=hands_over, code=code)
+
+    def run(self, argv, *, check=True, **options):
+        if argv[0] == "systemctl" and argv[1] in ("reload", "restart"):
+            self.__dict__["told"].append(argv[1])
+        if argv[:2] == ["systemctl", "reload"]:
+            if self.__dict__["hands_over"]:
+                self.__dict__["show"] = self.__dict__["show"].replace("MainPID=42", "MainPID=43")
+            return Result(tuple(argv), self.__dict__["code"], b"", b"", 0.0)
+        return super().run(argv, check=check, **options)
+
+
+RELOADS = f"{UP}CanReload=yes\n"
+
+
+@pytest.mark.parametrize(
+    ("node", "hands_over", "told"),
+    [
+        (Reloaded(RELOADS), True, ["reload"]),
+        (Reloaded(RELOADS), False, ["restart"]),
+        (Reloaded(UP), True, ["restart"]),
+        (Reloaded(RELOADS.replace("Reload=no", "Reload=yes")), True, ["restart"]),
+        (Reloaded(RELOADS.replace("State=active", "State=failed")), True, ["restart"]),
+        (Reloaded(RELOADS, code=1), True, ["reload", "restart"]),
+        (Reloaded(RELOADS, hands_over=False), True, ["reload", "restart"]),
+    ],
+    ids=["it can", "a unit of another kind", "an older unit", "a changed unit", "down", "not told", "no successor"],
+)
+def test_a_unit_hands_over_where_it_can_and_else_starts_again(node, hands_over, told, monkeypatch):
+    monkeypatch.setattr(systemd, "HANDED_OVER_WITHIN", 0.3)
+    UnitRuns("x.service", hands_over=hands_over).apply(node)
+    assert node.told == told
+
+
+def test_a_unit_that_handed_over_has_read_what_was_there_then():
+    later = "ExecMainStartTimestamp=Tue 2026-11-24 08:00:10.250000 UTC\n"
+    written = f"{SINCE + 5}"
+    assert UnitRuns("x.service", ["/a"]).needed(Systemd(UP, written))
+    assert not UnitRuns("x.service", ["/a"]).needed(Systemd(UP + later, written))
