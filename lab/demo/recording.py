@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import io
 import json
 import os
 import pty
@@ -91,13 +90,9 @@ def cast(events: Sequence[Event], title: str) -> str:
 
 def picture(events: Sequence[Event], title: str, rows: int = ROWS) -> str:
     """Return the end of what stayed on the terminal, as SVG."""
-    from rich.console import Console
-    from rich.text import Text
+    from countersign.console.picture import svg
 
-    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
-    stayed = lines("".join(each.text for each in events))
-    console.print(Text.from_ansi("\n".join(stayed[-rows:])), soft_wrap=False, crop=True)
-    return console.export_svg(title=title)
+    return svg(lines("".join(each.text for each in events))[-rows:], title, COLUMNS)
 
 
 def lines(written: str) -> list[str]:

@@ -187,7 +187,6 @@ def _write_policies(folder: Path, hosts: Mapping[RegistryKind, str], built: Mapp
     load = Environment(loader=FileSystemLoader(HERE), undefined=StrictUndefined, autoescape=False, trim_blocks=True)  # noqa: S701  YAML
     values = {
         "hosts": list(hosts.values()),
-        "images": sorted({key.rpartition("/")[2] for key in built}),
         "workflow": signers.WORKFLOW.rpartition("/")[0] + "/*",
         "issuer": signers.ISSUER,
         "person": signers.PERSON,

@@ -15,6 +15,8 @@ from lab.trials.rows import Layer, Row, reason_codes
 
 HERE = Path(__file__).resolve().parent
 
+KINDS = ("keyless", "pki")
+"""Kinds of root whose images lie together, under a scope of their own: ``cases/KIND/KIND_…``."""
 RegistryKind = Literal["referrers", "fallback"]
 NameForm = Literal["tag", "digest", "short", "id", "id_prefix"]
 
@@ -127,6 +129,8 @@ def load(path: Path = HERE / "matrix.yaml") -> list[Case]:
 
 
 def repositories(path: Path = HERE / "matrix.yaml") -> dict[str, str]:
-    """Return image name -> its repository path where ``matrix.yaml`` names another than ``cases/NAME``."""
+    """Return image name -> its repository path where that is another than ``cases/NAME``."""
     matrix = Matrix.model_validate(yaml.safe_load(path.read_text()))
-    return {image: entry.repository for image, entry in matrix.images.items() if entry.repository}
+    kinds = {image: kind for image in matrix.images for kind in KINDS if image.startswith(f"{kind}_")}
+    of_kinds = {image: f"cases/{kind}/{image}" for image, kind in kinds.items()}
+    return of_kinds | {image: entry.repository for image, entry in matrix.images.items() if entry.repository}

@@ -27,7 +27,11 @@ from machines import vagrant
 from machines.remote import open_node
 from tests.vagrant import own
 
-ROWS = ("bundle/", "unsigned/", "wrong_key_attachment/import", "both/registry_")
+ROWS = (
+    *("bundle/", "unsigned/", "wrong_key_attachment/import", "both/registry_"),
+    *("keyless_bundle/pull", "keyless_other_ca/import", "keyless_other_workflow/import", "keyless_expired/import"),
+    *("keyless_no_log/import", "pki_bundle/pull"),
+)
 NEEDS_CRIO = pytest.mark.skipif("CRIO_BIN" not in os.environ, reason="CRIO_BIN names no CRI-O")
 
 
