@@ -14,9 +14,8 @@ SHOWN = (
     ("./inv", "containerd.setup", "--on", "host"),
     ("./inv", "containerd.sign", "--on", "host"),
     *(("./inv", "containerd.test", "--on", "host", "--only", row) for row in ("bundle/import", "unsigned/import")),
-    ("./inv", "containerd.status", "--on", "host"),
-    ("./inv", "containerd.clean", "--on", "host"),
 )
+CLEAN = ("./inv", "containerd.clean", "--on", "host")
 
 
 @task(help={"out": "where to: PREFIX.cast and PREFIX.svg (default: docs/demo)"})
@@ -33,7 +32,10 @@ def record(context: Context, out: str = "") -> None:  # noqa: ARG001 - Invoke pa
 
     prefix = Path(out) if out else ROOT / "docs" / "demo"
     with output.progress("the demo is run"):
-        events = recording.record(SHOWN)
+        try:
+            events = recording.record(SHOWN)
+        finally:
+            recording.record([CLEAN])
     for name, text in (("cast", recording.cast(events, TITLE)), ("svg", recording.picture(events, TITLE))):
         path = prefix.with_suffix(f".{name}")
         path.write_text(text, encoding="utf-8")

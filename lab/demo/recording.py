@@ -23,10 +23,14 @@ from countersign.console.errors import VerdictError
 COLUMNS, ROWS = 110, 30
 READ = 1 << 16
 PROMPT = "\x1b[1;32m$\x1b[0m "
+TOGETHER = 0.02
+"""Seconds of silence after which what was written is one event: a path is in one event as a whole."""
 PAUSE = 1.0
 """Seconds between a command and the next, in the cast; nothing waits for them."""
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-ln-z]|\x1b[=>]|\x1b\][^\x07]*\x07")
 """Terminal control sequences other than colours (``m``), which the picture keeps."""
+_SPINNER = re.compile(r"(\x1b\[[0-9;]*m)*[\u2800-\u28ff]")
+"""How a line begins that says what is being done: braille patterns."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def record(commands: Sequence[Sequence[str]], cwd: Path = ROOT) -> list[Event]:
 
 
 def _run(command: Sequence[str], cwd: Path) -> Iterator[str]:
-    """Run a command on a pseudo-terminal, and yield what it writes, as it does."""
+    """Run a command on a pseudo-terminal, and yield what it writes, as it does; the folder that it runs in is "."."""
     ours, theirs = pty.openpty()
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
     try:
@@ -70,8 +74,11 @@ def _run(command: Sequence[str], cwd: Path) -> Iterator[str]:
         with subprocess.Popen(command, cwd=cwd, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as run:
             while True:
                 ended = run.poll() is not None
-                if select.select([ours], [], [], 0 if ended else 0.1)[0]:
-                    yield decode(os.read(ours, READ))
+                written = b""
+                while select.select([ours], [], [], TOGETHER if written or ended else 0.1)[0]:
+                    written += os.read(ours, READ)
+                if written:
+                    yield decode(written).replace(str(cwd), ".")
                 elif ended:
                     break
     finally:
@@ -100,6 +107,6 @@ def lines(written: str) -> list[str]:
     found = []
     for line in written.replace("\r\n", "\n").split("\n"):
         last = [part for part in (_CONTROL.sub("", each).rstrip() for each in line.split("\r")) if part]
-        if last:
+        if last and not _SPINNER.match(last[-1]):
             found.append(last[-1])
     return found
