@@ -33,8 +33,9 @@ class OnHost:
 
         actions.check(self.settings, self._instance)
         prepared = actions.prepare(self.settings, self._instance)
+        wanted = actions.steps(prepared)
         with removed_on_failure(self._instance, keep=keep or plan):
-            results = run_steps(self._instance.node, actions.steps(prepared), plan=plan)
+            results = run_steps(self._instance.node, wanted, plan=plan)
             if not plan:
                 actions.remember(prepared)
                 with output.progress(proof.CLAIM):

@@ -51,8 +51,8 @@ class OnHost:
         crio = private.program(self.settings)
         if not self._ours.addition.keys_to_come():
             policy.render(self.settings.policy, ())
+        work, parts, steps = self._steps(crio)
         with self._removed_on_failure(keep=keep or plan):
-            work, parts, steps = self._steps(crio)
             results = run_steps(self._ours.node, steps, plan=plan)
             if not plan:
                 remember(work, parts)

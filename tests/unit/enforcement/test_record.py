@@ -78,6 +78,11 @@ def test_each_change_is_one_finding(kept, change: Callable[[Path], object], told
     assert told in found[0]
 
 
+def test_a_program_of_the_same_mode_is_told_by_its_content(kept):
+    shutil.copyfile(TRUE, kept / "hook")
+    assert problems(kept) == [f"{kept}/hook: sha256:{sha256(TRUE)} with mode 755"]
+
+
 @pytest.mark.parametrize(
     "text", [None, "", "garbage", "[]", '{"version": "countersign.laid/v0", "nodes": {"host": {}}}']
 )
