@@ -33,6 +33,9 @@ func next(command, configPath string) program {
 	return p
 }
 
+// settling is what a runtime is given to take a plugin that has answered into its list.
+const settling = 300 * time.Millisecond
+
 // takeOver makes sure that this gate refuses nothing that the one before allows,
 // and then has that one stop accepting; where there is none it does nothing.
 func takeOver(ctx context.Context, sockets *daemon.Sockets, gate *engine.Engine, plugin func() string) error {
@@ -47,6 +50,9 @@ func takeOver(ctx context.Context, sockets *daemon.Sockets, gate *engine.Engine,
 			return fmt.Errorf("hand-over: not registered with NRI within %s, and the gate before is", pluginPatience)
 		}
 		time.Sleep(10 * time.Millisecond)
+	}
+	if sockets.PluginFirst() && plugin != nil {
+		time.Sleep(settling) // the runtime counts a plugin once the answer to its last question has arrived there
 	}
 	return sockets.Await()
 }
