@@ -168,14 +168,17 @@ def _early(born: Born) -> list[dict[str, Any]]:
 
 def test_the_gate_judged_every_container_from_the_first_start(born: Born) -> None:
     found = born.verdicts()
-    created = {each["container"]: each for each in found if each["layer"] == "create"}
     assert {each["code"] for each in found if each.get("pod", "").startswith("kube-system/")} == {"PINNED_DIGEST"}
     first = next(each for each in found if each["layer"] == "create")
     assert first["pod"].startswith("kube-system/")
     machine = born.place.machines()[0]
     known = machine.ctr(["containers", "ls", "-q", 'labels."io.cri-containerd.kind"==container']).text.split()
     assert known
-    assert set(known) <= set(created), "no container came to be unseen"
+
+    def judged() -> bool:  # one that was just made is judged when it starts
+        return set(known) <= {each["container"] for each in born.verdicts() if each["layer"] == "create"}
+
+    wait_for(judged, "a container came to be unseen", 60)
 
 
 def test_set_up_found_nothing_left_to_do_on_the_node(born: Born) -> None:

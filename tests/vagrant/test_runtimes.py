@@ -21,6 +21,7 @@ from countersign.console.sources import load_settings
 from countersign.cri.client import Client
 from countersign.cri.errors import CriError
 from countersign.cri.model import Container
+from countersign.enforcement import proof
 from countersign.enforcement.additions import NOTHING
 from crio.paths import INSTALLED
 from machines import vagrant
@@ -141,7 +142,8 @@ def test_a_machine_of_a_users_own_gets_nothing_of_the_demo(machine: Settings, tm
         named = there(machine, 'containerd config dump | sed -n "s/.*sandbox = .\\(.*\\)./\\1/p"').split()[0]
         own.bring_pause_image(machine, node, named, tmp_path)
         done = good(inv(machine, "containerd.setup", **users.environment))
-        assert f"{own.SIGNED} is allowed at pull" in done.stderr
+        assert proof.CLAIM in done.stderr
+        assert f"{own.SIGNED} is allowed (" in done.stderr
         assert there(machine, "grep -rl countersign.test /etc /opt /usr/local || true") == ""
         assert json.loads(there(machine, "cat /etc/countersign/docker.json")) == own.LOGIN
         assert not any(users.keys.iterdir())
@@ -165,8 +167,8 @@ def test_a_crio_of_a_users_own_gets_nothing_of_the_demo(machine: Settings, tmp_p
     with own.own(machine, node, tmp_path) as users, own.known_to_crio(node, users.location):
         before = there(machine, LISTED)
         done = good(inv(machine, "crio.configure", **users.environment))
-        assert "none was tried: there is no registry for it" in done.stderr
-        assert f"{own.SIGNED} is allowed at pull" in done.stderr
+        assert proof.CLAIM in done.stderr
+        assert f"{own.SIGNED} is allowed (" in done.stderr
         assert there(machine, "grep -rl countersign.test /etc /opt /usr/local || true") == ""
         assert json.loads(there(machine, "cat /etc/countersign/docker.json")) == own.LOGIN
         assert not any(users.keys.iterdir())
