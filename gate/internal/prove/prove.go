@@ -233,8 +233,9 @@ func (p *proof) judge(where string, err error, as Refusal) {
 	p.problem(where, found(err), want)
 }
 
-// sentence is how each refusal of the gate begins, wherever it arrives.
-var sentence = regexp.MustCompile(`countersign: refused (\S+): ([A-Z_]+):`)
+// sentence is how each refusal of the gate begins, wherever it arrives; as NRI plugin
+// it names a container and no image.
+var sentence = regexp.MustCompile(`countersign: refused ([^\n]*?): ([A-Z][A-Z_]+):`)
 
 // refusal reads the gate's refusal out of a runtime's error.
 func refusal(err error) (image string, reason code.Code, ok bool) {

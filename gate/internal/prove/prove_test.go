@@ -101,6 +101,21 @@ func TestAKubeletThatRemovesAPodIsOutlived(t *testing.T) {
 	}
 }
 
+func TestARefusalByTheGateIsNotTriedAgain(t *testing.T) {
+	n := newNode(t)
+	tried := map[string]int{}
+	n.start = func(s start) error {
+		tried[s.handler]++
+		return errors.New("validation failed: countersign: refused container 1a2b: GATE_DOWN: without the hook")
+	}
+	if receipt := n.proven(t, Config{}); receipt.Holds() || len(receipt.Problems) != 2 {
+		t.Errorf("got %+v", receipt)
+	}
+	if tried["runc"] != 1 || tried["kata"] != 1 {
+		t.Errorf("got %v", tried)
+	}
+}
+
 func TestAnImageThatIsThereIsAllowed(t *testing.T) {
 	signed, pinned := "registry.example/signed/app@sha256:"+strings.Repeat("b", 64), "registry.example/pause@"+pinnedDigest
 	for _, test := range []struct {
