@@ -84,9 +84,7 @@ class Containerd:
         binaries = [File(path, self.programs[tool], 0o755) for tool, path in PROGRAMS.items()]
         unit = File(f"{SYSTEMD}/{CONTAINERD}", (MADE / "containerd.service").read_bytes())
         network = File(f"/etc/cni/net.d/99-countersign-{NETWORK.name.partition('-')[2]}", NETWORK.read_bytes())
-        folders = [
-            Folder(path) for path in ("/opt/cni/bin", "/etc/cni/net.d", "/etc/containerd", "/var/lib/containerd")
-        ]
+        folders = [Folder(path) for path in FOLDERS]
         return [
             Group("programs", [*folders, *binaries, unit, network]),
             Configured(),
