@@ -24,20 +24,19 @@ def setup(context: Context, keep: bool = False, plan: bool = False, json: bool =
     from countersign.console import output
     from countersign.console.config import settings_from
     from countersign.console.steps import run_steps
-    from countersign.nodes.host import HostNode
     from countersign.policy.kyverno import LIMITS
 
     found = Kyverno(settings_from(context))
     existed = deployment(found.kube) is not None
     wanted = found.steps()
     try:
-        results = run_steps(HostNode(), wanted, plan=plan)
+        results = run_steps(wanted, plan=plan)
         if not plan:
             with output.progress("the API server takes a signed image, and refuses one that nobody signed"):
                 found.prove()
     except BaseException:
         if not (existed or keep or plan):
-            found.gone().apply(HostNode())
+            found.gone().apply()
         raise
     if not plan:
         for limit in LIMITS["kyverno"]:
@@ -77,6 +76,5 @@ def clean(context: Context, plan: bool = False) -> None:
     from admission.kyverno import Kyverno
     from countersign.console.config import settings_from
     from countersign.console.steps import run_steps
-    from countersign.nodes.host import HostNode
 
-    run_steps(HostNode(), [Kyverno(settings_from(context)).gone()], plan=plan)
+    run_steps([Kyverno(settings_from(context)).gone()], plan=plan)

@@ -78,7 +78,7 @@ class Kyverno:
 
         return lookup("kyverno")[0].version
 
-    def steps(self) -> list[Step[Any]]:
+    def steps(self) -> list[Step]:
         """Return what set-up does, but for the proof.
 
         Raises:
@@ -102,7 +102,7 @@ class Kyverno:
         released = manifests.release(self.settings)
         return manifests.adapt(released, f"{self.repository}:{self.version}", self.addition.ca.decode(), config)
 
-    def gone(self) -> Step[Any]:
+    def gone(self) -> Step:
         """Return the step that takes it away."""
         return steps.Gone(self.kube, self.documents)
 
@@ -125,12 +125,12 @@ class Kyverno:
         """Decide by another policy.yaml; the user's is put back whatever happens."""
         try:
             self.off()
-            steps.InForce(self.kube, rendered(source)).apply(None)
+            steps.InForce(self.kube, rendered(source)).apply()
             self._await(f"{self.canary}:{UNSIGNED}", allow=False)
             yield
         finally:
             self.off()
-            steps.InForce(self.kube, rendered(self.settings.policy)).apply(None)
+            steps.InForce(self.kube, rendered(self.settings.policy)).apply()
             self.prove()
 
     def off(self) -> None:

@@ -41,7 +41,7 @@ class Signed:
         """What users read."""
         return f"signature on {self.image}"
 
-    def needed(self, node: object) -> bool:  # noqa: ARG002 - a registry is no node
+    def needed(self) -> bool:
         """Return whether a part of it lacks a signature by the key."""
         from countersign.oci.errors import NotFound
         from signing.sign import targets, there
@@ -57,7 +57,7 @@ class Signed:
             for chosen in ("attachment", "bundle")
         )
 
-    def apply(self, node: object) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Sign it, in both formats."""
         from signing.sign import sign, targets
 
@@ -83,7 +83,7 @@ class Installed:
         """A hash of all objects."""
         return hashlib.sha256(json.dumps(self.documents, sort_keys=True).encode()).hexdigest()[:16]
 
-    def needed(self, node: object) -> bool:  # noqa: ARG002 - the cluster is the node
+    def needed(self) -> bool:
         """Return whether it is missing, was applied otherwise, or does not run.
 
         Raises:
@@ -98,7 +98,7 @@ class Installed:
             )
         return not (found and found["metadata"]["annotations"][ANNOTATION] == self.digest and running(found))
 
-    def apply(self, node: object) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Apply the objects, and wait until the controller runs.
 
         Raises:
@@ -123,12 +123,12 @@ class InForce:
     document: Document = field(repr=False)
     name: str = "policy for Kyverno"
 
-    def needed(self, node: object) -> bool:  # noqa: ARG002
+    def needed(self) -> bool:
         """Return whether it is missing, or another."""
         found = self.kube.get(POLICY, NAME)
         return not (found and holds(self.document, found) and ready(found))
 
-    def apply(self, node: object) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Apply it, and wait until Kyverno has taken it up.
 
         Raises:
@@ -159,14 +159,14 @@ class Gone:
     documents: Callable[[], Sequence[Document]] = field(repr=False)
     name: str = "Kyverno and its policy are gone"
 
-    def needed(self, node: object) -> bool:  # noqa: ARG002
+    def needed(self) -> bool:
         """Return whether there is one. Raises UsageError when it is not ours."""
         found = deployment(self.kube)
         if found and ANNOTATION not in found["metadata"].get("annotations", {}):
             raise UsageError("there is a Kyverno that set-up did not install", where=NAMESPACE, do="delete it yourself")
         return found is not None or self.kube.get("namespace", NAMESPACE) is not None
 
-    def apply(self, node: object) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Take it away."""
         documents = list(self.documents())
         self.kube.delete([each for each in documents if each["kind"] == "Deployment"])

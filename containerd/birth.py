@@ -32,7 +32,7 @@ from countersign.enforcement.layout import SYSTEM
 from countersign.enforcement.node_units import GATE
 from countersign.nodes.docker import DockerNode
 from countersign.nodes.each import side_by_side
-from countersign.nodes.host import HostNode
+from countersign.nodes.host import HOST
 from countersign.nodes.node import CommandError, Node
 from countersign.nodes.steps import File, Folder, Link
 from countersign.nodes.template import render
@@ -96,7 +96,7 @@ class FromBirth:
         found = look(self.settings, client, image)
         found = replace(found, survey=replace(found.survey, lacks_resource=not engine.has_sys_resource()))
         pins = sorted({found.survey.sandbox, *filter(None, (pin(*each) for each in found.images.items()))})
-        HostNode().put((json.dumps(pins, indent=2) + "\n").encode(), str(self.pins))
+        HOST.put((json.dumps(pins, indent=2) + "\n").encode(), str(self.pins))
         for each in pins:
             output.say(f"  pinned {each}")
         home = clusters.folder(self.settings) / clusters.BIRTH
@@ -112,11 +112,11 @@ class FromBirth:
         from countersign.tools.resolver import install
 
         programs = install(fleet.TOOLS, self.settings)
-        node = HostNode()
+        node = HOST
         machine = fleet.machine(self.settings, node, found.survey, self.addition, self.pins)
         together = Fleet(self.settings, {node.name: machine}, {node.name: found.survey})
         for each in together.steps(pins, programs, keys_to_come=False):
-            yield from (step for _, step in each.parts)
+            yield from each.parts
 
 
 def _confirm(node: Node) -> None:
@@ -147,7 +147,7 @@ def look(settings: Settings, client: DockerClient, image: str) -> Look:
     if not found.survey.sandbox:
         raise InfrastructureError("brings no sandbox image", where=image, do="set INVOKE_KIND_FROM_BIRTH=no")
     kept.parent.mkdir(parents=True, exist_ok=True)
-    HostNode().put(_text(found), str(kept))
+    HOST.put(_text(found), str(kept))
     return found
 
 
@@ -204,7 +204,7 @@ def _read(text: str) -> Look:
 
 def _write(home: Path, parts: Sequence[Folder | File | Link], found: Look) -> None:
     """Write what nodes mount; only root of this machine can read it."""
-    node, sandbox = HostNode(), found.survey.sandbox
+    node, sandbox = HOST, found.survey.sandbox
     [config] = [part for part in parts if isinstance(part, File) and part.path == CONFIG]
     script = render(
         BORN / "birth.sh.j2",
@@ -216,15 +216,21 @@ def _write(home: Path, parts: Sequence[Folder | File | Link], found: Look) -> No
         sandbox=sandbox,
         tagged=_tagged(found.images, sandbox),
     )
-    units = [File(f"{home}/units/{UNIT}", (BORN / UNIT).read_bytes())]
-    units += [File(f"{home}/units/containerd.service.d/countersign.conf", (BORN / "containerd.conf").read_bytes())]
+    units = [File(node, f"{home}/units/{UNIT}", (BORN / UNIT).read_bytes())]
+    units += [
+        File(node, f"{home}/units/containerd.service.d/countersign.conf", (BORN / "containerd.conf").read_bytes())
+    ]
     for part in parts:
         if isinstance(part, File) and part.path.startswith(f"{gate_unit.SYSTEMD}/{GATE}"):
             units.append(replace(part, path=f"{home}/units{part.path.removeprefix(gate_unit.SYSTEMD)}"))
-    Folder(str(home), 0o700).apply(node)
-    for file in (File(f"{home}/parts/root.tar", archive(parts), 0o600), File(f"{home}/parts/birth.sh", script), *units):
-        Folder(file.path.rpartition("/")[0]).apply(node)
-        file.apply(node)
+    Folder(node, str(home), 0o700).apply()
+    for file in (
+        File(node, f"{home}/parts/root.tar", archive(parts), 0o600),
+        File(node, f"{home}/parts/birth.sh", script),
+        *units,
+    ):
+        Folder(node, file.path.rpartition("/")[0]).apply()
+        file.apply()
 
 
 def _tagged(images: Mapping[str, str], sandbox: str) -> str:

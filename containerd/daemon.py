@@ -15,7 +15,6 @@ from countersign.nodes.template import render
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step
-    from countersign.nodes.node import Node
 
 HERE = Path(__file__).resolve().parent
 NETWORK = HERE.parent / "countersign/cri" / "10-loopback.conflist"
@@ -58,8 +57,8 @@ def files(
         platform=facts.platform,
     )
     return [
-        File(instance.config, config),
-        File(f"{layout.etc}/cni/{NETWORK.name}", NETWORK.read_bytes()),
+        File(instance.node, instance.config, config),
+        File(instance.node, f"{layout.etc}/cni/{NETWORK.name}", NETWORK.read_bytes()),
     ]
 
 
@@ -86,18 +85,18 @@ def service(instance: Instance, own: list[File], base_spec: File, programs: Mapp
     )
 
 
-def steps(instance: Instance, own: list[File], running: Service, programs: Mapping[str, Path]) -> list[Step[Node]]:
+def steps(instance: Instance, own: list[File], running: Service, programs: Mapping[str, Path]) -> list[Step]:
     """Return the steps that make it run."""
     layout = instance.layout
     folders = [
-        Folder(f"{layout.bin}/cni"),
-        Folder(f"{layout.etc}/cni"),
-        *(Folder(path, 0o711) for path in (instance.data, f"{instance.data}/state")),
-        *(Folder(f"{instance.data}/{name}", 0o700) for name in ("root", "cni", "scratch")),
+        Folder(instance.node, f"{layout.bin}/cni"),
+        Folder(instance.node, f"{layout.etc}/cni"),
+        *(Folder(instance.node, path, 0o711) for path in (instance.data, f"{instance.data}/state")),
+        *(Folder(instance.node, f"{instance.data}/{name}", 0o700) for name in ("root", "cni", "scratch")),
     ]
-    links = [Link(f"{layout.bin}/{name}", str(programs[tool])) for tool, name in PROGRAMS.items()]
+    links = [Link(instance.node, f"{layout.bin}/{name}", str(programs[tool])) for tool, name in PROGRAMS.items()]
     return [
-        Group(f"programs of containerd ({layout.bin})", [*folders, *links]),
-        Group(f"configuration of containerd ({instance.config})", own),
+        Group(instance.node, f"programs of containerd ({layout.bin})", [*folders, *links]),
+        Group(instance.node, f"configuration of containerd ({instance.config})", own),
         Running(running),
     ]

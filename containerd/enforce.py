@@ -52,17 +52,17 @@ class Work:
     keys_to_come: bool = False
 
 
-def steps(work: Work) -> list[Step[Node]]:
+def steps(work: Work) -> list[Step]:
     """Return the steps in order; nothing restarts before all that it reads is there."""
-    layout = work.machine.layout
+    layout, node = work.machine.layout, work.machine.node
     return [
         *gate.steps(work.gate),
-        *reach.way(layout.certs, work.machine.addition),
-        Policy(layout, work.policy, tuple(work.pins), keys_to_come=work.keys_to_come),
-        gate_unit.group(layout, lacks_resource=work.survey.lacks_resource),
+        *reach.way(node, layout.certs, work.machine.addition),
+        Policy(node, layout, work.policy, tuple(work.pins), keys_to_come=work.keys_to_come),
+        gate_unit.group(node, layout, lacks_resource=work.survey.lacks_resource),
         SandboxNamed(work.machine, work.sandbox),
         Configured(work.machine, adapt.adapted(work.survey.config, _wanted(work)), tuple(work.gate.base_specs)),
-        KubeletRuns(),
+        KubeletRuns(node),
     ]
 
 
@@ -79,7 +79,7 @@ def _wanted(work: Work) -> adapt.Wanted:
     )
 
 
-def laid_out(some: Iterable[Step[Node]]) -> Iterator[Folder | File | Link]:
+def laid_out(some: Iterable[Step]) -> Iterator[Folder | File | Link]:
     """Yield all that these steps put on a node, for one that does not run yet; what they start is left out."""
     for step in some:
         if isinstance(step, Group):
@@ -89,9 +89,9 @@ def laid_out(some: Iterable[Step[Node]]) -> Iterator[Folder | File | Link]:
         elif isinstance(step, Policy):
             yield step.file()
         elif isinstance(step, Configured):
-            yield File(CONFIG, step.config)
+            yield File(step.machine.node, CONFIG, step.config)
         elif isinstance(step, UnitRuns) and step.enable:
-            yield Link(f"{SYSTEMD}/{WANTED_BY}.wants/{step.unit}", f"{SYSTEMD}/{step.unit}")
+            yield Link(step.node, f"{SYSTEMD}/{WANTED_BY}.wants/{step.unit}", f"{SYSTEMD}/{step.unit}")
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,14 @@ class SandboxNamed:
         """What users read."""
         return "sandbox image by digest"
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether the node has its content without the name; an image that is to be pulled needs nothing."""
-        known = targets(node)
+        known = targets(self.machine.node)
         return self.sandbox not in known and self._digest in known.values()
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Name it, and keep it from being collected as garbage."""
-        tagged = next(name for name, digest in targets(node).items() if digest == self._digest)
+        tagged = next(name for name, digest in targets(self.machine.node).items() if digest == self._digest)
         self.machine.ctr(["images", "tag", "--force", tagged, self.sandbox])
         self.machine.ctr(["images", "label", self.sandbox, "io.cri-containerd.pinned=pinned"])
 
@@ -143,38 +143,39 @@ class Configured:
 
     @property
     def _parts(self) -> tuple[File, UnitRuns]:
-        return File(CONFIG, self.config), UnitRuns(CONTAINERD, (CONFIG, *self.base_specs))
+        node = self.machine.node
+        return File(node, CONFIG, self.config), UnitRuns(node, CONTAINERD, (CONFIG, *self.base_specs))
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether the file differs, or containerd has not read it."""
-        return any(part.needed(node) for part in self._parts)
+        return any(part.needed() for part in self._parts)
 
-    def diff(self, node: Node) -> str:
+    def diff(self) -> str:
         """See `countersign.console.steps.ShowsDiff`; a restart alone shows no lines."""
         file, _ = self._parts
-        return file.diff(node) if file.needed(node) else ""
+        return file.diff() if file.needed() else ""
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Write it, restart, and wait for an answer over CRI.
 
         Raises:
             InfrastructureError: containerd does not read it, or did not come back and runs as before.
         """
-        file, runs = self._parts
+        (file, runs), node = self._parts, self.machine.node
         old = node.get(CONFIG) if node.exists(CONFIG) else None
-        if file.needed(node):
+        if file.needed():
             _check(node, self.config)
             if not node.exists(BEFORE):
                 node.put(old or b"", BEFORE, 0o600)
-            file.apply(node)
+            file.apply()
         try:
-            runs.apply(node)
+            runs.apply()
             self.machine.wait_until_it_answers()
         except InfrastructureError as error:
             if old is None or old == self.config:
                 raise
             node.put(old, CONFIG)
-            runs.apply(node)
+            runs.apply()
             raise InfrastructureError(
                 f"containerd did not come back ({error.found}); it runs by its old configuration again",
                 where=f"{node.name}: {CONFIG}",
@@ -213,15 +214,15 @@ class Restored:
         """What users read."""
         return f"{self.machine.node.name} is as it was"
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether anything of ours is there."""
         layout = self.machine.layout
         ours = (BEFORE, layout.etc, layout.gate, layout.hook, layout.verifier, f"{SYSTEMD}/{GATE}")
-        return bool(stats(node, ours))
+        return bool(stats(self.machine.node, ours))
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Put containerd's own configuration back first: without our hook it needs none of the rest."""
-        layout = self.machine.layout
+        layout, node = self.machine.layout, self.machine.node
         if node.exists(BEFORE):
             node.run(["mv", "-f", "--", BEFORE, CONFIG] if node.get(BEFORE) else ["rm", "-f", "--", BEFORE, CONFIG])
             node.run(["systemctl", "restart", CONTAINERD])

@@ -103,7 +103,7 @@ class Fleet:
             )
             for name, machine in self.machines.items()
         }
-        return on_each(lists, {name: machine.node for name, machine in self.machines.items()})
+        return on_each(lists)
 
     def foresee(self, pins: Sequence[str], programs: Mapping[str, Path]) -> None:
         """Say of every machine what it runs that would be refused; the arguments are those of `steps`."""
@@ -122,13 +122,13 @@ class Fleet:
 
     def remember(self, pins: Sequence[str], programs: Mapping[str, Path]) -> None:
         """Keep a record of what the steps put on every machine; the arguments are those of `steps`."""
-        lists: dict[str, list[Step[Node]]] = {}
+        lists: dict[str, list[Step]] = {}
         for name, machine in self.machines.items():
             found = self.surveys[name]
             lists[name] = [
                 *gate.steps(self._gate(machine, found, programs)),
-                Policy(machine.layout, self.settings.policy, tuple(pins)).as_laid(machine.node),
-                gate_unit.group(machine.layout, lacks_resource=found.lacks_resource),
+                Policy(machine.node, machine.layout, self.settings.policy, tuple(pins)).as_laid(),
+                gate_unit.group(machine.node, machine.layout, lacks_resource=found.lacks_resource),
             ]
         for path in {record.beside(machine.pins) for machine in self.machines.values()}:
             record.keep(path, lists)
@@ -149,6 +149,7 @@ class Fleet:
 
     def _gate(self, machine: Machine, found: Survey, programs: Mapping[str, Path]) -> gate.Gate:
         return gate.Gate(
+            node=machine.node,
             layout=machine.layout,
             program=programs["countersign-gate"],
             hook=programs["countersign-hook"],

@@ -18,7 +18,7 @@ from countersign.enforcement.layout import Layout
 from countersign.enforcement.recovering import Recovering
 from countersign.enforcement.supervised import Supervised
 from countersign.nodes import service
-from countersign.nodes.host import HostNode
+from countersign.nodes.host import HOST, HostNode
 from countersign.nodes.service import State
 from countersign.nodes.waiting import RECOVERY
 
@@ -198,4 +198,4 @@ def instance(state: Path) -> Instance:
         UsageError: the folder's path is too long for sockets.
     """
     state = state.resolve()
-    return Instance(state, layouts.host(state), HostNode())
+    return Instance(state, layouts.host(state), HOST)

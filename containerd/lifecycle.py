@@ -28,6 +28,6 @@ def removed_on_failure(instance: Instance, *, keep: bool) -> Iterator[None]:
             from countersign.enforcement.artifacts import collect
 
             kept = collect(instance, instance.state / "artifacts" / time.strftime("setup-%Y%m%dT%H%M%S"))
-            run_steps(instance.node, steps(instance))
+            run_steps(steps(instance))
             output.say(f"artifacts   {kept}")
         raise

@@ -35,7 +35,7 @@ class OnHost:
         prepared = actions.prepare(self.settings, self._instance)
         wanted = actions.steps(prepared)
         with removed_on_failure(self._instance, keep=keep or plan):
-            results = run_steps(self._instance.node, wanted, plan=plan)
+            results = run_steps(wanted, plan=plan)
             if not plan:
                 actions.remember(prepared)
                 with output.progress(proof.CLAIM):
@@ -84,4 +84,4 @@ class OnHost:
         from countersign.enforcement.gone import check, steps
 
         check(self._instance)
-        return run_steps(self._instance.node, steps(self._instance), plan=plan)
+        return run_steps(steps(self._instance), plan=plan)

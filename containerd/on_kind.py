@@ -17,7 +17,7 @@ from countersign.console.steps import NotThereYet, Step, StepResult, run_steps
 from countersign.enforcement import policy, proof, record
 from countersign.enforcement.node_units import CONTAINERD, GATE, KUBELET
 from countersign.nodes.each import side_by_side
-from countersign.nodes.host import HostNode
+from countersign.nodes.host import HOST
 from kind import cluster as clusters
 from kind import engine
 from kind.cluster import TAINT, Cluster
@@ -52,7 +52,7 @@ class OnKind:
             policy.render(self.settings.policy, ())
         existed = clusters.find(self.settings) is not None
         try:
-            results = run_steps(HostNode(), self._steps(keep=keep, plan=plan), plan=plan)
+            results = run_steps(self._steps(keep=keep, plan=plan), plan=plan)
         except BaseException:
             if not (existed or keep or plan):
                 self._remove()
@@ -61,7 +61,7 @@ class OnKind:
             record_place(self.settings.state, PLACE)
         return results
 
-    def _steps(self, *, keep: bool, plan: bool) -> Iterator[Step[Any]]:
+    def _steps(self, *, keep: bool, plan: bool) -> Iterator[Step]:
         """Yield the steps; what comes after the cluster can be told only once there is one."""
         from countersign.console import output
         from countersign.tools.resolver import install
@@ -145,7 +145,7 @@ class OnKind:
 
     def clean(self, *, plan: bool) -> list[StepResult]:
         """Delete the cluster that set-up made, with its registries; keys and the node image stay."""
-        return run_steps(HostNode(), [Gone(self.settings, self._addition, self._remove)], plan=plan)
+        return run_steps([Gone(self.settings, self._addition, self._remove)], plan=plan)
 
     @property
     def _pins(self) -> Path:
@@ -174,7 +174,7 @@ class OnKind:
     def _remove(self) -> None:
         """Remove the cluster, its registries, and what is kept of them on this machine."""
         for step in self._addition.given_back():
-            step.apply(HostNode())
+            step.apply()
         clusters.delete(self.settings)
         for path in (self._pins, record.beside(self._pins)):
             path.unlink(missing_ok=True)
@@ -188,13 +188,13 @@ class NotYet:
 
     name: str
 
-    def needed(self, node: object) -> bool:  # noqa: ARG002
+    def needed(self) -> bool:
         """Raise NotThereYet."""
         raise NotThereYet("there is no cluster yet")
 
-    def apply(self, node: object) -> None:
+    def apply(self) -> None:
         """Raise NotThereYet."""
-        self.needed(node)
+        self.needed()
 
 
 @dataclass(frozen=True)
@@ -206,17 +206,17 @@ class PinsTaken:
     sandboxes: tuple[str, ...] = field(repr=False)
     name: str = "images that the cluster needs, pinned by digest"
 
-    def needed(self, node: object) -> bool:  # noqa: ARG002
+    def needed(self) -> bool:
         """Return whether they were never taken; they are never taken again by themselves."""
         return not self.path.is_file()
 
-    def apply(self, node: object) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Take them from the nodes, keep them, and show them."""
         from countersign.console import output
 
         taken = pins.take([each.node for each in self.cluster.nodes], self.cluster.kubeconfig)
         found = sorted({*taken, *self.sandboxes})
-        HostNode().put((json.dumps(found, indent=2) + "\n").encode(), str(self.path))
+        HOST.put((json.dumps(found, indent=2) + "\n").encode(), str(self.path))
         for pin in found:
             output.say(f"  pinned {pin}")
 
@@ -228,16 +228,16 @@ class Untainted:
     cluster: Cluster
     name: str = "workers take pods"
 
-    def needed(self, node: object) -> bool:  # noqa: ARG002
+    def needed(self) -> bool:
         """Return whether a node still has the taint with which it joined."""
         asked = [*ADMIN, "get", "nodes", "-o", "jsonpath={.items[*].spec.taints[*].key}"]
         return TAINT in self.cluster.nodes[0].node.run(asked).text.split()
 
-    def apply(self, node: object) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Take it away."""
         taint = [*ADMIN, "taint", "nodes", "--all", f"{TAINT}-"]
         self.cluster.nodes[0].node.run(taint, check=False)
-        if self.needed(None):
+        if self.needed():
             self.cluster.nodes[0].node.run(taint)
 
 
@@ -254,10 +254,10 @@ class Gone:
         """What users read."""
         return f"cluster {self.settings.kind.cluster} and its registries are gone"
 
-    def needed(self, node: Any) -> bool:
+    def needed(self) -> bool:
         """Return whether there is one, or anything is kept of one."""
-        return clusters.find(self.settings) is not None or any(step.needed(node) for step in self.addition.given_back())
+        return clusters.find(self.settings) is not None or any(step.needed() for step in self.addition.given_back())
 
-    def apply(self, node: object) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Remove it."""
         self.remove()

@@ -17,7 +17,7 @@ from countersign.enforcement import policy, proof, reach, record
 from countersign.enforcement.forgotten import Forgotten
 from countersign.enforcement.layout import SYSTEM
 from countersign.enforcement.node_units import CONTAINERD, GATE, KUBELET
-from countersign.nodes.host import HostNode
+from countersign.nodes.host import HOST
 from countersign.nodes.systemd import unit_state
 from machines.remote import open_node
 
@@ -48,9 +48,9 @@ class OnSsh:
         self._require_pods(self._machine(together))
         for line in together.warnings():
             output.warn(line)
-        existed = enforce.Restored(self._machine(together), self._names).needed(self._node)
+        existed = enforce.Restored(self._machine(together), self._names).needed()
         try:
-            results = run_steps(self._node, self._steps(together, plan=plan), plan=plan)
+            results = run_steps(self._steps(together, plan=plan), plan=plan)
         except BaseException as error:
             if not (existed or keep or plan):
                 self._undo(together, error)
@@ -59,7 +59,7 @@ class OnSsh:
             record_place(self.settings.state, self.settings.node)
         return results
 
-    def _steps(self, together: fleet.Fleet, *, plan: bool) -> Iterator[Step[Any]]:
+    def _steps(self, together: fleet.Fleet, *, plan: bool) -> Iterator[Step]:
         """Yield the steps; what is pinned is known only once it was taken."""
         from countersign.console import output
         from countersign.tools.resolver import install
@@ -67,9 +67,9 @@ class OnSsh:
         keys_to_come = self._addition.keys_to_come()
         yield from self._addition.prepared()
         yield from self._addition.running()
-        taken = PinsTaken(self._pins, together.sandbox_of(self._node.name))
+        taken = PinsTaken(self._node, self._pins, together.sandbox_of(self._node.name))
         yield taken
-        found = taken.find(self._node) if plan and not self._pins.is_file() else policy.read_pins(self._pins)
+        found = taken.find() if plan and not self._pins.is_file() else policy.read_pins(self._pins)
         programs = install(fleet.TOOLS, self.settings)
         yield from together.steps(found, programs, keys_to_come=keys_to_come)
         if plan and not keys_to_come:
@@ -101,7 +101,7 @@ class OnSsh:
     def _undo(self, together: fleet.Fleet, error: BaseException) -> None:
         """Put the machine back as it was; one that cannot be reached any more is named with what is left on it."""
         try:
-            run_steps(self._node, self._undoing(self._machine(together)))
+            run_steps(self._undoing(self._machine(together)))
         except InfrastructureError as failed:
             raise InfrastructureError(
                 f"set-up failed ({error}), and what it did could not be undone ({failed})",
@@ -109,7 +109,7 @@ class OnSsh:
                 do=f"run ./inv containerd.clean --on {self.settings.node}",
             ) from error
 
-    def _undoing(self, machine: Machine) -> list[Step[Any]]:
+    def _undoing(self, machine: Machine) -> list[Step]:
         return [
             enforce.Restored(machine, self._names),
             ImagesGone(machine, self._names),
@@ -123,9 +123,9 @@ class OnSsh:
         machine = self._machine()
         machine.require_up()
         # registries are exposed nearly always where they were; a machine that lost the connection may need the new port
-        for way in reach.way(machine.layout.certs, self._addition):
-            if way.needed(self._node):
-                way.apply(self._node)
+        for way in reach.way(self._node, machine.layout.certs, self._addition):
+            if way.needed():
+                way.apply()
 
     def runtime(self) -> Machine:
         """See `Backend.runtime`."""
@@ -156,7 +156,7 @@ class OnSsh:
             path = self._addition.log(name)
             if not path.is_file():
                 raise UsageError("there is no such log yet", where=str(path), do="run ./inv containerd.setup")
-            return HostNode().get(str(path))
+            return HOST.get(str(path))
         if name == "verdicts":
             return self._node.run(["tail", "-n", "10000", SYSTEM.verdicts]).stdout
         unit = UNITS.get(name, KUBELET)
@@ -164,7 +164,7 @@ class OnSsh:
 
     def clean(self, *, plan: bool) -> list[StepResult]:
         """Take our parts off the machine again; it and its containerd stay."""
-        return run_steps(self._node, self._undoing(self._machine()), plan=plan)
+        return run_steps(self._undoing(self._machine()), plan=plan)
 
     @property
     def _pins(self) -> Path:
@@ -181,25 +181,26 @@ class OnSsh:
 class PinsTaken:
     """The images that the machine itself needs are known by digest; taken once, before enforcement."""
 
+    node: Node
     path: Path
     sandbox: str
     name: str = "images that the machine needs, pinned by digest"
 
-    def needed(self, node: Node) -> bool:  # noqa: ARG002
+    def needed(self) -> bool:
         """Return whether they were never taken; they are never taken again by themselves."""
         return not self.path.is_file()
 
-    def find(self, node: Node) -> list[str]:
+    def find(self) -> list[str]:
         """Return them as they are now."""
-        return sorted({*pins.take_from(node), self.sandbox})
+        return sorted({*pins.take_from(self.node), self.sandbox})
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Take them from the machine, keep them, and show them."""
         from countersign.console import output
 
-        found = self.find(node)
+        found = self.find()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        HostNode().put((json.dumps(found, indent=2) + "\n").encode(), str(self.path))
+        HOST.put((json.dumps(found, indent=2) + "\n").encode(), str(self.path))
         for pin in found:
             output.say(f"  pinned {pin}")
 
@@ -212,22 +213,22 @@ class ImagesGone:
     names: Sequence[str]
     name: str = "the demo's images are gone"
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether it has one."""
-        return bool(self._found(node))
+        return bool(self._found())
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Remove them over CRI, which removes their IDs as well."""
         with self.machine.client() as client:
             for image in client.list_images():
                 if any(self._ours(name) for name in (*image.tags, *image.digests)):
                     client.remove_image(image.id)
-        self.machine.forget(*self._found(node))
+        self.machine.forget(*self._found())
 
-    def _found(self, node: Node) -> list[str]:
+    def _found(self) -> list[str]:
         from containerd.survey import targets
 
-        return [name for name in targets(node) if self._ours(name)]
+        return [name for name in targets(self.machine.node) if self._ours(name)]
 
     def _ours(self, name: str) -> bool:
         return any(name.startswith(f"{host}/") for host in self.names)

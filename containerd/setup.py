@@ -22,7 +22,6 @@ from countersign.nodes.steps import File, Running
 if TYPE_CHECKING:
     from countersign.console.steps import Step
     from countersign.enforcement.proof import Proof
-    from countersign.nodes.node import Node
 
 TOOLS = (*daemon.PROGRAMS, "countersign-gate", "countersign-hook")
 
@@ -78,6 +77,7 @@ def prepare(settings: Settings, instance: Instance, more_handlers: Mapping[str, 
         raise MissingError("brings no sandbox image", where="a containerd of our own", do="set up one that has one")
     layout, node = instance.layout, instance.node
     parts = gate.Gate(
+        node=node,
         layout=layout,
         program=programs["countersign-gate"],
         hook=programs["countersign-hook"],
@@ -97,15 +97,15 @@ def prepare(settings: Settings, instance: Instance, more_handlers: Mapping[str, 
     return Plan(settings, instance, programs, sandbox_image, parts, own, services)
 
 
-def steps(plan: Plan) -> list[Step[Node]]:
+def steps(plan: Plan) -> list[Step]:
     """Return every step in order: what the place is given beside, the gate, containerd."""
     instance, settings = plan.instance, plan.settings
     pins, addition = (plan.sandbox_image,), instance.addition
     return [
         *addition.prepared(),
         *gate.steps(plan.gate),
-        File(str(instance.pins), (json.dumps(pins, indent=2) + "\n").encode()),
-        Policy(instance.layout, settings.policy, pins, keys_to_come=addition.keys_to_come()),
+        File(instance.node, str(instance.pins), (json.dumps(pins, indent=2) + "\n").encode()),
+        Policy(instance.node, instance.layout, settings.policy, pins, keys_to_come=addition.keys_to_come()),
         *addition.running(),
         Running(plan.services["gate"]),
         *daemon.steps(instance, plan.own, plan.services["containerd"], plan.programs),
@@ -115,7 +115,7 @@ def steps(plan: Plan) -> list[Step[Node]]:
 def remember(plan: Plan) -> None:
     """Keep a record of what the steps put there, which `containerd.inspection` compares with what lies there later."""
     instance = plan.instance
-    policy_there = Policy(instance.layout, plan.settings.policy, (plan.sandbox_image,)).as_laid(instance.node)
+    policy_there = Policy(instance.node, instance.layout, plan.settings.policy, (plan.sandbox_image,)).as_laid()
     record.keep(record.beside(instance.pins), {instance.node.name: [*gate.steps(plan.gate), policy_there]})
 
 

@@ -59,36 +59,39 @@ def setup_vm(settings: Settings, *, plan: bool) -> list[StepResult]:
         if plan and vagrant.state(settings) != "running":
             return []
     programs = install(tuple(PROGRAMS), settings)
-    return run_steps(open_node(settings), [Containerd(programs)], plan=plan)
+    return run_steps([Containerd(open_node(settings), programs)], plan=plan)
 
 
 @dataclass(frozen=True)
 class Containerd:
     """The machine has a containerd that runs; one of its own is left as it is."""
 
+    node: Node
     programs: Mapping[str, Path]
     name: str = "containerd runs"
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether there is none, or ours does not run as we put it there."""
-        theirs = node.exists("/usr/bin/containerd")
-        return not theirs and any(part.needed(node) for part in self._parts())
+        theirs = self.node.exists("/usr/bin/containerd")
+        return not theirs and any(part.needed() for part in self._parts())
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Put it there."""
         for part in self._parts():
-            if part.needed(node):
-                part.apply(node)
+            if part.needed():
+                part.apply()
 
-    def _parts(self) -> list[Step[Node]]:
-        binaries = [File(path, self.programs[tool], 0o755) for tool, path in PROGRAMS.items()]
-        unit = File(f"{SYSTEMD}/{CONTAINERD}", (MADE / "containerd.service").read_bytes())
-        network = File(f"/etc/cni/net.d/99-countersign-{NETWORK.name.partition('-')[2]}", NETWORK.read_bytes())
-        folders = [Folder(path) for path in FOLDERS]
+    def _parts(self) -> list[Step]:
+        binaries = [File(self.node, path, self.programs[tool], 0o755) for tool, path in PROGRAMS.items()]
+        unit = File(self.node, f"{SYSTEMD}/{CONTAINERD}", (MADE / "containerd.service").read_bytes())
+        network = File(
+            self.node, f"/etc/cni/net.d/99-countersign-{NETWORK.name.partition('-')[2]}", NETWORK.read_bytes()
+        )
+        folders = [Folder(self.node, path) for path in FOLDERS]
         return [
-            Group("programs", [*folders, *binaries, unit, network]),
-            Configured(),
-            UnitRuns(CONTAINERD, [*PROGRAMS.values()]),
+            Group(self.node, "programs", [*folders, *binaries, unit, network]),
+            Configured(self.node),
+            UnitRuns(self.node, CONTAINERD, [*PROGRAMS.values()]),
         ]
 
 
@@ -96,18 +99,19 @@ class Containerd:
 class Configured:
     """There is a configuration; what set-up made of it later stays."""
 
+    node: Node
     name: str = "configuration of containerd"
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether there is none."""
-        return not node.exists(CONFIG)
+        return not self.node.exists(CONFIG)
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Write one that fits the machine."""
-        found = facts.gather(node, "/var/lib/containerd")
+        found = facts.gather(self.node, "/var/lib/containerd")
         config = render(
             MADE / "config.toml.j2",
             snapshotter=found.snapshotter,
             restrict_oom_score_adj=found.restrict_oom_score_adj,
         )
-        node.put(config, CONFIG)
+        self.node.put(config, CONFIG)

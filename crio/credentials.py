@@ -29,6 +29,7 @@ class Credentials:
         wanted: ``HOST:PORT`` → ``auth``; empty for none.
     """
 
+    node: Node
     path: str
     wanted: Mapping[str, str] = field(repr=False)
 
@@ -37,28 +38,30 @@ class Credentials:
         """What users read."""
         return f"credentials of the demo's registry ({self.path})"
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether the file says otherwise."""
-        found = self._read(node)
+        found = self._read()
         return self._mended(found) != found
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Write it, or remove it when nothing is left in it."""
-        mended = self._mended(self._read(node))
+        mended = self._mended(self._read())
         if mended.get("auths") or set(mended) - {"auths"}:
-            node.run(["mkdir", "-p", "-m", "700", "--", self.path.rpartition("/")[0]])
-            node.put((json.dumps(mended, indent=2) + "\n").encode(), self.path, 0o600)
+            self.node.run(["mkdir", "-p", "-m", "700", "--", self.path.rpartition("/")[0]])
+            self.node.put((json.dumps(mended, indent=2) + "\n").encode(), self.path, 0o600)
         else:
-            node.run(["rm", "-f", "--", self.path])
+            self.node.run(["rm", "-f", "--", self.path])
 
-    def _read(self, node: Node) -> dict[str, Any]:
-        if not node.exists(self.path):
+    def _read(self) -> dict[str, Any]:
+        if not self.node.exists(self.path):
             return {}
         try:
-            found: dict[str, Any] = json.loads(node.get(self.path))
+            found: dict[str, Any] = json.loads(self.node.get(self.path))
             dict(found.get("auths", {}))
         except (ValueError, TypeError, AttributeError) as error:
-            raise InfrastructureError(f"is no JSON with auths ({error})", where=f"{node.name}: {self.path}") from None
+            raise InfrastructureError(
+                f"is no JSON with auths ({error})", where=f"{self.node.name}: {self.path}"
+            ) from None
         return found
 
     def _mended(self, found: dict[str, Any]) -> dict[str, Any]:

@@ -64,6 +64,7 @@ class Installed:
         held: upgrades of the machine leave them as they are.
     """
 
+    node: Node
     family: str
     packages: Sequence[str]
     held: bool = False
@@ -73,29 +74,29 @@ class Installed:
         """What users read."""
         return f"packages {', '.join(self.packages)}"
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether one is missing."""
-        return bool(self._missing(node))
+        return bool(self._missing())
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Install those that are missing.
 
         Raises:
             CommandError: a repository could not be read, or has no such package.
         """
-        missing = self._missing(node)
+        missing = self._missing()
         if self.family == "deb":
-            node.run(["apt-get", "update", "-qq"], timeout=INSTALL_WITHIN, env=NON_INTERACTIVE)
+            self.node.run(["apt-get", "update", "-qq"], timeout=INSTALL_WITHIN, env=NON_INTERACTIVE)
             install = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y", "-qq", "--no-install-recommends"]
-            node.run([*install, *missing], timeout=INSTALL_WITHIN, env=NON_INTERACTIVE)
+            self.node.run([*install, *missing], timeout=INSTALL_WITHIN, env=NON_INTERACTIVE)
             if self.held:
-                node.run(["apt-mark", "hold", *self.packages])
+                self.node.run(["apt-mark", "hold", *self.packages])
         else:
             install = ["dnf", "install", "-y", "-q", "--setopt=install_weak_deps=False", "--setopt=localpkg_gpgcheck=1"]
-            node.run([*install, *missing], timeout=INSTALL_WITHIN)
+            self.node.run([*install, *missing], timeout=INSTALL_WITHIN)
 
-    def _missing(self, node: Node) -> list[str]:
-        return [package for package in self.packages if not _has(node, self.family, package)]
+    def _missing(self) -> list[str]:
+        return [package for package in self.packages if not _has(self.node, self.family, package)]
 
 
 def _has(node: Node, family: str, package: str) -> bool:

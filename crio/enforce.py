@@ -47,7 +47,7 @@ class Work:
     private: bool = False
 
 
-def steps(work: Work, gate_runs: Step[Node], runtime: Callable[[Sequence[File]], Step[Node]]) -> list[Step[Node]]:
+def steps(work: Work, gate_runs: Step, runtime: Callable[[Sequence[File]], Step]) -> list[Step]:
     """Return the steps after `countersign.enforcement.gate.steps`; nothing restarts before all that it reads is there.
 
     Args:
@@ -55,14 +55,14 @@ def steps(work: Work, gate_runs: Step[Node], runtime: Callable[[Sequence[File]],
         gate_runs: makes the gate run.
         runtime: given CRI-O's files, makes it run by them.
     """
-    paths, layout = work.machine.paths, work.machine.layout
+    machine, paths, layout = work.machine, work.machine.paths, work.machine.layout
     configuration = [
         hook_file(work.machine),
-        File(paths.drop_in, render.drop_in(paths, work.hooks_dirs, work.sandbox)),
+        File(machine.node, paths.drop_in, render.drop_in(paths, work.hooks_dirs, work.sandbox)),
     ]
     return [
         *way_to_registries(work.machine, private=work.private),
-        Policy(layout, work.policy, tuple(work.pins), keys_to_come=work.keys_to_come),
+        Policy(machine.node, layout, work.policy, tuple(work.pins), keys_to_come=work.keys_to_come),
         native_policy(work),
         gate_runs,
         runtime(configuration),
@@ -71,7 +71,7 @@ def steps(work: Work, gate_runs: Step[Node], runtime: Callable[[Sequence[File]],
 
 def hook_file(machine: Machine) -> File:
     """Return the step that puts our hook where CRI-O reads hooks."""
-    return File(machine.paths.hook, render.hook(machine.layout))
+    return File(machine.node, machine.paths.hook, render.hook(machine.layout))
 
 
 def native_policy(work: Work) -> NativePolicy:
@@ -90,16 +90,16 @@ def way_to_registries(machine: Machine, *, private: bool = False) -> list[Group]
     paths, addition = machine.paths, machine.addition
     if not addition.urls:
         return []
-    files = render.registry_files(paths, addition, short_names=private)
-    hosts = [] if private else reach.hosts_files(machine.layout.certs, addition.urls, addition.ca)
+    files = render.registry_files(machine.node, paths, addition, short_names=private)
+    hosts = [] if private else reach.hosts_files(machine.node, machine.layout.certs, addition.urls, addition.ca)
     logins = {addition.urls[name].partition("://")[2]: reach.basic(login) for name, login in addition.logins.items()}
-    parts: list[Step[Node]] = [
+    parts: list[Step] = [
         *render.folders([*files, *hosts]),
         *files,
         *hosts,
-        Credentials(paths.auth, logins),
+        Credentials(machine.node, paths.auth, logins),
     ]
-    return [Group(f"the way to the demo's registries ({paths.registries_conf})", parts)]
+    return [Group(machine.node, f"the way to the demo's registries ({paths.registries_conf})", parts)]
 
 
 @dataclass(frozen=True)
@@ -126,26 +126,26 @@ class NativePolicy:
         return f"CRI-O's own policy ({self.machine.paths.policy})"
 
     def _group(self) -> Group:
-        paths = self.machine.paths
+        paths, node = self.machine.paths, self.machine.node
         found = render.native(self.source, paths, self.pins, self.machine.engine, self.tags)
-        files = found.files(paths)
-        return Group(self.name, [*render.folders(files), Folder(paths.namespaces, 0o700), *files])
+        files = found.files(node, paths)
+        return Group(node, self.name, [*render.folders(files), Folder(node, paths.namespaces, 0o700), *files])
 
     def laid_out(self) -> list[Group]:
         """See `countersign.enforcement.record.LaysOut`."""
         return [self._group()]
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether the node has another one."""
-        return self.keys_to_come or self._group().needed(node)
+        return self.keys_to_come or self._group().needed()
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Put it there; CRI-O reads it anew for each pull and each container."""
-        self._group().apply(node)
+        self._group().apply()
 
-    def diff(self, node: Node) -> str:
+    def diff(self) -> str:
         """Return how the node's files would change; see `countersign.console.steps.ShowsDiff`."""
-        return "" if self.keys_to_come else self._group().diff(node)
+        return "" if self.keys_to_come else self._group().diff()
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Configured:
 
     machine: Machine
     files: Sequence[File] = field(repr=False)
-    runs: Step[Node] = field(repr=False)
+    runs: Step = field(repr=False)
     ran_before: bool = True
 
     @property
@@ -170,51 +170,51 @@ class Configured:
         return f"CRI-O by our settings in {self.machine.paths.drop_in}"
 
     def _group(self) -> Group:
-        return Group(self.name, [*render.folders(self.files), *self.files])
+        return Group(self.machine.node, self.name, [*render.folders(self.files), *self.files])
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether a file differs, or CRI-O has not read it."""
-        return self._group().needed(node) or self.runs.needed(node)
+        return self._group().needed() or self.runs.needed()
 
-    def diff(self, node: Node) -> str:
+    def diff(self) -> str:
         """Return how the node's files would change; see `countersign.console.steps.ShowsDiff`."""
-        return self._group().diff(node)
+        return self._group().diff()
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Write, let CRI-O itself read it, restart, and wait until it answers and has the gate as its plugin.
 
         Raises:
             InfrastructureError: CRI-O does not read it, or did not come back and runs as before.
         """
         paths = [file.path for file in self.files]
-        seen = stats(node, paths)
-        before = {path: node.get(path) if path in seen else None for path in paths}
+        seen = stats(self.machine.node, paths)
+        before = {path: self.machine.node.get(path) if path in seen else None for path in paths}
         try:
-            self._group().apply(node)
-            self._check(node)
-            self.runs.apply(node)
+            self._group().apply()
+            self._check()
+            self.runs.apply()
             self.machine.wait_until_ready()
         except InfrastructureError as error:
             changed = [file.path for file in self.files if before[file.path] != file.content]
             if not changed or not self.ran_before:
                 raise
             for path in changed:
-                _put_back(node, path, before[path])
-            self.runs.apply(node)
+                _put_back(self.machine.node, path, before[path])
+            self.runs.apply()
             raise InfrastructureError(
                 f"CRI-O did not come back ({error.found}); it runs by its old configuration again",
-                where=f"{node.name}: {self.machine.paths.drop_in}",
+                where=f"{self.machine.node.name}: {self.machine.paths.drop_in}",
                 do="read CRI-O's log there",
             ) from error
 
-    def _check(self, node: Node) -> None:
+    def _check(self) -> None:
         """Let CRI-O itself read the configuration before it has to live by it."""
         if self.machine.paths.drop_in.startswith("/etc/crio/"):
             try:
-                node.run([self.machine.crio, "config"], timeout=30)
+                self.machine.node.run([self.machine.crio, "config"], timeout=30)
             except CommandError as error:
                 raise InfrastructureError(
-                    f"CRI-O does not read our settings: {error.found}", where=node.name
+                    f"CRI-O does not read our settings: {error.found}", where=self.machine.node.name
                 ) from error
 
 

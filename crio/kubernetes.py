@@ -22,19 +22,19 @@ ADMIN = "/etc/kubernetes/admin.conf"
 INIT_WITHIN = 900.0
 
 
-def steps(family: str) -> list[Step[Node]]:
+def steps(node: Node, family: str) -> list[Step]:
     """Return the steps that make a machine with CRI-O a cluster that takes pods.
 
     Pods are connected by the plain bridge that CRI-O has already; the node keeps no taint (`files/kubeadm.yaml`).
     """
     return [
-        Installed(family, PACKAGES, held=True),
-        File(MODULES, FILES / "modules.conf"),
-        File(SYSCTL, FILES / "sysctl.conf"),
-        Kernel(),
-        Folder("/etc/kubernetes"),
-        File(CONFIG, FILES / "kubeadm.yaml"),
-        Cluster(),
+        Installed(node, family, PACKAGES, held=True),
+        File(node, MODULES, FILES / "modules.conf"),
+        File(node, SYSCTL, FILES / "sysctl.conf"),
+        Kernel(node),
+        Folder(node, "/etc/kubernetes"),
+        File(node, CONFIG, FILES / "kubeadm.yaml"),
+        Cluster(node),
     ]
 
 
@@ -42,41 +42,43 @@ def steps(family: str) -> list[Step[Node]]:
 class Kernel:
     """A step: the kernel has the modules and settings that kubeadm asks for."""
 
+    node: Node
     name: str = "kernel modules and settings"
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether a setting is missing or off; the bridge's are there only with its module."""
         keys = [line.split(b"=")[0].strip().decode() for line in _lines()]
-        shown = node.run(["sysctl", "--values", *keys], check=False)
+        shown = self.node.run(["sysctl", "--values", *keys], check=False)
         return shown.text.split() != ["1"] * len(keys)
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Load and set them."""
-        node.run(["modprobe", "--all", "overlay", "br_netfilter"])
-        node.run(["sysctl", "--quiet", "--load", SYSCTL])
+        self.node.run(["modprobe", "--all", "overlay", "br_netfilter"])
+        self.node.run(["sysctl", "--quiet", "--load", SYSCTL])
 
 
 @dataclass(frozen=True)
 class Cluster:
     """A step: kubeadm has made the cluster."""
 
+    node: Node
     name: str = "cluster of one node"
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether there is none."""
-        return not node.exists(ADMIN)
+        return not self.node.exists(ADMIN)
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Make it; what a failed attempt left is reset, so that it can be tried again.
 
         Raises:
             CommandError: kubeadm failed.
         """
-        node.run(["systemctl", "enable", "--quiet", "kubelet.service"])
+        self.node.run(["systemctl", "enable", "--quiet", "kubelet.service"])
         try:
-            node.run(["kubeadm", "init", f"--config={CONFIG}"], timeout=INIT_WITHIN)
+            self.node.run(["kubeadm", "init", f"--config={CONFIG}"], timeout=INIT_WITHIN)
         except BaseException:
-            node.run(["kubeadm", "reset", "--force"], check=False, timeout=INIT_WITHIN)
+            self.node.run(["kubeadm", "reset", "--force"], check=False, timeout=INIT_WITHIN)
             raise
 
 

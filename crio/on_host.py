@@ -22,7 +22,6 @@ from crio.machine import Machine
 if TYPE_CHECKING:
     from countersign.console.steps import Step
     from countersign.enforcement.additions import Lab
-    from countersign.nodes.node import Node
     from countersign.oci.registry import Registry
 
 TOOLS = (
@@ -53,7 +52,7 @@ class OnHost:
             policy.render(self.settings.policy, ())
         work, parts, steps = self._steps(crio)
         with self._removed_on_failure(keep=keep or plan):
-            results = run_steps(self._ours.node, steps, plan=plan)
+            results = run_steps(steps, plan=plan)
             if not plan:
                 remember(work, parts)
                 with output.progress(proof.CLAIM):
@@ -76,7 +75,7 @@ class OnHost:
         from countersign.enforcement.gone import check, steps
 
         check(self._ours)
-        return run_steps(self._ours.node, steps(self._ours), plan=plan)
+        return run_steps(steps(self._ours), plan=plan)
 
     def report(self) -> dict[str, Any]:
         """See `Backend.report`."""
@@ -84,7 +83,7 @@ class OnHost:
 
         return document(self.settings, "host", [self.machine()])
 
-    def _steps(self, crio: Path) -> tuple[Work, gate.Gate, list[Step[Node]]]:
+    def _steps(self, crio: Path) -> tuple[Work, gate.Gate, list[Step]]:
         from countersign.tools.resolver import install
 
         ours, settings = self._ours, self.settings
@@ -94,6 +93,7 @@ class OnHost:
         if not sandbox:
             raise MissingError("brings no sandbox image", where="a CRI-O of our own", do="set up one that has one")
         parts = gate.Gate(
+            node=ours.node,
             layout=ours.layout,
             program=programs["countersign-gate"],
             hook=programs["countersign-hook"],
@@ -113,10 +113,10 @@ class OnHost:
         )
         own = private.configuration(ours, crio, programs, "overlay" if self._overlay() else "vfs")
 
-        steps: list[Step[Node]] = [
+        steps: list[Step] = [
             *addition.prepared(),
-            Group(f"folders of CRI-O ({ours.root})", private.folders(ours)),
-            File(str(ours.pins), (json.dumps([sandbox], indent=2) + "\n").encode()),
+            Group(self._ours.node, f"folders of CRI-O ({ours.root})", private.folders(ours)),
+            File(self._ours.node, str(ours.pins), (json.dumps([sandbox], indent=2) + "\n").encode()),
             *gate.steps(parts),
             *addition.running(),
             *enforce.steps(
@@ -126,13 +126,15 @@ class OnHost:
         return work, parts, steps
 
     def _runtime(self, machine: Machine, crio: Path, own: Sequence[File], programs: Mapping[str, Path]) -> Any:
-        def runtime(files: Sequence[File]) -> Step[Node]:
+        def runtime(files: Sequence[File]) -> Step:
             every = [*own, *files]
             inputs = {**{file.path: file.digest() for file in every}, "crio": str(crio)}
             running = private.crio_service(self._ours, crio, inputs)
-            links = [Link(f"{self._ours.layout.bin}/cni/loopback", str(programs["cni-loopback"]))]
+            links = [Link(self._ours.node, f"{self._ours.layout.bin}/cni/loopback", str(programs["cni-loopback"]))]
             return Group(
-                "CRI-O runs by our settings", [*links, Configured(machine, every, Running(running), ran_before=False)]
+                self._ours.node,
+                "CRI-O runs by our settings",
+                [*links, Configured(machine, every, Running(running), ran_before=False)],
             )
 
         return runtime
@@ -159,5 +161,5 @@ class OnHost:
             if keep:
                 output.warn(f"kept as it is: {self._ours.root}; ./inv crio.clean --on host takes it away")
             else:
-                run_steps(self._ours.node, steps(self._ours))
+                run_steps(steps(self._ours))
             raise

@@ -18,8 +18,7 @@ from countersign.enforcement.gate import CrioStorage
 from countersign.enforcement.layout import SYSTEM
 from countersign.enforcement.node_units import ACTIVE, KubeletRuns
 from countersign.nodes.facts import CAP_SYS_RESOURCE, has_capability
-from countersign.nodes.here import Here
-from countersign.nodes.host import HostNode
+from countersign.nodes.host import HOST
 from countersign.nodes.systemd import UnitRuns, unit_state
 from crio import effective, enforce, packages, system_images, units
 from crio.effective import Effective
@@ -75,9 +74,9 @@ class OnSsh:
             policy.render(self.settings.policy, ())
         packages.require_version(self._node)
         self._require_running()
-        existed = self._restored.needed(self._node)
+        existed = self._restored.needed()
         try:
-            results = run_steps(self._node, self._steps(plan=plan), plan=plan)
+            results = run_steps(self._steps(plan=plan), plan=plan)
             if not plan:
                 with output.progress(proof.CLAIM):
                     proven = prove(self._machine(), self.settings.registry.proof_image)
@@ -95,8 +94,8 @@ class OnSsh:
         found = self._machine()
         if self._node.exists(INSTALLED.drop_in):
             for way in enforce.way_to_registries(found):
-                if way.needed(self._node):
-                    way.apply(self._node)
+                if way.needed():
+                    way.apply()
         return found
 
     def _machine(self) -> Machine:
@@ -110,7 +109,7 @@ class OnSsh:
 
     def clean(self, *, plan: bool) -> list[StepResult]:
         """Take our parts off the machine again; it and its CRI-O stay."""
-        return run_steps(self._node, self._undoing(), plan=plan)
+        return run_steps(self._undoing(), plan=plan)
 
     def report(self) -> dict[str, Any]:
         """See `Backend.report`."""
@@ -118,7 +117,7 @@ class OnSsh:
 
         return document(self.settings, self.settings.node, [self._machine()])
 
-    def _steps(self, *, plan: bool) -> Iterator[Step[Any]]:
+    def _steps(self, *, plan: bool) -> Iterator[Step]:
         from countersign.tools.resolver import install
         from crio.status import remember
 
@@ -128,10 +127,11 @@ class OnSsh:
         kept = Kept(self._kept, self._take)
         yield kept
         taken = kept.read() if self._kept.is_file() else self._take()
-        yield Here(PinsFile(self._pins, tuple(taken.pins)))
+        yield PinsFile(self._pins, tuple(taken.pins))
         programs = install(TOOLS, self.settings)
         found = self._effective
         parts = gate.Gate(
+            node=self._node,
             layout=SYSTEM,
             program=programs["countersign-gate"],
             hook=programs["countersign-hook"],
@@ -150,13 +150,13 @@ class OnSsh:
         )
         lacks = not has_capability(self._node, CAP_SYS_RESOURCE)
 
-        def runtime(files: Sequence[File]) -> Step[Node]:
-            return Configured(work.machine, files, UnitRuns(CRIO, [file.path for file in files]))
+        def runtime(files: Sequence[File]) -> Step:
+            return Configured(work.machine, files, UnitRuns(self._node, CRIO, [file.path for file in files]))
 
         yield from gate.steps(parts)
-        unit = gate_unit.group(SYSTEM, lacks_resource=lacks)
+        unit = gate_unit.group(self._node, SYSTEM, lacks_resource=lacks)
         yield from enforce.steps(work, unit, runtime)
-        yield KubeletRuns()
+        yield KubeletRuns(self._node)
         if plan and not keys_to_come:
             rendered = policy.render(self.settings.policy, taken.pins)
             foreseen.show(
@@ -198,7 +198,7 @@ class OnSsh:
     def _undo(self, error: BaseException) -> None:
         """Put the machine back as it was; one that cannot be reached any more is named with what is left on it."""
         try:
-            run_steps(self._node, self._undoing())
+            run_steps(self._undoing())
         except InfrastructureError as failed:
             raise InfrastructureError(
                 f"configuring failed ({error}), and what it did could not be undone ({failed})",
@@ -206,10 +206,10 @@ class OnSsh:
                 do=f"run ./inv crio.clean --on {self.settings.node}",
             ) from error
 
-    def _undoing(self) -> list[Step[Any]]:
+    def _undoing(self) -> list[Step]:
         kept = (self._pins, self._kept, record.beside(self._pins))
         return [
-            ImagesGone(tuple(self._names)),
+            ImagesGone(self._node, tuple(self._names)),
             self._restored,
             *self._addition.given_back(),
             Forgotten(self.settings, kept, "crio"),
@@ -217,7 +217,7 @@ class OnSsh:
 
     @property
     def _restored(self) -> Restored:
-        return Restored(self._names, self._addition.urls)
+        return Restored(self._node, self._names, self._addition.urls)
 
     @property
     def _home(self) -> Path:
@@ -244,17 +244,17 @@ class Kept:
     take: Any = field(repr=False)
     name: str = "images that the machine needs, pinned by digest"
 
-    def needed(self, node: object) -> bool:  # noqa: ARG002
+    def needed(self) -> bool:
         """Return whether it was never taken; it is never taken again by itself."""
         return not self.path.is_file()
 
-    def apply(self, node: object) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Take it, keep it, and show it."""
         from countersign.console import output
 
         found: Taken = self.take()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        HostNode().put((json.dumps(vars(found), indent=2) + "\n").encode(), str(self.path))
+        HOST.put((json.dumps(vars(found), indent=2) + "\n").encode(), str(self.path))
         for pin in found.pins:
             output.say(f"  pinned {pin}")
 
@@ -271,43 +271,44 @@ class PinsFile:
     pins: tuple[str, ...]
     name: str = "pins of the machine"
 
-    def needed(self, node: Node) -> bool:  # noqa: ARG002
+    def needed(self) -> bool:
         """Return whether others lie there."""
         return policy.read_pins(self.path) != list(self.pins)
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Write them."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        node.put((json.dumps(self.pins, indent=2) + "\n").encode(), str(self.path))
+        HOST.put((json.dumps(self.pins, indent=2) + "\n").encode(), str(self.path))
 
 
 @dataclass(frozen=True)
 class ImagesGone:
     """The machine has no image of a lab's registries, except a sandbox image in use."""
 
+    node: Node
     hosts: tuple[str, ...]
     name: str = "the demo's images are gone"
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether it has one; a CRI-O that does not answer is asked nothing."""
-        return bool(self._found(node))
+        return bool(self._found())
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Remove them over CRI."""
         from countersign.cri.client import Client
 
-        with Client(node.forward(INSTALLED.socket)) as client:
-            for image in self._found(node):
+        with Client(self.node.forward(INSTALLED.socket)) as client:
+            for image in self._found():
                 client.remove_image(image)
 
-    def _found(self, node: Node) -> list[str]:
+    def _found(self) -> list[str]:
         from countersign.cri.client import Client
         from countersign.cri.errors import CriError
 
-        if unit_state(node, CRIO).active != ACTIVE:
+        if unit_state(self.node, CRIO).active != ACTIVE:
             return []
         try:
-            with Client(node.forward(INSTALLED.socket), timeout=10) as client:
+            with Client(self.node.forward(INSTALLED.socket), timeout=10) as client:
                 return [
                     image.id
                     for image in client.list_images()

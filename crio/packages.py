@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from countersign.console.errors import InfrastructureError, MissingError
-from countersign.nodes.host import HostNode
+from countersign.nodes.host import HOST
 from countersign.nodes.steps import File, Folder
 from countersign.nodes.systemd import UnitRuns
 from crio import kubernetes as clusters
@@ -16,7 +16,6 @@ from crio import repository
 from crio.distribution import Installed, distribution
 
 if TYPE_CHECKING:
-    from countersign.console.config import Settings
     from countersign.console.steps import Step
     from countersign.nodes.node import Node
 
@@ -43,32 +42,31 @@ BINARY = {
 _VERSION = re.compile(rb"version:?\s+v?(\d+)\.(\d+)", re.IGNORECASE)
 
 
-def steps(node: Node, settings: Settings, kubernetes: bool = False) -> list[Step[Node]]:  # noqa: ARG001
+def steps(node: Node, kubernetes: bool = False) -> list[Step]:
     """Return the steps that install CRI-O from its official repository and start it.
 
     Args:
         node: the machine; it is asked for its distribution.
-        settings: of the task.
         kubernetes: also make it a cluster of one node, by kubeadm.
 
     Raises:
         MissingError: the distribution is not supported.
     """
     family = distribution(node).family
-    found: list[Step[Node]] = [Installed(family, BEFORE[family]), *repository.steps(repository.CRIO, family)]
+    found: list[Step] = [Installed(node, family, BEFORE[family]), *repository.steps(node, repository.CRIO, family)]
     if kubernetes:
-        found += repository.steps(repository.KUBERNETES, family)
-    found += [Installed(family, RUNTIME[family], held=True), NewEnough(), *_network()]
-    found.append(UnitRuns(UNIT, inputs=[f"{CONFIG}/05-plugins.conf"]))
-    return [*found, *clusters.steps(family)] if kubernetes else found
+        found += repository.steps(node, repository.KUBERNETES, family)
+    found += [Installed(node, family, RUNTIME[family], held=True), NewEnough(node), *_network(node)]
+    found.append(UnitRuns(node, UNIT, inputs=[f"{CONFIG}/05-plugins.conf"]))
+    return [*found, *clusters.steps(node, family)] if kubernetes else found
 
 
-def binary_steps(crio: Path, node: Node | None = None) -> list[Step[Node]]:
+def binary_steps(node: Node, crio: Path) -> list[Step]:
     """Return the steps that put a CRI-O of this host on a machine and start it.
 
     Args:
+        node: the machine; what CRI-O runs with is installed there too, and so it is asked for its distribution.
         crio: the program; ``pinns`` lies beside it.
-        node: where given, and its distribution is one that we know, what CRI-O runs with is installed there too.
 
     Raises:
         MissingError: a program is missing here, or too old.
@@ -79,20 +77,17 @@ def binary_steps(crio: Path, node: Node | None = None) -> list[Step[Node]]:
             raise MissingError(
                 "there is no such file", where=str(program), do="name a crio with pinns beside it (CRIO_BIN)"
             )
-    require_version(HostNode(), str(crio))
-    found: list[Step[Node]] = []
-    if node is not None:
-        family = distribution(node).family
-        found.append(Installed(family, BINARY[family]))
+    require_version(HOST, str(crio))
+    family = distribution(node).family
     config = f"{CONFIG}/05-binary.conf"
     return [
-        *found,
-        File("/usr/local/bin/pinns", pinns, 0o755),
-        File("/usr/local/bin/crio", crio, 0o755),
-        *_network(),
-        File(config, FILES / "05-binary.conf"),
-        File(f"/etc/systemd/system/{UNIT}", FILES / "crio.service"),
-        UnitRuns(UNIT, inputs=["/usr/local/bin/crio", config, f"{CONFIG}/05-plugins.conf"]),
+        Installed(node, family, BINARY[family]),
+        File(node, "/usr/local/bin/pinns", pinns, 0o755),
+        File(node, "/usr/local/bin/crio", crio, 0o755),
+        *_network(node),
+        File(node, config, FILES / "05-binary.conf"),
+        File(node, f"/etc/systemd/system/{UNIT}", FILES / "crio.service"),
+        UnitRuns(node, UNIT, inputs=["/usr/local/bin/crio", config, f"{CONFIG}/05-plugins.conf"]),
     ]
 
 
@@ -100,6 +95,7 @@ def binary_steps(crio: Path, node: Node | None = None) -> list[Step[Node]]:
 class NewEnough:
     """A step that only looks: the machine's CRI-O is not older than what enforcement needs."""
 
+    node: Node
     program: str = "crio"
 
     @property
@@ -107,17 +103,17 @@ class NewEnough:
         """What users read."""
         return f"CRI-O is {_text(OLDEST)} or newer"
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether it is not there yet, or too old."""
         try:
-            require_version(node, self.program)
+            require_version(self.node, self.program)
         except (MissingError, InfrastructureError):
             return True
         return False
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Say what is wrong. Raises MissingError."""
-        require_version(node, self.program)
+        require_version(self.node, self.program)
 
 
 def require_version(node: Node, program: str = "crio") -> tuple[int, int]:
@@ -142,14 +138,14 @@ def require_version(node: Node, program: str = "crio") -> tuple[int, int]:
     return version
 
 
-def _network() -> list[Step[Node]]:
+def _network(node: Node) -> list[Step]:
     return [
-        Folder(CONFIG),
-        Folder(NETWORK),
-        File(f"{CONFIG}/05-plugins.conf", FILES / "05-plugins.conf"),
-        File(f"{NETWORK}/11-countersign-bridge.conflist", FILES / "11-countersign-bridge.conflist"),
-        Folder(LINKS),
-        File(f"{LINKS}/11-countersign-veth.link", FILES / "11-countersign-veth.link"),
+        Folder(node, CONFIG),
+        Folder(node, NETWORK),
+        File(node, f"{CONFIG}/05-plugins.conf", FILES / "05-plugins.conf"),
+        File(node, f"{NETWORK}/11-countersign-bridge.conflist", FILES / "11-countersign-bridge.conflist"),
+        Folder(node, LINKS),
+        File(node, f"{LINKS}/11-countersign-veth.link", FILES / "11-countersign-veth.link"),
     ]
 
 

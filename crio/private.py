@@ -147,7 +147,10 @@ def configuration(ours: Instance, crio: Path, programs: Mapping[str, Path], driv
         conmon=shutil.which("conmon", path=HOST_PATH),
         cni=f"{ours.layout.bin}/cni",
     )
-    return [File(ours.config, config), File(f"{ours.layout.etc}/cni/{NETWORK.name}", NETWORK.read_bytes())]
+    return [
+        File(ours.node, ours.config, config),
+        File(ours.node, f"{ours.layout.etc}/cni/{NETWORK.name}", NETWORK.read_bytes()),
+    ]
 
 
 def folders(ours: Instance) -> list[Folder]:
@@ -156,11 +159,11 @@ def folders(ours: Instance) -> list[Folder]:
     open_to_others = [ours.data, ours.home, f"{layout.bin}/cni", f"{layout.etc}/cni"]
     names = ("etc/crio.conf.d", "etc/nri/plugins", "etc/nri/conf.d")
     return [
-        *(Folder(path) for path in open_to_others),
-        *(Folder(str(ours.root / name)) for name in names),
-        *(Folder(path, 0o700) for path in (layout.lib, layout.run, layout.log)),
-        *(Folder(f"{layout.run}/{name}", 0o700) for name in ("exits", "attach", "ns", "auth", "own")),
-        Folder(f"{ours.data}/cni", 0o700),
+        *(Folder(ours.node, path) for path in open_to_others),
+        *(Folder(ours.node, str(ours.root / name)) for name in names),
+        *(Folder(ours.node, path, 0o700) for path in (layout.lib, layout.run, layout.log)),
+        *(Folder(ours.node, f"{layout.run}/{name}", 0o700) for name in ("exits", "attach", "ns", "auth", "own")),
+        Folder(ours.node, f"{ours.data}/cni", 0o700),
     ]
 
 

@@ -16,6 +16,7 @@ from crio.paths import Paths
 
 if TYPE_CHECKING:
     from countersign.enforcement.additions import Addition
+    from countersign.nodes.node import Node
 
 HERE = Path(__file__).resolve().parent
 Engine = Literal["strict", "lenient"]
@@ -53,10 +54,10 @@ class Native:
     keys: Mapping[str, bytes] = field(repr=False)
     registries_d: bytes
 
-    def files(self, paths: Paths) -> list[File]:
-        """Return them as files, the policy last: it names the keys."""
-        keys = [File(path, content) for path, content in self.keys.items()]
-        return [*keys, File(paths.registries_d, self.registries_d), File(paths.policy, self.policy)]
+    def files(self, node: Node, paths: Paths) -> list[File]:
+        """Return them as files of a node, the policy last: it names the keys."""
+        keys = [File(node, path, content) for path, content in self.keys.items()]
+        return [*keys, File(node, paths.registries_d, self.registries_d), File(node, paths.policy, self.policy)]
 
 
 def native(source: Path, paths: Paths, pins: Sequence[str], engine: Engine, tags: Sequence[str] = ()) -> Native:
@@ -95,11 +96,12 @@ def as_json(document: Mapping[str, Any]) -> bytes:
     return (json.dumps(document, indent=2) + "\n").encode()
 
 
-def registry_files(paths: Paths, addition: Addition, *, short_names: bool) -> list[File]:
+def registry_files(node: Node, paths: Paths, addition: Addition, *, short_names: bool) -> list[File]:
     """Return the way to the registries of an addition.
 
     Args:
-        paths: where everything lies.
+        node: the node.
+        paths: where everything lies there.
         addition: what the node is given beside enforcement.
         short_names: short names lead there, too (only where CRI-O is all ours).
     """
@@ -110,11 +112,12 @@ def registry_files(paths: Paths, addition: Addition, *, short_names: bool) -> li
     if short_names:
         content = b'unqualified-search-registries = ["docker.io"]\n\n' + content
     tls = {location for location, insecure in found.values() if not insecure}
-    cas = [File(f"{paths.certs}/{location}/ca.crt", addition.ca) for location in sorted(tls)]
+    cas = [File(node, f"{paths.certs}/{location}/ca.crt", addition.ca) for location in sorted(tls)]
     signatures = attachments_of({location for location, _ in found.values()})
-    return [*cas, File(paths.demo_registries_d, signatures), File(paths.registries_conf, content)]
+    return [*cas, File(node, paths.demo_registries_d, signatures), File(node, paths.registries_conf, content)]
 
 
 def folders(files: Sequence[File]) -> list[Folder]:
     """Return the folders in which files are to lie."""
-    return [Folder(path) for path in dict.fromkeys(file.path.rpartition("/")[0] for file in files)]
+    nodes = {file.path.rpartition("/")[0]: file.node for file in files}
+    return [Folder(node, path) for path, node in nodes.items()]

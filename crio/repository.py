@@ -85,13 +85,13 @@ KUBERNETES = Repository(
 )
 
 
-def steps(repository: Repository, family: str) -> list[Step[Node]]:
+def steps(node: Node, repository: Repository, family: str) -> list[Step]:
     """Return the steps that make a machine trust a repository: the key first, then what uses it."""
     folder = repository.key_path(family).rsplit("/", 1)[0]
     return [
-        Folder(folder),
-        Key(repository, family),
-        File(repository.list_path(family), repository.listing(family)),
+        Folder(node, folder),
+        Key(node, repository, family),
+        File(node, repository.list_path(family), repository.listing(family)),
     ]
 
 
@@ -99,6 +99,7 @@ def steps(repository: Repository, family: str) -> list[Step[Node]]:
 class Key:
     """A step: the repository's signing key is on the machine, and it is one that we know."""
 
+    node: Node
     repository: Repository
     family: str
 
@@ -107,20 +108,20 @@ class Key:
         """What users read."""
         return f"signing key of {self.repository.name}"
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether there is none, or another one."""
         path = self.repository.key_path(self.family)
-        return not node.exists(path) or self._unknown(fingerprints(node, node.get(path)))
+        return not self.node.exists(path) or self._unknown(fingerprints(self.node, self.node.get(path)))
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Fetch it, and put it there if its fingerprint is right; it is nowhere on the machine before that.
 
         Raises:
             InfrastructureError: it could not be fetched, or is another key.
         """
         url = self.repository.key_url(self.family)
-        key = node.run([*FETCH, url], timeout=FETCH_WITHIN).stdout
-        found = fingerprints(node, key)
+        key = self.node.run([*FETCH, url], timeout=FETCH_WITHIN).stdout
+        found = fingerprints(self.node, key)
         if self._unknown(found):
             raise InfrastructureError(
                 f"got the key {', '.join(sorted(found)) or 'none'}",
@@ -128,7 +129,7 @@ class Key:
                 expected=" or ".join(sorted(self.repository.fingerprints)),
                 do="trust nothing from there before you know why it changed",
             )
-        node.put(key, self.repository.key_path(self.family))
+        self.node.put(key, self.repository.key_path(self.family))
 
     def _unknown(self, found: frozenset[str]) -> bool:
         return not found or not found <= self.repository.fingerprints

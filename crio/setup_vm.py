@@ -41,11 +41,11 @@ def setup_vm(settings: Settings, *, kubernetes: bool, plan: bool) -> list[StepRe
         if plan and vagrant.state(settings) != "running":
             return []
     node = open_node(settings)
-    return run_steps(node, steps(settings, node, kubernetes=kubernetes), plan=plan)
+    return run_steps(steps(settings, node, kubernetes=kubernetes), plan=plan)
 
 
-def steps(settings: Settings, node: Node, *, kubernetes: bool) -> list[Step[Node]]:
+def steps(settings: Settings, node: Node, *, kubernetes: bool) -> list[Step]:
     """Return the steps that install CRI-O on a machine."""
     if settings.crio.binary:
-        return packages.binary_steps(settings.crio.binary, node)
-    return packages.steps(node, settings, kubernetes)
+        return packages.binary_steps(node, settings.crio.binary)
+    return packages.steps(node, kubernetes)

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from countersign.console.config import Settings
     from countersign.console.steps import Step
     from countersign.enforcement.problem import Problem
-    from countersign.nodes.node import Node
     from crio.enforce import Work
     from crio.machine import Machine
 
@@ -37,7 +36,7 @@ def findings(machine: Machine) -> list[Problem]:
     return inspection.findings(machine.node, machine.layout, machine.pins, machine.paths.socket)
 
 
-def remember(work: Work, parts: gate.Gate, *units: Step[Node]) -> None:
+def remember(work: Work, parts: gate.Gate, *units: Step) -> None:
     """Keep a record of what was put on a node, after it was.
 
     Args:
@@ -48,6 +47,6 @@ def remember(work: Work, parts: gate.Gate, *units: Step[Node]) -> None:
     from crio.enforce import hook_file, native_policy
 
     machine = work.machine
-    rendered = policy.Policy(machine.layout, work.policy, tuple(work.pins)).as_laid(machine.node)
+    rendered = policy.Policy(machine.node, machine.layout, work.policy, tuple(work.pins)).as_laid()
     steps = [*gate.steps(parts), rendered, native_policy(work), hook_file(machine), *units]
     record.keep(record.beside(machine.pins), {machine.node.name: steps})

@@ -90,6 +90,7 @@ class Restored:
         urls: of those that it was led to now, by name.
     """
 
+    node: Node
     names: Sequence[str] = ()
     urls: Mapping[str, str] = field(default_factory=dict)
     name: str = "CRI-O is as it was"
@@ -114,21 +115,21 @@ class Restored:
             *folders,
         ]
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether anything of ours is there."""
-        found = node.run(["ls", "-d", "--", *self._paths()], check=False)
-        return bool(found.text) or (bool(self.urls) and Credentials(INSTALLED.auth, {}).needed(node))
+        found = self.node.run(["ls", "-d", "--", *self._paths()], check=False)
+        return bool(found.text) or (bool(self.urls) and Credentials(self.node, INSTALLED.auth, {}).needed())
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Take CRI-O's configuration away first: without it CRI-O needs none of the rest."""
-        running = unit_state(node, CRIO).active == ACTIVE
-        node.run(["rm", "-f", "--", INSTALLED.drop_in])
+        running = unit_state(self.node, CRIO).active == ACTIVE
+        self.node.run(["rm", "-f", "--", INSTALLED.drop_in])
         if running:
-            node.run(["systemctl", "restart", CRIO], timeout=120)
-        node.run(["systemctl", "disable", "--now", GATE], check=False)
-        node.run(["rm", "-rf", "--", *self._paths()])
+            self.node.run(["systemctl", "restart", CRIO], timeout=120)
+        self.node.run(["systemctl", "disable", "--now", GATE], check=False)
+        self.node.run(["rm", "-rf", "--", *self._paths()])
         if self.urls:  # else what is there is the user's own, a registry on the machine's loopback included
-            Credentials(INSTALLED.auth, {}).apply(node)
+            Credentials(self.node, INSTALLED.auth, {}).apply()
         for folder in {path.rpartition("/")[0] for path in (INSTALLED.registries_conf, INSTALLED.registries_d)}:
-            node.run(["rmdir", "--ignore-fail-on-non-empty", "--", folder], check=False)
-        node.run(["systemctl", "daemon-reload"])
+            self.node.run(["rmdir", "--ignore-fail-on-non-empty", "--", folder], check=False)
+        self.node.run(["systemctl", "daemon-reload"])

@@ -16,7 +16,7 @@ from countersign.console.config import KindSettings, Settings
 from countersign.console.errors import InfrastructureError, UsageError
 from countersign.console.steps import NotThereYet
 from countersign.nodes.docker import DockerNode
-from countersign.nodes.host import HostNode
+from countersign.nodes.host import HOST
 from countersign.nodes.template import render
 from kind import engine, node_image
 
@@ -165,7 +165,7 @@ class Exists:
         workers = self.settings.kind.workers
         return f"cluster {self.settings.kind.cluster}: a control plane and {workers} worker{'s' * (workers != 1)}"
 
-    def needed(self, node: object) -> bool:  # noqa: ARG002 - a cluster is no node
+    def needed(self) -> bool:
         """Return whether there is none.
 
         Raises:
@@ -184,7 +184,7 @@ class Exists:
             )
         return False
 
-    def apply(self, node: object) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Make it."""
         _create(self.settings, self.birth, keep=self.keep)
 
@@ -209,13 +209,13 @@ def _create(settings: Settings, birth: Birth | None, *, keep: bool) -> None:
         taint=TAINT,
         mounts=birth.prepare(client, image) if birth else (),
     )
-    HostNode().put(config, str(home / "cluster.yaml"))
+    HOST.put(config, str(home / "cluster.yaml"))
     argv = ["create", "cluster", f"--config={home / 'cluster.yaml'}", f"--wait={READY}"]
     argv += [f"--kubeconfig={home / 'kubeconfig'}", *([f"--image={image}"] if image else [])]
     argv += ["--retain"] if keep else []
     _kind(settings, argv, CREATE_TIMEOUT)
     first = client.containers.list(filters={"label": [f"{LABEL}={settings.kind.cluster}", f"{ROLE}=control-plane"]})[0]
-    HostNode().put(json.dumps({"control-plane": first.id}).encode() + b"\n", str(home / "cluster.json"))
+    HOST.put(json.dumps({"control-plane": first.id}).encode() + b"\n", str(home / "cluster.json"))
     if birth:
         birth.confirm(require(settings).nodes)
 

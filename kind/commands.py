@@ -22,14 +22,13 @@ def engine(context: Context, stop: bool = False, plan: bool = False) -> None:
     from countersign.console import output
     from countersign.console.config import settings_from
     from countersign.console.steps import run_steps
-    from countersign.nodes.host import HostNode
     from kind import engine as engines
 
     settings = settings_from(context)
     if stop:
         output.say("stopped" if engines.stop(settings) else "it does not run")
         return
-    run_steps(HostNode(), engines.steps(settings), plan=plan)
+    run_steps(engines.steps(settings), plan=plan)
     if not plan:
         output.say(f"DOCKER_HOST={engines.private(settings).url}")
 
@@ -58,11 +57,10 @@ def create(context: Context, keep: bool = False, plan: bool = False) -> None:
     from countersign.console import output
     from countersign.console.config import settings_from
     from countersign.console.steps import run_steps
-    from countersign.nodes.host import HostNode
     from kind.cluster import Exists, require
 
     settings = settings_from(context)
-    run_steps(HostNode(), [Exists(settings, keep)], plan=plan)
+    run_steps([Exists(settings, keep)], plan=plan)
     if not plan:
         output.say(f"KUBECONFIG={require(settings).kubeconfig}")
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError, MissingError
 from countersign.nodes import service
-from countersign.nodes.host import HostNode
+from countersign.nodes.host import HOST
 from countersign.nodes.service import Service
 from countersign.nodes.steps import File, Folder, Group, Running
 from countersign.nodes.template import render
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
     from countersign.console.steps import Step
-    from countersign.nodes.node import Node
 
 NAME = "dockerd"
 ANSWER = 5
@@ -103,7 +102,7 @@ def why_not(settings: Settings) -> str:
     return ""
 
 
-def steps(settings: Settings) -> list[Step[Node]]:
+def steps(settings: Settings) -> list[Step]:
     """Return the steps that start a private engine.
 
     Raises:
@@ -120,10 +119,10 @@ def steps(settings: Settings) -> list[Step[Node]]:
     if os.geteuid() != 0:
         raise MissingError("a Docker Engine needs root", do="run it as root (sudo ./inv kind.engine)")
     daemon, runc = (_program(name) for name in ("dockerd", "runc"))
-    wrapper = File(str(ours.root / "runc"), render(WRAPPER, python=sys.executable, runc=runc), 0o755)
-    folders = [Folder(str(folder), 0o700) for folder in (ours.root, ours.run)]
+    wrapper = File(HOST, str(ours.root / "runc"), render(WRAPPER, python=sys.executable, runc=runc), 0o755)
+    folders = [Folder(HOST, str(folder), 0o700) for folder in (ours.root, ours.run)]
     return [
-        Group(f"files of a private Docker Engine ({ours.root})", [*folders, wrapper]),
+        Group(HOST, f"files of a private Docker Engine ({ours.root})", [*folders, wrapper]),
         Running(_service(ours, daemon, wrapper)),
     ]
 
@@ -161,7 +160,7 @@ def _service(ours: Private, daemon: str, wrapper: File) -> Service:
 
 def has_sys_resource() -> bool:
     """Return whether this machine can give containers CAP_SYS_RESOURCE (capabilities(7), CapBnd)."""
-    line = HostNode().run(["grep", "^CapBnd:", "/proc/self/status"]).text
+    line = HOST.run(["grep", "^CapBnd:", "/proc/self/status"]).text
     return bool(int(line.split()[1], 16) >> CAP_SYS_RESOURCE & 1)
 
 

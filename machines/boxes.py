@@ -154,11 +154,11 @@ class BoxBuilt:
         """What users read."""
         return f"box {box(self.settings, self.provider).vagrant_name} is built"
 
-    def needed(self, node: object) -> bool:  # noqa: ARG002 - it is built on this machine
+    def needed(self) -> bool:
         """Return whether it is not there."""
         return not box(self.settings, self.provider).built()
 
-    def apply(self, node: object) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Build it."""
         build(self.settings, self.provider)
 

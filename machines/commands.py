@@ -22,13 +22,12 @@ def box(context: Context, provider: str = "", plan: bool = False, json: bool = F
     from countersign.console import output
     from countersign.console.config import settings_from
     from countersign.console.steps import run_steps
-    from countersign.nodes.host import HostNode
     from machines import boxes, providers
 
     settings = settings_from(context)
     chosen = provider or settings.vagrant.provider or providers.choose(settings)
     wanted = boxes.box(settings, chosen)
-    results = run_steps(HostNode(), [boxes.BoxBuilt(settings, chosen)], plan=plan)
+    results = run_steps([boxes.BoxBuilt(settings, chosen)], plan=plan)
     if json:
         document = {"version": "countersign.vagrant-box/v1", "provider": chosen, "box": wanted.vagrant_name}
         output.emit_json({**document, "path": str(wanted.path), "changed": sum(each.changed for each in results)})

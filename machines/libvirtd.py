@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from countersign.console.errors import InfrastructureError
 from countersign.nodes import service
+from countersign.nodes.host import HOST
 from countersign.nodes.service import Service
 from countersign.nodes.steps import File, Folder, Running
 from countersign.nodes.template import render
@@ -21,7 +22,6 @@ from machines.needs import find, require
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step
-    from countersign.nodes.node import Node
     from machines.place import Place
 
 HERE = Path(__file__).resolve().parent
@@ -41,16 +41,16 @@ def environment(place: Place) -> dict[str, str]:
     return {"LIBVIRT_DEFAULT_URI": uri(place), "COUNTERSIGN_POOL": POOL}
 
 
-def steps(place: Place) -> list[Step[Node]]:
+def steps(place: Place) -> list[Step]:
     """Return the steps that start it, with a pool for disks."""
     home = place.folder / "libvirt"
-    folders: list[Step[Node]] = [Folder(str(folder), 0o700) for folder in (place.run, home)]
-    folders += [Folder(str(home / _inside(path)), 0o755) for path in FIXED]
-    folders += [Folder(str(_sockets(place)), 0o700), Folder(str(home / "pool"), 0o700)]
+    folders: list[Step] = [Folder(HOST, str(folder), 0o700) for folder in (place.run, home)]
+    folders += [Folder(HOST, str(home / _inside(path)), 0o755) for path in FIXED]
+    folders += [Folder(HOST, str(_sockets(place)), 0o700), Folder(HOST, str(home / "pool"), 0o700)]
     return [
         *folders,
-        File(str(home / "libvirtd.conf"), render(HERE / "libvirtd.conf.j2", sockets=str(_sockets(place)))),
-        File(str(home / _inside("/etc/libvirt") / "qemu.conf"), HERE / "qemu.conf"),
+        File(HOST, str(home / "libvirtd.conf"), render(HERE / "libvirtd.conf.j2", sockets=str(_sockets(place)))),
+        File(HOST, str(home / _inside("/etc/libvirt") / "qemu.conf"), HERE / "qemu.conf"),
         Running(_service(place)),
         Pool(place),
     ]
@@ -58,11 +58,9 @@ def steps(place: Place) -> list[Step[Node]]:
 
 def start(place: Place) -> None:
     """Start it, if it does not run: a machine cannot be destroyed without it."""
-    from countersign.nodes.host import HostNode
-
     for step in steps(place):
-        if step.needed(HostNode()):
-            step.apply(HostNode())
+        if step.needed():
+            step.apply()
 
 
 def runs(place: Place) -> bool:
@@ -91,13 +89,13 @@ class Pool:
         """What users read."""
         return "storage pool"
 
-    def needed(self, node: Node) -> bool:  # noqa: ARG002 - it is of our libvirtd
+    def needed(self) -> bool:
         """Return whether there is none."""
         if not runs(self.place):
             return True
         return POOL not in _virsh(self.place, "pool-list", "--name").split()
 
-    def apply(self, node: Node) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Make it; it is there while libvirtd runs."""
         home = self.place.folder / "libvirt"
         definition = home / "pool.xml"

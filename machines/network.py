@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import InfrastructureError
 from countersign.nodes import service
+from countersign.nodes.host import HOST
 from countersign.nodes.service import Service
 from countersign.nodes.steps import Running
 from machines.needs import find, require
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step
-    from countersign.nodes.node import Node
     from machines.place import Place
 
 DHCP = "dhcp"
@@ -52,7 +52,7 @@ class Bridge:
         """What users read."""
         return f"bridge {self.interface} ({self.subnet}.0/24)"
 
-    def needed(self, node: Node) -> bool:  # noqa: ARG002 - it is this machine's
+    def needed(self) -> bool:
         """Return whether it is missing, down, or has another address."""
         shown = _ip_json("address", "show", "dev", self.interface)
         return not any(
@@ -60,15 +60,15 @@ class Bridge:
             for link in shown
         )
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Make it."""
         if not _ip_json("link", "show", "dev", self.interface):
-            node.run(["ip", "link", "add", "name", self.interface, "type", "bridge"])
-        node.run(["ip", "address", "replace", f"{self.subnet}.1/24", "dev", self.interface])
-        node.run(["ip", "link", "set", "dev", self.interface, "up"])
+            HOST.run(["ip", "link", "add", "name", self.interface, "type", "bridge"])
+        HOST.run(["ip", "address", "replace", f"{self.subnet}.1/24", "dev", self.interface])
+        HOST.run(["ip", "link", "set", "dev", self.interface, "up"])
 
 
-def steps(place: Place, subnet: str) -> list[Step[Node]]:
+def steps(place: Place, subnet: str) -> list[Step]:
     """Return the steps that bring up the bridge and its DHCP server."""
     return [Bridge(place.bridge, subnet), Running(_dhcp(place, subnet))]
 

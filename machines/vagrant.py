@@ -17,14 +17,12 @@ from countersign.console import output
 from countersign.console.config import ROOT, Settings
 from countersign.console.errors import CountersignError, InfrastructureError, MissingError
 from countersign.console.steps import Show, run_steps
-from countersign.nodes.host import HostNode
 from machines import boxes, libvirtd, network, providers
 from machines.needs import require
 from machines.place import Made, Place, place
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step
-    from countersign.nodes.node import Node
 
 BUILT = "built"
 PUBLIC = {  # distribution -> box, for libvirt and VirtualBox; the Vagrantfile has the same
@@ -57,14 +55,14 @@ def up(settings: Settings, show: Show = output.progress, plan: bool = False, kee
     new = here.made() is None
     wanted = steps(settings)
     try:
-        return sum(result.changed for result in run_steps(HostNode(), wanted, plan=plan, show=show))
+        return sum(result.changed for result in run_steps(wanted, plan=plan, show=show))
     except BaseException:
         if new and not keep and not plan:
             _undo(settings, here)
         raise
 
 
-def steps(settings: Settings) -> list[Step[Node]]:
+def steps(settings: Settings) -> list[Step]:
     """Return the steps that bring the machine up.
 
     Raises:
@@ -77,7 +75,7 @@ def steps(settings: Settings) -> list[Step[Node]]:
         made = _wanted(settings, here)
     else:
         _same(settings, made, here)
-    found: list[Step[Node]] = [Recorded(here, made)]
+    found: list[Step] = [Recorded(here, made)]
     if made.built:
         found.append(boxes.BoxBuilt(settings, made.provider))
     if made.subnet:
@@ -157,11 +155,11 @@ class Recorded:
         """What users read."""
         return f"machine {self.here.name}: {self.made.provider}, box {self.made.box}"
 
-    def needed(self, node: Node) -> bool:  # noqa: ARG002 - it is this machine's
+    def needed(self) -> bool:
         """Return whether it is not written down."""
         return self.here.made() != self.made
 
-    def apply(self, node: Node) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Write it down."""
         self.here.record(self.made)
 
@@ -179,7 +177,7 @@ class Up:
         """What users read."""
         return f"machine {self.here.name} is up"
 
-    def needed(self, node: Node) -> bool:  # noqa: ARG002 - Vagrant knows
+    def needed(self) -> bool:
         """Return whether it does not run."""
         if not (self.here.folder / "dotfile").is_dir():
             return True
@@ -187,7 +185,7 @@ class Up:
             return False
         return _state(self.settings, self.here, self.made) != "running"
 
-    def apply(self, node: Node) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Let Vagrant bring it up."""
         client = _client(self.settings, self.here, self.made)
         with _errors(self.here), self.here.log.open("a", encoding="utf-8", buffering=1) as log:
@@ -208,11 +206,11 @@ class Reachable:
         """What users read."""
         return f"{self.here.ssh_config.name} of {self.here.name}"
 
-    def needed(self, node: Node) -> bool:  # noqa: ARG002 - it is this machine's
+    def needed(self) -> bool:
         """Return whether there is none, or it leads nowhere."""
         return not (self.here.ssh_config.is_file() and _answers(self.here.ssh_config))
 
-    def apply(self, node: Node) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Write both.
 
         Vagrant has just logged in with the key that it put there; the host keys that the machine shows in that same

@@ -85,7 +85,7 @@ def _look(target: Target) -> _Seen:
     changed = (
         policy.differs_from(found.policy)
         or decides_by != f"sha256:{replace(policy, serial=found.serial).file().digest()}"
-        or (target.engine is not None and target.engine.needed(node))
+        or (target.engine is not None and target.engine.needed())
     )
     return _Seen(target, changed, found.serial, decides_by, found.highest)
 
@@ -97,17 +97,17 @@ def _signature(target: Target, key: PrivateKey | None) -> bytes:
 
 
 def _checked(target: Target, key: PrivateKey | None) -> None:
-    installing.check(target.policy, target.node, _signature(target, key))
+    installing.check(target.policy, _signature(target, key))
 
 
 def _changed(target: Target, key: PrivateKey | None, *, plan: bool) -> Applied:
     start = time.monotonic()
     node, policy = target.node, target.policy
     if not plan:
-        if target.engine is not None and target.engine.needed(node):
-            target.engine.apply(node)
+        if target.engine is not None and target.engine.needed():
+            target.engine.apply()
             record.amend(target.laid, node.name, [target.engine])
-        installing.install(policy, node, target.laid, _signature(target, key))
+        installing.install(policy, target.laid, _signature(target, key))
     digest = f"sha256:{policy.file().digest()}"
     return Applied(node.name, True, policy.serial, digest, time.monotonic() - start)
 

@@ -85,7 +85,7 @@ def compare(target: Target) -> Compared:
     found, decides_by = there(node, policy.layout), in_force(node, policy.layout)
     wanted = json.loads(policy.rendered())
     differences = [*_differences(found.policy, wanted)]
-    if target.engine is not None and target.engine.needed(node):
+    if target.engine is not None and target.engine.needed():
         differences.append(Difference(CHANGED, "file", target.engine.name))
     lies = f"sha256:{replace(policy, serial=found.serial).file().digest()}"
     not_in_force = not policy.differs_from(found.policy) and decides_by != lies

@@ -34,7 +34,7 @@ class Target:
     node: Node
     policy: Policy
     laid: Path
-    engine: Step[Node] | None = None
+    engine: Step | None = None
 
 
 def targets(settings: Settings, source: Path) -> list[Target]:
@@ -57,7 +57,7 @@ def _of_containerd(settings: Settings, source: Path) -> Iterator[Target]:
 
     for each in open_place(settings).members():
         pins = tuple(read_pins(each.pins))
-        yield Target(each.node, Policy(each.layout, source, pins), record.beside(each.pins))
+        yield Target(each.node, Policy(each.node, each.layout, source, pins), record.beside(each.pins))
 
 
 def _of_crio(settings: Settings, source: Path) -> Iterator[Target]:
@@ -67,4 +67,4 @@ def _of_crio(settings: Settings, source: Path) -> Iterator[Target]:
     for each in open_place(settings).members():
         pins = tuple(read_pins(each.pins))
         engine = NativePolicy(each, source, pins, tuple(each.tags))
-        yield Target(each.node, Policy(each.layout, source, pins), record.beside(each.pins), engine)
+        yield Target(each.node, Policy(each.node, each.layout, source, pins), record.beside(each.pins), engine)

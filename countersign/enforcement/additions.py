@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from countersign.console.errors import MissingError, UsageError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Addition(Protocol):
-    """What one place is given. All steps of it work on this machine, whatever node they are given."""
+    """What one place is given. All steps of it are this machine's."""
 
     @property
     def names(self) -> Sequence[str]:
@@ -54,19 +54,19 @@ class Addition(Protocol):
     def keys_to_come(self) -> bool:
         """Return whether `prepared` makes keys that a policy may name."""
 
-    def prepared(self) -> Sequence[Step[Any]]:
+    def prepared(self) -> Sequence[Step]:
         """Return what comes before everything else, the keys among it; nothing runs yet."""
 
-    def running(self) -> Sequence[Step[Any]]:
+    def running(self) -> Sequence[Step]:
         """Return what makes its registries run and hold what set-up needs; builds what has to be built."""
 
-    def given_back(self) -> Sequence[Step[Any]]:
+    def given_back(self) -> Sequence[Step]:
         """Return what leaves nothing of it on this machine."""
 
     def sandbox(self) -> str:
         """Return a sandbox image by digest, for nodes that have none; empty for none."""
 
-    def pushed(self, repository: str, tag: str, layout: Path) -> Step[Any]:
+    def pushed(self, repository: str, tag: str, layout: Path) -> Step:
         """Return the step by which an OCI layout lies in `home`."""
 
     def client(self) -> Registry:
@@ -127,7 +127,7 @@ class Nothing:
         """Return that no keys are made."""
         return False
 
-    def prepared(self) -> Sequence[Step[Any]]:
+    def prepared(self) -> Sequence[Step]:
         """Return no step."""
         return ()
 
@@ -137,7 +137,7 @@ class Nothing:
         """Return none."""
         return ""
 
-    def pushed(self, repository: str, tag: str, layout: Path) -> Step[Any]:  # noqa: ARG002
+    def pushed(self, repository: str, tag: str, layout: Path) -> Step:  # noqa: ARG002
         """Raise MissingError: there is no registry."""
         raise MissingError("there is no registry to put it in", where=f"{repository}:{tag}", do="see lab.setup")
 

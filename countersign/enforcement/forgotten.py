@@ -27,11 +27,11 @@ class Forgotten:
     room: str
     name: str = "the place is forgotten"
 
-    def needed(self, node: object) -> bool:  # noqa: ARG002
+    def needed(self) -> bool:
         """Return whether anything is kept."""
         return any(path.exists() for path in self.kept) or self._recorded
 
-    def apply(self, node: object) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Forget it."""
         for path in self.kept:
             path.unlink(missing_ok=True)

@@ -67,7 +67,8 @@ class Gate:
     """What goes to a node.
 
     Attributes:
-        layout: where it goes.
+        node: where it goes.
+        layout: to which paths there.
         program: the gate's binary on this machine.
         hook: the hook's binary on this machine.
         docker_config: registry credentials.
@@ -78,6 +79,7 @@ class Gate:
         providers: credential providers for what docker_config has no login for; None for none.
     """
 
+    node: Node
     layout: Layout
     program: Path
     hook: Path
@@ -110,26 +112,26 @@ def files(gate: Gate) -> list[File]:
         providers=gate.providers,
     )
     return [
-        File(layout.gate, gate.program, 0o755),
-        File(layout.hook, gate.hook, 0o755),
-        File(layout.gate_config, config),
-        File(layout.docker_config, gate.docker_config, 0o600),
-        *(File(path, with_hook(spec, layout)) for path, spec in gate.base_specs.items()),
+        File(gate.node, layout.gate, gate.program, 0o755),
+        File(gate.node, layout.hook, gate.hook, 0o755),
+        File(gate.node, layout.gate_config, config),
+        File(gate.node, layout.docker_config, gate.docker_config, 0o600),
+        *(File(gate.node, path, with_hook(spec, layout)) for path, spec in gate.base_specs.items()),
     ]
 
 
-def steps(gate: Gate) -> list[Step[Node]]:
+def steps(gate: Gate) -> list[Step]:
     """Return the steps that put it all on a node; none of them starts anything."""
     layout = gate.layout
     folders = [
-        *(Folder(path) for path in (layout.bin, layout.verifiers, layout.etc, layout.certs)),
-        *(Folder(path, 0o700) for path in (layout.lib, layout.evidence, layout.run, layout.log)),
+        *(Folder(gate.node, path) for path in (layout.bin, layout.verifiers, layout.etc, layout.certs)),
+        *(Folder(gate.node, path, 0o700) for path in (layout.lib, layout.evidence, layout.run, layout.log)),
     ]
     return [
-        Unsigned(layout),
-        Group(f"folders of gate and hook ({layout.etc}, …)", folders),
-        Group(f"gate, hook and their configuration ({layout.gate_config})", files(gate)),
-        Group(f"pull-time verifier ({layout.verifier})", [Link(layout.verifier, layout.gate)]),
+        Unsigned(gate.node, layout),
+        Group(gate.node, f"folders of gate and hook ({layout.etc}, …)", folders),
+        Group(gate.node, f"gate, hook and their configuration ({layout.gate_config})", files(gate)),
+        Group(gate.node, f"pull-time verifier ({layout.verifier})", [Link(gate.node, layout.verifier, layout.gate)]),
     ]
 
 

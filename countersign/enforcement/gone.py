@@ -12,7 +12,7 @@ from typing import Protocol
 from countersign.console.config import record_place, recorded_place
 from countersign.console.errors import InfrastructureError, MissingError
 from countersign.nodes import cgroup, service
-from countersign.nodes.host import HostNode
+from countersign.nodes.host import HOST
 
 MOUNTS = Path("/proc/self/mountinfo")
 
@@ -52,14 +52,14 @@ class ServicesStopped:
     instance: Private
     name: str = "services are stopped"
 
-    def needed(self, node: HostNode) -> bool:  # noqa: ARG002 - supervision is this machine's
+    def needed(self) -> bool:
         """Return whether one is up."""
         return any(
             found.supervisor or found.child
             for found in (service.state(self.instance.run, name) for name in self.instance.services)
         )
 
-    def apply(self, node: HostNode) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Stop them, the last one started first."""
         for name in reversed(self.instance.services):
             service.stop(self.instance.run, name)
@@ -72,11 +72,11 @@ class ProcessesGone:
     instance: Private
     name: str = "processes and cgroups are gone"
 
-    def needed(self, node: HostNode) -> bool:  # noqa: ARG002
+    def needed(self) -> bool:
         """Return whether there is such a cgroup."""
         return cgroup.exists(self.instance.cgroup)
 
-    def apply(self, node: HostNode) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Kill, and remove it. Mounts and network namespaces of pods end with their last process."""
         cgroup.destroy(self.instance.cgroup)
 
@@ -92,14 +92,14 @@ class FilesGone:
         """What users read."""
         return f"{self.instance.root} is gone"
 
-    def needed(self, node: HostNode) -> bool:
+    def needed(self) -> bool:
         """Return whether it is there."""
-        return node.exists(str(self.instance.root))
+        return HOST.exists(str(self.instance.root))
 
-    def apply(self, node: HostNode) -> None:
+    def apply(self) -> None:
         """Remove it, never through a mount into what lies behind."""
         for point in _mounts_below(self.instance.root):
-            node.run(["umount", "--lazy", point])
+            HOST.run(["umount", "--lazy", point])
         left = _mounts_below(self.instance.root)
         if left:
             raise InfrastructureError("still mounted", where=left[0], do=f"umount {left[0]}")
@@ -116,11 +116,11 @@ class PlaceForgotten:
     instance: Private
     name: str = "the place is forgotten"
 
-    def needed(self, node: HostNode) -> bool:
+    def needed(self) -> bool:
         """Return whether it says so."""
-        return recorded_place(self.instance.state, self.instance.room) == node.name
+        return recorded_place(self.instance.state, self.instance.room) == HOST.name
 
-    def apply(self, node: HostNode) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Forget it."""
         record_place(self.instance.state, "", self.instance.room)
 

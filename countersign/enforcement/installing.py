@@ -36,34 +36,33 @@ class Installed:
     serial: int
 
 
-def check(wanted: Policy, node: Node, signature: bytes = b"") -> Installed:
+def check(wanted: Policy, signature: bytes = b"") -> Installed:
     """Have the node's gate check a policy, its signature and its serial; nothing is changed.
 
     Raises:
         InfrastructureError: the gate does not take it, and why.
     """
-    return _asked(wanted, node, signature, ["--plan"])
+    return _asked(wanted, signature, ["--plan"])
 
 
-def install(wanted: Policy, node: Node, laid: Path, signature: bytes = b"") -> Installed:
+def install(wanted: Policy, laid: Path, signature: bytes = b"") -> Installed:
     """Put a policy in force on a node.
 
     Args:
-        wanted: the policy, with its serial.
-        node: where.
+        wanted: the policy for its node, with its serial.
         laid: this machine's record of what set-up put there; see `countersign.enforcement.record`.
         signature: base64, where the node's gate.json has ``policyKeys``.
 
     Raises:
         InfrastructureError: the gate does not take it, or does not decide by it.
     """
-    done = _asked(wanted, node, signature, [])
-    record.amend(laid, node.name, [wanted.file()])
+    done = _asked(wanted, signature, [])
+    record.amend(laid, wanted.node.name, [wanted.file()])
     return done
 
 
-def _asked(wanted: Policy, node: Node, signature: bytes, options: list[str]) -> Installed:
-    layout = wanted.layout
+def _asked(wanted: Policy, signature: bytes, options: list[str]) -> Installed:
+    layout, node = wanted.layout, wanted.node
     argv = [layout.gate, "install-policy", "-", "--json", "--config", layout.gate_config, *options]
     path = f"{layout.etc}/{SIGNATURE}"
     if not signature:

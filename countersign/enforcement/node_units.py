@@ -99,13 +99,14 @@ def kubelet_paused(node: Node) -> Iterator[None]:
 class KubeletRuns:
     """The kubelet runs, where there is one: a trial that was killed may have left it stopped."""
 
+    node: Node
     name: str = "kubelet runs"
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether there is one that is enabled and down."""
-        found = unit_state(node, KUBELET)
+        found = unit_state(self.node, KUBELET)
         return found.enabled and found.active != ACTIVE
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Start it."""
-        node.run(["systemctl", "start", KUBELET])
+        self.node.run(["systemctl", "start", KUBELET])

@@ -92,13 +92,15 @@ class Policy:
     """A policy.yaml is on the node, in the gate's form.
 
     Attributes:
-        layout: where it goes.
+        node: where it goes.
+        layout: to which paths there.
         source: the policy.yaml.
         pins: of the set-up.
         keys_to_come: a step before this one makes the keys that the policy names.
         serial: of the rendered policy; what a gate does not know by a serial needs none.
     """
 
+    node: Node
     layout: Layout
     source: Path
     pins: tuple[str, ...]
@@ -110,31 +112,31 @@ class Policy:
         """What users read."""
         return f"policy {self.source}"
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether the node has another one; its serial alone makes no other."""
-        return self.keys_to_come or self.differs_from(there(node, self.layout).policy)
+        return self.keys_to_come or self.differs_from(there(self.node, self.layout).policy)
 
     def differs_from(self, other: dict[str, Any]) -> bool:
         """Return whether a rendered policy says something else; its serial does not count."""
         wanted: dict[str, Any] = json.loads(render(self.source, self.pins))
         return {key: value for key, value in other.items() if key != "serial"} != wanted
 
-    def numbered(self, node: Node) -> Policy:
+    def numbered(self) -> Policy:
         """Return it with the next serial of a node on which one was in force; else it stays without."""
-        highest = there(node, self.layout).highest
+        highest = there(self.node, self.layout).highest
         return replace(self, serial=highest + 1 if highest else 0)
 
-    def as_laid(self, node: Node) -> Policy:
+    def as_laid(self) -> Policy:
         """Return it with the serial of the policy that lies on the node."""
-        return replace(self, serial=there(node, self.layout).serial)
+        return replace(self, serial=there(self.node, self.layout).serial)
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Put it there; a gate that runs takes it up by itself."""
-        self.numbered(node).file().apply(node)
+        self.numbered().file().apply()
 
     def file(self) -> File:
         """Return the rendered policy as it goes to the node."""
-        return File(self.layout.policy, self.rendered())
+        return File(self.node, self.layout.policy, self.rendered())
 
     def rendered(self) -> bytes:
         """Return the file's content."""
@@ -144,6 +146,6 @@ class Policy:
         """See `countersign.enforcement.record.LaysOut`."""
         return [self.file()]
 
-    def diff(self, node: Node) -> str:
+    def diff(self) -> str:
         """See `countersign.console.steps.ShowsDiff`; nothing can be told while keys are to come."""
-        return "" if self.keys_to_come else self.numbered(node).file().diff(node)
+        return "" if self.keys_to_come else self.numbered().file().diff()

@@ -20,26 +20,27 @@ KEY = "policykeys"
 class Unsigned:
     """The node's gate.json has no ``policyKeys``, which set-up would drop with the file."""
 
+    node: Node
     layout: Layout
     name: str = "no policyKeys that set-up would drop"
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return False: there is nothing to change.
 
         Raises:
             InfrastructureError: the node's gate.json has them.
         """
         path = self.layout.gate_config
-        if node.exists(path) and asked_for(node.get(path)):
+        if self.node.exists(path) and asked_for(self.node.get(path)):
             raise InfrastructureError(
                 f"{path} has policyKeys, without which this node would take unsigned policies",
-                where=node.name,
+                where=self.node.name,
                 expected="a gate.json without them, as set-up writes it",
                 do="change its policy with policy.apply --key; to set it up anew, take policyKeys out of the file",
             )
         return False
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Change nothing."""
 
 

@@ -15,38 +15,40 @@ from countersign.nodes.template import render
 if TYPE_CHECKING:
     from countersign.cri.model import Auth
     from countersign.enforcement.additions import Addition
+    from countersign.nodes.node import Node
 
 HOSTS = Path(__file__).with_name("hosts.toml.j2")
 
 
-def hosts_file(certs: str, name: str, url: str, ca: str = "") -> File:
+def hosts_file(node: Node, certs: str, name: str, url: str, ca: str = "") -> File:
     """Return the hosts.toml that leads from a registry's name to where it is; ``ca`` is a path on the node."""
-    return File(f"{certs}/{name}/hosts.toml", render(HOSTS, url=url, ca=ca))
+    return File(node, f"{certs}/{name}/hosts.toml", render(HOSTS, url=url, ca=ca))
 
 
-def hosts_files(certs: str, urls: Mapping[str, str], ca: bytes) -> list[File]:
+def hosts_files(node: Node, certs: str, urls: Mapping[str, str], ca: bytes) -> list[File]:
     """Return what leads to registries: one folder a name, with its hosts.toml and, for HTTPS, the CA.
 
     Args:
-        certs: the folder ``certs.d``.
+        node: the node.
+        certs: its folder ``certs.d``.
         urls: registry name → the URL under which it is reached.
         ca: the certificate of the CA behind the HTTPS ones.
     """
     found = []
     for name, url in urls.items():
         path = f"{certs}/{name}/ca.crt" if url.startswith("https:") else ""
-        found += [File(path, ca)] if path else []
-        found.append(hosts_file(certs, name, url, path))
+        found += [File(node, path, ca)] if path else []
+        found.append(hosts_file(node, certs, name, url, path))
     return found
 
 
-def way(certs: str, addition: Addition) -> list[Group]:
+def way(node: Node, certs: str, addition: Addition) -> list[Group]:
     """Return the step by which a node finds the registries of an addition; none where it has none."""
     if not addition.urls:
         return []
-    hosts = hosts_files(certs, addition.urls, addition.ca)
-    folders = [Folder(path) for path in dict.fromkeys(file.path.rpartition("/")[0] for file in hosts)]
-    return [Group(f"the way to the demo's registries ({certs})", [*folders, *hosts])]
+    hosts = hosts_files(node, certs, addition.urls, addition.ca)
+    folders = [Folder(node, path) for path in dict.fromkeys(file.path.rpartition("/")[0] for file in hosts)]
+    return [Group(node, f"the way to the demo's registries ({certs})", [*folders, *hosts])]
 
 
 def docker_config(users: Path | None, logins: Mapping[str, Auth]) -> bytes:

@@ -25,7 +25,7 @@ SECRET = 0o600
 class LaysOut(Protocol):
     """A step that stands for files, known once it was applied."""
 
-    def laid_out(self) -> Sequence[Step[Node]]:
+    def laid_out(self) -> Sequence[Step]:
         """Return the steps that it stands for."""
 
 
@@ -50,7 +50,7 @@ def beside(pins: Path) -> Path:
     return pins.with_name(f"{pins.stem}-laid.json")
 
 
-def keep(path: Path, lists: Mapping[str, Iterable[Step[Node]]]) -> None:
+def keep(path: Path, lists: Mapping[str, Iterable[Step]]) -> None:
     """Remember what steps put on nodes, after they were applied.
 
     Args:
@@ -72,7 +72,7 @@ def _write(path: Path, document: Mapping[str, object]) -> None:
     fresh.replace(path)
 
 
-def amend(path: Path, node: str, changed: Iterable[Step[Node]]) -> None:
+def amend(path: Path, node: str, changed: Iterable[Step]) -> None:
     """Remember what steps have put on one node since; where nothing is kept about the node, nothing is."""
     laid = read(path, node)
     if laid is None:
@@ -108,7 +108,7 @@ def problems(node: Node, laid: Mapping[str, Laid] | None, program: str) -> Itera
     yield Problem(program, found, _shown(wanted))
 
 
-def _laid(steps: Iterable[Step[Node]]) -> Iterator[tuple[str, Laid]]:
+def _laid(steps: Iterable[Step]) -> Iterator[tuple[str, Laid]]:
     for step in steps:
         if isinstance(step, Group):
             yield from _laid(step.parts)

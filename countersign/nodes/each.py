@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step
-    from countersign.nodes.node import Node
 
 AT_ONCE = 8
 Item = TypeVar("Item")
@@ -29,53 +28,41 @@ class OnEach:
 
     Attributes:
         name: what users read.
-        parts: the nodes, each with its step.
+        parts: one a node.
     """
 
     name: str
-    parts: Sequence[tuple[Node, Step[Node]]] = field(repr=False)
+    parts: Sequence[Step] = field(repr=False)
 
-    def needed(self, node: object) -> bool:  # noqa: ARG002 - it has nodes of its own
+    def needed(self) -> bool:
         """Return whether any node needs it."""
-        return any(side_by_side(_needed, self.parts))
+        return any(side_by_side(lambda part: part.needed(), self.parts))
 
-    def apply(self, node: object) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Apply it where it is needed."""
         side_by_side(_apply, self.parts)
 
-    def diff(self, node: object) -> str:  # noqa: ARG002
+    def diff(self) -> str:
         """See `countersign.console.steps.ShowsDiff`; one node after the other."""
         return "\n".join(filter(None, side_by_side(_diff, self.parts)))
 
 
-def on_each(lists: Mapping[str, Sequence[Step[Node]]], nodes: Mapping[str, Node]) -> list[OnEach]:
+def on_each(lists: Mapping[str, Sequence[Step]]) -> list[OnEach]:
     """Return one step for each place in equally long lists of steps.
 
     Args:
         lists: node name → its steps; the steps at one place bring about the same thing.
-        nodes: node name → the node.
     """
     count = f" ({len(lists)} nodes)" if len(lists) > 1 else ""
-    rows = zip(*lists.values(), strict=True)
-    return [
-        OnEach(f"{row[0].name}{count}", [(nodes[name], step) for name, step in zip(lists, row, strict=True)])
-        for row in rows
-    ]
+    return [OnEach(f"{row[0].name}{count}", row) for row in zip(*lists.values(), strict=True)]
 
 
-def _needed(part: tuple[Node, Step[Node]]) -> bool:
-    node, step = part
-    return step.needed(node)
+def _apply(step: Step) -> None:
+    if step.needed():
+        step.apply()
 
 
-def _apply(part: tuple[Node, Step[Node]]) -> None:
-    node, step = part
-    if step.needed(node):
-        step.apply(node)
-
-
-def _diff(part: tuple[Node, Step[Node]]) -> str:
+def _diff(step: Step) -> str:
     from countersign.console.steps import ShowsDiff
 
-    node, step = part
-    return step.diff(node) if isinstance(step, ShowsDiff) and step.needed(node) else ""
+    return step.diff() if isinstance(step, ShowsDiff) and step.needed() else ""

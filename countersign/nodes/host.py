@@ -100,6 +100,10 @@ class HostNode:
         return f"http://127.0.0.1:{port}"
 
 
+HOST = HostNode()
+"""The one that steps of this machine are built for."""
+
+
 @contextlib.contextmanager
 def _file_errors(path: str) -> Iterator[None]:
     try:

@@ -35,6 +35,7 @@ class AtPath(Protocol):
 class Folder:
     """A folder with a mode; its parents are made as needed."""
 
+    node: Node
     path: str
     mode: int = 0o755
 
@@ -43,17 +44,17 @@ class Folder:
         """What users read."""
         return f"folder {self.path}"
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether it is missing or has another mode."""
-        return _needed(node, self)
+        return _needed(self.node, self)
 
     def differs(self, seen: Seen | None) -> bool:
         """See `AtPath.differs`."""
         return seen is None or (seen.kind, seen.mode) != ("d", self.mode)
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Make it."""
-        node.run(["install", "-d", "-m", f"{self.mode:o}", self.path])
+        self.node.run(["install", "-d", "-m", f"{self.mode:o}", self.path])
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,13 @@ class File:
     """A file with this content and mode; secrets are given the mode 0600.
 
     Attributes:
-        path: where, on the node.
+        node: the node.
+        path: where, on it.
         content: the bytes, or a local file that has them.
         mode: permission bits.
     """
 
+    node: Node
     path: str
     content: bytes | Path = field(repr=False)
     mode: int = 0o644
@@ -79,28 +82,29 @@ class File:
         """Return the sha256 of the content, in hex."""
         return sha256(self.content)
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether the node's file is missing or differs."""
-        return _needed(node, self)
+        return _needed(self.node, self)
 
     def differs(self, seen: Seen | None) -> bool:
         """See `AtPath.differs`."""
         return seen is None or (seen.kind, seen.mode, seen.sha256) != ("f", self.mode, self.digest())
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Put it there."""
-        node.put(self.content, self.path, self.mode)
+        self.node.put(self.content, self.path, self.mode)
 
-    def diff(self, node: Node) -> str:
+    def diff(self) -> str:
         """See `countersign.console.steps.ShowsDiff`."""
         content = self.content if isinstance(self.content, bytes) else self.content.read_bytes()
-        return file_diff(node, self.path, content, self.mode)
+        return file_diff(self.node, self.path, content, self.mode)
 
 
 @dataclass(frozen=True)
 class Link:
     """A symbolic link."""
 
+    node: Node
     path: str
     target: str
 
@@ -109,53 +113,54 @@ class Link:
         """What users read."""
         return f"{self.path} → {self.target}"
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether it is missing or leads elsewhere."""
-        return _needed(node, self)
+        return _needed(self.node, self)
 
     def differs(self, seen: Seen | None) -> bool:
         """See `AtPath.differs`."""
         return seen is None or (seen.kind, seen.target) != ("l", self.target)
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Make it, over whatever is there."""
-        node.run(["ln", "-sfnT", "--", self.target, self.path])
+        self.node.run(["ln", "-sfnT", "--", self.target, self.path])
 
 
 @dataclass(frozen=True)
 class Group:
     """Several steps that users read as one; those of its parts that are needed are applied, in order."""
 
+    node: Node
     name: str
-    parts: Sequence[Step[Node]]
+    parts: Sequence[Step]
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether any part is."""
-        seen = self._look(node)
-        return any(_part_needed(part, node, seen) for part in self.parts)
+        seen = self._look()
+        return any(_part_needed(part, seen) for part in self.parts)
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Apply the parts that are needed; files beside one another go there at once."""
-        seen = self._look(node)
+        seen = self._look()
         for are_files, run in itertools.groupby(self.parts, lambda part: isinstance(part, File)):
-            wanted = [part for part in run if _part_needed(part, node, seen)]
+            wanted = [part for part in run if _part_needed(part, seen)]
             if are_files:
                 files = [part for part in wanted if isinstance(part, File)]
-                put_all(node, [Content(file.content, file.path, file.mode) for file in files])
+                put_all(self.node, [Content(file.content, file.path, file.mode) for file in files])
             else:
                 for part in wanted:
-                    part.apply(node)
+                    part.apply()
 
-    def diff(self, node: Node) -> str:
+    def diff(self) -> str:
         """See `countersign.console.steps.ShowsDiff`: a part that has nothing to show is named."""
-        seen = self._look(node)
-        wanted = [part for part in self.parts if _part_needed(part, node, seen)]
-        shown = (part.diff(node) if isinstance(part, ShowsDiff) else "" for part in wanted)
+        seen = self._look()
+        wanted = [part for part in self.parts if _part_needed(part, seen)]
+        shown = (part.diff() if isinstance(part, ShowsDiff) else "" for part in wanted)
         return "\n".join(text or part.name for part, text in zip(wanted, shown, strict=True))
 
-    def _look(self, node: Node) -> Mapping[str, Seen]:
+    def _look(self) -> Mapping[str, Seen]:
         """Return what lies at the paths of its parts, asked at once."""
-        return stats(node, [part.path for part in self.parts if isinstance(part, AtPath)])
+        return stats(self.node, [part.path for part in self.parts if isinstance(part, AtPath)])
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,7 @@ class Running:
         """What users read."""
         return f"{self.service.name} runs"
 
-    def needed(self, node: Node) -> bool:  # noqa: ARG002 - supervision is this machine's
+    def needed(self) -> bool:
         """Return whether it is down, not ready, runs by another specification, or read other files than these."""
         found = service.state(Path(self.service.run), self.service.name)
         if found.state != "running" or found.digest != self.service.digest() or found.child is None:
@@ -177,7 +182,7 @@ class Running:
         started = found.child.started()
         return any(_changed_after(path, started) for path in self.service.inputs if path.startswith("/"))
 
-    def apply(self, node: Node) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Start it, after stopping the one that runs."""
         service.start(self.service)
 
@@ -194,5 +199,5 @@ def _needed(node: Node, step: AtPath) -> bool:
     return step.differs(stats(node, [step.path]).get(step.path))
 
 
-def _part_needed(part: Step[Node], node: Node, seen: Mapping[str, Seen]) -> bool:
-    return part.differs(seen.get(part.path)) if isinstance(part, AtPath) else part.needed(node)
+def _part_needed(part: Step, seen: Mapping[str, Seen]) -> bool:
+    return part.differs(seen.get(part.path)) if isinstance(part, AtPath) else part.needed()

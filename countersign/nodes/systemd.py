@@ -68,6 +68,7 @@ class UnitRuns:
     """A unit runs, and has read these files.
 
     Attributes:
+        node: where.
         unit: such as ``containerd.service``.
         inputs: files that it reads at its start; one that is newer makes it start again.
         enable: it also starts with the machine.
@@ -75,6 +76,7 @@ class UnitRuns:
             by ``MAINPID=`` (sd_notify(3)).
     """
 
+    node: Node
     unit: str
     inputs: Sequence[str] = ()
     enable: bool = True
@@ -85,31 +87,31 @@ class UnitRuns:
         """What users read."""
         return f"{self.unit} runs"
 
-    def needed(self, node: Node) -> bool:
+    def needed(self) -> bool:
         """Return whether it is down, would not start with the machine, or was started before a file was written."""
-        found = unit_state(node, self.unit)
+        found = unit_state(self.node, self.unit)
         if found.active != "active" or found.stale or (self.enable and not found.enabled):
             return True
-        return bool(self.inputs) and _newest(node, self.inputs) > found.since
+        return bool(self.inputs) and _newest(self.node, self.inputs) > found.since
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Start it, have it hand over where it can, or start it again.
 
         Raises:
             InfrastructureError: it did not start; the end of its journal is in the text.
         """
-        before = unit_state(node, self.unit)  # as it runs: only a unit that said so then can hand over
-        node.run(["systemctl", "daemon-reload"])
+        before = unit_state(self.node, self.unit)  # as it runs: only a unit that said so then can hand over
+        self.node.run(["systemctl", "daemon-reload"])
         if self.enable:
-            node.run(["systemctl", "enable", "--quiet", "--", self.unit])
-        if self.hands_over and _handed_over(node, self.unit, before):
+            self.node.run(["systemctl", "enable", "--quiet", "--", self.unit])
+        if self.hands_over and _handed_over(self.node, self.unit, before):
             return
         try:
-            node.run(["systemctl", "restart", "--", self.unit], timeout=START_TIMEOUT)
+            self.node.run(["systemctl", "restart", "--", self.unit], timeout=START_TIMEOUT)
         except CommandError as error:
             journal = ["journalctl", f"--unit={self.unit}", f"--lines={JOURNAL_LINES}", "--output=cat", "--no-pager"]
-            end = node.run(journal, check=False).text
-            raise InfrastructureError(f"did not start: {end}", where=f"{node.name}: {self.unit}") from error
+            end = self.node.run(journal, check=False).text
+            raise InfrastructureError(f"did not start: {end}", where=f"{self.node.name}: {self.unit}") from error
 
 
 def _handed_over(node: Node, unit: str, before: UnitState) -> bool:

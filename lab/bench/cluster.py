@@ -92,7 +92,7 @@ def measure(settings: Settings, pods: int, at_once: int) -> dict[str, Any]:
 
 
 def _measure(settings: Settings, place: OnKind, pods: int, at_once: int) -> Figures:
-    create = _timed(lambda: clusters.Exists(settings).apply(None))
+    create = _timed(lambda: clusters.Exists(settings).apply())
     cluster = clusters.require(settings)
     api, worker = connect(cluster.kubeconfig), cluster.workers[0].name
     clusters.load(settings, [], [_archive(settings)])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from countersign.nodes.host import HOST
 from countersign.nodes.steps import File
 from countersign.nodes.template import render
 from lab.bench.model import COSIGN, NO_HOOK, NO_OP
@@ -36,7 +37,7 @@ def files(folder: Path, countersigns: bytes, noop: Path, cosign: Sequence[str]) 
         COSIGN.handler: (str(SCRIPT), *cosign),
     }
     env = [PATH, f"HOME={folder}"]
-    return [File(path, _other_hook(countersigns, argv[handler], env)) for handler, path in paths(folder).items()]
+    return [File(HOST, path, _other_hook(countersigns, argv[handler], env)) for handler, path in paths(folder).items()]
 
 
 def _other_hook(spec: bytes, argv: Sequence[str], env: Sequence[str]) -> bytes:

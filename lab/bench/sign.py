@@ -20,7 +20,7 @@ from countersign.console.errors import InfrastructureError
 from countersign.keys import files as keyfiles
 from countersign.keys.pair import generate, load_private
 from countersign.nodes import service
-from countersign.nodes.host import HostNode
+from countersign.nodes.host import HOST
 from countersign.nodes.service import Service
 from countersign.oci.reference import parse
 from countersign.oci.registry import Registry
@@ -73,7 +73,7 @@ class Bench:
     def run(self, *argv: str | Path) -> float:
         """Run a command that signs, and return its seconds."""
         env = {"COSIGN_PASSWORD": self.password}
-        return HostNode().run([str(part) for part in argv], env=env).seconds
+        return HOST.run([str(part) for part in argv], env=env).seconds
 
 
 def measure_signing(settings: Settings, rounds: int) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def measure_signing(settings: Settings, rounds: int) -> dict[str, Any]:
                 if turn >= 0:
                     ways[title].append(seconds)
     ways[BOTH] = [one + other for one, other in zip(ways[BUNDLE], ways[ATTACHMENT], strict=True)]
-    version = HostNode().run([str(programs["cosign"]), "version"]).text
+    version = HOST.run([str(programs["cosign"]), "version"]).text
     machine |= {"loadAfter": gauges.load(), "programs": f"Python {platform.python_version()}, {_cosign(version)}"}
     return show.sign_document(ways, goals.of_signing(ways[COMMAND], ways[BOTH]), machine)
 

@@ -101,7 +101,7 @@ def _set_up(settings: Settings, ours: Instance, *, compared: bool) -> Stand:
     shutil.copyfile(POLICY, settings.policy)
     if not compared:
         plan = setup.prepare(settings, ours)
-        run_steps(ours.node, setup.steps(plan))
+        run_steps(setup.steps(plan))
         return Stand(settings, ours, plan, {})
     folder = settings.state / "specs"
     plan = setup.prepare(settings, ours, more_handlers=hooks.paths(folder))
@@ -109,8 +109,8 @@ def _set_up(settings: Settings, ours: Instance, *, compared: bool) -> Stand:
     server = ours.addition.urls[REFERRERS].partition("://")[2]
     cosign = (str(programs["cosign"]), str(settings.keys / "cosign.pub"), REFERRERS, server)
     specs = hooks.files(folder, _base_spec(plan), programs["noop-hook"], cosign)
-    handlers = Group(f"handlers to compare with ({folder})", [Folder(str(folder)), *specs])
-    run_steps(ours.node, [handlers, *setup.steps(plan)])
+    handlers = Group(ours.node, f"handlers to compare with ({folder})", [Folder(ours.node, str(folder)), *specs])
+    run_steps([handlers, *setup.steps(plan)])
     return Stand(settings, ours, plan, programs)
 
 
@@ -123,6 +123,6 @@ def _base_spec(plan: Plan) -> bytes:
 
 def _remove(ours: Instance) -> None:
     for step in gone.steps(ours):
-        if step.needed(ours.node):
-            step.apply(ours.node)
+        if step.needed():
+            step.apply()
     shutil.rmtree(ours.state, ignore_errors=True)

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from countersign.console.errors import UsageError
 from countersign.enforcement import reach
+from countersign.nodes.host import HOST
 from countersign.nodes.steps import File, Folder, Group
 from kind import cluster as clusters
 from kind import engine
@@ -39,17 +40,17 @@ class ClusterDemo(Given):
         """See `Given.etc`."""
         return clusters.folder(self.settings) / "etc"
 
-    def prepared(self) -> Sequence[Step[Any]]:
+    def prepared(self) -> Sequence[Step]:
         """See `Addition.prepared`."""
         urls = kind_registry.urls_for_host(self.made)
-        hosts = reach.hosts_files(f"{self.etc}/certs.d", urls, self.ca)
-        folders = [Folder(f"{self.made.folder}", 0o700), Folder(str(self.etc), 0o700)]
-        folders += [Folder(file.path.rpartition("/")[0]) for file in hosts]
+        hosts = reach.hosts_files(HOST, f"{self.etc}/certs.d", urls, self.ca)
+        folders = [Folder(HOST, f"{self.made.folder}", 0o700), Folder(HOST, str(self.etc), 0o700)]
+        folders += [Folder(HOST, file.path.rpartition("/")[0]) for file in hosts]
         config = reach.docker_config(self.settings.registry.docker_config, self.logins)
-        files = [registries.kept(self.made), *hosts, File(f"{self.etc}/docker.json", config, 0o600)]
-        return [self.keys, Group(f"this machine's way to the demo's registries ({self.etc})", [*folders, *files])]
+        files = [registries.kept(self.made), *hosts, File(HOST, f"{self.etc}/docker.json", config, 0o600)]
+        return [self.keys, Group(HOST, f"this machine's way to the demo's registries ({self.etc})", [*folders, *files])]
 
-    def running(self) -> Sequence[Step[Any]]:
+    def running(self) -> Sequence[Step]:
         """See `Addition.running`."""
         from countersign.tools.resolver import install
 
@@ -61,7 +62,7 @@ class ClusterDemo(Given):
         ]
         return [*containers, *self.pushes()]
 
-    def given_back(self) -> Sequence[Step[Any]]:
+    def given_back(self) -> Sequence[Step]:
         """See `Addition.given_back`."""
         return [Removed(self)]
 
@@ -103,10 +104,10 @@ class Removed:
     demo: ClusterDemo = field(repr=False)
     name: str = "the demo's registries are removed"
 
-    def needed(self, node: object) -> bool:  # noqa: ARG002
+    def needed(self) -> bool:
         """Return whether anything is kept of them."""
         return self.demo.made.folder.exists()
 
-    def apply(self, node: object) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Remove them."""
         self.demo.remove()

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lab.demo import images
 from lab.demo.keys import KeyPair
@@ -64,9 +64,7 @@ class Given(ABC):
 
     def keys_to_come(self) -> bool:
         """See `Addition.keys_to_come`."""
-        from countersign.nodes.host import HostNode
-
-        return self.keys.needed(HostNode())
+        return self.keys.needed()
 
     def sandbox(self) -> str:
         """See `Addition.sandbox`."""
@@ -79,11 +77,11 @@ class Given(ABC):
         allow_http = self.settings.registry.allow_http
         return Registry(self.etc / "certs.d", self.etc / "docker.json", allow_http=allow_http)
 
-    def pushed(self, repository: str, tag: str, layout: Path) -> Step[Any]:
+    def pushed(self, repository: str, tag: str, layout: Path) -> Step:
         """See `Addition.pushed`."""
         return images.Pushed(self.client, repository, tag, layout, self.up)
 
-    def pushes(self) -> list[Step[Any]]:
+    def pushes(self) -> list[Step]:
         """Return the steps by which the registry has what set-up needs."""
         return [self.pushed(PAUSE, PAUSE_TAG, self._pause())]
 

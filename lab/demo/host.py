@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from countersign.enforcement.layout import Layout
 from countersign.nodes import service
@@ -43,11 +43,11 @@ class HostDemo(Given):
         """See `Addition.urls`."""
         return {name: self.made.url(FALLBACK if name == FALLBACK else REFERRERS) for name in self.names}
 
-    def prepared(self) -> Sequence[Step[Any]]:
+    def prepared(self) -> Sequence[Step]:
         """See `Addition.prepared`."""
         return [self.keys]
 
-    def running(self) -> Sequence[Step[Any]]:
+    def running(self) -> Sequence[Step]:
         """See `Addition.running`; a port that someone else has is told now."""
         from countersign.tools.resolver import install
 
@@ -56,7 +56,7 @@ class HostDemo(Given):
         running = registries.services(self.made, self.layout, self.cgroup, programs)
         return [*registries.steps(self.made, self.layout, running), *self.pushes()]
 
-    def given_back(self) -> Sequence[Step[Any]]:
+    def given_back(self) -> Sequence[Step]:
         """Return no step: all of it goes with the runtime's own folder."""
         return ()
 

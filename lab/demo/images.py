@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from countersign.oci import layout as layouts
 
 if TYPE_CHECKING:
-    from countersign.nodes.node import Node
     from countersign.oci.registry import Registry
 
 
@@ -42,13 +41,13 @@ class Pushed:
         """What users read."""
         return f"image {self.repository}:{self.tag}"
 
-    def needed(self, node: Node) -> bool:  # noqa: ARG002 - a registry is no node
+    def needed(self) -> bool:
         """Return whether the registry has nothing, or something else, under the tag."""
         if not self.running():
             return True
         found = self.registry().manifest_or_none(self.repository, self.tag)
         return found is None or found[1].digest != digest(self.layout)
 
-    def apply(self, node: Node) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Push it."""
         layouts.push(self.registry(), self.repository, self.layout, self.tag)

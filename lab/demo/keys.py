@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from countersign.nodes.node import Node
+    pass
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ class KeyPair:
         """What users read."""
         return f"key pair {self.folder / 'cosign.key'}"
 
-    def needed(self, node: Node) -> bool:  # noqa: ARG002 - keys never lie on a node
+    def needed(self) -> bool:
         """Return whether there is no public key."""
         return not (self.folder / "cosign.pub").is_file()
 
-    def apply(self, node: Node) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Make all three."""
         from countersign.keys import files as keyfiles
         from countersign.keys.pair import generate
-        from countersign.nodes.host import HostNode
+        from countersign.nodes.host import HOST
 
         password = secrets.token_urlsafe(24).encode()
         keyfiles.write(self.folder / "cosign", generate(), password)
-        HostNode().put(password + b"\n", str(self.folder / "cosign.password"), 0o600)
+        HOST.put(password + b"\n", str(self.folder / "cosign.password"), 0o600)

@@ -83,12 +83,12 @@ class Runs:
         """The container's name, and its volume's."""
         return f"{self.cluster}-{registries.SERVICES[self.host]}"
 
-    def needed(self, node: object) -> bool:  # noqa: ARG002 - it is a node of its own
+    def needed(self) -> bool:
         """Return whether it does not run, or as something else."""
         found = _find(self.client(), self.container)
         return found is None or found.status != "running" or found.labels.get(SPEC) != self._digest()
 
-    def apply(self, node: object) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Start it, in place of the one that is there.
 
         Raises:

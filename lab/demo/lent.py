@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement import reach
 from countersign.enforcement.layout import Layout
 from countersign.nodes import service
-from countersign.nodes.here import Here
+from countersign.nodes.host import HOST
 from countersign.nodes.steps import File, Folder, Group
 from lab.demo import registries
 from lab.demo.given import TOOLS, Given
@@ -63,26 +63,26 @@ class Lent(Given):
         """See `Given.etc`."""
         return Path(self._layout.etc)
 
-    def prepared(self) -> Sequence[Step[Any]]:
+    def prepared(self) -> Sequence[Step]:
         """See `Addition.prepared`."""
         return [Once(self.keys)]
 
-    def running(self) -> Sequence[Step[Any]]:
+    def running(self) -> Sequence[Step]:
         """See `Addition.running`; a port that someone else has is told now."""
         from countersign.tools.resolver import install
 
         layout = self._layout
         registries.check_ports(self.made, Path(layout.run))
         running = registries.services(self.made, layout, "", install(TOOLS, self.settings))
-        folders = [Folder(str(path), 0o700) for path in (self.home_folder, layout.run, layout.log, layout.etc)]
+        folders = [Folder(HOST, str(path), 0o700) for path in (self.home_folder, layout.run, layout.log, layout.etc)]
         config = reach.docker_config(self.settings.registry.docker_config, self.logins)
-        files = [File(f"{layout.etc}/docker.json", config, 0o600), File(str(self._users / self.user), b"")]
-        parts: list[Step[Any]] = [*folders, Folder(str(self._users), 0o700), *files]
-        way = Group(f"this machine's way to the demo's registries ({layout.etc})", parts)
-        steps: list[Step[Any]] = [way, *registries.steps(self.made, layout, running), *self.pushes()]
+        files = [File(HOST, f"{layout.etc}/docker.json", config, 0o600), File(HOST, str(self._users / self.user), b"")]
+        parts: list[Step] = [*folders, Folder(HOST, str(self._users), 0o700), *files]
+        way = Group(HOST, f"this machine's way to the demo's registries ({layout.etc})", parts)
+        steps: list[Step] = [way, *registries.steps(self.made, layout, running), *self.pushes()]
         return [Once(step) for step in steps]
 
-    def given_back(self) -> Sequence[Step[Any]]:
+    def given_back(self) -> Sequence[Step]:
         """See `Addition.given_back`."""
         return [GivenBack(self)]
 
@@ -151,14 +151,25 @@ def folder(state: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Once(Here):
+class Once:
     """A step of this machine that several machines have in their lists: the first to come makes the change."""
 
-    def apply(self, node: object) -> None:
+    step: Step
+
+    @property
+    def name(self) -> str:
+        """What users read."""
+        return self.step.name
+
+    def needed(self) -> bool:
+        """Return whether this machine lacks it."""
+        return self.step.needed()
+
+    def apply(self) -> None:
         """Make the change, unless it was made meanwhile."""
         with _ONE_AT_A_TIME:
-            if self.needed(node):
-                super().apply(node)
+            if self.step.needed():
+                self.step.apply()
 
 
 @dataclass(frozen=True)
@@ -168,10 +179,10 @@ class GivenBack:
     lent: Lent = field(repr=False)
     name: str = "the demo's registries are given back"
 
-    def needed(self, node: object) -> bool:  # noqa: ARG002
+    def needed(self) -> bool:
         """Return whether it uses them."""
         return self.lent.used()
 
-    def apply(self, node: object) -> None:  # noqa: ARG002
+    def apply(self) -> None:
         """Give them back."""
         self.lent.give_back()

@@ -21,6 +21,7 @@ from countersign.cri.model import Auth
 from countersign.enforcement.layout import Layout
 from countersign.enforcement.reach import hosts_file
 from countersign.nodes import service
+from countersign.nodes.host import HOST
 from countersign.nodes.service import Service
 from countersign.nodes.steps import File, Folder, Group, Running
 from countersign.nodes.template import render
@@ -28,7 +29,6 @@ from lab.demo import tls
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step
-    from countersign.nodes.node import Node
 
 REFERRERS = "registry.countersign.test"
 FALLBACK = "fallback.countersign.test"
@@ -145,8 +145,8 @@ def files(registries: Registries, layout: Layout) -> list[File]:
     return [
         kept(registries),
         *server_files(registries, folder, f"127.0.0.1:{registries.ports[FALLBACK]}", f"{folder}/fallback"),
-        *(hosts_file(layout.certs, name, registries.url(REFERRERS)) for name in MAPPED),
-        hosts_file(layout.certs, FALLBACK, registries.url(FALLBACK), registries.ca),
+        *(hosts_file(HOST, layout.certs, name, registries.url(REFERRERS)) for name in MAPPED),
+        hosts_file(HOST, layout.certs, FALLBACK, registries.url(FALLBACK), registries.ca),
     ]
 
 
@@ -160,7 +160,7 @@ def kept(registries: Registries) -> File:
         "secret": registries.secret,
         "tls": {"ca": identity.ca.decode(), "certificate": identity.certificate.decode(), "key": identity.key.decode()},
     }
-    return File(str(registries.folder / "registries.json"), _json(document), 0o600)
+    return File(HOST, str(registries.folder / "registries.json"), _json(document), 0o600)
 
 
 def server_files(registries: Registries, folder: str, address: str, data: str) -> list[File]:
@@ -183,11 +183,11 @@ def server_files(registries: Registries, folder: str, address: str, data: str) -
         htpasswd=f"{folder}/htpasswd",
     )
     return [
-        File(f"{folder}/ca.crt", identity.ca),
-        File(f"{folder}/server.crt", identity.certificate),
-        File(f"{folder}/server.key", identity.key, 0o600),
-        File(f"{folder}/htpasswd", registries.htpasswd, 0o600),
-        File(f"{folder}/fallback.yaml", config, 0o600),
+        File(HOST, f"{folder}/ca.crt", identity.ca),
+        File(HOST, f"{folder}/server.crt", identity.certificate),
+        File(HOST, f"{folder}/server.key", identity.key, 0o600),
+        File(HOST, f"{folder}/htpasswd", registries.htpasswd, 0o600),
+        File(HOST, f"{folder}/fallback.yaml", config, 0o600),
     ]
 
 
@@ -222,14 +222,18 @@ def services(registries: Registries, layout: Layout, cgroup: str, programs: Mapp
     }
 
 
-def steps(registries: Registries, layout: Layout, running: Mapping[str, Service]) -> list[Step[Node]]:
+def steps(registries: Registries, layout: Layout, running: Mapping[str, Service]) -> list[Step]:
     """Return the steps that make both registries run and known under their names."""
     folders = [
-        *(Folder(str(folder), 0o700) for folder in (registries.folder, registries.folder / "fallback")),
-        *(Folder(f"{layout.certs}/{name}") for name in (*MAPPED, FALLBACK)),
+        *(Folder(HOST, str(folder), 0o700) for folder in (registries.folder, registries.folder / "fallback")),
+        *(Folder(HOST, f"{layout.certs}/{name}") for name in (*MAPPED, FALLBACK)),
     ]
     return [
-        Group(f"configuration of the demo's registries ({registries.folder})", [*folders, *files(registries, layout)]),
+        Group(
+            HOST,
+            f"configuration of the demo's registries ({registries.folder})",
+            [*folders, *files(registries, layout)],
+        ),
         *(Running(each) for each in running.values()),
     ]
 

@@ -196,7 +196,7 @@ def _gates_policy(kyverno: Kyverno, source: Path) -> Iterator[None]:
 
     def put(wanted: Path) -> None:
         for node in nodes:  # one after the other: they share a record
-            installing.install(policy.Policy(SYSTEM, wanted, pins).numbered(node), node, record.beside(kept))
+            installing.install(policy.Policy(node, SYSTEM, wanted, pins).numbered(), record.beside(kept))
 
     try:
         put(source)

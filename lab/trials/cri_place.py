@@ -167,8 +167,8 @@ class CriPlace(ABC):
 
     def set_policy(self, source: Path) -> None:
         """Put a policy on the node and wait until the gate decides by it."""
-        wanted = policy.Policy(self.at.layout, source, tuple(self.at.pinned())).numbered(self.at.node)
-        installing.install(wanted, self.at.node, record.beside(self.at.pins))
+        wanted = policy.Policy(self.at.node, self.at.layout, source, tuple(self.at.pinned())).numbered()
+        installing.install(wanted, record.beside(self.at.pins))
 
     def restore_policy(self) -> None:
         """Put the user's policy back."""

@@ -91,7 +91,7 @@ class CrioPlace(CriPlace):
             node.put(render.accepting(), paths.policy)
             return
         found = render.native(source, paths, self.machine.pinned(), self.machine.engine, self.machine.tags)
-        for file in found.files(paths):
+        for file in found.files(node, paths):
             node.put(file.content, file.path, file.mode)
 
     def import_images(self, archive: Path) -> None:

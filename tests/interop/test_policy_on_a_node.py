@@ -18,7 +18,7 @@ from countersign.enforcement.ask import ask
 from countersign.enforcement.layout import Layout
 from countersign.enforcement.policy import Policy
 from countersign.keys import pair as keys
-from countersign.nodes.host import HostNode
+from countersign.nodes.host import HOST, HostNode
 from countersign.tools.resolver import tool
 from lab.demo.keys import KeyPair
 from rollout.apply import apply
@@ -66,7 +66,7 @@ def where(tmp_path: Path, settings: Settings, signer: keys.PrivateKey) -> Iterat
 
 def source(folder: Path, rule: str) -> Path:
     if not (folder / "keys").exists():
-        KeyPair(folder / "keys").apply(HostNode())
+        KeyPair(folder / "keys").apply()
     path = folder / "policy.yaml"
     path.write_text(
         "apiVersion: countersign/v1\ndefault: reject\nroots: {k: {publicKey: {files: [keys/cosign.pub]}}}\n"
@@ -79,7 +79,7 @@ def test_verdicts_follow_an_applied_policy(tmp_path: Path, where: Layout, signer
     node = HostNode()
 
     def target(rule: str) -> Target:
-        return Target(node, Policy(where, source(tmp_path, rule), ()), tmp_path / "laid.json")
+        return Target(node, Policy(HOST, where, source(tmp_path, rule), ()), tmp_path / "laid.json")
 
     def code() -> str:
         return str(ask(node, where, "verify", {"name": IMAGE})["code"])
@@ -103,27 +103,27 @@ def test_a_gate_takes_what_cosign_signed(
 ) -> None:
     key = tmp_path / "policy.key"
     key.write_text(signer.sealed(PASSWORD.encode()))
-    wanted = Policy(where, source(tmp_path, ""), (), serial=1)
+    wanted = Policy(HOST, where, source(tmp_path, ""), (), serial=1)
     blob, signature = tmp_path / "policy.json", tmp_path / "policy.json.sig"
     blob.write_bytes(wanted.rendered())
     how = ("--yes", "--key", str(key), "--output-signature", str(signature))
     done = cosign.run("sign-blob", *how, *ATTACHMENT, str(blob))
     assert done.returncode == 0, done.stderr
     with pytest.raises(InfrastructureError, match="no signature by a key of policyKeys"):
-        installing.check(replace(wanted, serial=2), HostNode(), signature.read_bytes())
-    installing.install(wanted, HostNode(), tmp_path / "laid.json", signature.read_bytes())
+        installing.check(replace(wanted, serial=2), signature.read_bytes())
+    installing.install(wanted, tmp_path / "laid.json", signature.read_bytes())
     assert policy.there(HostNode(), where).highest == 1
 
 
 def test_an_older_policy_is_refused_by_a_real_gate(tmp_path: Path, where: Layout, signer: keys.PrivateKey) -> None:
     from base64 import b64encode
 
-    wanted = Policy(where, source(tmp_path, ""), ())
+    wanted = Policy(HOST, where, source(tmp_path, ""), ())
     for serial, taken in ((5, True), (4, False), (6, True)):
         numbered = replace(wanted, serial=serial)
         signature = b64encode(signer.sign(numbered.rendered()))
         if taken:
-            assert installing.install(numbered, HostNode(), tmp_path / "laid.json", signature).serial == serial
+            assert installing.install(numbered, tmp_path / "laid.json", signature).serial == serial
             continue
         with pytest.raises(InfrastructureError, match=r"POLICY_INVALID: serial 4, and serial 5 was in force"):
-            installing.install(numbered, HostNode(), tmp_path / "laid.json", signature)
+            installing.install(numbered, tmp_path / "laid.json", signature)

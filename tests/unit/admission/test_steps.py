@@ -66,23 +66,23 @@ DIGEST = installed(FakeKube()).digest
     ],
 )
 def test_kyverno_is_installed_when_it_is_missing_other_or_down(deployment: Any, needed: bool) -> None:
-    assert installed(FakeKube(deployment=deployment)).needed(None) is needed
+    assert installed(FakeKube(deployment=deployment)).needed() is needed
 
 
 def test_a_kyverno_of_the_users_is_left_alone() -> None:
     kube = FakeKube(deployment=found(None))
     with pytest.raises(UsageError, match="set-up did not install"):
-        installed(kube).needed(None)
+        installed(kube).needed()
     with pytest.raises(UsageError, match="set-up did not install"):
-        steps.Gone(cast(Kube, kube), lambda: DOCUMENTS).needed(None)
+        steps.Gone(cast(Kube, kube), lambda: DOCUMENTS).needed()
 
 
 def test_the_deployment_is_applied_last_and_carries_the_hash() -> None:
     kube = FakeKube(comes={"status": found(DIGEST)["status"], "metadata": found(DIGEST)["metadata"]})
-    installed(kube).apply(None)
+    installed(kube).apply()
     assert [each["kind"] for each in kube.applied] == ["Namespace", "Deployment"]
     assert kube.applied[-1]["metadata"]["annotations"] == {ANNOTATION: DIGEST}
-    assert installed(kube).needed(None) is False
+    assert installed(kube).needed() is False
 
 
 def test_a_controller_that_does_not_run_shows_the_kubelets_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,7 @@ def test_a_controller_that_does_not_run_shows_the_kubelets_reason(monkeypatch: p
     waiting = {"reason": "ErrImagePull", "message": "countersign: refused"}
     kube.waiting = [{"status": {"containerStatuses": [{"state": {"waiting": waiting}}]}}]
     with pytest.raises(InfrastructureError, match=r"does not run .*: ErrImagePull: countersign: refused"):
-        installed(kube).apply(None)
+        installed(kube).apply()
 
 
 @pytest.mark.parametrize(
@@ -107,11 +107,11 @@ def test_a_policy_that_differs_in_anything_is_put_back(change: dict[str, Any], n
     live = {**POLICY, "spec": {**cast(dict[str, Any], POLICY["spec"]), "evaluation": {}}}
     live |= {"status": {"conditionStatus": {"ready": True}}, **change}
     kube = FakeKube(imagevalidatingpolicies=live)
-    assert steps.InForce(cast(Kube, kube), POLICY).needed(None) is needed
+    assert steps.InForce(cast(Kube, kube), POLICY).needed() is needed
 
 
 def test_a_policy_that_is_missing_is_needed() -> None:
-    assert steps.InForce(cast(Kube, FakeKube()), POLICY).needed(None)
+    assert steps.InForce(cast(Kube, FakeKube()), POLICY).needed()
 
 
 def test_a_controller_that_is_not_reached_yet_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ def test_a_controller_that_is_not_reached_yet_is_asked_again(monkeypatch: pytest
     kube = FakeKube(imagevalidatingpolicies={"status": {"conditionStatus": {"ready": True}}})
     errors = [failed("failed calling webhook: connection refused"), None]
     monkeypatch.setattr(kube, "apply", lambda _: raise_next(errors))
-    steps.InForce(cast(Kube, kube), POLICY).apply(None)
+    steps.InForce(cast(Kube, kube), POLICY).apply()
     assert errors == []
 
 
@@ -128,7 +128,7 @@ def test_another_error_of_kubectl_is_shown_at_once(monkeypatch: pytest.MonkeyPat
     errors = [failed("spec.attestors: Required value"), None]
     monkeypatch.setattr(kube, "apply", lambda _: raise_next(errors))
     with pytest.raises(InfrastructureError, match="Required value"):
-        steps.InForce(cast(Kube, kube), POLICY).apply(None)
+        steps.InForce(cast(Kube, kube), POLICY).apply()
     assert errors == [None]
 
 

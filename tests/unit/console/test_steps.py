@@ -8,18 +8,19 @@ from countersign.console.steps import NotThereYet, StepResult, run_steps
 
 @dataclass(frozen=True)
 class Put:
-    """Puts a word into a set."""
+    """Puts a word into the set that stands for a node."""
 
+    node: set[str]
     name: str
     error: Exception | None = None
 
-    def needed(self, node: set[str]) -> bool:
+    def needed(self) -> bool:
         if self.error:
             raise self.error
-        return self.name not in node
+        return self.name not in self.node
 
-    def apply(self, node: set[str]) -> None:
-        node.add(self.name)
+    def apply(self) -> None:
+        self.node.add(self.name)
 
 
 def outline(results: list[StepResult]) -> list[tuple[str, bool]]:
@@ -28,7 +29,7 @@ def outline(results: list[StepResult]) -> list[tuple[str, bool]]:
 
 def test_what_is_needed_is_applied_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
     node = {"a"}
-    assert outline(run_steps(node, [Put("a"), Put("b")])) == [("a", False), ("b", True)]
+    assert outline(run_steps([Put(node, "a"), Put(node, "b")])) == [("a", False), ("b", True)]
     assert node == {"a", "b"}
     shown = capsys.readouterr()
     assert shown.err.splitlines()[-1] == "1 changed"
@@ -37,31 +38,31 @@ def test_what_is_needed_is_applied_and_counted(capsys: pytest.CaptureFixture[str
 
 def test_a_second_run_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     node: set[str] = set()
-    run_steps(node, [Put("a")])
-    assert outline(run_steps(node, [Put("a")])) == [("a", False)]
+    run_steps([Put(node, "a")])
+    assert outline(run_steps([Put(node, "a")])) == [("a", False)]
     assert capsys.readouterr().err.splitlines()[-1] == "0 changed"
 
 
 def test_a_plan_lists_and_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     node = {"a"}
-    assert outline(run_steps(node, [Put("a"), Put("b")], plan=True)) == [("a", False), ("b", True)]
+    assert outline(run_steps([Put(node, "a"), Put(node, "b")], plan=True)) == [("a", False), ("b", True)]
     assert node == {"a"}
     assert capsys.readouterr().err.splitlines() == ["holds: a", "would: b", "plan: 1 to change, nothing was"]
 
 
 def test_a_plan_shows_a_node_that_is_not_there_yet(capsys: pytest.CaptureFixture[str]) -> None:
-    steps = [Put("a", NotThereYet("the VM does not exist"))]
-    assert outline(run_steps(set(), steps, plan=True)) == [("a", True)]
+    steps = [Put(set(), "a", NotThereYet("the VM does not exist"))]
+    assert outline(run_steps(steps, plan=True)) == [("a", True)]
     assert "would: a (the VM does not exist)" in capsys.readouterr().err
 
 
 def test_a_run_fails_on_a_node_that_is_not_there_and_goes_no_further() -> None:
     node: set[str] = set()
     with pytest.raises(NotThereYet):
-        run_steps(node, [Put("a", NotThereYet("gone")), Put("b")])
+        run_steps([Put(node, "a", NotThereYet("gone")), Put(node, "b")])
     assert node == set()
 
 
 def test_a_plan_hides_no_other_error() -> None:
     with pytest.raises(InfrastructureError, match="broken"):
-        run_steps(set(), [Put("a", InfrastructureError("broken"))], plan=True)
+        run_steps([Put(set(), "a", InfrastructureError("broken"))], plan=True)

@@ -19,7 +19,7 @@ from containerd.survey import Survey
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement import gate_unit, node_units
-from countersign.nodes.host import HostNode
+from countersign.nodes.host import HOST, HostNode
 from countersign.nodes.steps import File, Folder, Group, Link
 from countersign.nodes.systemd import UnitRuns
 from countersign.nodes.template import render
@@ -93,13 +93,13 @@ def tempfile_node() -> Any:
 
 
 def test_steps_are_laid_out_as_files_and_units_as_links_that_enable_them() -> None:
-    unit = UnitRuns("x.service", ())
-    group = Group("g", [Folder("/a"), File("/a/b", b"c"), Link("/a/d", "/a/b"), unit])
-    assert list(enforce.laid_out([group, node_units.KubeletRuns()])) == [
-        Folder("/a"),
-        File("/a/b", b"c"),
-        Link("/a/d", "/a/b"),
-        Link("/etc/systemd/system/multi-user.target.wants/x.service", "/etc/systemd/system/x.service"),
+    unit = UnitRuns(HOST, "x.service", ())
+    group = Group(HOST, "g", [Folder(HOST, "/a"), File(HOST, "/a/b", b"c"), Link(HOST, "/a/d", "/a/b"), unit])
+    assert list(enforce.laid_out([group, node_units.KubeletRuns(HOST)])) == [
+        Folder(HOST, "/a"),
+        File(HOST, "/a/b", b"c"),
+        Link(HOST, "/a/d", "/a/b"),
+        Link(HOST, "/etc/systemd/system/multi-user.target.wants/x.service", "/etc/systemd/system/x.service"),
     ]
 
 
@@ -107,10 +107,10 @@ def test_the_archive_has_the_modes_and_is_roots(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_bytes(b"\x7fELF")
     parts: list[Folder | File | Link] = [
-        Folder("/a", 0o700),
-        File("/a/b", b"c", 0o600),
-        File("/a/p", program, 0o755),
-        Link("/a/l", "/a/b"),
+        Folder(HOST, "/a", 0o700),
+        File(HOST, "/a/b", b"c", 0o600),
+        File(HOST, "/a/p", program, 0o755),
+        Link(HOST, "/a/l", "/a/b"),
     ]
     with tarfile.open(fileobj=io.BytesIO(birth.archive(parts))) as tar:
         found = {each.name: (each.type, each.mode, each.uid, each.linkname) for each in tar}
@@ -134,15 +134,15 @@ def test_enforcement_is_laid_out_once_and_only_over_what_the_image_has(
     tmp_path: Path, config: bytes, marked: bool, code: int, laid_out: bool
 ) -> None:
     (tmp_path / "config.toml").write_bytes(config)
-    (tmp_path / "root.tar").write_bytes(birth.archive([File(f"{tmp_path}/laid-out", b"")]))
+    (tmp_path / "root.tar").write_bytes(birth.archive([File(HOST, f"{tmp_path}/laid-out", b"")]))
     marker = tmp_path / "marker"
     if marked:
         marker.touch()
     values: Mapping[str, str] = {
         "config": str(tmp_path / "config.toml"),
         "marker": str(marker),
-        "before": File("", b"as in the image").digest(),
-        "after": File("", b"ours already").digest(),
+        "before": File(HOST, "", b"as in the image").digest(),
+        "after": File(HOST, "", b"ours already").digest(),
         "namespace": "k8s.io",
         "sandbox": SANDBOX,
         "tagged": "registry.example/pause:3",
@@ -164,7 +164,11 @@ def test_containerd_does_not_start_before_enforcement_is_laid_out_but_outlives_t
 
 def test_what_nodes_mount_is_roots_alone_and_has_the_gates_unit(tmp_path: Path) -> None:
     gate = f"{gate_unit.SYSTEMD}/countersign-gate.service"
-    parts = [File(CONFIG, b"version = 3\n"), File(gate, b"unit"), File(f"{gate}.d/x.conf", b"drop-in")]
+    parts = [
+        File(HOST, CONFIG, b"version = 3\n"),
+        File(HOST, gate, b"unit"),
+        File(HOST, f"{gate}.d/x.conf", b"drop-in"),
+    ]
     home = tmp_path / "birth"
     birth._write(home, parts, LOOK)
     assert home.stat().st_mode & 0o777 == 0o700

@@ -11,6 +11,7 @@ from containerd.adapt import IMAGES, RUNTIME, VERIFIED_PULLS, VERIFIER
 from containerd.instance import HANDLERS, Instance, instance
 from countersign.enforcement import nri
 from countersign.nodes.facts import Facts
+from countersign.nodes.host import HOST
 from countersign.nodes.steps import File
 
 if sys.version_info >= (3, 11):
@@ -98,7 +99,7 @@ def test_a_poor_machine_gets_what_works_there(ours):
 
 
 def test_what_no_setting_moves_is_shadowed(ours):
-    base = File(ours.layout.base_spec, b"{}")
+    base = File(HOST, ours.layout.base_spec, b"{}")
     made = daemon.service(ours, daemon.files(ours, PLAIN, SANDBOX), base, PROGRAMS)
     assert set(made.shadows) == {"/run/containerd", "/var/lib/cni"}
     assert all(target.startswith(f"{ours.root}/") for target in made.shadows.values())
@@ -109,7 +110,7 @@ def test_containerd_restarts_when_anything_it_read_changes(ours):
     def digest(facts: Facts = PLAIN, spec: bytes = b"{}", shim: str = "shim") -> str:
         programs = {**PROGRAMS, "containerd-shim-runc-v2": Path(shim)}
         own = daemon.files(ours, facts, SANDBOX)
-        return daemon.service(ours, own, File(ours.layout.base_spec, spec), programs).digest()
+        return daemon.service(ours, own, File(HOST, ours.layout.base_spec, spec), programs).digest()
 
     assert digest() == digest()
     assert len({digest(), digest(facts=POOR), digest(spec=b"[]"), digest(shim="other")}) == 4

@@ -171,11 +171,11 @@ def machine(node: Remembering, answers: Callable[[], None] = lambda: None) -> Ma
 def test_the_sandbox_image_gets_a_name_by_digest_once():
     node = Remembering({"ctr --namespace k8s.io images ls": IMAGES})
     step = SandboxNamed(machine(node), f"registry.k8s.io/pause@{PAUSE}")
-    assert step.needed(node)
-    step.apply(node)
+    assert step.needed()
+    step.apply()
     assert f"ctr --namespace k8s.io images tag --force registry.k8s.io/pause:3.10 {step.sandbox}" in node.commands
     node.answers["ctr --namespace k8s.io images ls"] = IMAGES + f"{step.sandbox} application/x {PAUSE} 1\n".encode()
-    assert not step.needed(node)
+    assert not step.needed()
 
 
 STATE = b"ActiveState=active\nNRestarts=0\nMainPID=7\nUnitFileState=enabled\nNeedDaemonReload=no\n"
@@ -188,7 +188,7 @@ def configured(old: bytes, restarts: Callable[[], None] = lambda: None) -> tuple
 
 def test_a_new_configuration_is_checked_written_and_lived_by():
     node, step = configured(b"old\n")
-    step.apply(node)
+    step.apply()
     assert (node.files[CONFIG], node.files[BEFORE]) == (b"new\n", b"old\n")
     order = [
         line.split()[0:2] for line in node.commands if "config dump" in line or line.startswith("systemctl restart")
@@ -199,7 +199,7 @@ def test_a_new_configuration_is_checked_written_and_lived_by():
 def test_a_second_set_up_keeps_what_was_there_before_the_first():
     node, step = configured(b"ours, from before\n")
     node.files[BEFORE] = b"the user's\n"
-    step.apply(node)
+    step.apply()
     assert (node.files[CONFIG], node.files[BEFORE]) == (b"new\n", b"the user's\n")
 
 
@@ -209,7 +209,7 @@ def test_a_containerd_that_does_not_come_back_gets_its_old_configuration_again()
 
     node, step = configured(b"old\n", dead)
     with pytest.raises(InfrastructureError, match="it runs by its old configuration again"):
-        step.apply(node)
+        step.apply()
     assert node.files[CONFIG] == b"old\n"
     assert sum(line.startswith("systemctl restart") for line in node.commands) == 2
 
@@ -218,7 +218,7 @@ def test_a_configuration_that_containerd_does_not_read_is_not_written():
     node, step = configured(b"old\n")
     node.answers["containerd --config"] = 1
     with pytest.raises(InfrastructureError, match="containerd does not read our settings"):
-        step.apply(node)
+        step.apply()
     assert node.files == {CONFIG: b"old\n", "/etc/containerd/.x": b"new\n"}
     assert "rm -f -- /etc/containerd/.x" in node.commands
     assert not any(line.startswith("systemctl restart") for line in node.commands)

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from countersign.console.config import Settings
 from countersign.console.errors import CountersignError, MissingError
+from countersign.nodes.host import HOST
 from crio import kubernetes, packages
 from crio.distribution import Distribution, Installed, distribution
 from crio.packages import NewEnough, binary_steps, require_version, steps
@@ -26,12 +26,12 @@ def test_supported_distributions(node, text, expected):
 def test_others_are_refused_before_anything_changes(node, text):
     node.os_release = text
     with pytest.raises(MissingError, match=r"expected ubuntu 24\.04 or debian 12 or rocky 9"):
-        steps(node, Settings())
+        steps(node)
     assert node.ran == []
 
 
 def test_the_key_is_checked_before_packages_come_from_its_repository(node):
-    names = [step.name for step in steps(node, Settings(), kubernetes=True)]
+    names = [step.name for step in steps(node, kubernetes=True)]
     order = [
         "packages ca-certificates, curl, gnupg",
         "signing key of cri-o",
@@ -47,7 +47,7 @@ def test_the_key_is_checked_before_packages_come_from_its_repository(node):
 
 
 def test_kubernetes_is_optional(node):
-    names = [step.name for step in steps(node, Settings())]
+    names = [step.name for step in steps(node)]
     assert not any("kube" in name for name in names)
     assert "crio.service runs" in names
 
@@ -58,7 +58,7 @@ def dpkg(*installed: str):
 
 def test_only_missing_packages_are_installed(node):
     node.answers["dpkg-query"] = dpkg("curl")
-    Installed("deb", ("curl", "gnupg"), held=True).apply(node)
+    Installed(node, "deb", ("curl", "gnupg"), held=True).apply()
     changes = [argv for argv in node.ran if argv[0] in {"apt-get", "apt-mark"}]
     assert changes[0][:2] == ("apt-get", "update")
     assert changes[1][-1] == "gnupg"
@@ -69,14 +69,14 @@ def test_only_missing_packages_are_installed(node):
 @pytest.mark.parametrize(("installed", "needed"), [(("curl", "gnupg"), False), (("curl",), True)])
 def test_packages_are_needed_while_one_is_missing(node, installed, needed):
     node.answers["dpkg-query"] = dpkg(*installed)
-    assert Installed("deb", ("curl", "gnupg")).needed(node) is needed
+    assert Installed(node, "deb", ("curl", "gnupg")).needed() is needed
 
 
 def test_rpm_packages(node):
     node.answers["rpm"] = lambda argv, given: (int(argv[-1] == "cri-o"), b"")
-    step = Installed("rpm", ("cri-o", "curl"))
-    assert step.needed(node)
-    step.apply(node)
+    step = Installed(node, "rpm", ("cri-o", "curl"))
+    assert step.needed()
+    step.apply()
     assert node.ran[-1][0] == "dnf"
     assert node.ran[-1][-1] == "cri-o"
 
@@ -84,14 +84,14 @@ def test_rpm_packages(node):
 @pytest.mark.parametrize("said", [b"crio version 1.34.0\n  GitCommit: x", b"crio version 1.36.3\n", b"Version:  2.0.0"])
 def test_a_crio_that_is_new_enough(node, said):
     node.answers["crio"] = lambda argv, given: (0, said)
-    assert not NewEnough().needed(node)
+    assert not NewEnough(node).needed()
 
 
 def test_a_crio_that_is_too_old_is_refused(node):
     node.answers["crio"] = lambda argv, given: (0, b"crio version 1.33.9\n")
-    assert NewEnough().needed(node)
+    assert NewEnough(node).needed()
     with pytest.raises(MissingError, match=r"CRI-O is 1\.33; expected 1\.34 or newer"):
-        NewEnough().apply(node)
+        NewEnough(node).apply()
 
 
 def test_a_crio_that_does_not_say_its_version_is_refused(node):
@@ -110,7 +110,7 @@ def binary(folder: Path, said: str, pinns: bool = True) -> Path:
 
 
 def test_a_binary_goes_there_with_pinns_and_a_unit(tmp_path, node):
-    found = binary_steps(binary(tmp_path, "crio version 1.36.3"), node)
+    found = binary_steps(node, binary(tmp_path, "crio version 1.36.3"))
     assert [step.name for step in found] == [
         "packages runc, conmon, iptables, containernetworking-plugins, libseccomp2",
         "/usr/local/bin/pinns",
@@ -129,29 +129,29 @@ def test_a_binary_goes_there_with_pinns_and_a_unit(tmp_path, node):
 
 def test_a_binary_without_pinns_is_refused(tmp_path):
     with pytest.raises(MissingError, match="pinns: there is no such file"):
-        binary_steps(binary(tmp_path, "crio version 1.36.3", pinns=False))
+        binary_steps(HOST, binary(tmp_path, "crio version 1.36.3", pinns=False))
 
 
 def test_a_binary_that_is_too_old_is_refused(tmp_path):
     with pytest.raises(MissingError, match=r"CRI-O is 1\.30"):
-        binary_steps(binary(tmp_path, "crio version 1.30.0"))
+        binary_steps(HOST, binary(tmp_path, "crio version 1.30.0"))
 
 
 def test_a_cluster_that_failed_is_reset_and_can_be_tried_again(node):
     node.answers["kubeadm"] = lambda argv, given: (1, b"port in use") if argv[1] == "init" else (0, b"")
-    step = kubernetes.Cluster()
-    assert step.needed(node)
+    step = kubernetes.Cluster(node)
+    assert step.needed()
     with pytest.raises(CountersignError, match="port in use"):
-        step.apply(node)
+        step.apply()
     assert node.ran[-1] == ("kubeadm", "reset", "--force")
     node.files[kubernetes.ADMIN] = b""
-    assert not step.needed(node)
+    assert not step.needed()
 
 
 @pytest.mark.parametrize(("said", "needed"), [(b"1\n1\n1\n", False), (b"1\n1\n0\n", True), (b"1\n", True)])
 def test_kernel_settings_are_needed_until_all_are_on(node, said, needed):
     node.answers["sysctl"] = lambda argv, given: (0, said)
-    assert kubernetes.Kernel().needed(node) is needed
+    assert kubernetes.Kernel(node).needed() is needed
 
 
 def test_every_file_of_the_room_is_used():

@@ -10,6 +10,7 @@ import pytest
 
 from countersign.enforcement.layout import SYSTEM
 from countersign.keys.pair import generate
+from countersign.nodes.host import HOST
 from countersign.policy import canary
 from crio import private, render
 from crio.paths import INSTALLED
@@ -84,7 +85,7 @@ def test_the_canary_alone_passes_the_own_engine_so_that_the_gate_is_seen_to_refu
 
 
 def test_the_policy_comes_after_the_keys_that_it_names(policy: Path) -> None:
-    files = [file.path for file in render.native(policy, INSTALLED, [], "strict").files(INSTALLED)]
+    files = [file.path for file in render.native(policy, INSTALLED, [], "strict").files(HOST, INSTALLED)]
     assert files[-1] == INSTALLED.policy
     assert files[0].startswith(f"{INSTALLED.keys}/")
 

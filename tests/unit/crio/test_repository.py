@@ -4,7 +4,7 @@ import subprocess
 import pytest
 
 from countersign.console.errors import InfrastructureError
-from countersign.nodes.host import HostNode
+from countersign.nodes.host import HOST, HostNode
 from crio import repository
 from crio.repository import CRIO, KUBERNETES, Key, Repository, fingerprints
 
@@ -54,21 +54,21 @@ def serve(machine, key: bytes) -> None:
 @pytest.mark.parametrize("family", ["deb", "rpm"])
 def test_a_key_with_the_pinned_fingerprint_is_trusted(machine, keys, family):
     key, fingerprint = keys[0]
-    step = Key(Repository("ours", "https://packages.test", frozenset({fingerprint})), family)
+    step = Key(machine, Repository("ours", "https://packages.test", frozenset({fingerprint})), family)
     serve(machine, key)
-    assert step.needed(machine)
-    step.apply(machine)
+    assert step.needed()
+    step.apply()
     assert machine.files == {step.repository.key_path(family): key}
-    assert not step.needed(machine)
+    assert not step.needed()
 
 
 @pytest.mark.parametrize("family", ["deb", "rpm"])
 def test_a_key_with_another_fingerprint_is_refused_and_leaves_nothing(machine, keys, family):
     (_, right), (key, wrong) = keys
-    step = Key(Repository("ours", "https://packages.test", frozenset({right})), family)
+    step = Key(machine, Repository("ours", "https://packages.test", frozenset({right})), family)
     serve(machine, key)
     with pytest.raises(InfrastructureError, match=f"got the key {wrong}; expected {right}"):
-        step.apply(machine)
+        step.apply()
     assert machine.files == {}
     homes = [argv[2] for argv in machine.ran if argv[0] == "gpg"]
     assert homes
@@ -79,24 +79,24 @@ def test_a_right_key_that_brings_another_one_is_refused(machine, keys):
     (key, right), (other, wrong) = keys
     serve(machine, key + other)
     with pytest.raises(InfrastructureError, match=wrong):
-        Key(Repository("ours", "https://packages.test", frozenset({right})), "deb").apply(machine)
+        Key(machine, Repository("ours", "https://packages.test", frozenset({right})), "deb").apply()
     assert machine.files == {}
 
 
 def test_what_is_no_key_is_refused(machine, keys):
     serve(machine, b"<html>not found</html>")
     with pytest.raises(InfrastructureError, match="got the key none"):
-        Key(CRIO, "deb").apply(machine)
+        Key(machine, CRIO, "deb").apply()
     assert machine.files == {}
 
 
 def test_a_key_that_was_exchanged_on_the_machine_is_needed_again(machine, keys):
     (key, right), (other, _) = keys
-    step = Key(Repository("ours", "https://packages.test", frozenset({right})), "deb")
+    step = Key(machine, Repository("ours", "https://packages.test", frozenset({right})), "deb")
     machine.files[step.repository.key_path("deb")] = other
-    assert step.needed(machine)
+    assert step.needed()
     machine.files[step.repository.key_path("deb")] = key
-    assert not step.needed(machine)
+    assert not step.needed()
 
 
 def test_only_primary_keys_count(node):
@@ -112,7 +112,7 @@ def test_the_pinned_fingerprints_are_whole_ones(found):
 
 
 def test_a_repository_is_named_only_after_its_key_is_trusted():
-    names = [step.name for step in repository.steps(CRIO, "deb")]
+    names = [step.name for step in repository.steps(HOST, CRIO, "deb")]
     assert names == ["folder /etc/apt/keyrings", "signing key of cri-o", "/etc/apt/sources.list.d/cri-o.list"]
     assert b"signed-by=/etc/apt/keyrings/cri-o.asc]" in CRIO.listing("deb")
     assert b"repo_gpgcheck=1" in CRIO.listing("rpm")

@@ -19,7 +19,7 @@ OWN = {"registry.example": {"auth": "bWU6eA=="}, "127.0.0.1:5000": {"auth": "bWU
 )
 def test_a_users_own_logins_stay_where_there_was_no_demo(node, urls: Mapping[str, str], left) -> None:
     node.files[INSTALLED.auth] = json.dumps({"auths": OWN}).encode()
-    restored = Restored(("x.test",), urls)
-    assert restored.needed(node) is bool(urls)
-    restored.apply(node)
+    restored = Restored(node, ("x.test",), urls)
+    assert restored.needed() is bool(urls)
+    restored.apply()
     assert json.loads(node.files[INSTALLED.auth])["auths"] == left

@@ -14,7 +14,6 @@ from countersign.console.errors import InfrastructureError, UsageError
 from countersign.enforcement import layout
 from countersign.enforcement.additions import Addition, Nothing, credentials
 from countersign.enforcement.reach import docker_config
-from countersign.nodes.host import HostNode
 from countersign.oci.hosts import hosts_of
 from lab.demo import registries, tls
 from lab.demo.registries import FALLBACK, MAPPED, REFERRERS
@@ -33,7 +32,7 @@ def demo(tmp_path: Path) -> registries.Registries:
 def write(demo, where) -> None:
     for file in registries.files(demo, where):
         Path(file.path).parent.mkdir(parents=True, exist_ok=True)
-        file.apply(HostNode())
+        file.apply()
 
 
 def test_registries_are_made_once_and_then_read_back(demo, where):
@@ -41,7 +40,7 @@ def test_registries_are_made_once_and_then_read_back(demo, where):
     write(demo, where)
     again = registries.load_or_make(demo.folder)
     assert again == demo
-    assert [file for file in registries.files(again, where) if file.needed(HostNode())] == []
+    assert [file for file in registries.files(again, where) if file.needed()] == []
 
 
 def test_secrets_are_for_root_alone(demo, where):

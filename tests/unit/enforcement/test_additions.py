@@ -72,7 +72,7 @@ def on_containerd(settings: Settings, addition: Addition) -> Mapping[str, bytes]
     """Return path → content of all that set-up puts on a machine with containerd."""
     machine = Machine(Path("/s"), NODE, ("runc",), Path("/s/pins.json"), addition)
     program = settings.policy
-    gate = Gate(SYSTEM, program, program, reach.docker_config(None, addition.logins), runtime_socket="/s")
+    gate = Gate(NODE, SYSTEM, program, program, reach.docker_config(None, addition.logins), runtime_socket="/s")
     work = enforce.Work(machine, survey(), gate, PIN, settings.policy, (PIN,))
     laid = list(enforce.laid_out(enforce.steps(work)))
     return {part.path: _content(part) for part in laid}
@@ -90,7 +90,7 @@ def on_crio(settings: Settings, addition: Addition) -> Mapping[str, bytes]:
         Path("/s"), NODE, SYSTEM, INSTALLED, "crio", ("runc",), Path("/s/pins.json"), addition, "strict",
         Ways(unused, unused, unused, unused),
     )  # fmt: skip
-    native = render.native(settings.policy, INSTALLED, (PIN,), "strict", ()).files(INSTALLED)
+    native = render.native(settings.policy, INSTALLED, (PIN,), "strict", ()).files(NODE, INSTALLED)
     way = [part for group in crio_enforce.way_to_registries(machine) for part in group.parts]
     return {str(getattr(part, "path", part.name)): _content(part) for part in (*native, *way)}
 

@@ -9,6 +9,7 @@ import pytest
 
 from countersign.enforcement.gate import CrioStorage, Gate, files
 from countersign.enforcement.layout import SYSTEM
+from countersign.nodes.host import HOST
 
 STORAGE = CrioStorage(root="/srv/storage", run_root="/run/storage", nri="/run/nri.sock", socket="/run/crio.sock")
 
@@ -25,7 +26,7 @@ def gate_of(tmp_path: Path, runtime_socket: str = "", crio: CrioStorage | None =
     """Return a gate for a runtime, with programs that are empty files."""
     program = tmp_path / "program"
     program.touch()
-    return Gate(SYSTEM, program, program, b"{}", runtime_socket, crio=crio, nri="/run/nri.sock")
+    return Gate(HOST, SYSTEM, program, program, b"{}", runtime_socket, crio=crio, nri="/run/nri.sock")
 
 
 def test_containerd_alone_is_named_for_containerd(tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ def test_clean_takes_the_folder_and_the_place_and_nothing_else(ours):
     record_place(ours.state, "host")
     other = ours.state / "log"
     other.mkdir()
-    assert [each.changed for each in run_steps(ours.node, gone.steps(ours))] == [False, False, True, True]
+    assert [each.changed for each in run_steps(gone.steps(ours))] == [False, False, True, True]
     assert sorted(ours.state.iterdir()) == [other]
-    assert [each.changed for each in run_steps(ours.node, gone.steps(ours))] == [False] * 4
+    assert [each.changed for each in run_steps(gone.steps(ours))] == [False] * 4
 
 
 def test_a_state_folder_is_one_instance_however_it_is_spelled(tmp_path):
@@ -43,12 +43,12 @@ def test_a_state_folder_is_one_instance_however_it_is_spelled(tmp_path):
 
 def test_another_place_is_not_forgotten(ours):
     record_place(ours.state, "kind")
-    run_steps(ours.node, gone.steps(ours))
+    run_steps(gone.steps(ours))
     assert recorded_place(ours.state) == "kind"
 
 
 def test_a_plan_changes_nothing(ours):
-    run_steps(ours.node, gone.steps(ours), plan=True)
+    run_steps(gone.steps(ours), plan=True)
     assert (ours.root / "etc" / "file").exists()
 
 
@@ -63,7 +63,7 @@ def test_mounts_are_found_the_deepest_first_whatever_their_names(tmp_path, monke
 
 
 def test_a_failed_set_up_leaves_nothing(ours):
-    gone.FilesGone(ours).apply(ours.node)
+    gone.FilesGone(ours).apply()
     with pytest.raises(KeyboardInterrupt), removed_on_failure(ours, keep=False):
         fail(ours.root, KeyboardInterrupt)
     assert not ours.root.exists()
@@ -74,7 +74,7 @@ def test_a_failed_set_up_leaves_nothing(ours):
 @pytest.mark.parametrize("keep", [True, False])
 def test_what_was_there_before_stays_and_so_does_what_is_to_be_kept(ours, keep):
     if keep:
-        gone.FilesGone(ours).apply(ours.node)
+        gone.FilesGone(ours).apply()
     with pytest.raises(ZeroDivisionError), removed_on_failure(ours, keep=keep):
         fail(ours.root, ZeroDivisionError)
     assert (ours.root / "etc").exists()

@@ -11,6 +11,7 @@ from countersign.console.errors import InfrastructureError, UsageError
 from countersign.enforcement import gate, layout
 from countersign.enforcement.base_spec import hook, with_hook
 from countersign.enforcement.layout import SYSTEM
+from countersign.nodes.host import HOST
 from countersign.nodes.template import render
 
 UNIT = Path(gate.__file__).parent / "units" / "countersign-gate.service"
@@ -75,7 +76,9 @@ def test_the_gates_configuration_names_the_layout():
 
 def test_the_gates_configuration_names_the_credential_providers():
     settings = RegistrySettings(credential_providers="/etc/providers.yaml", credential_provider_bin_dir="/opt/bin")
-    parts = gate.Gate(SYSTEM, Path("gate"), Path("hook"), b"{}", "/run/c.sock", providers=gate.providers(settings))
+    parts = gate.Gate(
+        HOST, SYSTEM, Path("gate"), Path("hook"), b"{}", "/run/c.sock", providers=gate.providers(settings)
+    )
     text = next(file.content for file in gate.files(parts) if file.path == SYSTEM.gate_config)
     assert isinstance(text, bytes)
     wanted = {"config": "/etc/providers.yaml", "binDir": "/opt/bin"}

@@ -11,7 +11,7 @@ import pytest
 from countersign.enforcement import layout, policy
 from countersign.enforcement.ask import GateDown, ask
 from countersign.enforcement.policy import Policy
-from countersign.nodes.host import HostNode
+from countersign.nodes.host import HOST, HostNode
 from lab.demo.keys import KeyPair
 
 PINNED = "registry.example/pause@sha256:" + "0" * 64
@@ -27,7 +27,7 @@ def where(tmp_path: Path) -> layout.Layout:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    KeyPair(tmp_path / "keys").apply(HostNode())
+    KeyPair(tmp_path / "keys").apply()
     path = tmp_path / "policy.yaml"
     path.write_text(
         "apiVersion: countersign/v1\ndefault: reject\nroots: {k: {publicKey: {files: [keys/cosign.pub]}}}\n"
@@ -63,9 +63,9 @@ def test_a_key_pair_is_made_once_with_a_password_beside_it(tmp_path):
     from countersign.keys.pair import load_private, load_public
 
     pair = KeyPair(tmp_path / "keys")
-    assert pair.needed(HostNode())
-    pair.apply(HostNode())
-    assert not pair.needed(HostNode())
+    assert pair.needed()
+    pair.apply()
+    assert not pair.needed()
     password = (tmp_path / "keys" / "cosign.password").read_bytes().strip()
     private = load_private(tmp_path / "keys" / "cosign.key", password)
     assert private.public == load_public(tmp_path / "keys" / "cosign.pub")
@@ -73,16 +73,16 @@ def test_a_key_pair_is_made_once_with_a_password_beside_it(tmp_path):
 
 
 def test_the_policy_on_the_node_has_the_pins_of_set_up(where, source):
-    step = Policy(where, source, (PINNED,))
-    assert step.needed(HostNode())
-    step.apply(HostNode())
-    assert not step.needed(HostNode())
+    step = Policy(HOST, where, source, (PINNED,))
+    assert step.needed()
+    step.apply()
+    assert not step.needed()
     assert json.loads(Path(where.policy).read_text())["pinned"] == [PINNED]
-    assert Policy(where, source, ()).needed(HostNode())
+    assert Policy(HOST, where, source, ()).needed()
 
 
 def test_a_policy_whose_keys_are_yet_to_come_is_needed(where, tmp_path):
-    assert Policy(where, tmp_path / "none.yaml", (), keys_to_come=True).needed(HostNode())
+    assert Policy(HOST, where, tmp_path / "none.yaml", (), keys_to_come=True).needed()
 
 
 def test_pins_are_read_back(tmp_path):
@@ -98,10 +98,10 @@ def test_what_is_in_force_is_what_the_gate_says(where):
 
 
 def test_a_serial_alone_makes_no_other_policy(where, source):
-    step = Policy(where, source, (PINNED,), serial=7)
-    step.file().apply(HostNode())
-    assert not Policy(where, source, (PINNED,)).needed(HostNode())
-    assert Policy(where, source, ()).needed(HostNode())
+    step = Policy(HOST, where, source, (PINNED,), serial=7)
+    step.file().apply()
+    assert not Policy(HOST, where, source, (PINNED,)).needed()
+    assert Policy(HOST, where, source, ()).needed()
     assert policy.there(HostNode(), where).serial == 7
 
 
@@ -116,13 +116,13 @@ def test_a_serial_alone_makes_no_other_policy(where, source):
     ],
 )
 def test_the_next_serial_is_above_all_that_a_node_knows(where, source, mark, lies, next_one):
-    step = Policy(where, source, ())
+    step = Policy(HOST, where, source, ())
     if lies is not None:
-        replace(step, serial=lies).file().apply(HostNode())
+        replace(step, serial=lies).file().apply()
     if mark is not None:
         Path(where.policy_mark).parent.mkdir(parents=True, exist_ok=True)
         Path(where.policy_mark).write_text(mark)
-    assert step.numbered(HostNode()).serial == next_one
+    assert step.numbered().serial == next_one
 
 
 @pytest.mark.parametrize("answer", [b"", b"allow OK\n", b"allow OK\nsentence\nno json\n"])

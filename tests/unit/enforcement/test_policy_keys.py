@@ -12,7 +12,7 @@ from countersign.console.errors import InfrastructureError
 from countersign.enforcement.gate import Gate, steps
 from countersign.enforcement.layout import SYSTEM
 from countersign.enforcement.policy_keys import asked_for
-from countersign.nodes.host import HostNode
+from countersign.nodes.host import HOST
 
 
 @pytest.mark.parametrize(
@@ -36,12 +36,12 @@ def test_what_asks_for_a_signed_policy(content: bytes, asks: bool) -> None:
 @pytest.mark.parametrize("signed", [False, True])
 def test_the_first_step_refuses_what_would_drop_the_keys(tmp_path: Path, signed: bool) -> None:
     layout = replace(SYSTEM, etc=str(tmp_path))
-    first, *_ = steps(Gate(layout, tmp_path / "gate", tmp_path / "hook", b"{}", "/run/c.sock"))
-    assert first.needed(HostNode()) is False
+    first, *_ = steps(Gate(HOST, layout, tmp_path / "gate", tmp_path / "hook", b"{}", "/run/c.sock"))
+    assert first.needed() is False
     document = {"policy": layout.policy, **({"policyKeys": ["k"]} if signed else {})}
     Path(layout.gate_config).write_text(json.dumps(document))
     if not signed:
-        assert first.needed(HostNode()) is False
+        assert first.needed() is False
         return
     with pytest.raises(InfrastructureError, match=r"gate\.json has policyKeys.*policy\.apply --key"):
-        first.needed(HostNode())
+        first.needed()

@@ -11,12 +11,11 @@ import pytest
 
 from countersign.enforcement import record
 from countersign.nodes.files import sha256
-from countersign.nodes.host import HostNode
+from countersign.nodes.host import HOST, HostNode
 from countersign.nodes.steps import File, Group, Link
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step
-    from countersign.nodes.node import Node
 
 TRUE = Path(shutil.which("true") or "/bin/true")
 NODE = HostNode()
@@ -27,15 +26,17 @@ def kept(tmp_path: Path) -> Path:
     """Put a program, a policy, a link and a secret there, and remember them."""
     there = tmp_path / "there"
     there.mkdir()
-    steps: list[Step[Node]] = [
+    steps: list[Step] = [
         Group(
-            "programs", [File(f"{there}/hook", b"#!/bin/false\n", 0o755), Link(f"{there}/verifier", f"{there}/hook")]
+            HOST,
+            "programs",
+            [File(HOST, f"{there}/hook", b"#!/bin/false\n", 0o755), Link(HOST, f"{there}/verifier", f"{there}/hook")],
         ),
-        File(f"{there}/policy.json", b"{}"),
-        File(f"{there}/docker.json", b"secret", 0o600),
+        File(HOST, f"{there}/policy.json", b"{}"),
+        File(HOST, f"{there}/docker.json", b"secret", 0o600),
     ]
     for step in steps:
-        step.apply(NODE)
+        step.apply()
     record.keep(record.beside(tmp_path / "pins.json"), {NODE.name: steps})
     return there
 

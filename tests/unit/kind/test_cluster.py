@@ -91,14 +91,14 @@ def test_a_cluster_that_we_made_is_found_with_its_control_plane_first(settings):
     assert found is not None
     assert [node.role for node in found.nodes] == ["control-plane", "worker"]
     assert [node.name for node in found.workers] == ["countersign-worker"]
-    assert not Exists(settings).needed(None)
+    assert not Exists(settings).needed()
 
 
 @pytest.mark.parametrize("known", ["", "another"])
 def test_a_cluster_of_that_name_that_we_did_not_make_is_refused(settings, known):
     if known:
         ours(settings, known)
-    for look in (clusters.find, clusters.delete, lambda s: Exists(s).needed(None)):
+    for look in (clusters.find, clusters.delete, lambda s: Exists(s).needed()):
         with pytest.raises(UsageError, match="knows nothing of; choose another name"):
             look(settings)
 
@@ -106,7 +106,7 @@ def test_a_cluster_of_that_name_that_we_did_not_make_is_refused(settings, known)
 def test_no_cluster_is_told_with_the_way_to_one(settings, monkeypatch):
     monkeypatch.setattr("kind.cluster.engine.docker_client", lambda _: Engine())
     assert clusters.find(settings) is None
-    assert Exists(settings).needed(None)
+    assert Exists(settings).needed()
     with pytest.raises(NotThereYet, match=r"\./inv kind\.create"):
         clusters.require(settings)
 
@@ -114,7 +114,7 @@ def test_no_cluster_is_told_with_the_way_to_one(settings, monkeypatch):
 def test_another_number_of_workers_is_refused(settings):
     ours(settings)
     with pytest.raises(UsageError, match="the cluster has 1 workers; expected 3"):
-        Exists(replace(settings, kind=KindSettings(workers=3))).needed(None)
+        Exists(replace(settings, kind=KindSettings(workers=3))).needed()
 
 
 def test_a_node_that_is_down_is_named(settings, monkeypatch):

@@ -103,7 +103,7 @@ def test_a_box_that_is_there_is_not_built(settings: Settings, monkeypatch) -> No
     wanted.folder.mkdir(parents=True)
     wanted.path.write_bytes(b"")
     assert boxes.build(settings, "lxc") == wanted
-    assert not boxes.BoxBuilt(settings, "lxc").needed(None)
+    assert not boxes.BoxBuilt(settings, "lxc").needed()
 
 
 def test_a_finished_root_is_used_again(settings: Settings, monkeypatch) -> None:
@@ -182,10 +182,10 @@ def test_a_machine_that_could_not_be_made_is_destroyed_and_the_first_error_stays
     class Fails:
         name = "machine"
 
-        def needed(self, node: object) -> bool:
+        def needed(self) -> bool:
             return True
 
-        def apply(self, node: object) -> None:
+        def apply(self) -> None:
             raise InfrastructureError("no disk")
 
     tried: list[Settings] = []

@@ -8,7 +8,7 @@ import pytest
 
 from countersign.nodes import files
 from countersign.nodes.files import Content, Seen, put_all, stats
-from countersign.nodes.host import HostNode
+from countersign.nodes.host import HOST, HostNode
 from countersign.nodes.steps import File, Folder, Group, Link
 
 
@@ -67,17 +67,18 @@ def test_more_paths_than_one_command_takes(node, tmp_path, monkeypatch):
 
 def test_a_group_asks_once_for_all_its_paths(node, tmp_path):
     group = Group(
+        node,
         "all",
         [
-            Folder(str(tmp_path / "a")),
-            *(File(str(tmp_path / "a" / name), name.encode()) for name in "bcd"),
-            Link(str(tmp_path / "e"), "a"),
+            Folder(HOST, str(tmp_path / "a")),
+            *(File(HOST, str(tmp_path / "a" / name), name.encode()) for name in "bcd"),
+            Link(HOST, str(tmp_path / "e"), "a"),
         ],
     )
-    assert group.needed(node)
-    group.apply(node)
+    assert group.needed()
+    group.apply()
     node.ran.clear()
-    assert not group.needed(node)
+    assert not group.needed()
     assert node.ran == ["find"]
 
 
@@ -91,10 +92,10 @@ def test_a_group_hands_files_over_at_once_to_a_node_that_takes_many(tmp_path):
     (tmp_path / "b").write_bytes(b"b")
     (tmp_path / "b").chmod(0o644)
     parts: list[File | Link] = [
-        *(File(str(tmp_path / name), name.encode()) for name in "abc"),
-        Link(str(tmp_path / "l"), "a"),
+        *(File(HOST, str(tmp_path / name), name.encode()) for name in "abc"),
+        Link(HOST, str(tmp_path / "l"), "a"),
     ]
-    Group("all", [*parts, File(str(tmp_path / "z"), b"z")]).apply(Taking())
+    Group(Taking(), "all", [*parts, File(HOST, str(tmp_path / "z"), b"z")]).apply()
     assert taken == [["a", "c"], ["z"]]
     assert (tmp_path / "l").is_symlink()
 

@@ -13,7 +13,6 @@ import pytest
 
 from countersign.console.errors import InfrastructureError
 from countersign.nodes import service, supervisor
-from countersign.nodes.host import HostNode
 from countersign.nodes.process import Process
 from countersign.nodes.service import Service, State
 from countersign.nodes.steps import Running
@@ -113,14 +112,14 @@ def test_a_service_that_read_another_file_than_it_should_is_to_be_restarted(make
     spec = make("sleep", "60", inputs={str(config): "digest", "a tool": "no path"})
     service.start(spec)
     step = Running(spec)
-    assert not step.needed(HostNode())
+    assert not step.needed()
     config.write_text("tampered")
     service.signal_child(tmp_path, "it", signal.SIGKILL)
     until(tmp_path, lambda now: now.state == "running" and now.restarts == 1)
     config.write_text("as it should be")
-    assert step.needed(HostNode())
-    step.apply(HostNode())
-    assert not step.needed(HostNode())
+    assert step.needed()
+    step.apply()
+    assert not step.needed()
 
 
 def test_a_service_does_not_outlive_its_supervisor(make, tmp_path):

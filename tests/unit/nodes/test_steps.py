@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from countersign.nodes.host import HostNode
+from countersign.nodes.host import HOST, HostNode
 from countersign.nodes.steps import File, Folder, Group, Link
 
 
@@ -18,12 +18,12 @@ def steps(folder: Path) -> list[Any]:
     source = folder / "source"
     source.write_bytes(b"from a file")
     return [
-        Folder(str(folder / "a" / "b"), 0o700),
-        File(str(folder / "bytes"), b"content", 0o600),
-        File(str(folder / "empty"), b""),
-        File(str(folder / "copied"), source, 0o755),
-        Link(str(folder / "link"), str(folder / "copied")),
-        Group("both", [File(str(folder / "one"), b"1"), File(str(folder / "two"), b"2")]),
+        Folder(HOST, str(folder / "a" / "b"), 0o700),
+        File(HOST, str(folder / "bytes"), b"content", 0o600),
+        File(HOST, str(folder / "empty"), b""),
+        File(HOST, str(folder / "copied"), source, 0o755),
+        Link(HOST, str(folder / "link"), str(folder / "copied")),
+        Group(HOST, "both", [File(HOST, str(folder / "one"), b"1"), File(HOST, str(folder / "two"), b"2")]),
     ]
 
 
@@ -31,28 +31,28 @@ def steps(folder: Path) -> list[Any]:
 def test_a_step_is_needed_once(node, tmp_path, index):
     step = steps(tmp_path)[index]
     before = sorted(tmp_path.iterdir())
-    assert step.needed(node)
+    assert step.needed()
     assert sorted(tmp_path.iterdir()) == before, "asking changes nothing"
-    step.apply(node)
-    assert not step.needed(node)
+    step.apply()
+    assert not step.needed()
 
 
 def test_a_file_is_needed_again_when_content_or_mode_differ(node, tmp_path):
-    step = File(str(tmp_path / "file"), b"content", 0o600)
-    step.apply(node)
+    step = File(HOST, str(tmp_path / "file"), b"content", 0o600)
+    step.apply()
     (tmp_path / "file").write_bytes(b"CONTENT")
-    assert step.needed(node)
-    step.apply(node)
+    assert step.needed()
+    step.apply()
     (tmp_path / "file").chmod(0o644)
-    assert step.needed(node)
+    assert step.needed()
 
 
 def test_a_link_that_leads_elsewhere_is_turned(node, tmp_path):
     path = tmp_path / "link"
     path.symlink_to("elsewhere")
-    step = Link(str(path), "here")
-    assert step.needed(node)
-    step.apply(node)
+    step = Link(HOST, str(path), "here")
+    assert step.needed()
+    step.apply()
     assert path.readlink() == Path("here")
 
 
@@ -62,6 +62,6 @@ def test_a_group_applies_only_what_is_needed(node, tmp_path):
     kept.write_bytes(b"1")
     kept.chmod(0o644)
     inode = kept.stat().st_ino
-    group.apply(node)
+    group.apply()
     assert kept.stat().st_ino == inode
     assert (tmp_path / "two").read_bytes() == b"2"

@@ -63,12 +63,12 @@ def test_a_unit_that_systemd_does_not_know_is_inactive():
     ids=["older files", "a newer file", "a missing file", "failed", "disabled", "stale"],
 )
 def test_a_unit_is_started_again_when_it_has_to_be(show: str, written: str, needed: bool):
-    assert UnitRuns("x.service", ["/a", "/b"]).needed(Systemd(show, written)) is needed
+    assert UnitRuns(Systemd(show, written), "x.service", ["/a", "/b"]).needed() is needed
 
 
 def test_what_a_unit_says_when_it_does_not_start_is_in_the_error():
     with pytest.raises(InfrastructureError, match=r"n1: x\.service: did not start: it says why"):
-        UnitRuns("x.service").apply(Systemd(UP, restart=1))
+        UnitRuns(Systemd(UP, restart=1), "x.service").apply()
 
 
 class Reloaded(Systemd):
@@ -106,12 +106,12 @@ RELOADS = f"{UP}CanReload=yes\n"
 )
 def test_a_unit_hands_over_where_it_can_and_else_starts_again(node, hands_over, told, monkeypatch):
     monkeypatch.setattr(systemd, "HANDED_OVER_WITHIN", 0.3)
-    UnitRuns("x.service", hands_over=hands_over).apply(node)
+    UnitRuns(node, "x.service", hands_over=hands_over).apply()
     assert node.told == told
 
 
 def test_a_unit_that_handed_over_has_read_what_was_there_then():
     later = "ExecMainStartTimestamp=Tue 2026-11-24 08:00:10.250000 UTC\n"
     written = f"{SINCE + 5}"
-    assert UnitRuns("x.service", ["/a"]).needed(Systemd(UP, written))
-    assert not UnitRuns("x.service", ["/a"]).needed(Systemd(UP + later, written))
+    assert UnitRuns(Systemd(UP, written), "x.service", ["/a"]).needed()
+    assert not UnitRuns(Systemd(UP + later, written), "x.service", ["/a"]).needed()

@@ -14,7 +14,7 @@ from countersign.console.errors import InfrastructureError
 from countersign.enforcement import layout, policy, record
 from countersign.enforcement.policy import Policy
 from countersign.keys.pair import load_private
-from countersign.nodes.host import HostNode
+from countersign.nodes.host import HOST
 from countersign.nodes.node import Result
 from countersign.nodes.steps import File
 from lab.demo.keys import KeyPair
@@ -77,7 +77,7 @@ def gates(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    KeyPair(tmp_path / "keys").apply(HostNode())
+    KeyPair(tmp_path / "keys").apply()
     return write(tmp_path / "policy.yaml")
 
 
@@ -90,7 +90,7 @@ def write(path: Path, scopes: str = SCOPES, more: str = "") -> Path:
 
 
 def target(node: FakeNode, source: Path) -> Target:
-    return Target(node, Policy(WHERE, source, (PIN,)), source.parent / "laid.json")  # type: ignore[arg-type]
+    return Target(node, Policy(node, WHERE, source, (PIN,)), source.parent / "laid.json")  # type: ignore[arg-type]
 
 
 def serials(nodes: Sequence[FakeNode]) -> list[int]:
@@ -161,7 +161,7 @@ def test_what_set_up_remembers_follows(source):
     record.keep(it.laid, {"a": [it.policy.file()]})
     applying.apply([it], None, plan=False)
     laid: Mapping[str, record.Laid] = record.read(it.laid, "a") or {}
-    assert laid[WHERE.policy].sha256 == File(WHERE.policy, node.files[WHERE.policy]).digest()
+    assert laid[WHERE.policy].sha256 == File(HOST, WHERE.policy, node.files[WHERE.policy]).digest()
 
 
 def test_nothing_differs_after_it_was_applied(source):
@@ -204,7 +204,7 @@ def test_another_key_of_a_root_is_a_difference(source):
     applying.apply([target(node, source)], None, plan=False)
     for path in (source.parent / "keys").iterdir():
         path.unlink()
-    KeyPair(source.parent / "keys").apply(HostNode())
+    KeyPair(source.parent / "keys").apply()
     (only,) = compare(target(node, source)).differences
     assert (only.kind, only.part, only.name) == ("changed", "root", "k")
     assert only.found.startswith("sha256:")
@@ -229,19 +229,19 @@ def test_a_file_that_is_not_in_force_is_told(source):
 
 def test_the_runtimes_own_engine_is_changed_first_and_compared(source, tmp_path):
     node = FakeNode("a")
-    own = File(str(tmp_path / "engine.json"), b"{}")
+    own = File(HOST, str(tmp_path / "engine.json"), b"{}")
 
     class Engine:
         name = "CRI-O's own policy"
 
-        def needed(self, node: FakeNode) -> bool:
+        def needed(self) -> bool:
             return own.path not in node.files
 
-        def apply(self, node: FakeNode) -> None:
+        def apply(self) -> None:
             assert WHERE.policy not in node.files
             node.files[own.path] = b"{}"
 
-    it = replace(target(node, source), engine=Engine())  # type: ignore[arg-type]
+    it = replace(target(node, source), engine=Engine())
     assert "~ file CRI-O's own policy" in [str(each) for each in compare(it).differences]
     applying.apply([it], None, plan=False)
     assert own.path in node.files
