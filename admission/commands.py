@@ -36,7 +36,7 @@ def setup(context: Context, keep: bool = False, plan: bool = False, json: bool =
                 found.prove()
     except BaseException:
         if not (existed or keep or plan):
-            found.gone().apply()
+            found.removed().apply()
         raise
     if not plan:
         for limit in LIMITS["kyverno"]:
@@ -77,4 +77,4 @@ def clean(context: Context, plan: bool = False) -> None:
     from countersign.console.config import settings_from
     from countersign.console.steps import run_steps
 
-    run_steps([Kyverno(settings_from(context)).gone()], plan=plan)
+    run_steps([Kyverno(settings_from(context)).removed()], plan=plan)

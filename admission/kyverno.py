@@ -102,9 +102,9 @@ class Kyverno:
         released = manifests.release(self.settings)
         return manifests.adapt(released, f"{self.repository}:{self.version}", self.addition.ca.decode(), config)
 
-    def gone(self) -> Step:
+    def removed(self) -> Step:
         """Return the step that takes it away."""
-        return steps.Gone(self.kube, self.documents)
+        return steps.Removed(self.kube, self.documents)
 
     def prove(self) -> None:
         """Wait until the API server takes Kyverno's own image, and refuses the canary, which nobody signed.
@@ -116,7 +116,7 @@ class Kyverno:
         self._await(signed, allow=True)
         self._await(unsigned, allow=False)
 
-    def ask(self, image: str, name: str = "proof", namespace: str = "default", *, dry_run: bool = True) -> Answer:
+    def review(self, image: str, name: str = "proof", namespace: str = "default", *, dry_run: bool = True) -> Answer:
         """Return what the API server says to a pod with this image."""
         return create_pod(self._client, pod(name, namespace, image), dry_run=dry_run)
 
@@ -152,7 +152,7 @@ class Kyverno:
         last, right = "", 0
         while right < 2:  # noqa: PLR2004
             try:
-                answer = self.ask(image)
+                answer = self.review(image)
                 right = right + 1 if answer.allow == allow else 0
                 last = answer.message or "it was taken"
             except InfrastructureError as error:

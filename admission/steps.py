@@ -152,7 +152,7 @@ class InForce:
 
 
 @dataclass(frozen=True)
-class Gone:
+class Removed:
     """There is no Kyverno of ours: first nothing asks it any more, then it is taken away."""
 
     kube: Kube = field(repr=False)

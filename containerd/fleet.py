@@ -112,7 +112,9 @@ class Fleet:
             parts = self._gate(machine, self.surveys[name], programs)
             foreseen.show(
                 machine.node,
-                foreseen.Asked(machine.layout, parts.program, rendered, parts.docker_config, "containerd", SOCKET),
+                foreseen.AuditRequest(
+                    machine.layout, parts.program, rendered, parts.docker_config, "containerd", SOCKET
+                ),
             )
 
     def told(self) -> list[str]:

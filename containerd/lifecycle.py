@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from containerd.instance import Instance
 from countersign.console import output
 from countersign.console.steps import run_steps
-from countersign.enforcement.gone import steps
+from countersign.enforcement.teardown import steps
 
 
 @contextlib.contextmanager

@@ -81,7 +81,7 @@ class OnHost:
 
     def clean(self, *, plan: bool) -> list[StepResult]:
         """See `Backend.clean`."""
-        from countersign.enforcement.gone import check, steps
+        from countersign.enforcement.teardown import check, steps
 
         check(self._instance)
         return run_steps(steps(self._instance), plan=plan)

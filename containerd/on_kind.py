@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from containerd import fleet, pins
-from containerd.birth import FromBirth
 from containerd.machine import Machine
+from containerd.preinstalled import Preinstalled
 from countersign.console.config import Settings, record_place, recorded_place
 from countersign.console.errors import UsageError
 from countersign.console.steps import NotThereYet, Step, StepResult, run_steps
@@ -67,8 +67,10 @@ class OnKind:
         from countersign.tools.resolver import install
 
         yield from self._addition.prepared()
-        birth = FromBirth(self.settings, self._addition, self._pins) if self.settings.kind.from_birth else None
-        yield clusters.Exists(self.settings, keep, birth)
+        preinstall = (
+            Preinstalled(self.settings, self._addition, self._pins) if self.settings.kind.preinstalled else None
+        )
+        yield clusters.Exists(self.settings, keep, preinstall)
         if plan and clusters.find(self.settings) is None:
             yield from map(NotYet, AFTERWARDS)
             return
@@ -145,7 +147,7 @@ class OnKind:
 
     def clean(self, *, plan: bool) -> list[StepResult]:
         """Delete the cluster that set-up made, with its registries; keys and the node image stay."""
-        return run_steps([Gone(self.settings, self._addition, self._remove)], plan=plan)
+        return run_steps([ClusterRemoved(self.settings, self._addition, self._remove)], plan=plan)
 
     @property
     def _pins(self) -> Path:
@@ -173,7 +175,7 @@ class OnKind:
 
     def _remove(self) -> None:
         """Remove the cluster, its registries, and what is kept of them on this machine."""
-        for step in self._addition.given_back():
+        for step in self._addition.released():
             step.apply()
         clusters.delete(self.settings)
         for path in (self._pins, record.beside(self._pins)):
@@ -242,7 +244,7 @@ class Untainted:
 
 
 @dataclass(frozen=True)
-class Gone:
+class ClusterRemoved:
     """There is no cluster of ours."""
 
     settings: Settings
@@ -256,7 +258,7 @@ class Gone:
 
     def needed(self) -> bool:
         """Return whether there is one, or anything is kept of one."""
-        return clusters.find(self.settings) is not None or any(step.needed() for step in self.addition.given_back())
+        return clusters.find(self.settings) is not None or any(step.needed() for step in self.addition.released())
 
     def apply(self) -> None:
         """Remove it."""

@@ -112,8 +112,8 @@ class OnSsh:
     def _undoing(self, machine: Machine) -> list[Step]:
         return [
             enforce.Restored(machine, self._names),
-            ImagesGone(machine, self._names),
-            *self._addition.given_back(),
+            ImagesRemoved(machine, self._names),
+            *self._addition.released(),
             Forgotten(self.settings, (self._pins, record.beside(self._pins)), "containerd"),
         ]
 
@@ -206,7 +206,7 @@ class PinsTaken:
 
 
 @dataclass(frozen=True)
-class ImagesGone:
+class ImagesRemoved:
     """The machine has no image of a lab's registries."""
 
     machine: Machine

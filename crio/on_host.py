@@ -72,7 +72,7 @@ class OnHost:
 
     def clean(self, *, plan: bool) -> list[StepResult]:
         """See `Backend.clean`."""
-        from countersign.enforcement.gone import check, steps
+        from countersign.enforcement.teardown import check, steps
 
         check(self._ours)
         return run_steps(steps(self._ours), plan=plan)
@@ -152,7 +152,7 @@ class OnHost:
     @contextmanager
     def _removed_on_failure(self, *, keep: bool) -> Iterator[None]:
         from countersign.console import output
-        from countersign.enforcement.gone import steps
+        from countersign.enforcement.teardown import steps
 
         keep = keep or self._ours.root.exists()
         try:

@@ -161,7 +161,7 @@ class OnSsh:
             rendered = policy.render(self.settings.policy, taken.pins)
             foreseen.show(
                 self._node,
-                foreseen.Asked(SYSTEM, parts.program, rendered, parts.docker_config, "crio", INSTALLED.socket),
+                foreseen.AuditRequest(SYSTEM, parts.program, rendered, parts.docker_config, "crio", INSTALLED.socket),
             )
         if not plan:
             remember(work, parts, unit)
@@ -209,9 +209,9 @@ class OnSsh:
     def _undoing(self) -> list[Step]:
         kept = (self._pins, self._kept, record.beside(self._pins))
         return [
-            ImagesGone(self._node, tuple(self._names)),
+            ImagesRemoved(self._node, tuple(self._names)),
             self._restored,
-            *self._addition.given_back(),
+            *self._addition.released(),
             Forgotten(self.settings, kept, "crio"),
         ]
 
@@ -282,7 +282,7 @@ class PinsFile:
 
 
 @dataclass(frozen=True)
-class ImagesGone:
+class ImagesRemoved:
     """The machine has no image of a lab's registries, except a sandbox image in use."""
 
     node: Node

@@ -42,7 +42,7 @@ HOST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True)
 class Instance:
-    """What set-up makes below one state folder, and what the verbs after it use; see `enforcement.gone.Private`."""
+    """What set-up makes below one state folder, and what the verbs after it use; see `enforcement.teardown.Private`."""
 
     state: Path
     layout: Layout

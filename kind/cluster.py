@@ -29,8 +29,10 @@ PUBLIC = "kindest/node:latest"
 LABEL = "io.x-k8s.kind.cluster"
 ROLE = "io.x-k8s.kind.role"
 NETWORK = "kind"
-BIRTH = "birth"
+PREINSTALL = "preinstall"
 """The folder below `folder` that nodes mount."""
+FORMERLY = "birth"
+"""Its name before; nodes of an older cluster still mount it."""
 TAINT = "countersign/unenforced"
 """Workers have it until enforcement is proven on them, so no pod of the user's runs there before."""
 READY = "180s"
@@ -141,7 +143,7 @@ class Mount:
     node: str
 
 
-class Birth(Protocol):
+class Preinstall(Protocol):
     """What nodes are given before they start for the first time."""
 
     def prepare(self, client: DockerClient, image: str) -> Sequence[Mount]:
@@ -157,7 +159,7 @@ class Exists:
 
     settings: Settings
     keep: bool = False
-    birth: Birth | None = field(default=None, repr=False, compare=False)
+    preinstall: Preinstall | None = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -186,17 +188,17 @@ class Exists:
 
     def apply(self) -> None:
         """Make it."""
-        _create(self.settings, self.birth, keep=self.keep)
+        _create(self.settings, self.preinstall, keep=self.keep)
 
 
-def _create(settings: Settings, birth: Birth | None, *, keep: bool) -> None:
+def _create(settings: Settings, preinstall: Preinstall | None, *, keep: bool) -> None:
     client = engine.docker_client(settings)
     image, etcd_tag = settings.kind.image, ""
     if not image and not _can_pull(client):
         image, etcd_tag = node_image.build(settings, client), node_image.ETCD_TAG
     home = folder(settings)
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if birth:
+    if preinstall:
         image = image or _default_image(settings)
         _have(client, image)
     config = render(
@@ -207,7 +209,7 @@ def _create(settings: Settings, birth: Birth | None, *, keep: bool) -> None:
         sys_resource=engine.has_sys_resource(),
         etcd_tag=etcd_tag,
         taint=TAINT,
-        mounts=birth.prepare(client, image) if birth else (),
+        mounts=preinstall.prepare(client, image) if preinstall else (),
     )
     HOST.put(config, str(home / "cluster.yaml"))
     argv = ["create", "cluster", f"--config={home / 'cluster.yaml'}", f"--wait={READY}"]
@@ -216,8 +218,8 @@ def _create(settings: Settings, birth: Birth | None, *, keep: bool) -> None:
     _kind(settings, argv, CREATE_TIMEOUT)
     first = client.containers.list(filters={"label": [f"{LABEL}={settings.kind.cluster}", f"{ROLE}=control-plane"]})[0]
     HOST.put(json.dumps({"control-plane": first.id}).encode() + b"\n", str(home / "cluster.json"))
-    if birth:
-        birth.confirm(require(settings).nodes)
+    if preinstall:
+        preinstall.confirm(require(settings).nodes)
 
 
 def _have(client: DockerClient, image: str) -> None:
@@ -273,7 +275,8 @@ def delete(settings: Settings) -> bool:
             empty.remove()
     for left in ("cluster.json", "kubeconfig", "cluster.yaml"):
         (home / left).unlink(missing_ok=True)
-    shutil.rmtree(home / BIRTH, ignore_errors=True)
+    for left in (PREINSTALL, FORMERLY):
+        shutil.rmtree(home / left, ignore_errors=True)
     return True
 
 

@@ -83,14 +83,14 @@ class KindSettings:
         workers: how many nodes beside the control plane.
         image: a node image such as ``kindest/node:v1.37.0``; empty means kind's own, or one that is built here.
         engine: the Docker Engine, as a value of ``DOCKER_HOST``; empty means the one that answers.
-        from_birth: nodes refuse what is not signed before their containerd starts for the first time.
+        preinstalled: nodes refuse what is not signed before their containerd starts for the first time.
     """
 
     cluster: str = "countersign"
     workers: int = 1
     image: str = ""
     engine: str = ""
-    from_birth: bool = True
+    preinstalled: bool = True
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ def _kind(given: Mapping[str, Any]) -> KindSettings:
         int(workers),
         _text(given, "image", "", "kind."),
         _text(given, "engine", "", "kind."),
-        from_birth=_switch({"from_birth": default.from_birth, **given}, "from_birth"),
+        preinstalled=_switch({"preinstalled": default.preinstalled, **given}, "preinstalled"),
     )
 
 

@@ -23,20 +23,22 @@ PREFIX = "INVOKE_"
 CONFIG = "INVOKE_RUNTIME_CONFIG"
 """Names a file as ``--config`` does; Invoke's own."""
 _INTERNAL = {"room", "sudo_password"}  # set by tasks, and read from `sudo.password`
+RENAMED = {("kind", "from_birth"): ("kind", "preinstalled")}
+"""Keys by their former name (group, key), which are still read → their name now."""
 _SHARED = ("system", "user")
 """Files that other projects on Invoke may have keys in: only what resembles a key of ours is refused there."""
 
 
 def known() -> dict[str, frozenset[str]]:
-    """Return the keys that mean something: group → its keys, and under "" those that stand alone."""
+    """Return the keys that mean something: group → its keys, and under "" those of no group."""
     own = {field.name: field.default for field in dataclasses.fields(Settings)}
     groups = {
         name: frozenset(field.name for field in dataclasses.fields(default))
         for name, default in own.items()
         if dataclasses.is_dataclass(default)
     }
-    alone = own.keys() - _INTERNAL - groups.keys()
-    return {"": frozenset({*alone, "require"}), "sudo": frozenset({"password"}), **groups}
+    single = own.keys() - _INTERNAL - groups.keys()
+    return {"": frozenset({*single, "require"}), "sudo": frozenset({"password"}), **groups}
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -79,6 +81,7 @@ class Sources(Config):
         if data is None:  # an empty file
             self._set(f"_{source}", {})
             data = {}
+        renamed(data, path)
         check(data, path, shared=source in _SHARED)
 
 
@@ -105,20 +108,45 @@ def check(data: object, path: str, *, shared: bool = False) -> None:
             _refuse(str(key), {*keys, *keys[""]} - {""}, path, shared=shared)
 
 
+def renamed(data: object, path: str) -> None:
+    """Give the keys of a file's content that have a former name their present one, and say so."""
+    for (group, key), (_, now) in RENAMED.items():
+        inner = data.get(group) if isinstance(data, dict) else None
+        if isinstance(inner, dict) and key in inner:
+            inner.setdefault(now, inner.pop(key))
+            _hint(f"{path}: {group}.{key}", f"{group}.{now}")
+
+
 def from_variables(environment: Mapping[str, str]) -> dict[str, Any]:
     """Return what the variables ``INVOKE_*`` set, as a configuration.
 
     Raises:
         UsageError: a variable sets nothing.
     """
-    places = {PREFIX + "_".join(filter(None, place)).upper(): place for place in _places()}
+    places = {_variable(place): place for place in _places()}
+    former = {_variable(place): now for place, now in RENAMED.items()}
     found: dict[str, Any] = {}
     for name in filter(lambda name: name.startswith(PREFIX) and name != CONFIG, environment):
+        if name in former:
+            group, key = former[name]
+            found.setdefault(group, {}).setdefault(key, environment[name])
+            _hint(name, _variable((group, key)))
+            continue
         if name not in places:
             _refuse(name, {*places, CONFIG}, "environment")
         group, key = places[name]
         (found.setdefault(group, {}) if group else found)[key] = environment[name]
     return found
+
+
+def _variable(place: tuple[str, str]) -> str:
+    return PREFIX + "_".join(filter(None, place)).upper()
+
+
+def _hint(name: str, now: str) -> None:
+    from countersign.console import output
+
+    output.warn(f"{name} is called {now} now; the old name is still read")
 
 
 def _places() -> Iterator[tuple[str, str]]:

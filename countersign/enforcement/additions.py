@@ -60,7 +60,7 @@ class Addition(Protocol):
     def running(self) -> Sequence[Step]:
         """Return what makes its registries run and hold what set-up needs; builds what has to be built."""
 
-    def given_back(self) -> Sequence[Step]:
+    def released(self) -> Sequence[Step]:
         """Return what leaves nothing of it on this machine."""
 
     def sandbox(self) -> str:
@@ -131,7 +131,7 @@ class Nothing:
         """Return no step."""
         return ()
 
-    running = given_back = prepared
+    running = released = prepared
 
     def sandbox(self) -> str:
         """Return none."""

@@ -27,7 +27,7 @@ NO_SCOPE = "no scope"
 
 
 @dataclass(frozen=True)
-class Asked:
+class AuditRequest:
     """What a node is asked by.
 
     Attributes:
@@ -47,7 +47,7 @@ class Asked:
     socket: str = ""
 
 
-def ask(node: Node, asked: Asked) -> dict[str, Any]:
+def audit(node: Node, request: AuditRequest) -> dict[str, Any]:
     """Return what the gate's ``audit --json`` says on a node (``countersign.audit/v1``).
 
     Raises:
@@ -56,16 +56,16 @@ def ask(node: Node, asked: Asked) -> dict[str, Any]:
     folder = node.run(["mktemp", "-d", "-p", FOLDER, "countersign-plan-XXXXXXXX"]).text
     try:
         program = f"{folder}/countersign-gate"
-        node.put(asked.program, program, 0o700)
-        node.put(asked.policy, f"{folder}/policy.json", 0o600)
+        node.put(request.program, program, 0o700)
+        node.put(request.policy, f"{folder}/policy.json", 0o600)
         argv = [program, "audit", "--json", "--images", "--online", "--policy", f"{folder}/policy.json"]
-        if node.exists(asked.layout.gate_config):
-            argv += ["--config", asked.layout.gate_config]
+        if node.exists(request.layout.gate_config):
+            argv += ["--config", request.layout.gate_config]
         else:
-            node.put(asked.docker_config, f"{folder}/docker.json", 0o600)
-            argv += ["--runtime", asked.runtime, "--docker-config", f"{folder}/docker.json"]
-            argv += ["--socket", asked.socket] if asked.socket else []
-            argv += ["--certs-dir", asked.layout.certs] if node.exists(asked.layout.certs) else []
+            node.put(request.docker_config, f"{folder}/docker.json", 0o600)
+            argv += ["--runtime", request.runtime, "--docker-config", f"{folder}/docker.json"]
+            argv += ["--socket", request.socket] if request.socket else []
+            argv += ["--certs-dir", request.layout.certs] if node.exists(request.layout.certs) else []
         ended = node.run(argv, check=False, timeout=SECONDS, env={"TMPDIR": folder})
     finally:
         node.run(["rm", "-rf", "--", folder])
@@ -112,12 +112,12 @@ def _what(each: Mapping[str, Any]) -> str:
     return f"running {each.get('namespace', '')}/{each.get('pod', '')}/{each.get('name', '')}: {each['image']}"
 
 
-def show(node: Node, asked: Asked) -> None:
+def show(node: Node, request: AuditRequest) -> None:
     """Say what would be refused on a node; that it cannot be known is a warning, for a plan changes nothing."""
     from countersign.console import output
 
     try:
-        for line in lines(ask(node, asked)):
+        for line in lines(audit(node, request)):
             output.say(f"{node.name}: {line}")
     except InfrastructureError as error:
         output.warn(str(error))

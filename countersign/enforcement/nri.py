@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from countersign.enforcement.ask import GateDown, ask
+from countersign.enforcement.gate_client import GateDown, request
 from countersign.nodes.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def wait_for_plugin(node: Node, layout: Layout, within: float) -> None:
     def connected() -> bool:
         nonlocal said
         try:
-            state = ask(node, layout, "ping").get("nri")
+            state = request(node, layout, "ping").get("nri")
         except GateDown:
             state = ""
         said = said + 1 if state == CONNECTED else 0

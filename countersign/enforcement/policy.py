@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from countersign.enforcement.ask import ask
+from countersign.enforcement.gate_client import request
 from countersign.enforcement.layout import Layout
 from countersign.nodes.steps import File
 
@@ -84,7 +84,7 @@ def in_force(node: Node, layout: Layout) -> str:
     Raises:
         GateDown: it does not answer.
     """
-    return str(ask(node, layout, "ping", timeout=ASKED_WITHIN).get("policy", ""))
+    return str(request(node, layout, "ping", timeout=ASKED_WITHIN).get("policy", ""))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from countersign.enforcement.runtime import Controls
 
 
-class Asked(Protocol):
+class PluginHost(Protocol):
     """A runtime whose NRI plugin the gate is."""
 
     def wait_for_plugin(self) -> None:
@@ -31,7 +31,7 @@ class Recovering:
     """
 
     services: Controls
-    runtime: Asked
+    runtime: PluginHost
 
     @contextmanager
     def gate_stopped(self) -> Iterator[None]:

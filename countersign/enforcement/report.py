@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import CountersignError, UsageError
 from countersign.enforcement import access, inspection
-from countersign.enforcement.ask import ask
+from countersign.enforcement.gate_client import request
 from countersign.enforcement.node_units import ACTIVE
 from countersign.nodes.systemd import unit_state
 
@@ -178,7 +178,7 @@ def _warnings(runtime: Runtime) -> list[dict[str, str]]:
 
 def _gate(runtime: Runtime) -> Mapping[str, str]:
     try:
-        policy = str(ask(runtime.node, runtime.layout, "ping", timeout=5).get("policy", ""))
+        policy = str(request(runtime.node, runtime.layout, "ping", timeout=5).get("policy", ""))
     except CountersignError as error:
         return {"policy": "", "policyError": str(error)}
     return {"policy": policy, "policyError": "" if policy else "no valid policy: everything is refused"}

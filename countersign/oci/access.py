@@ -14,13 +14,19 @@ _SYSTEM_HOSTS = Path("/etc/containerd/certs.d")
 
 def etc(settings: Settings) -> Path:
     """Return the folder in which a place keeps this machine's own way to the demo's registries."""
-    if settings.node == "kind":
-        place = "kind"
-    elif settings.node == "vagrant" or "://" in settings.node:
-        place = "lent"
-    else:
-        place = "crio" if settings.room == "crio" else "host"
-    return settings.state / place / "etc"
+    if settings.node == "vagrant" or "://" in settings.node:
+        return remote_folder(settings.state) / "etc"
+    own = "crio" if settings.room == "crio" else "host"
+    return settings.state / ("kind" if settings.node == "kind" else own) / "etc"
+
+
+def remote_folder(state: Path) -> Path:
+    """Return where everything about the demo's registries for machines over SSH is kept on this machine.
+
+    An earlier set-up made it under its former name, which holds as long as the folder is there.
+    """
+    former = state / "lent"
+    return former if former.is_dir() else state / "remote"
 
 
 def hosts_folder(settings: Settings) -> Path | None:

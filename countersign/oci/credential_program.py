@@ -28,7 +28,7 @@ _HAS_NONE = "credentials not found"
 _IS_TOKEN = "<token>"  # noqa: S105  the user's name that says that the secret is an identity token
 
 
-def ask(helper: str, server: str, where: str) -> Login | None:
+def get(helper: str, server: str, where: str) -> Login | None:
     """Return what a helper keeps for a server; None if it has nothing.
 
     Args:

@@ -69,7 +69,7 @@ class Source:
     def _ask(self, helper: str, registry: str) -> Login | None:
         usual = (_HUB_KEY, _HUB) if registry == _HUB else (registry,)
         for name in dict.fromkeys((*self.names.get(registry, ())[:_MAX_NAMES], *usual)):
-            if found := credential_program.ask(helper, name, self.where):
+            if found := credential_program.get(helper, name, self.where):
                 return found
         return None
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lab.bench import stats
-from lab.bench.model import NO_OP, REMOTE, STORED, Alone, Burst, Sample, Sizes
+from lab.bench.model import NO_OP, REMOTE, STORED, Burst, HooksOnly, Sample, Sizes
 
 MIB = 1 << 20
 
@@ -33,14 +33,14 @@ class Goal:
         return self.found <= self.limit
 
 
-def of_starts(samples: Sequence[Sample], alone: Alone, burst: Burst, sizes: Sizes) -> list[Goal]:
+def of_starts(samples: Sequence[Sample], hooks: HooksOnly, burst: Burst, sizes: Sizes) -> list[Goal]:
     """Return the goals of bench.start.
 
     What a warm verdict adds is measured by the hooks alone, which vary by less than starts do, and is a share of a
     start under the no-op hook: machines differ by a factor of two, and both differ with them.
     """
     start = stats.summary(start_times(samples, NO_OP.key)).median
-    added = [(hook - noop) / start * 100 for hook, noop in zip(alone.hook, alone.noop, strict=True)]
+    added = [(hook - noop) / start * 100 for hook, noop in zip(hooks.hook, hooks.noop, strict=True)]
     warm = stats.summary(added)
     gate = {key: stats.summary(gate_times(samples, key)) for key in (STORED.key, REMOTE.key)}
     return [

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from countersign.keys.pair import PrivateKey
     from countersign.oci.descriptor import Descriptor
     from countersign.oci.registry import Registry
-    from lab.bench.stand import Stand
+    from lab.bench.testbed import Testbed
 
 NAMESPACE = f"{REFERRERS}/bench"
 TAG = "v1"
@@ -60,16 +60,16 @@ class Images:
         return self.same if kind == "same" else self.others[kind][turn]
 
 
-def prepare(stand: Stand, rounds: int) -> Images:
+def prepare(testbed: Testbed, rounds: int) -> Images:
     """Push and sign every image, and bring it to the node as its variant needs it.
 
     What is pulled over CRI leaves its evidence on the node, for the pull-time verifier looks at
     it; what comes by ctr leaves nothing.
     """
-    password = (stand.settings.keys / "cosign.password").read_bytes().strip()
-    key = load_private(stand.settings.keys / "cosign.key", password)
-    registry, layout = stand.instance.addition.client(), demo_layout(stand.settings)
-    with stand.instance.client() as client:
+    password = (testbed.settings.keys / "cosign.password").read_bytes().strip()
+    key = load_private(testbed.settings.keys / "cosign.key", password)
+    registry, layout = testbed.instance.addition.client(), demo_layout(testbed.settings)
+    with testbed.instance.client() as client:
 
         def make(mark: str, bring: Callable[[str], object], *, signed: bool = True) -> Image:
             reference = _push(registry, layout, mark, key if signed else None)
@@ -80,10 +80,10 @@ def prepare(stand: Stand, rounds: int) -> Images:
             same=make("same", client.pull),
             others={
                 "stored": [make(f"stored-{turn}", client.pull) for turn in range(rounds)],
-                "remote": [make(f"remote-{turn}", stand.instance.fetch) for turn in range(rounds)],
+                "remote": [make(f"remote-{turn}", testbed.instance.fetch) for turn in range(rounds)],
             },
-            burst=make("burst", stand.instance.fetch),
-            unsigned=make("unsigned", stand.instance.fetch, signed=False),
+            burst=make("burst", testbed.instance.fetch),
+            unsigned=make("unsigned", testbed.instance.fetch, signed=False),
         )
 
 

@@ -92,7 +92,7 @@ class Burst:
 
 
 @dataclass(frozen=True)
-class Alone:
+class HooksOnly:
     """Hooks run by themselves, process start included, ms: the one that does nothing, and countersign's, warm."""
 
     noop: list[float]

@@ -19,15 +19,15 @@ from countersign.nodes import service
 from lab.bench import gauges, images, stats
 from lab.bench.goals import Goal
 from lab.bench.show import goal_values
-from lab.bench.stand import stand
 from lab.bench.starts import SETTLE, WARM_UP
+from lab.bench.testbed import opened
 from lab.trials.cri_place import SLEEP
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
     from countersign.cri.client import Client
     from lab.bench.images import Image
-    from lab.bench.stand import Stand
+    from lab.bench.testbed import Testbed
 
 BLOCKS = 5
 LIMIT = 1.05
@@ -54,7 +54,7 @@ def measure(settings: Settings, rounds: int) -> dict[str, Any]:
         CriError: the runtime failed.
     """
     machine = gauges.machine()
-    with stand(settings, compared=False) as ours:
+    with opened(settings, compared=False) as ours:
         image = images.prepare(ours, 0).same
         with output.progress(f"{rounds} rounds of {len(VARIANTS)} variants"):
             samples = list(_rounds(ours, image, rounds))
@@ -63,7 +63,7 @@ def measure(settings: Settings, rounds: int) -> dict[str, Any]:
     return document(samples, machine)
 
 
-def _rounds(ours: Stand, image: Image, rounds: int) -> Iterator[Sample]:
+def _rounds(ours: Testbed, image: Image, rounds: int) -> Iterator[Sample]:
     for block in range(min(BLOCKS, rounds)):
         count = rounds // BLOCKS + (block < rounds % BLOCKS)
         for variant in VARIANTS:
@@ -88,7 +88,7 @@ def _block(client: Client, variant: str, image: Image, count: int) -> Iterator[S
 
 
 @contextmanager
-def _variant(ours: Stand, variant: str) -> Iterator[None]:
+def _variant(ours: Testbed, variant: str) -> Iterator[None]:
     """Let containerd run with or without NRI; afterwards the configuration of set-up lies there again."""
     node, path = ours.instance.node, ours.instance.config
     kept = node.get(path)

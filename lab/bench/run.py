@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from countersign.console import output
 from lab.bench import gauges, goals, images, show, starts
-from lab.bench.alone import alone
+from lab.bench.hooks_only import hooks_only
 from lab.bench.model import Sizes
-from lab.bench.stand import stand
+from lab.bench.testbed import opened
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
-    from lab.bench.stand import Stand
+    from lab.bench.testbed import Testbed
 
 
 HOOK_RUNS = 200
@@ -29,14 +29,14 @@ def measure_starts(settings: Settings, rounds: int, at_once: int) -> dict[str, A
         CriError: the runtime failed.
     """
     machine = gauges.machine()
-    with stand(settings) as ours:
+    with opened(settings) as ours:
         with output.progress(f"{2 * (rounds + starts.WARM_UP) + 3} images, pushed, signed and on the node"):
             ready = images.prepare(ours, rounds + starts.WARM_UP)
         ours.forget()
         with output.progress(f"{rounds} rounds"):
             samples = starts.rounds(ours, ready, rounds)
         with output.progress(f"{HOOK_RUNS} runs of the hook alone"):
-            hooks = alone(ours, ready.same, HOOK_RUNS)
+            hooks = hooks_only(ours, ready.same, HOOK_RUNS)
         with output.progress(f"{at_once} starts at once"):
             burst = starts.burst(ours, ready.burst, at_once)
         sizes = _sizes(ours)
@@ -44,13 +44,13 @@ def measure_starts(settings: Settings, rounds: int, at_once: int) -> dict[str, A
     return show.start_document(samples, hooks, burst, goals.of_starts(samples, hooks, burst, sizes), machine)
 
 
-def _sizes(ours: Stand) -> Sizes:
+def _sizes(ours: Testbed) -> Sizes:
     layout = ours.instance.layout
     resident = gauges.metrics(layout.metrics)[gauges.RESIDENT]
     return Sizes(gate_rss=int(resident), hook=Path(os.path.realpath(layout.hook)).stat().st_size)
 
 
-def _programs(ours: Stand) -> str:
+def _programs(ours: Testbed) -> str:
     """Return which programs ran, in words."""
     with ours.instance.client() as client:
         containerd = client.version().version

@@ -12,7 +12,7 @@ from typing import Any
 from countersign.nodes.template import render
 from lab.bench import stats
 from lab.bench.goals import Goal, gate_times, start_times
-from lab.bench.model import NO_OP, VARIANTS, Alone, Burst, Sample, Variant
+from lab.bench.model import NO_OP, VARIANTS, Burst, HooksOnly, Sample, Variant
 
 HERE = Path(__file__).resolve().parent
 START_COLUMNS = (
@@ -30,7 +30,7 @@ GOAL_COLUMNS = ("goal", "found", "limit", "")
 
 
 def start_document(
-    samples: Sequence[Sample], alone: Alone, burst: Burst, goals: Sequence[Goal], machine: Mapping[str, Any]
+    samples: Sequence[Sample], hooks: HooksOnly, burst: Burst, goals: Sequence[Goal], machine: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the document of bench.start: summaries, goals, and every single sample."""
     return {
@@ -39,9 +39,9 @@ def start_document(
         "rounds": max(sample.turn for sample in samples) + 1,
         "variants": [_variant(variant, samples) for variant in VARIANTS],
         "hookAlone": {
-            "noOp": asdict(stats.summary(alone.noop)),
-            "countersign": asdict(stats.summary(alone.hook)),
-            "overNoOp": asdict(stats.paired(alone.hook, alone.noop)),
+            "noOp": asdict(stats.summary(hooks.noop)),
+            "countersign": asdict(stats.summary(hooks.hook)),
+            "overNoOp": asdict(stats.paired(hooks.hook, hooks.noop)),
         },
         "burst": {**asdict(burst), "gate": asdict(stats.summary(burst.gate))},
         "goals": goal_values(goals),

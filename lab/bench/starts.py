@@ -21,7 +21,7 @@ from lab.trials.cri_place import SLEEP
 if TYPE_CHECKING:
     from countersign.cri.client import Client
     from lab.bench.images import Image, Images
-    from lab.bench.stand import Stand
+    from lab.bench.testbed import Testbed
 
 WARM_UP = 2
 """Rounds that are not counted: pods, caches and connections come to be."""
@@ -30,11 +30,11 @@ SETTLE = 0.05
 PODS_AT_ONCE = 4
 
 
-def rounds(stand: Stand, images: Images, count: int) -> list[Sample]:
+def rounds(testbed: Testbed, images: Images, count: int) -> list[Sample]:
     """Measure every variant once a round, in another order each time.
 
     Args:
-        stand: where.
+        testbed: where.
         images: of ``WARM_UP`` + ``count`` rounds.
         count: the rounds that count.
 
@@ -43,22 +43,22 @@ def rounds(stand: Stand, images: Images, count: int) -> list[Sample]:
         CriError: the runtime failed.
     """
     samples = []
-    with ContainerdPlace(stand.instance, stand.settings.policy) as place:
+    with ContainerdPlace(testbed.instance, testbed.settings.policy) as place:
         for variant in VARIANTS:
             _prove(place, variant, images.unsigned)
         for turn in range(WARM_UP + count):
             for variant in _shuffled(turn):
                 time.sleep(SETTLE)
-                sample = _measure(stand, place, variant, images.of(variant.kind, turn), turn - WARM_UP)
+                sample = _measure(testbed, place, variant, images.of(variant.kind, turn), turn - WARM_UP)
                 if turn >= WARM_UP:
                     samples.append(sample)
     return samples
 
 
-def burst(stand: Stand, image: Image, starts: int) -> Burst:
+def burst(testbed: Testbed, image: Image, starts: int) -> Burst:
     """Start one image, of which the node knows nothing yet, in ``starts`` pods at the same moment."""
-    metrics = stand.instance.layout.metrics
-    with ContainerdPlace(stand.instance, stand.settings.policy) as place, stand.instance.client() as client:
+    metrics = testbed.instance.layout.metrics
+    with ContainerdPlace(testbed.instance, testbed.settings.policy) as place, testbed.instance.client() as client:
         try:
             containers = _created(client, image, starts)
             place.verdicts()  # those of earlier starts
@@ -101,8 +101,8 @@ def _shuffled(turn: int) -> Iterator[Variant]:
     yield from random.Random(turn).sample(VARIANTS, len(VARIANTS))  # noqa: S311 - an order is no secret
 
 
-def _measure(stand: Stand, place: ContainerdPlace, variant: Variant, image: Image, turn: int) -> Sample:
-    metrics = stand.instance.layout.metrics
+def _measure(testbed: Testbed, place: ContainerdPlace, variant: Variant, image: Image, turn: int) -> Sample:
+    metrics = testbed.instance.layout.metrics
     before = gauges.verifications(metrics)
     begin = time.perf_counter()
     container = place.create(image.id, image.reference, handler=variant.handler)

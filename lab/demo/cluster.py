@@ -62,8 +62,8 @@ class ClusterDemo(Given):
         ]
         return [*containers, *self.pushes()]
 
-    def given_back(self) -> Sequence[Step]:
-        """See `Addition.given_back`."""
+    def released(self) -> Sequence[Step]:
+        """See `Addition.released`."""
         return [Removed(self)]
 
     def remove(self) -> None:

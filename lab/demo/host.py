@@ -56,7 +56,7 @@ class HostDemo(Given):
         running = registries.services(self.made, self.layout, self.cgroup, programs)
         return [*registries.steps(self.made, self.layout, running), *self.pushes()]
 
-    def given_back(self) -> Sequence[Step]:
+    def released(self) -> Sequence[Step]:
         """Return no step: all of it goes with the runtime's own folder."""
         return ()
 

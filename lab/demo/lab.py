@@ -11,7 +11,7 @@ from countersign.enforcement.additions import NOTHING, Addition
 from lab.demo import kind_registry, registries
 from lab.demo.cluster import ClusterDemo
 from lab.demo.host import HostDemo
-from lab.demo.lent import NAMES, lent
+from lab.demo.remote import NAMES, remote_demo
 
 if TYPE_CHECKING:
     from containerd.instance import Instance
@@ -36,7 +36,7 @@ class Demo:
 
     def for_machine(self, settings: Settings, node: Node, room: str, *, asked: bool) -> Addition:
         """See `Lab.for_machine`."""
-        found = lent(settings, node, f"{room}-{node.name}")
+        found = remote_demo(settings, node, f"{room}-{node.name}")
         return found if asked or found.used() else NOTHING
 
 

@@ -137,7 +137,7 @@ def _both(kyverno: Kyverno, cases: Sequence[Case]) -> tuple[dict[Case, Found], d
 
 def _ask(kyverno: Kyverno, lab: Lab, case: Case) -> Found:
     start = time.monotonic()
-    answer = kyverno.ask(lab.reference(case), _name(case), NAMESPACE)
+    answer = kyverno.review(lab.reference(case), _name(case), NAMESPACE)
     millis = (time.monotonic() - start) * 1000
     return Found(answer.allow, "admission", OK if answer.allow else answer.code, answer.message, millis=millis)
 
@@ -149,7 +149,7 @@ def _really(kyverno: Kyverno, lab: Lab, asked: Mapping[Case, Found]) -> None:
         if case is None:
             continue
         name = f"real-{_name(case)}"
-        answer = kyverno.ask(lab.reference(case), name, NAMESPACE, dry_run=False)
+        answer = kyverno.review(lab.reference(case), name, NAMESPACE, dry_run=False)
         if answer.allow != allow:
             raise VerdictError("another verdict than in the dry run", where=f"pod {name}")
         found = _await(kyverno, [name])[name] if allow else None

@@ -113,7 +113,7 @@ def _said(document: Mapping[str, Any]) -> list[tuple[tuple[str, str], Verdict]]:
     return [((column, row["image"]), (row["allow"]["actual"], row["code"]["actual"])) for row in pulled]
 
 
-def _row(row: engines.Asked, seen: Mapping[tuple[str, str], Sequence[Verdict]], known: Differences) -> Row:
+def _row(row: engines.EngineRow, seen: Mapping[tuple[str, str], Sequence[Verdict]], known: Differences) -> Row:
     problems: list[str] = []
     reason = ""
     for column in COLUMNS:

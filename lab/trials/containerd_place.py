@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from containerd.adapt import with_handler
 from containerd.runtime import import_archive
 from countersign.enforcement import nri, refusal
-from countersign.enforcement.ask import ask
+from countersign.enforcement.gate_client import request
 from lab.trials.cri_place import CriPlace
 from lab.trials.native import GATE_GONE, code_of
 
@@ -35,7 +35,7 @@ class ContainerdPlace(CriPlace):
     @cached_property
     def plugin_required(self) -> bool:
         """Whether this containerd is new enough to require the gate's NRI plugin."""
-        return str(ask(self.at.node, self.at.layout, "ping").get("nri")) != nri.OFF
+        return str(request(self.at.node, self.at.layout, "ping").get("nri")) != nri.OFF
 
     def code_of(self, message: str) -> str:
         """Return the reason code in the gate's own sentence, or what others' words for an absent gate stand for."""

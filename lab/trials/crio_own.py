@@ -10,7 +10,7 @@ from countersign.console.errors import CountersignError
 from countersign.cri.errors import CriError
 from lab.trials import differences, matrix
 from lab.trials.crio_place import CrioPlace
-from lab.trials.engines import OWN, Asked, judge, rows, verdict
+from lab.trials.engines import OWN, EngineRow, judge, rows, verdict
 from lab.trials.library import reference
 from lab.trials.model import load
 from lab.trials.series import Series
@@ -30,7 +30,7 @@ def series(settings: Settings, machine: Machine, images: Callable[[], Lab]) -> S
     strict = CrioPlace(replace(machine, engine="strict"), settings.policy, "own")
     pulled = [case for case in load() if case.way == "pull" and not strict.why_not(case)]
 
-    def attempt(asked: Sequence[Asked]) -> Generator[Outcome, None, None]:
+    def attempt(asked: Sequence[EngineRow]) -> Generator[Outcome, None, None]:
         lab = images()
         with strict as place:
             place.set_policy(lab.strict)

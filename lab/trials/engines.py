@@ -18,7 +18,7 @@ OWN, LIBRARY = "own", "library"
 
 
 @dataclass(frozen=True)
-class Asked(Row):
+class EngineRow(Row):
     """An image that an engine judges at pull; ``code`` is the gate's.
 
     Attributes:
@@ -37,9 +37,9 @@ class Asked(Row):
         return f"{self.engine}/{self.image}"
 
 
-def rows(engine: str, cases: Iterable[Case]) -> list[Asked]:
+def rows(engine: str, cases: Iterable[Case]) -> list[EngineRow]:
     """Return each image of the matrix once, with the gate's code for it as it is pulled."""
-    return [Asked(engine, image, code) for image, code in expected(cases).items()]
+    return [EngineRow(engine, image, code) for image, code in expected(cases).items()]
 
 
 def expected(cases: Iterable[Case]) -> dict[str, str]:
@@ -51,7 +51,7 @@ def expected(cases: Iterable[Case]) -> dict[str, str]:
     return codes
 
 
-def judge(row: Asked, found: Found, known: Differences) -> Outcome:
+def judge(row: EngineRow, found: Found, known: Differences) -> Outcome:
     """Compare: the engine must allow and refuse as the gate does, for a reason that can stand for the gate's.
 
     Otherwise ``differences.yaml`` has the image; an entry of it that is contradicted is wrong, too.

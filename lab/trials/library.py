@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import CountersignError, InfrastructureError
 from lab.trials import differences
-from lab.trials.engines import LIBRARY, Asked, judge, rows, verdict
+from lab.trials.engines import LIBRARY, EngineRow, judge, rows, verdict
 from lab.trials.images import TAG
 from lab.trials.lab import SHORT
 from lab.trials.model import load
@@ -39,7 +39,7 @@ def series(settings: Settings, images: Callable[[], Lab], addresses: Mapping[str
     """
     known = differences.load()
 
-    def attempt(asked: Sequence[Asked]) -> Generator[Outcome, None, None]:
+    def attempt(asked: Sequence[EngineRow]) -> Generator[Outcome, None, None]:
         found = verdicts(settings, images(), [row.image for row in asked], addresses)
         for row in asked:
             yield judge(row, found[row.image], known)
@@ -61,7 +61,7 @@ def verdicts(settings: Settings, lab: Lab, images: Sequence[str], addresses: Map
     references = {image: reference(lab, image) for image in images}
     with tempfile.TemporaryDirectory() as scratch:
         argv = [str(tool("countersign-library", settings)), *_files(Path(scratch), lab.strict, addresses)]
-        said = ask([*argv, *references.values()], len(images))
+        said = judged_by([*argv, *references.values()], len(images))
     return {image: _verdict(said[name]) for image, name in references.items()}
 
 
@@ -71,7 +71,7 @@ def reference(lab: Lab, image: str) -> str:
     return f"{lab.built[own if own in lab.built else f'{SHORT}/{image}'][0]}:{TAG}"
 
 
-def ask(argv: Sequence[str], images: int) -> dict[str, dict[str, Any]]:
+def judged_by(argv: Sequence[str], images: int) -> dict[str, dict[str, Any]]:
     """Return image reference → the program's line about it.
 
     Raises:

@@ -23,7 +23,7 @@ from lab.demo.registries import MAPPED, REFERRERS
 from lab.trials import library, runner
 from lab.trials.consistency import compare
 from lab.trials.lab import Lab, build
-from lab.trials.library import ask
+from lab.trials.library import judged_by
 from lab.trials.model import load
 from lab.trials.native import code_of
 from signing.sign import sign
@@ -109,7 +109,7 @@ def _rendered(folder: Path) -> dict[str, str]:
 
 def _said(settings: Settings, options: dict[str, str], image: str) -> tuple[bool, str]:
     program = str(tool("countersign-library", settings))
-    line = ask([program, *(f"--{name}={value}" for name, value in options.items()), image], 1)[image]
+    line = judged_by([program, *(f"--{name}={value}" for name, value in options.items()), image], 1)[image]
     return line["allow"], code_of(line["message"])
 
 

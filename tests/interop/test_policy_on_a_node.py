@@ -14,7 +14,7 @@ import pytest
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement import installing, layout, policy
-from countersign.enforcement.ask import ask
+from countersign.enforcement.gate_client import request
 from countersign.enforcement.layout import Layout
 from countersign.enforcement.policy import Policy
 from countersign.keys import pair as keys
@@ -82,7 +82,7 @@ def test_verdicts_follow_an_applied_policy(tmp_path: Path, where: Layout, signer
         return Target(node, Policy(HOST, where, source(tmp_path, rule), ()), tmp_path / "laid.json")
 
     def code() -> str:
-        return str(ask(node, where, "verify", {"name": IMAGE})["code"])
+        return str(request(node, where, "verify", {"name": IMAGE})["code"])
 
     assert code() == "POLICY_INVALID"
     with pytest.raises(InfrastructureError, match=r"no signature by a key of policyKeys.*no node was changed"):

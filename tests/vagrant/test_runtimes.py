@@ -147,7 +147,7 @@ def test_a_machine_of_a_users_own_gets_nothing_of_the_demo(machine: Settings, tm
         assert there(machine, "grep -rl countersign.test /etc /opt /usr/local || true") == ""
         assert json.loads(there(machine, "cat /etc/countersign/docker.json")) == own.LOGIN
         assert not any(users.keys.iterdir())
-        assert not (machine.state / "lent").exists()
+        assert not (machine.state / "remote").exists()
         assert json.loads(good(inv(machine, "containerd.setup", "--json", **users.environment)).stdout)["changed"] == 0
         good(inv(machine, "containerd.status", **users.environment))
         with fleet.as_set_up(machine, node, NOTHING, tmp_path).client() as client:
@@ -172,7 +172,7 @@ def test_a_crio_of_a_users_own_gets_nothing_of_the_demo(machine: Settings, tmp_p
         assert there(machine, "grep -rl countersign.test /etc /opt /usr/local || true") == ""
         assert json.loads(there(machine, "cat /etc/countersign/docker.json")) == own.LOGIN
         assert not any(users.keys.iterdir())
-        assert not (machine.state / "lent").exists()
+        assert not (machine.state / "remote").exists()
         again = good(inv(machine, "crio.configure", "--json", **users.environment))
         assert json.loads(again.stdout)["changed"] == 0
         good(inv(machine, "crio.status", **users.environment))

@@ -28,25 +28,25 @@ const verifierName = "countersign-image-verifier"
 
 // command is one subcommand.
 type command struct {
-	name     string
-	argument string // of the usage line
-	about    string
-	run      func(c *invocation) int
-	verdict  bool // takes --config and --json
-	config   bool // takes --config
-	alone    bool // takes --key, --policy and what goes with them
-	doctor   bool // takes --list and what goes with it
-	signed   bool // takes --bundle and what it is held against
-	installs bool // takes what says how to install
-	audits   bool // takes --images and what goes with it
-	proves   bool // takes --image and what goes with it
+	name      string
+	argument  string // of the usage line
+	about     string
+	run       func(c *invocation) int
+	verdict   bool // takes --config and --json
+	config    bool // takes --config
+	inProcess bool // takes --key, --policy and what goes with them
+	doctor    bool // takes --list and what goes with it
+	signed    bool // takes --bundle and what it is held against
+	installs  bool // takes what says how to install
+	audits    bool // takes --images and what goes with it
+	proves    bool // takes --image and what goes with it
 }
 
 var commands = []command{
 	{name: "serve", about: "serve the hook and the image verifier on the gate's socket", run: serve, config: true},
 	{name: "observe", about: "judge each container that starts and enforce nothing, on a node without the hook", run: observeNode, config: true},
 	{name: "image-verifier", argument: "-name REF -digest DIGEST", about: "be containerd's image verifier (io.containerd.image-verifier.v1.bindir)"},
-	{name: "verify", argument: "REF", about: "say whether an image may run here, and show every step", run: verify, verdict: true, alone: true},
+	{name: "verify", argument: "REF", about: "say whether an image may run here, and show every step", run: verify, verdict: true, inProcess: true},
 	{name: "explain", argument: "REF|CONTAINER", about: "say what binds and allows or refuses an image or a container", run: explain, verdict: true},
 	{name: "doctor", about: "find every setting and file that would let an image run unseen on this node", run: examine, verdict: true, doctor: true},
 	{name: "audit", about: "judge what runs on this node already, as its start would be judged now", run: runAudit, verdict: true, audits: true},
@@ -64,7 +64,7 @@ type invocation struct {
 	arguments  []string
 	configPath string
 	json       bool
-	given      alone
+	given      inProcess
 	examined   examined
 	install    install
 	audit      auditing
@@ -117,7 +117,7 @@ func (c command) invoke(args []string, stdout, stderr io.Writer) int {
 	if c.verdict || c.installs {
 		flags.BoolVar(&in.json, "json", false, "print JSON")
 	}
-	if c.alone {
+	if c.inProcess {
 		in.given.flags(flags)
 	}
 	if c.doctor {

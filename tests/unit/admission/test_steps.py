@@ -74,7 +74,7 @@ def test_a_kyverno_of_the_users_is_left_alone() -> None:
     with pytest.raises(UsageError, match="set-up did not install"):
         installed(kube).needed()
     with pytest.raises(UsageError, match="set-up did not install"):
-        steps.Gone(cast(Kube, kube), lambda: DOCUMENTS).needed()
+        steps.Removed(cast(Kube, kube), lambda: DOCUMENTS).needed()
 
 
 def test_the_deployment_is_applied_last_and_carries_the_hash() -> None:

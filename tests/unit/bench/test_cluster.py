@@ -6,7 +6,7 @@ from lab.bench.cluster import COLUMNS, Figures, document, rows
 FIGURES = Figures(
     create=20.0,
     set_up=10.0,
-    born=24.0,
+    preinstalled=24.0,
     second=4.5,
     changed=0,
     before=(1.0, 1.2, 1.1),

@@ -2,7 +2,7 @@ import pytest
 
 from lab.bench import goals
 from lab.bench.goals import MIB
-from lab.bench.model import NO_OP, VARIANTS, Alone, Burst, Sample, Sizes
+from lab.bench.model import NO_OP, VARIANTS, Burst, HooksOnly, Sample, Sizes
 
 GATE = {"warm": 1.0, "cold-evidence": 2.0, "cold-registry": 6.0}
 
@@ -21,11 +21,11 @@ def burst(verifications: int = 1) -> Burst:
 
 
 GOOD = Sizes(gate_rss=30 * MIB, hook=1 * MIB)
-ALONE = Alone([1.0] * 200, [1.9] * 200)  # 0.9 ms of 50
+HOOKS = HooksOnly([1.0] * 200, [1.9] * 200)  # 0.9 ms of 50
 
 
 def test_all_goals_are_met_by_good_figures():
-    found = goals.of_starts(samples(warm=50.9), ALONE, burst(), GOOD)
+    found = goals.of_starts(samples(warm=50.9), HOOKS, burst(), GOOD)
     assert [goal.met for goal in found] == [True] * 7
     assert [found[0].found, found[1].found] == [pytest.approx(1.8)] * 2
 
@@ -33,12 +33,12 @@ def test_all_goals_are_met_by_good_figures():
 @pytest.mark.parametrize(
     ("missed", "found"),
     [
-        ([0], goals.of_starts(samples(), Alone([1.0] * 200, [2.1] * 200), burst(), GOOD)),
-        ([1], goals.of_starts(samples(), Alone([1.0] * 200, [1.9] * 197 + [3.6] * 3), burst(), GOOD)),
-        ([], goals.of_starts(samples(), Alone([1.0] * 200, [1.9] * 198 + [3.6] * 2), burst(), GOOD)),
-        ([4], goals.of_starts(samples(), ALONE, burst(verifications=2), GOOD)),
-        ([5], goals.of_starts(samples(), ALONE, burst(), Sizes(41 * MIB, MIB))),
-        ([6], goals.of_starts(samples(), ALONE, burst(), Sizes(MIB, 4 * MIB))),
+        ([0], goals.of_starts(samples(), HooksOnly([1.0] * 200, [2.1] * 200), burst(), GOOD)),
+        ([1], goals.of_starts(samples(), HooksOnly([1.0] * 200, [1.9] * 197 + [3.6] * 3), burst(), GOOD)),
+        ([], goals.of_starts(samples(), HooksOnly([1.0] * 200, [1.9] * 198 + [3.6] * 2), burst(), GOOD)),
+        ([4], goals.of_starts(samples(), HOOKS, burst(verifications=2), GOOD)),
+        ([5], goals.of_starts(samples(), HOOKS, burst(), Sizes(41 * MIB, MIB))),
+        ([6], goals.of_starts(samples(), HOOKS, burst(), Sizes(MIB, 4 * MIB))),
     ],
 )
 def test_each_goal_is_missed_by_its_own_figure(missed, found):
@@ -47,14 +47,14 @@ def test_each_goal_is_missed_by_its_own_figure(missed, found):
 
 @pytest.mark.parametrize(("noop", "met"), [(50.0, False), (100.0, True)])
 def test_what_a_warm_verdict_may_add_grows_with_the_start_that_it_is_added_to(noop, met):
-    found = goals.of_starts(samples(**{NO_OP.key: noop}), Alone([1.0] * 200, [2.5] * 200), burst(), GOOD)
+    found = goals.of_starts(samples(**{NO_OP.key: noop}), HooksOnly([1.0] * 200, [2.5] * 200), burst(), GOOD)
     assert found[0].met is met
 
 
 @pytest.mark.parametrize(("key", "number"), [("cold-evidence", 2), ("cold-registry", 3)])
 def test_a_slow_gate_misses_the_goal_of_its_variant(monkeypatch, key, number):
     monkeypatch.setitem(GATE, key, 10.5)
-    found = goals.of_starts(samples(), ALONE, burst(), GOOD)
+    found = goals.of_starts(samples(), HOOKS, burst(), GOOD)
     assert [index for index, goal in enumerate(found) if not goal.met] == [number]
 
 

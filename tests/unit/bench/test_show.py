@@ -2,10 +2,10 @@ import json
 
 from lab.bench import goals, show
 from lab.bench.goals import MIB
-from lab.bench.model import VARIANTS, Alone, Burst, Sample, Sizes
+from lab.bench.model import VARIANTS, Burst, HooksOnly, Sample, Sizes
 
 MACHINE = {"cpu": "A CPU", "cores": 2, "kernel": "6.1", "load": 0.1, "loadAfter": 0.4, "programs": "runc 1"}
-ALONE = Alone(noop=[1.0, 1.1, 1.2], hook=[2.5, 2.6, 2.7])
+HOOKS = HooksOnly(noop=[1.0, 1.1, 1.2], hook=[2.5, 2.6, 2.7])
 BURST = Burst(50, 1.0, 1, {"registry": 1, "memory": 49}, [1.0] * 50)
 
 
@@ -16,7 +16,7 @@ def document():
         for variant in VARIANTS
     ]
     sizes = Sizes(30 * MIB, MIB)
-    return show.start_document(samples, ALONE, BURST, goals.of_starts(samples, ALONE, BURST, sizes), MACHINE)
+    return show.start_document(samples, HOOKS, BURST, goals.of_starts(samples, HOOKS, BURST, sizes), MACHINE)
 
 
 def test_the_document_has_every_variant_every_sample_and_is_json():

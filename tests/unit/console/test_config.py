@@ -15,7 +15,7 @@ from countersign.console.config import (
     settings_from,
 )
 from countersign.console.errors import UsageError
-from countersign.console.sources import load_settings
+from countersign.console.sources import check, load_settings, renamed
 
 
 def context(**given: object) -> MockContext:
@@ -45,10 +45,30 @@ def test_variables_win_over_invoke_yaml(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("INVOKE_NODE", "kind")
     monkeypatch.setenv("INVOKE_REGISTRY_ALLOW_HTTP", "false")
     monkeypatch.setenv("INVOKE_OFFLINE", "1")
-    monkeypatch.setenv("INVOKE_KIND_FROM_BIRTH", "no")
+    monkeypatch.setenv("INVOKE_KIND_PREINSTALLED", "no")
     settings = load_settings()
     assert (settings.node, settings.registry.allow_http, settings.offline) == ("kind", False, True)
-    assert settings.kind.from_birth is False
+    assert settings.kind.preinstalled is False
+
+
+def test_a_former_name_is_read_with_a_hint_and_the_present_one_wins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INVOKE_STATE", str(tmp_path))
+    monkeypatch.setenv("INVOKE_KIND_FROM_BIRTH", "no")
+    assert load_settings().kind.preinstalled is False
+    hint = "INVOKE_KIND_FROM_BIRTH is called INVOKE_KIND_PREINSTALLED now"
+    assert hint in capsys.readouterr().err
+    monkeypatch.setenv("INVOKE_KIND_PREINSTALLED", "yes")
+    assert load_settings().kind.preinstalled is True
+
+
+def test_a_file_may_have_a_key_by_its_former_name(capsys: pytest.CaptureFixture[str]) -> None:
+    content = {"kind": {"from_birth": "no", "workers": 2}}
+    renamed(content, "mine.yaml")
+    check(content, "mine.yaml")
+    assert content == {"kind": {"preinstalled": "no", "workers": 2}}
+    assert "mine.yaml: kind.from_birth is called kind.preinstalled now" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("value", "path"), [("sub", ROOT / "sub"), ("/abs", Path("/abs")), ("~/x", Path.home() / "x")])

@@ -68,7 +68,7 @@ def test_the_end_of_a_log_is_printed(context, capsys, tmp_path):
 
 
 def test_clean_of_something_needs_root(context, monkeypatch, tmp_path):
-    monkeypatch.setattr("countersign.enforcement.gone.os.geteuid", lambda: 1000)
+    monkeypatch.setattr("countersign.enforcement.teardown.os.geteuid", lambda: 1000)
     (tmp_path / "s" / "host").mkdir(parents=True)
     with pytest.raises(Exit, match="this needs root") as caught:
         commands.clean(context)

@@ -27,7 +27,7 @@ from crio.machine import Machine as CrioMachine
 from crio.machine import Ways
 from crio.paths import INSTALLED
 from lab.demo.lab import DEMO
-from lab.demo.lent import NAMES
+from lab.demo.remote import NAMES
 
 PIN = f"registry.example/pause@sha256:{'a' * 64}"
 GIVEN = Nothing(
@@ -117,16 +117,16 @@ def test_the_logins_are_the_users_and_what_is_given(tmp_path):
 )
 def test_a_machine_over_ssh_is_given_the_demo_where_it_is_asked_for_and_until_clean(tmp_path, asked, used, given):
     if used:
-        (tmp_path / "lent" / "users").mkdir(parents=True)
-        (tmp_path / "lent" / "users" / "containerd-box").touch()
+        (tmp_path / "remote" / "users").mkdir(parents=True)
+        (tmp_path / "remote" / "users" / "containerd-box").touch()
     found = DEMO.for_machine(Settings(state=tmp_path), NODE, "containerd", asked=asked)
     assert (found.names == tuple(NAMES)) is given
     assert (found is NOTHING) is not given
 
 
 def test_another_runtime_of_the_machine_has_it_for_itself(tmp_path):
-    (tmp_path / "lent" / "users").mkdir(parents=True)
-    (tmp_path / "lent" / "users" / "containerd-box").touch()
+    (tmp_path / "remote" / "users").mkdir(parents=True)
+    (tmp_path / "remote" / "users" / "containerd-box").touch()
     assert DEMO.for_machine(Settings(state=tmp_path), NODE, "crio", asked=False) is NOTHING
 
 
@@ -138,7 +138,7 @@ def test_without_a_lab_nothing_is_given_and_asking_is_told(tmp_path):
 
 def test_nothing_makes_no_key_and_changes_nothing(tmp_path):
     assert not NOTHING.keys_to_come()
-    assert [*NOTHING.prepared(), *NOTHING.running(), *NOTHING.given_back()] == []
+    assert [*NOTHING.prepared(), *NOTHING.running(), *NOTHING.released()] == []
 
 
 @pytest.mark.parametrize(("sandbox", "given", "expected"), [(PIN, "", PIN), ("", "lab@sha256:1", "lab@sha256:1")])

@@ -39,13 +39,13 @@ def layout(tmp_path: Path) -> Layout:
 
 
 @pytest.fixture
-def asked(tmp_path: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> foreseen.Asked:
+def asked(tmp_path: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> foreseen.AuditRequest:
     (tmp_path / "nodes").mkdir()
     monkeypatch.setattr(foreseen, "FOLDER", f"{tmp_path}/nodes")
-    return foreseen.Asked(layout, tmp_path / "gate", b"{}", b'{"auths": {}}', "crio", "/run/crio.sock")
+    return foreseen.AuditRequest(layout, tmp_path / "gate", b"{}", b'{"auths": {}}', "crio", "/run/crio.sock")
 
 
-def gate(asked: foreseen.Asked, answer: object, code: int) -> None:
+def gate(asked: foreseen.AuditRequest, answer: object, code: int) -> None:
     """Have a program in the place of the gate that keeps its arguments and what they name."""
     text = answer if isinstance(answer, str) else json.dumps(answer)
     asked.program.with_suffix(".answer").write_text(text)
@@ -55,15 +55,15 @@ def gate(asked: foreseen.Asked, answer: object, code: int) -> None:
     )
 
 
-def argv(asked: foreseen.Asked) -> list[str]:
+def argv(asked: foreseen.AuditRequest) -> list[str]:
     return Path(f"{asked.program}.argv").read_text().splitlines()
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_a_node_without_a_gate_is_asked_by_what_set_up_would_bring(asked: foreseen.Asked, code: int) -> None:
+def test_a_node_without_a_gate_is_asked_by_what_set_up_would_bring(asked: foreseen.AuditRequest, code: int) -> None:
     answer = document([RUNS], [GOOD])
     gate(asked, answer, code)
-    assert foreseen.ask(HostNode(), asked) == answer
+    assert foreseen.audit(HostNode(), asked) == answer
     given = argv(asked)
     assert given[given.index("--runtime") + 1 : given.index("--runtime") + 2] == ["crio"]
     assert given[given.index("--socket") + 1] == "/run/crio.sock"
@@ -73,20 +73,20 @@ def test_a_node_without_a_gate_is_asked_by_what_set_up_would_bring(asked: forese
     assert list(Path(foreseen.FOLDER).iterdir()) == []
 
 
-def test_a_node_with_a_gate_is_asked_with_its_evidence(asked: foreseen.Asked) -> None:
+def test_a_node_with_a_gate_is_asked_with_its_evidence(asked: foreseen.AuditRequest) -> None:
     Path(asked.layout.gate_config).parent.mkdir(parents=True)
     Path(asked.layout.gate_config).write_text("{}")
     gate(asked, document([], []), 0)
-    foreseen.ask(HostNode(), asked)
+    foreseen.audit(HostNode(), asked)
     given = argv(asked)
     assert given[given.index("--config") + 1] == asked.layout.gate_config
     assert "--runtime" not in given
 
 
-def test_the_nodes_own_registries_are_used(asked: foreseen.Asked) -> None:
+def test_the_nodes_own_registries_are_used(asked: foreseen.AuditRequest) -> None:
     Path(asked.layout.certs).mkdir(parents=True)
     gate(asked, document([], []), 0)
-    foreseen.ask(HostNode(), asked)
+    foreseen.audit(HostNode(), asked)
     assert argv(asked)[-2:] == ["--certs-dir", asked.layout.certs]
 
 
@@ -99,11 +99,11 @@ def test_the_nodes_own_registries_are_used(asked: foreseen.Asked) -> None:
     ],
 )
 def test_what_is_no_answer_is_told_and_nothing_is_left(
-    asked: foreseen.Asked, answer: object, code: int, says: str, capsys: pytest.CaptureFixture[str]
+    asked: foreseen.AuditRequest, answer: object, code: int, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gate(asked, answer, code)
     with pytest.raises(InfrastructureError, match=says):
-        foreseen.ask(HostNode(), asked)
+        foreseen.audit(HostNode(), asked)
     assert list(Path(foreseen.FOLDER).iterdir()) == []
     foreseen.show(HostNode(), asked)
     assert says.rpartition(" ")[2] in capsys.readouterr().err

@@ -45,15 +45,15 @@ def test_a_plugin_is_waited_for_until_it_says_twice_that_it_is_there(monkeypatch
     said = iter(answers)
     count = []
 
-    def ask(*_: object) -> dict[str, str]:
+    def request(*_: object) -> dict[str, str]:
         count.append(1)
         return {"nri": next(said)}
 
-    monkeypatch.setattr(nri, "ask", ask)
+    monkeypatch.setattr(nri, "request", request)
     nri.wait_for_plugin(HostNode(), SYSTEM, within=30)
     assert len(count) == asked
 
 
 def test_a_gate_that_is_no_plugin_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(nri, "ask", lambda *_: {"nri": "off"})
+    monkeypatch.setattr(nri, "request", lambda *_: {"nri": "off"})
     nri.wait_for_plugin(HostNode(), SYSTEM, within=0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from countersign.enforcement import layout, policy
-from countersign.enforcement.ask import GateDown, ask
+from countersign.enforcement.gate_client import GateDown, request
 from countersign.enforcement.policy import Policy
 from countersign.nodes.host import HOST, HostNode
 from lab.demo.keys import KeyPair
@@ -129,5 +129,5 @@ def test_the_next_serial_is_above_all_that_a_node_knows(where, source, mark, lie
 def test_an_answer_that_cannot_be_read_is_none(where, answer):
     thread = gate(where.gate_socket, answer)
     with pytest.raises(GateDown, match="the gate does not answer"):
-        ask(HostNode(), where, "ping", timeout=5)
+        request(HostNode(), where, "ping", timeout=5)
     thread.join(5)

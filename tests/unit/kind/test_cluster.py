@@ -127,7 +127,7 @@ def test_a_node_that_is_down_is_named(settings, monkeypatch):
         found.require_running()
 
 
-def test_every_node_mounts_what_it_is_born_with_and_kind_does_not_touch_containerd_then():
+def test_every_node_mounts_what_is_preinstalled_and_kind_does_not_touch_containerd_then():
     mounts = [Mount("/state/parts", "/kind/countersign"), Mount("/state/units", "/usr/local/lib/systemd/system")]
     found = rendered(mounts=mounts, sys_resource=False)
     expected = [{"hostPath": each.host, "containerPath": each.node, "readOnly": True} for each in mounts]

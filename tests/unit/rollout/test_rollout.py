@@ -72,7 +72,7 @@ class FakeNode:
 
 @pytest.fixture(autouse=True)
 def gates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(policy, "ask", lambda node, *_, **__: {"policy": node.in_force})
+    monkeypatch.setattr(policy, "request", lambda node, *_, **__: {"policy": node.in_force})
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from tests import parts
 from tests.failures import CheckFailed
 
-MACHINE, UNIT = "tests/kind/test_birth.py::test_a", "tests/unit/test_b.py::test_b"
+MACHINE, UNIT = "tests/kind/test_preinstalled.py::test_a", "tests/unit/test_b.py::test_b"
 
 
 class Runs:

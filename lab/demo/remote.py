@@ -20,6 +20,7 @@ from countersign.enforcement.layout import Layout
 from countersign.nodes import service
 from countersign.nodes.host import HOST
 from countersign.nodes.steps import File, Folder, Group
+from countersign.oci.access import remote_folder
 from lab.demo import registries
 from lab.demo.given import TOOLS, Given
 from lab.demo.registries import FALLBACK, REFERRERS, SERVICES, Registries
@@ -37,7 +38,7 @@ NAMES = {REFERRERS: REFERRERS, FALLBACK: FALLBACK}
 
 
 @dataclass(frozen=True)
-class Lent(Given):
+class RemoteDemo(Given):
     """See `countersign.enforcement.additions.Addition`.
 
     Attributes:
@@ -82,9 +83,9 @@ class Lent(Given):
         steps: list[Step] = [way, *registries.steps(self.made, layout, running), *self.pushes()]
         return [Once(step) for step in steps]
 
-    def given_back(self) -> Sequence[Step]:
-        """See `Addition.given_back`."""
-        return [GivenBack(self)]
+    def released(self) -> Sequence[Step]:
+        """See `Addition.released`."""
+        return [Released(self)]
 
     def states(self) -> list[service.State]:
         """See `Addition.states`."""
@@ -115,7 +116,7 @@ class Lent(Given):
         """Return whether this one uses them."""
         return (self._users / self.user).exists()
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Use them no longer; after the last, nothing of them stays."""
         with _ONE_AT_A_TIME:
             (self._users / self.user).unlink(missing_ok=True)
@@ -136,18 +137,18 @@ class Lent(Given):
         return self.home_folder / "users"
 
 
-def lent(settings: Settings, node: Node, user: str) -> Lent:
+def remote_demo(settings: Settings, node: Node, user: str) -> RemoteDemo:
     """Return the registries that a state folder shares, those of an earlier set-up or new ones; writes nothing."""
     home = folder(settings.state)
     with _ONE_AT_A_TIME:
         if (home / "registry" / "registries.json").is_file() or home not in _NEW:
             _NEW[home] = registries.load_or_make(home / "registry")
-    return Lent(settings, _NEW[home], home, node, user)
+    return RemoteDemo(settings, _NEW[home], home, node, user)
 
 
 def folder(state: Path) -> Path:
     """Return where everything about them is kept on this machine."""
-    return state.resolve() / "lent"
+    return remote_folder(state.resolve())
 
 
 @dataclass(frozen=True)
@@ -173,16 +174,16 @@ class Once:
 
 
 @dataclass(frozen=True)
-class GivenBack:
+class Released:
     """A machine uses the registries no longer."""
 
-    lent: Lent = field(repr=False)
+    demo: RemoteDemo = field(repr=False)
     name: str = "the demo's registries are given back"
 
     def needed(self) -> bool:
         """Return whether it uses them."""
-        return self.lent.used()
+        return self.demo.used()
 
     def apply(self) -> None:
         """Give them back."""
-        self.lent.give_back()
+        self.demo.release()

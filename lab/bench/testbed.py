@@ -16,7 +16,7 @@ from containerd.instance import Instance, instance
 from countersign.console import output
 from countersign.console.errors import InfrastructureError
 from countersign.console.steps import run_steps
-from countersign.enforcement import gone
+from countersign.enforcement import teardown
 from countersign.enforcement.artifacts import collect
 from countersign.nodes import service
 from countersign.nodes.steps import Folder, Group
@@ -34,7 +34,7 @@ TOOLS = ("cosign", "noop-hook")
 
 
 @dataclass(frozen=True)
-class Stand:
+class Testbed:
     """A set-up instance whose extra handlers start containers without a verdict.
 
     Attributes:
@@ -56,7 +56,7 @@ class Stand:
 
 
 @contextmanager
-def stand(settings: Settings, *, compared: bool = True) -> Iterator[Stand]:
+def opened(settings: Settings, *, compared: bool = True) -> Iterator[Testbed]:
     """Set up below ``<state>/bench``, and take it all away again; on failure its logs are kept.
 
     Args:
@@ -86,7 +86,7 @@ def stand(settings: Settings, *, compared: bool = True) -> Iterator[Stand]:
 
 @contextmanager
 def _alone(state: Path) -> Iterator[None]:
-    """Let one run at a time have the stand; the lock ends with the process."""
+    """Let one run at a time have the machine; the lock ends with the process."""
     state.mkdir(parents=True, exist_ok=True)
     with (state / "bench.lock").open("w") as lock:
         try:
@@ -96,13 +96,13 @@ def _alone(state: Path) -> Iterator[None]:
         yield
 
 
-def _set_up(settings: Settings, ours: Instance, *, compared: bool) -> Stand:
+def _set_up(settings: Settings, ours: Instance, *, compared: bool) -> Testbed:
     settings.state.mkdir()
     shutil.copyfile(POLICY, settings.policy)
     if not compared:
         plan = setup.prepare(settings, ours)
         run_steps(setup.steps(plan))
-        return Stand(settings, ours, plan, {})
+        return Testbed(settings, ours, plan, {})
     folder = settings.state / "specs"
     plan = setup.prepare(settings, ours, more_handlers=hooks.paths(folder))
     programs = install(TOOLS, settings)
@@ -111,7 +111,7 @@ def _set_up(settings: Settings, ours: Instance, *, compared: bool) -> Stand:
     specs = hooks.files(folder, _base_spec(plan), programs["noop-hook"], cosign)
     handlers = Group(ours.node, f"handlers to compare with ({folder})", [Folder(ours.node, str(folder)), *specs])
     run_steps([handlers, *setup.steps(plan)])
-    return Stand(settings, ours, plan, programs)
+    return Testbed(settings, ours, plan, programs)
 
 
 def _base_spec(plan: Plan) -> bytes:
@@ -122,7 +122,7 @@ def _base_spec(plan: Plan) -> bytes:
 
 
 def _remove(ours: Instance) -> None:
-    for step in gone.steps(ours):
+    for step in teardown.steps(ours):
         if step.needed():
             step.apply()
     shutil.rmtree(ours.state, ignore_errors=True)

@@ -8,7 +8,7 @@ from containerd.instance import Instance, instance
 from containerd.lifecycle import removed_on_failure
 from countersign.console.config import record_place, recorded_place
 from countersign.console.steps import run_steps
-from countersign.enforcement import gone
+from countersign.enforcement import teardown
 from countersign.nodes import cgroup
 
 
@@ -31,9 +31,9 @@ def test_clean_takes_the_folder_and_the_place_and_nothing_else(ours):
     record_place(ours.state, "host")
     other = ours.state / "log"
     other.mkdir()
-    assert [each.changed for each in run_steps(gone.steps(ours))] == [False, False, True, True]
+    assert [each.changed for each in run_steps(teardown.steps(ours))] == [False, False, True, True]
     assert sorted(ours.state.iterdir()) == [other]
-    assert [each.changed for each in run_steps(gone.steps(ours))] == [False] * 4
+    assert [each.changed for each in run_steps(teardown.steps(ours))] == [False] * 4
 
 
 def test_a_state_folder_is_one_instance_however_it_is_spelled(tmp_path):
@@ -43,12 +43,12 @@ def test_a_state_folder_is_one_instance_however_it_is_spelled(tmp_path):
 
 def test_another_place_is_not_forgotten(ours):
     record_place(ours.state, "kind")
-    run_steps(gone.steps(ours))
+    run_steps(teardown.steps(ours))
     assert recorded_place(ours.state) == "kind"
 
 
 def test_a_plan_changes_nothing(ours):
-    run_steps(gone.steps(ours), plan=True)
+    run_steps(teardown.steps(ours), plan=True)
     assert (ours.root / "etc" / "file").exists()
 
 
@@ -58,12 +58,12 @@ def test_mounts_are_found_the_deepest_first_whatever_their_names(tmp_path, monke
         "1 0 0:1 / / rw - ext4 d rw\n2 1 0:2 / /s/host/a rw - tmpfs t rw\n"
         "3 2 0:3 / /s/host/a/with\\040blank rw - tmpfs t rw\n4 1 0:4 / /s/hosts rw - tmpfs t rw\n"
     )
-    monkeypatch.setattr(gone, "MOUNTS", table)
-    assert gone._mounts_below(Path("/s/host")) == ["/s/host/a/with blank", "/s/host/a"]
+    monkeypatch.setattr(teardown, "MOUNTS", table)
+    assert teardown._mounts_below(Path("/s/host")) == ["/s/host/a/with blank", "/s/host/a"]
 
 
 def test_a_failed_set_up_leaves_nothing(ours):
-    gone.FilesGone(ours).apply()
+    teardown.FilesRemoved(ours).apply()
     with pytest.raises(KeyboardInterrupt), removed_on_failure(ours, keep=False):
         fail(ours.root, KeyboardInterrupt)
     assert not ours.root.exists()
@@ -74,7 +74,7 @@ def test_a_failed_set_up_leaves_nothing(ours):
 @pytest.mark.parametrize("keep", [True, False])
 def test_what_was_there_before_stays_and_so_does_what_is_to_be_kept(ours, keep):
     if keep:
-        gone.FilesGone(ours).apply()
+        teardown.FilesRemoved(ours).apply()
     with pytest.raises(ZeroDivisionError), removed_on_failure(ours, keep=keep):
         fail(ours.root, ZeroDivisionError)
     assert (ours.root / "etc").exists()

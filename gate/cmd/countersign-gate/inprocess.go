@@ -24,19 +24,19 @@ import (
 
 // Bounds of a verification that no node waits for.
 const (
-	aloneRegistry = 20 * time.Second
-	aloneVerdict  = 30 * time.Second
-	aloneEvidence = 64 << 20
-	aloneEntries  = 256
-	maxKeyFile    = 64 << 10
+	inProcessRegistry = 20 * time.Second
+	inProcessVerdict  = 30 * time.Second
+	inProcessEvidence = 64 << 20
+	inProcessEntries  = 256
+	maxKeyFile        = 64 << 10
 )
 
 // fromLayout is the source of a verdict that rests on what is in a folder.
 const fromLayout = "layout"
 
-// alone says what "verify" goes by where neither a running gate nor gate.json
+// inProcess says what "verify" goes by where neither a running gate nor gate.json
 // decides: keys or a policy, and how registries are reached.
-type alone struct {
+type inProcess struct {
 	keys         files
 	policy       string
 	dockerConfig string
@@ -57,7 +57,7 @@ func (f *files) Set(path string) error {
 	return nil
 }
 
-func (a *alone) flags(flags *flag.FlagSet) {
+func (a *inProcess) flags(flags *flag.FlagSet) {
 	flags.Var(&a.keys, "key", "public key `FILE`: decide in this process, as a policy that wants any of the keys given; gate.json is not read")
 	flags.StringVar(&a.policy, "policy", "", "rendered policy `FILE`: decide in this process by it; gate.json is not read")
 	flags.StringVar(&a.dockerConfig, "docker-config", "", "with --key or --policy: Docker config.json `FILE` for registries")
@@ -66,9 +66,9 @@ func (a *alone) flags(flags *flag.FlagSet) {
 }
 
 // wanted says whether to decide by what was given here.
-func (a *alone) wanted() bool { return len(a.keys) > 0 || a.policy != "" }
+func (a *inProcess) wanted() bool { return len(a.keys) > 0 || a.policy != "" }
 
-func (a *alone) check() error {
+func (a *inProcess) check() error {
 	switch {
 	case len(a.keys) > 0 && a.policy != "":
 		return errors.New("expected --key or --policy, got both")
@@ -83,7 +83,7 @@ func (a *alone) check() error {
 }
 
 // load gives the policy to decide by on the image of that name.
-func (a *alone) load(name string) (*policy.Policy, error) {
+func (a *inProcess) load(name string) (*policy.Policy, error) {
 	if a.policy != "" {
 		return policy.Load(a.policy)
 	}
@@ -121,16 +121,16 @@ func readKeyFile(path string) (string, error) {
 
 // decide runs the engine of the daemon, with an evidence store that is empty and
 // goes away. The error is that of this machine's folders, not of the image.
-func (a *alone) decide(ctx context.Context, p *policy.Policy, source registry.Config, name string) (v *verdict.Verdict, err error) {
+func (a *inProcess) decide(ctx context.Context, p *policy.Policy, source registry.Config, name string) (v *verdict.Verdict, err error) {
 	dir, err := os.MkdirTemp("", "countersign-verify-")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	settings := &config.Config{}
-	settings.Evidence.Dir, settings.Evidence.MaxBytes, settings.Evidence.MaxEntries = dir, aloneEvidence, aloneEntries
-	settings.Timeouts.Verdict = config.Duration(aloneVerdict)
-	settings.Timeouts.Pull = config.Duration(aloneVerdict)
+	settings.Evidence.Dir, settings.Evidence.MaxBytes, settings.Evidence.MaxEntries = dir, inProcessEvidence, inProcessEntries
+	settings.Timeouts.Verdict = config.Duration(inProcessVerdict)
+	settings.Timeouts.Pull = config.Duration(inProcessVerdict)
 	store, err := openStore(settings)
 	if err != nil {
 		return nil, err
@@ -146,15 +146,15 @@ func (a *alone) decide(ctx context.Context, p *policy.Policy, source registry.Co
 }
 
 // source says where the image and its signatures are looked for. close ends its use.
-func (a *alone) source() (source registry.Config, close func() error, err error) {
+func (a *inProcess) source() (source registry.Config, close func() error, err error) {
 	if a.layout == "" {
-		return registry.Config{CertsDir: a.certsDir, DockerConfig: a.dockerConfig, Timeout: aloneRegistry}, func() error { return nil }, nil
+		return registry.Config{CertsDir: a.certsDir, DockerConfig: a.dockerConfig, Timeout: inProcessRegistry}, func() error { return nil }, nil
 	}
 	folder, err := layout.Open(a.layout)
 	if err != nil {
 		return registry.Config{}, nil, fmt.Errorf("--layout: %w", err)
 	}
-	return registry.Config{Transport: folder, Timeout: aloneRegistry}, folder.Close, nil
+	return registry.Config{Transport: folder, Timeout: inProcessRegistry}, folder.Close, nil
 }
 
 // nowhere is the binder of a process that stands on no node.

@@ -46,12 +46,12 @@ if TYPE_CHECKING:
 
     from countersign.enforcement.additions import Addition
 
-BORN = Path(__file__).with_name("born")
+TEMPLATES = Path(__file__).with_name("preinstall")
 PARTS = "/kind/countersign"
 UNITS = "/usr/local/lib/systemd/system"
 """Of systemd's own search path (systemd.unit(5)), and empty in node images, so it can be mounted as a whole."""
-MARKER = f"{SYSTEM.etc}/from-birth"
-UNIT = "countersign-birth.service"
+MARKER = f"{SYSTEM.etc}/preinstalled"
+UNIT = "countersign-preinstall.service"
 STARTED_WITHIN = 30
 
 
@@ -71,8 +71,8 @@ class Look:
 
 
 @dataclass(frozen=True)
-class FromBirth:
-    """See `kind.cluster.Birth`.
+class Preinstalled:
+    """See `kind.cluster.Preinstall`.
 
     Attributes:
         settings: the user's.
@@ -99,13 +99,13 @@ class FromBirth:
         HOST.put((json.dumps(pins, indent=2) + "\n").encode(), str(self.pins))
         for each in pins:
             output.say(f"  pinned {each}")
-        home = clusters.folder(self.settings) / clusters.BIRTH
+        home = clusters.folder(self.settings) / clusters.PREINSTALL
         parts = list(enforce.laid_out(self._steps(found, pins)))
         _write(home, parts, found)
         return [Mount(str(home / "parts"), PARTS), Mount(str(home / "units"), UNITS)]
 
     def confirm(self, nodes: Sequence[KindNode]) -> None:
-        """See `Birth.confirm`."""
+        """See `Preinstall.confirm`."""
         side_by_side(_confirm, [each.node for each in nodes])
 
     def _steps(self, found: Look, pins: Sequence[str]) -> Iterator[Any]:
@@ -125,7 +125,7 @@ def _confirm(node: Node) -> None:
         raise InfrastructureError(
             f"was not under enforcement from its first start: {end}",
             where=node.name,
-            do="INVOKE_KIND_FROM_BIRTH=no sets it up while it runs",
+            do="INVOKE_KIND_PREINSTALLED=no sets it up while it runs",
         )
 
 
@@ -145,7 +145,7 @@ def look(settings: Settings, client: DockerClient, image: str) -> Look:
             hashlib.sha256(node.get(CONFIG)).hexdigest(),
         )
     if not found.survey.sandbox:
-        raise InfrastructureError("brings no sandbox image", where=image, do="set INVOKE_KIND_FROM_BIRTH=no")
+        raise InfrastructureError("brings no sandbox image", where=image, do="set INVOKE_KIND_PREINSTALLED=no")
     kept.parent.mkdir(parents=True, exist_ok=True)
     HOST.put(_text(found), str(kept))
     return found
@@ -207,7 +207,7 @@ def _write(home: Path, parts: Sequence[Folder | File | Link], found: Look) -> No
     node, sandbox = HOST, found.survey.sandbox
     [config] = [part for part in parts if isinstance(part, File) and part.path == CONFIG]
     script = render(
-        BORN / "birth.sh.j2",
+        TEMPLATES / "install.sh.j2",
         config=CONFIG,
         marker=MARKER,
         before=found.config,
@@ -216,9 +216,9 @@ def _write(home: Path, parts: Sequence[Folder | File | Link], found: Look) -> No
         sandbox=sandbox,
         tagged=_tagged(found.images, sandbox),
     )
-    units = [File(node, f"{home}/units/{UNIT}", (BORN / UNIT).read_bytes())]
+    units = [File(node, f"{home}/units/{UNIT}", (TEMPLATES / UNIT).read_bytes())]
     units += [
-        File(node, f"{home}/units/containerd.service.d/countersign.conf", (BORN / "containerd.conf").read_bytes())
+        File(node, f"{home}/units/containerd.service.d/countersign.conf", (TEMPLATES / "containerd.conf").read_bytes())
     ]
     for part in parts:
         if isinstance(part, File) and part.path.startswith(f"{gate_unit.SYSTEMD}/{GATE}"):
@@ -226,7 +226,7 @@ def _write(home: Path, parts: Sequence[Folder | File | Link], found: Look) -> No
     Folder(node, str(home), 0o700).apply()
     for file in (
         File(node, f"{home}/parts/root.tar", archive(parts), 0o600),
-        File(node, f"{home}/parts/birth.sh", script),
+        File(node, f"{home}/parts/install.sh", script),
         *units,
     ):
         Folder(node, file.path.rpartition("/")[0]).apply()

@@ -17,7 +17,7 @@ class GateDown(InfrastructureError):
     """The gate does not answer."""
 
 
-def ask(node: Node, layout: Layout, operation: str, body: dict[str, Any] | None = None, timeout: float = 10) -> Any:
+def request(node: Node, layout: Layout, operation: str, body: dict[str, Any] | None = None, timeout: float = 10) -> Any:
     """Ask the gate of a node and return its verdict, the JSON document of package verdict.
 
     Args:

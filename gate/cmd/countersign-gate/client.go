@@ -36,7 +36,7 @@ func verify(c *invocation) int {
 		fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, err)
 		return exitUsage
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), aloneVerdict+margin)
+	ctx, cancel := context.WithTimeout(context.Background(), inProcessVerdict+margin)
 	defer cancel()
 	v, err := c.given.decide(ctx, p, source, c.arguments[0])
 	if err = errors.Join(err, done()); err != nil {

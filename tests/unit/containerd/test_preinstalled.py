@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from containerd import birth, enforce
-from containerd.birth import BORN, MARKER, Look
+from containerd import enforce, preinstalled
 from containerd.machine import CONFIG
+from containerd.preinstalled import MARKER, TEMPLATES, Look
 from containerd.survey import Survey
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError
@@ -63,27 +63,27 @@ def test_what_an_image_says_is_asked_once(tmp_path: Path, monkeypatch: pytest.Mo
         def __exit__(self, *_: object) -> None:
             pass
 
-    monkeypatch.setattr(birth, "_probe", lambda *_: Probe())
+    monkeypatch.setattr(preinstalled, "_probe", lambda *_: Probe())
     monkeypatch.setattr("containerd.survey.survey", lambda *_: SURVEY)
     monkeypatch.setattr("containerd.survey.targets", lambda *_: LOOK.images)
-    monkeypatch.setattr(birth, "CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.setattr(preinstalled, "CONFIG", str(tmp_path / "config.toml"))
     (tmp_path / "config.toml").write_bytes(b"")
     settings, engine = Settings(cache=tmp_path / "cache"), Engine()
-    first = birth.look(settings, engine, "image")
-    assert birth.look(settings, engine, "image") == first
+    first = preinstalled.look(settings, engine, "image")
+    assert preinstalled.look(settings, engine, "image") == first
     assert (first.survey, first.images, len(asked)) == (SURVEY, LOOK.images, 1)
     engine.id = "sha256:2"
-    birth.look(settings, engine, "image")
+    preinstalled.look(settings, engine, "image")
     assert len(asked) == 2
 
 
 def test_a_node_image_without_a_sandbox_image_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(birth, "_probe", lambda *_: tempfile_node())
+    monkeypatch.setattr(preinstalled, "_probe", lambda *_: tempfile_node())
     monkeypatch.setattr("containerd.survey.survey", lambda *_: replace(SURVEY, sandbox=""))
     monkeypatch.setattr("containerd.survey.targets", lambda *_: {})
-    monkeypatch.setattr(birth, "CONFIG", __file__)
-    with pytest.raises(InfrastructureError, match="INVOKE_KIND_FROM_BIRTH=no"):
-        birth.look(Settings(cache=tmp_path), Engine(), "image")
+    monkeypatch.setattr(preinstalled, "CONFIG", __file__)
+    with pytest.raises(InfrastructureError, match="INVOKE_KIND_PREINSTALLED=no"):
+        preinstalled.look(Settings(cache=tmp_path), Engine(), "image")
 
 
 def tempfile_node() -> Any:
@@ -112,7 +112,7 @@ def test_the_archive_has_the_modes_and_is_roots(tmp_path: Path) -> None:
         File(HOST, "/a/p", program, 0o755),
         Link(HOST, "/a/l", "/a/b"),
     ]
-    with tarfile.open(fileobj=io.BytesIO(birth.archive(parts))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(preinstalled.archive(parts))) as tar:
         found = {each.name: (each.type, each.mode, each.uid, each.linkname) for each in tar}
         content = {each.name: tar.extractfile(each).read() for each in tar if each.isfile()}  # type: ignore[union-attr]
     assert found["a"] == (tarfile.DIRTYPE, 0o700, 0, "")
@@ -134,7 +134,7 @@ def test_enforcement_is_laid_out_once_and_only_over_what_the_image_has(
     tmp_path: Path, config: bytes, marked: bool, code: int, laid_out: bool
 ) -> None:
     (tmp_path / "config.toml").write_bytes(config)
-    (tmp_path / "root.tar").write_bytes(birth.archive([File(HOST, f"{tmp_path}/laid-out", b"")]))
+    (tmp_path / "root.tar").write_bytes(preinstalled.archive([File(HOST, f"{tmp_path}/laid-out", b"")]))
     marker = tmp_path / "marker"
     if marked:
         marker.touch()
@@ -147,19 +147,19 @@ def test_enforcement_is_laid_out_once_and_only_over_what_the_image_has(
         "sandbox": SANDBOX,
         "tagged": "registry.example/pause:3",
     }
-    script = tmp_path / "birth.sh"
-    script.write_bytes(render(BORN / "birth.sh.j2", **values).replace(b"/kind/countersign", bytes(tmp_path)))
+    script = tmp_path / "install.sh"
+    script.write_bytes(render(TEMPLATES / "install.sh.j2", **values).replace(b"/kind/countersign", bytes(tmp_path)))
     ended = subprocess.run(["sh", script, "lay-out"], capture_output=True, text=True, check=False)
     assert (ended.returncode, (tmp_path / "laid-out").exists()) == (code, laid_out), ended.stderr
     assert marker.exists() is (code == 0)
-    assert ("INVOKE_KIND_FROM_BIRTH=no" in ended.stderr) is (code == 1)
+    assert ("INVOKE_KIND_PREINSTALLED=no" in ended.stderr) is (code == 1)
 
 
 def test_containerd_does_not_start_before_enforcement_is_laid_out_but_outlives_the_gate() -> None:
-    lines = (BORN / "containerd.conf").read_text().splitlines()
-    assert f"Requires={birth.UNIT}" in lines
-    assert [line for line in lines if line.startswith("Requires")] == [f"Requires={birth.UNIT}"]
-    assert f"After={birth.UNIT} countersign-gate.service" in lines
+    lines = (TEMPLATES / "containerd.conf").read_text().splitlines()
+    assert f"Requires={preinstalled.UNIT}" in lines
+    assert [line for line in lines if line.startswith("Requires")] == [f"Requires={preinstalled.UNIT}"]
+    assert f"After={preinstalled.UNIT} countersign-gate.service" in lines
 
 
 def test_what_nodes_mount_is_roots_alone_and_has_the_gates_unit(tmp_path: Path) -> None:
@@ -169,17 +169,17 @@ def test_what_nodes_mount_is_roots_alone_and_has_the_gates_unit(tmp_path: Path) 
         File(HOST, gate, b"unit"),
         File(HOST, f"{gate}.d/x.conf", b"drop-in"),
     ]
-    home = tmp_path / "birth"
-    birth._write(home, parts, LOOK)
+    home = tmp_path / "preinstall"
+    preinstalled._write(home, parts, LOOK)
     assert home.stat().st_mode & 0o777 == 0o700
     assert {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()} == {
         "parts/root.tar",
-        "parts/birth.sh",
-        "units/countersign-birth.service",
+        "parts/install.sh",
+        "units/countersign-preinstall.service",
         "units/countersign-gate.service",
         "units/countersign-gate.service.d/x.conf",
         "units/containerd.service.d/countersign.conf",
     }
-    script = (home / "parts" / "birth.sh").read_text()
+    script = (home / "parts" / "install.sh").read_text()
     assert MARKER in script
     assert f"tag registry.example/pause:3 {SANDBOX}" in script

@@ -7,34 +7,34 @@ import random
 from typing import TYPE_CHECKING
 
 from countersign.cri.model import Container
-from lab.bench.model import Alone
+from lab.bench.model import HooksOnly
 from lab.trials.cri_place import SLEEP
 
 if TYPE_CHECKING:
     from lab.bench.images import Image
-    from lab.bench.stand import Stand
+    from lab.bench.testbed import Testbed
 
 WARM_UP = 5
 
 
-def alone(stand: Stand, image: Image, runs: int) -> Alone:
+def hooks_only(testbed: Testbed, image: Image, runs: int) -> HooksOnly:
     """Run the no-op hook and countersign's, in turns, on a container of an image that the gate remembers.
 
     Raises:
         CommandError: a hook failed.
     """
-    layout = stand.instance.layout
-    hooks = {"noop": [str(stand.programs["noop-hook"])], "hook": [layout.hook, "--socket", layout.gate_socket]}
+    layout = testbed.instance.layout
+    hooks = {"noop": [str(testbed.programs["noop-hook"])], "hook": [layout.hook, "--socket", layout.gate_socket]}
     times: dict[str, list[float]] = {name: [] for name in hooks}
-    with stand.instance.client() as client, client.pod() as pod:
+    with testbed.instance.client() as client, client.pod() as pod:
         container = client.create(pod, Container(image.id, written=image.reference, command=SLEEP))
         state = _state(container, image.reference)
         for turn in range(WARM_UP + runs):
             for name in random.Random(turn).sample(tuple(hooks), len(hooks)):  # noqa: S311 - an order is no secret
-                seconds = stand.instance.node.run(hooks[name], input=state).seconds
+                seconds = testbed.instance.node.run(hooks[name], input=state).seconds
                 if turn >= WARM_UP:
                     times[name].append(seconds * 1000)
-    return Alone(**times)
+    return HooksOnly(**times)
 
 
 def _state(container: str, image: str) -> bytes:

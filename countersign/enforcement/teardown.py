@@ -66,7 +66,7 @@ class ServicesStopped:
 
 
 @dataclass(frozen=True)
-class ProcessesGone:
+class ProcessesRemoved:
     """The instance's cgroup is gone, with every process in it: shims, containers, what a crash left."""
 
     instance: Private
@@ -82,7 +82,7 @@ class ProcessesGone:
 
 
 @dataclass(frozen=True)
-class FilesGone:
+class FilesRemoved:
     """The instance's folder is gone."""
 
     instance: Private
@@ -133,9 +133,9 @@ def check(instance: Private) -> None:
         )
 
 
-def steps(instance: Private) -> list[ServicesStopped | ProcessesGone | FilesGone | PlaceForgotten]:
+def steps(instance: Private) -> list[ServicesStopped | ProcessesRemoved | FilesRemoved | PlaceForgotten]:
     """Return the steps that take an instance away; each works on whatever is left of it. Keys are not its own."""
-    return [ServicesStopped(instance), ProcessesGone(instance), FilesGone(instance), PlaceForgotten(instance)]
+    return [ServicesStopped(instance), ProcessesRemoved(instance), FilesRemoved(instance), PlaceForgotten(instance)]
 
 
 def _mounts_below(folder: Path) -> list[str]:

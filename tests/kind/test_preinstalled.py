@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from containerd.birth import MARKER
 from containerd.on_kind import OnKind
+from containerd.preinstalled import MARKER
 from countersign.console.config import Settings
 from countersign.console.errors import CountersignError
 from countersign.console.sources import load_settings
@@ -31,9 +31,9 @@ from lab.trials.lab import write_archive
 if TYPE_CHECKING:
     from countersign.nodes.node import Node
 
-NAME = "countersign-birth"
+NAME = "countersign-preinstall"
 NODE = f"{NAME}-control-plane"
-REPOSITORY = f"{REFERRERS}/demo/birth"
+REPOSITORY = f"{REFERRERS}/demo/preinstalled"
 SIGNED, UNSIGNED = f"{REPOSITORY}-signed:v1", f"{REPOSITORY}-unsigned:v1"
 EARLY = "early"
 ADMIN = "/etc/kubernetes/super-admin.conf"
@@ -43,7 +43,7 @@ AT_RUN_TIME = ("gate", "policy", "containerd", "verifier", "unit", "sandbox", "p
 
 
 @dataclass(frozen=True)
-class Born:
+class Cluster:
     """The cluster as it came up.
 
     Attributes:
@@ -76,17 +76,17 @@ class Born:
 
 
 @pytest.fixture(scope="module")
-def born(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Born]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Make the cluster, and an unsigned pod as soon as the API server takes one."""
     users = load_settings()
     settings = replace(
         users,
         node="kind",
-        state=users.state / "birth",
-        kind=replace(users.kind, cluster=NAME, workers=0, engine=engine.url(users), from_birth=True),
+        state=users.state / "preinstalled",
+        kind=replace(users.kind, cluster=NAME, workers=0, engine=engine.url(users), preinstalled=True),
     )
     place = OnKind(settings, DEMO)
-    archive = tmp_path_factory.mktemp("birth") / "images.tar"
+    archive = tmp_path_factory.mktemp("preinstalled") / "images.tar"
     write_archive(archive, _layouts(settings))
     try:
         with ThreadPoolExecutor(1) as pool:
@@ -94,7 +94,7 @@ def born(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Born]:
             node = DockerNode(NODE, NODE, lambda: engine.docker_client(settings))
             asked_at = _as_soon_as_it_can(node, archive, making)
             results = making.result(MADE_WITHIN)
-        yield Born(settings, place, results, asked_at, time.time())
+        yield Cluster(settings, place, results, asked_at, time.time())
     finally:
         place.clean(plan=False)
 
@@ -152,53 +152,53 @@ def _ever_ran(pod: dict[str, Any]) -> bool:
 
 
 @pytest.mark.timeout(400)
-def test_an_unsigned_pod_that_the_api_server_takes_at_once_never_runs(born: Born) -> None:
-    assert born.asked_at < born.done_at - 5, "the cluster was not done by far"
-    wait_for(lambda: bool(_early(born)), "the gate was not asked", 60)
-    refused = _early(born)
+def test_an_unsigned_pod_that_the_api_server_takes_at_once_never_runs(cluster: Cluster) -> None:
+    assert cluster.asked_at < cluster.done_at - 5, "the cluster was not done by far"
+    wait_for(lambda: bool(_early(cluster)), "the gate was not asked", 60)
+    refused = _early(cluster)
     assert {(each["layer"], each["allow"]) for each in refused} == {("create", False)}
     assert {each["code"] for each in refused} <= {"UNSIGNED", "REGISTRY_ERROR", "NO_EVIDENCE_OFFLINE"}
-    [pod] = [each for each in born.api.pods("default") if each["metadata"]["name"] == EARLY]
+    [pod] = [each for each in cluster.api.pods("default") if each["metadata"]["name"] == EARLY]
     assert not _ever_ran(pod)
 
 
-def _early(born: Born) -> list[dict[str, Any]]:
-    return [each for each in born.verdicts() if each.get("pod", "").endswith(EARLY)]
+def _early(cluster: Cluster) -> list[dict[str, Any]]:
+    return [each for each in cluster.verdicts() if each.get("pod", "").endswith(EARLY)]
 
 
-def test_the_gate_judged_every_container_from_the_first_start(born: Born) -> None:
-    found = born.verdicts()
+def test_the_gate_judged_every_container_from_the_first_start(cluster: Cluster) -> None:
+    found = cluster.verdicts()
     assert {each["code"] for each in found if each.get("pod", "").startswith("kube-system/")} == {"PINNED_DIGEST"}
     first = next(each for each in found if each["layer"] == "create")
     assert first["pod"].startswith("kube-system/")
-    machine = born.place.machines()[0]
+    machine = cluster.place.machines()[0]
     known = machine.ctr(["containers", "ls", "-q", 'labels."io.cri-containerd.kind"==container']).text.split()
     assert known
 
     def judged() -> bool:  # one that was just made is judged when it starts
-        return set(known) <= {each["container"] for each in born.verdicts() if each["layer"] == "create"}
+        return set(known) <= {each["container"] for each in cluster.verdicts() if each["layer"] == "create"}
 
     wait_for(judged, "a container came to be unseen", 60)
 
 
-def test_set_up_found_nothing_left_to_do_on_the_node(born: Born) -> None:
-    changed = [each.name for each in born.results if each.changed]
+def test_set_up_found_nothing_left_to_do_on_the_node(cluster: Cluster) -> None:
+    changed = [each.name for each in cluster.results if each.changed]
     assert [name for name in changed if name.startswith("cluster ")], "it made the cluster"
     assert [name for name in changed if any(word in name for word in AT_RUN_TIME)] == []
 
 
 @pytest.mark.timeout(300)
-def test_a_signed_pod_runs_and_its_unsigned_twin_is_refused(born: Born) -> None:
+def test_a_signed_pod_runs_and_its_unsigned_twin_is_refused(cluster: Cluster) -> None:
     from countersign.oci.layout import push
     from countersign.oci.reference import parse
     from signing import sign
 
-    client, key = born.place.registry(), private_key(born.settings.keys / "cosign.key")
-    for reference, layout in _layouts(born.settings).items():
+    client, key = cluster.place.registry(), private_key(cluster.settings.keys / "cosign.key")
+    for reference, layout in _layouts(cluster.settings).items():
         push(client, parse(reference).name, layout, "v1")
     for target in sign.targets(client, parse(SIGNED)):
         sign.sign(client, parse(SIGNED).name, target, key)
-    api = born.api
+    api = cluster.api
     for name, image in (("signed", SIGNED), ("unsigned", UNSIGNED)):
         api.create(_pod(name, image))
 
@@ -206,7 +206,7 @@ def test_a_signed_pod_runs_and_its_unsigned_twin_is_refused(born: Born) -> None:
         return {each["metadata"]["name"]: each for each in api.pods("default")}
 
     def codes() -> set[str]:
-        return {each["code"] for each in born.verdicts() if each.get("pod") == "default/unsigned"}
+        return {each["code"] for each in cluster.verdicts() if each.get("pod") == "default/unsigned"}
 
     wait_for(lambda: ready(pods()["signed"]), "the signed pod did not run", 60)
     wait_for(lambda: bool(codes()), "the gate was not asked", 60)
@@ -215,11 +215,11 @@ def test_a_signed_pod_runs_and_its_unsigned_twin_is_refused(born: Born) -> None:
 
 
 @pytest.mark.timeout(400)
-def test_it_holds_when_the_node_starts_again(born: Born) -> None:
-    laid_out = born.node.run(["stat", "-c", "%Y", MARKER]).text
-    engine.docker_client(born.settings).containers.get(NODE).restart(timeout=20)
-    wait_for(lambda: bool(born.api.nodes()), "the API server did not answer again", 120)
-    wait_for(lambda: all(map(ready, born.api.nodes())), "the node was not ready again", 120)
-    again = born.place.setup(keep=True, plan=False)
+def test_it_holds_when_the_node_starts_again(cluster: Cluster) -> None:
+    laid_out = cluster.node.run(["stat", "-c", "%Y", MARKER]).text
+    engine.docker_client(cluster.settings).containers.get(NODE).restart(timeout=20)
+    wait_for(lambda: bool(cluster.api.nodes()), "the API server did not answer again", 120)
+    wait_for(lambda: all(map(ready, cluster.api.nodes())), "the node was not ready again", 120)
+    again = cluster.place.setup(keep=True, plan=False)
     assert [each.name for each in again if each.changed] == []
-    assert born.node.run(["stat", "-c", "%Y", MARKER]).text == laid_out
+    assert cluster.node.run(["stat", "-c", "%Y", MARKER]).text == laid_out

@@ -23,7 +23,7 @@ func (p *place) keyFile(name string, key testsign.Key) string {
 	return path
 }
 
-func TestVerifyAloneSaysWhatTheGateSays(t *testing.T) {
+func TestVerifyInProcessSaysWhatTheGateSays(t *testing.T) {
 	p := newPlace(t)
 	t.Setenv("TMPDIR", t.TempDir())
 	good, other := p.keyFile("good.pub", p.key), p.keyFile("other.pub", testsign.NewKey(t))
@@ -39,13 +39,13 @@ func TestVerifyAloneSaysWhatTheGateSays(t *testing.T) {
 		{"the policy", []string{"--policy", p.policy(p.key)}, p.key, exitOK},
 	} {
 		p.policy(test.gate)
-		alone := p.verdict(test.exit, test.args...)
+		here := p.verdict(test.exit, test.args...)
 		if err := os.RemoveAll(p.settings.Evidence.Dir); err != nil { // what it remembers is no step of ours
 			t.Fatal(err)
 		}
 		gate := p.verdict(test.exit, "--config", p.config)
-		if alone.Code != gate.Code || !slices.Equal(steps(alone), steps(gate)) {
-			t.Errorf("%s: alone %s %q, gate %s %q", test.name, alone.Code, steps(alone), gate.Code, steps(gate))
+		if here.Code != gate.Code || !slices.Equal(steps(here), steps(gate)) {
+			t.Errorf("%s: in process %s %q, gate %s %q", test.name, here.Code, steps(here), gate.Code, steps(gate))
 		}
 	}
 	left, err := os.ReadDir(os.Getenv("TMPDIR"))
@@ -54,7 +54,7 @@ func TestVerifyAloneSaysWhatTheGateSays(t *testing.T) {
 	}
 }
 
-func TestVerifyAloneOnNoNode(t *testing.T) {
+func TestVerifyInProcessOnNoNode(t *testing.T) {
 	p := newPlace(t)
 	key := p.keyFile("good.pub", p.key)
 	for _, test := range []struct {
@@ -72,7 +72,7 @@ func TestVerifyAloneOnNoNode(t *testing.T) {
 	}
 }
 
-func TestVerifyAloneUsage(t *testing.T) {
+func TestVerifyInProcessUsage(t *testing.T) {
 	p := newPlace(t)
 	key := p.keyFile("good.pub", p.key)
 	for _, test := range []struct {
@@ -92,7 +92,7 @@ func TestVerifyAloneUsage(t *testing.T) {
 	}
 }
 
-func TestVerifyAloneWithoutATemporaryFolder(t *testing.T) {
+func TestVerifyInProcessWithoutATemporaryFolder(t *testing.T) {
 	p := newPlace(t)
 	key := p.keyFile("good.pub", p.key)
 	for _, test := range []struct {
