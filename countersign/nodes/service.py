@@ -23,8 +23,8 @@ from countersign.nodes.process import Process
 ROOT = Path(__file__).resolve().parents[2]
 TAIL = 1200
 DETACHED_WITHIN = 30.0
-HANDED_OVER_WITHIN = 25.0
-"""More than the gate gives its successor (15 s) and then itself (6 s)."""
+HANDED_OVER_WITHIN = 55.0
+"""More than the gate gives its successor (45 s) and then itself (6 s)."""
 GIVE_UP = 3
 """A service that ended this often before it was ready will not become so."""
 

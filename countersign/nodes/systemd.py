@@ -13,8 +13,8 @@ ASKED = ("ActiveState", "SubState", "MainPID", "NRestarts", "NeedDaemonReload", 
 MOMENTS = ("ActiveEnterTimestamp", "ExecMainStartTimestamp")
 JOURNAL_LINES = 15
 START_TIMEOUT = 120.0
-HANDED_OVER_WITHIN = 25.0
-"""More than the gate gives its successor (15 s) and then itself (6 s)."""
+HANDED_OVER_WITHIN = 55.0
+"""More than the gate gives its successor (45 s) and then itself (6 s)."""
 PAUSE = 0.1
 
 

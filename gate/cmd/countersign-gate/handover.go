@@ -18,8 +18,9 @@ import (
 // errHandedOver is why a gate stops whose successor serves.
 var errHandedOver = errors.New("the next gate serves")
 
-// pluginPatience is how long a gate that takes over waits for NRI.
-const pluginPatience = 10 * time.Second
+// pluginPatience is how long a gate that takes over waits for NRI: a runtime takes no
+// plugin in while it stops a container, for which Kubernetes gives 30 s by default.
+const pluginPatience = 40 * time.Second
 
 // program is what to start as the next gate.
 type program struct {
@@ -33,33 +34,51 @@ func next(command, configPath string) program {
 	return p
 }
 
-// settling is what a runtime is given to take a plugin that has answered into its list.
-const settling = 300 * time.Millisecond
+// mayTakeOver says why this gate must not take over from the one before, where there
+// is one: it would refuse what that one allows. It is asked before anything changes.
+func mayTakeOver(sockets *daemon.Sockets, gate *engine.Engine) error {
+	if sockets.TakenOver() && gate.PolicyHash() == "" {
+		return errors.New("hand-over: the policy is not valid; the gate before goes on with the one that it has")
+	}
+	return nil
+}
 
-// takeOver makes sure that this gate refuses nothing that the one before allows,
-// and then has that one stop accepting; where there is none it does nothing.
-func takeOver(ctx context.Context, sockets *daemon.Sockets, gate *engine.Engine, plugin func() string) error {
+// displacer gives what has the gate before leave NRI, nil where there is none. Where that
+// fails this gate ends.
+func displacer(sockets *daemon.Sockets, end context.CancelCauseFunc) func() error {
 	if !sockets.TakenOver() {
 		return nil
 	}
-	if gate.PolicyHash() == "" {
-		return errors.New("hand-over: the policy is not valid; the gate before goes on with the one that it has")
+	return func() error {
+		err := sockets.Displace()
+		if err != nil {
+			end(err)
+		}
+		return err
 	}
-	for end := time.Now().Add(pluginPatience); sockets.PluginFirst() && plugin != nil && plugin() == nri.Disconnected; {
-		if ctx.Err() != nil || time.Now().After(end) {
+}
+
+// takeOver waits until this gate's plugin has taken its place in NRI, and then has the
+// gate before stop accepting; where there is none it does nothing.
+func takeOver(ctx context.Context, sockets *daemon.Sockets, plugin *nri.Plugin) error {
+	if !sockets.TakenOver() {
+		return nil
+	}
+	for end := time.Now().Add(pluginPatience); sockets.PluginFirst() && plugin.State() == nri.Disconnected; {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if time.Now().After(end) {
 			return fmt.Errorf("hand-over: not registered with NRI within %s, and the gate before is", pluginPatience)
 		}
 		time.Sleep(10 * time.Millisecond)
-	}
-	if sockets.PluginFirst() && plugin != nil {
-		time.Sleep(settling) // the runtime counts a plugin once the answer to its last question has arrived there
 	}
 	return sockets.Await()
 }
 
 // handOver starts the next gate on SIGUSR2. One that does not come to serve changes
 // nothing; once one serves, done is called.
-func handOver(ctx context.Context, sockets *daemon.Sockets, next program, plugin func() string, tell func(pid int), done func()) {
+func handOver(ctx context.Context, sockets *daemon.Sockets, next program, plugin *nri.Plugin, tell func(pid int), done func()) {
 	defer signal.Stop(next.signals)
 	path, err := daemon.Program()
 	for {
@@ -68,9 +87,8 @@ func handOver(ctx context.Context, sockets *daemon.Sockets, next program, plugin
 			return
 		case <-next.signals:
 		}
-		registered := plugin != nil && plugin() == nri.Connected
 		if err == nil {
-			err = sockets.HandOver(ctx, path, next.args, registered, tell)
+			err = sockets.HandOver(ctx, path, next.args, plugin, tell)
 		}
 		if err == nil {
 			done()

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -16,11 +17,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/nri/pkg/api"
 	"golang.org/x/sys/unix"
 
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/daemon"
 	"countersign/gate/internal/fakecontainerd"
+	"countersign/gate/internal/fakenri"
+	"countersign/gate/internal/nri"
 	"countersign/gate/internal/wire"
 )
 
@@ -127,10 +131,34 @@ func (m *manager) handOver() {
 	m.reap(before)
 }
 
+// withNRI has the gate be a plugin of a runtime that requires it, and gives what asks
+// that runtime for a container with the hook.
+func (p *place) withNRI() (create func() error) {
+	p.t.Helper()
+	socket, program := filepath.Join(p.dir, "nri.sock"), "/opt/bin/countersign-hook"
+	r := fakenri.Start(p.t, socket, nri.Name)
+	settings := map[string]any{}
+	content, err := os.ReadFile(p.config)
+	if err == nil {
+		err = json.Unmarshal(content, &settings)
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	settings["containerd"] = map[string]any{"address": p.node.Address, "nri": socket, "hook": program}
+	p.write(filepath.Base(p.config), settings)
+	return func() error {
+		_, err := fakenri.Create(r, &api.Hook{Path: program, Args: []string{"countersign-hook", "--socket", p.settings.Socket}})
+		return err
+	}
+}
+
 func TestHandOversRefuseNothing(t *testing.T) {
 	const handOvers, clients = 20, 4
 	p := newPlace(t)
+	ask := p.withNRI()
 	m := p.managed()
+	eventually(t, func() bool { return ask() == nil })
 	state := fakecontainerd.State(t, container, p.name)
 	var creates, most atomic.Int64
 	var clientsDone sync.WaitGroup
@@ -139,6 +167,9 @@ func TestHandOversRefuseNothing(t *testing.T) {
 		clientsDone.Go(func() {
 			for ctx.Err() == nil {
 				start := time.Now()
+				if err := ask(); err != nil {
+					t.Errorf("create %d: NRI: %v", creates.Load(), err)
+				}
 				v, err := wire.Ask(context.Background(), p.settings.Socket, wire.Create, state)
 				if err != nil || v.Code != code.OK {
 					t.Errorf("create %d: %+v, %v", creates.Load(), v, err)
@@ -175,7 +206,9 @@ func TestAGateThatCannotServeTakesNothingOver(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := newPlace(t)
+			ask := p.withNRI()
 			m := p.managed()
+			eventually(t, func() bool { return ask() == nil })
 			p.want(p.create(), code.OK)
 			path := filepath.Join(p.dir, test.file)
 			before, err := os.ReadFile(path)
@@ -193,6 +226,9 @@ func TestAGateThatCannotServeTakesNothingOver(t *testing.T) {
 				t.Errorf("why is not told: %s", m.words())
 			}
 			p.want(p.create(), code.OK)
+			if err := ask(); err != nil {
+				t.Errorf("it has left NRI: %v", err)
+			}
 			if err := os.WriteFile(path, before, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -208,10 +244,20 @@ func TestAGateWhoseSuccessorIsNotThereGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer sockets.Close()
-	for path, says := range map[string]string{"/nowhere/gate": "no such file", "/bin/false": "did not come to serve"} {
-		err := sockets.HandOver(context.Background(), path, nil, false, func(int) { t.Error("told the service manager") })
-		if err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("%s: %v", path, err)
+	for _, test := range []struct{ path, script, says, plugin string }{
+		{"/nowhere/gate", "", "no such file", ""},
+		{"/bin/false", "", "did not come to serve", ""},
+		{"/bin/sh", "printf l >&5", "did not come to serve", "left returned"},
+		{"/bin/sh", "printf ll >&5; sleep 20", "it said", "left returned"},
+		{"/bin/sh", "printf x >&5; sleep 20", "it said", ""},
+	} {
+		var plugin witness
+		err := sockets.HandOver(context.Background(), test.path, []string{"-c", test.script}, &plugin, func(int) { t.Error("told the service manager") })
+		if err == nil || !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%s %s: %v", test.path, test.script, err)
+		}
+		if did := strings.Join(plugin, " "); did != test.plugin {
+			t.Errorf("%s %s: the plugin has %q, expected %q", test.path, test.script, did, test.plugin)
 		}
 	}
 	if conn, err := net.Dial("unix", sockets.Listener.Addr().String()); err != nil {
@@ -220,3 +266,10 @@ func TestAGateWhoseSuccessorIsNotThereGoesOn(t *testing.T) {
 		conn.Close()
 	}
 }
+
+// witness is a plugin that notes what it is told.
+type witness []string
+
+func (w *witness) Registered() bool { return true }
+func (w *witness) Leave()           { *w = append(*w, "left") }
+func (w *witness) Return()          { *w = append(*w, "returned") }

@@ -44,9 +44,9 @@ func hooks(ctx context.Context, settings *config.Config) ([]string, error) {
 	return asked.Hooked(func(program string) bool { return handlers.IsHook(program, c.Hook) })
 }
 
-// startObserving has the runtime tell what starts, and gives the state of the NRI plugin
-// by which CRI-O does. It ends the gate once the node has the hook.
-func startObserving(ctx context.Context, settings *config.Config, observer *observe.Observer, background func(string, func() error)) (plugin func() string) {
+// startObserving has the runtime tell what starts, and gives the NRI plugin by which
+// CRI-O does; nil for none. It ends the gate once the node has the hook.
+func startObserving(ctx context.Context, settings *config.Config, observer *observe.Observer, background func(string, func() error), displace func() error) *nri.Plugin {
 	go observer.Run(ctx)
 	background("hook", func() error {
 		for {
@@ -61,12 +61,12 @@ func startObserving(ctx context.Context, settings *config.Config, observer *obse
 		}
 	})
 	if c := settings.Crio; c != nil {
-		p := nri.New(nri.Config{Socket: c.NRI, Started: observer.Started})
-		go p.Run(ctx)
-		return p.State
+		p := nri.New(nri.Config{Socket: c.NRI, Started: observer.Started, Displace: displace})
+		p.Start(ctx)
+		return p
 	}
 	background("events", func() error {
 		return observe.Containerd(ctx, settings.Containerd.Address, settings.Containerd.Namespace, observer.Compare, observer.Started)
 	})
-	return func() string { return nri.Off }
+	return nil
 }

@@ -116,11 +116,15 @@ func run(ctx context.Context, settings *config.Config, next program, m mode) err
 	}
 	server := daemon.NewServer(gate, sockets.Listener)
 	server.Observing, server.Policy = m == observing, watcher.State
-	server.NRI, err = attend(ctx, settings, m, gate, metrics, background)
+	if err := mayTakeOver(sockets, gate); err != nil {
+		return err
+	}
+	plugin, err := attend(ctx, settings, m, gate, metrics, background, displacer(sockets, cancel))
 	if err != nil {
 		return err
 	}
-	if err := takeOver(ctx, sockets, gate, server.NRI); err != nil {
+	server.NRI = plugin.State
+	if err := takeOver(ctx, sockets, plugin); err != nil {
 		return err
 	}
 	background("serve", server.Serve)
@@ -128,7 +132,7 @@ func run(ctx context.Context, settings *config.Config, next program, m mode) err
 	if sockets.Metrics != nil {
 		background("metrics", func() error { return metrics.Serve(ctx, sockets.Metrics) })
 	}
-	go handOver(ctx, sockets, next, server.NRI, notifier.MainPID, func() { cancel(errHandedOver) })
+	go handOver(ctx, sockets, next, plugin, notifier.MainPID, func() { cancel(errHandedOver) })
 	go notifier.Watch(ctx, func(ctx context.Context) error {
 		_, err := wire.Ask(ctx, settings.Socket, wire.Ping, nil)
 		return err
@@ -153,9 +157,9 @@ func run(ctx context.Context, settings *config.Config, next program, m mode) err
 }
 
 // attend begins all that the gate does besides answering: it watches over its hook, or
-// judges what starts without one, and audits what runs. It gives the state of the NRI
-// plugin.
-func attend(ctx context.Context, settings *config.Config, m mode, gate *engine.Engine, metrics *daemon.Metrics, background func(string, func() error)) (plugin func() string, err error) {
+// judges what starts without one, and audits what runs. It gives its NRI plugin, nil for
+// none; displace has that of the gate before leave.
+func attend(ctx context.Context, settings *config.Config, m mode, gate *engine.Engine, metrics *daemon.Metrics, background func(string, func() error), displace func() error) (*nri.Plugin, error) {
 	runtime, err := cri.New(runtimeSocket(settings))
 	if err != nil {
 		return nil, err
@@ -167,28 +171,27 @@ func attend(ctx context.Context, settings *config.Config, m mode, gate *engine.E
 	}
 	if m == observing {
 		metrics.Observes()
-		return startObserving(ctx, settings, observe.New(gate, runtime, metrics.Missed), background), nil
+		return startObserving(ctx, settings, observe.New(gate, runtime, metrics.Missed), background, displace), nil
 	}
 	if c := settings.Containerd; settings.Crio == nil {
 		metrics.WatchHandlers()
 		go handlers.Watch(ctx, handlers.Config{Address: c.Address, Hook: c.Hook, Gate: settings.Socket}, handlers.Every, metrics.HandlersWithoutHook)
 	}
-	return watchHook(ctx, settings), nil
+	return watchHook(ctx, settings, displace), nil
 }
 
-// watchHook has the NRI plugin see to it that no container starts without the hook,
-// and gives its state.
-func watchHook(ctx context.Context, settings *config.Config) func() string {
-	watched := nri.Config{Socket: settings.Containerd.NRI, Hook: settings.Containerd.Hook, Gate: settings.Socket}
+// watchHook has an NRI plugin see to it that no container starts without the hook.
+func watchHook(ctx context.Context, settings *config.Config, displace func() error) *nri.Plugin {
+	watched := nri.Config{Socket: settings.Containerd.NRI, Hook: settings.Containerd.Hook, Gate: settings.Socket, Displace: displace}
 	if c := settings.Crio; c != nil {
-		watched = nri.Config{Socket: c.NRI, Hook: c.Hook, Gate: settings.Socket, Adds: true}
+		watched = nri.Config{Socket: c.NRI, Hook: c.Hook, Gate: settings.Socket, Adds: true, Displace: displace}
 	}
 	if watched.Socket == "" {
-		return func() string { return nri.Off }
+		return nil
 	}
 	plugin := nri.New(watched)
-	go plugin.Run(ctx)
-	return plugin.State
+	plugin.Start(ctx)
+	return plugin
 }
 
 // onHangup turns SIGHUP into a reopened log and a tick for the policy's watcher.

@@ -23,7 +23,7 @@ const HandoverEnv = "COUNTERSIGN_HANDOVER"
 
 const (
 	// patience is how long the next gate may take until it can serve.
-	patience = 15 * time.Second
+	patience = 45 * time.Second
 	// What the next gate finds as files 3 to 5, and 6 where there are metrics.
 	listenerFile = 3
 	lockFile     = 4
@@ -32,9 +32,19 @@ const (
 
 	withPlugin, withMetrics = "plugin", "metrics"
 
+	leaving = 'l' // the next gate asks that this one's plugin leave NRI, and is told that it has
 	ready   = 'r' // the next gate says that it can serve
 	goAhead = 'g' // and is told to
+	// displaced is how long the gate before may take to leave NRI: the runtime waits.
+	displaced = time.Second
 )
+
+// Plugin is a gate's place among the runtime's NRI plugins.
+type Plugin interface {
+	Registered() bool
+	Leave()
+	Return()
+}
 
 // Sockets is what a gate serves on, made by it or taken over from the gate before.
 // Between two gates the sockets stay open: who connects waits, and is not refused.
@@ -101,6 +111,32 @@ func listenerOf(fd int) (net.Listener, error) {
 	return net.FileListener(file)
 }
 
+// Displace has the gate before, from which these were taken over, leave NRI, and
+// returns once it has closed its connection.
+func (s *Sockets) Displace() error {
+	err := s.line.SetDeadline(time.Now().Add(displaced))
+	if err == nil {
+		err = s.told(leaving, leaving)
+	}
+	if err != nil {
+		return fmt.Errorf("hand-over: the gate before did not leave NRI: %w", err)
+	}
+	return s.line.SetDeadline(time.Time{})
+}
+
+// told says a word to the gate before, and waits for its answer.
+func (s *Sockets) told(word, expected byte) error {
+	answer := []byte{word}
+	_, err := s.line.Write(answer)
+	if err == nil {
+		_, err = s.line.Read(answer)
+	}
+	if err == nil && answer[0] != expected {
+		err = fmt.Errorf("it answered %q", answer)
+	}
+	return err
+}
+
 // Await is called when this gate can serve. It returns once the gate before has
 // told the service manager of it, and stops accepting. Where there is none it
 // returns at once.
@@ -108,13 +144,9 @@ func (s *Sockets) Await() error {
 	if s.line == nil {
 		return nil
 	}
-	before, answer := os.Getppid(), []byte{ready}
-	_, err := s.line.Write(answer)
-	if err == nil {
-		_, err = s.line.Read(answer)
-	}
-	if err != nil || answer[0] != goAhead {
-		return fmt.Errorf("the gate before went away before it had handed over: %w", errors.Join(err, os.ErrClosed))
+	before := os.Getppid()
+	if err := s.told(ready, goAhead); err != nil {
+		return fmt.Errorf("the gate before went away before it had handed over: %w", err)
 	}
 	unlinkOnClose(s.Listener, true) // only now: a gate that takes nothing over leaves the files alone
 	unlinkOnClose(s.Metrics, true)
@@ -141,7 +173,7 @@ func dieWithParent(before int) {
 // HandOver starts the program at path as the next gate, and returns once it can
 // serve and tell(pid) has told the service manager. From then on this gate must
 // accept no more. On an error nothing has changed, and nothing is left.
-func (s *Sockets) HandOver(ctx context.Context, path string, args []string, plugin bool, tell func(pid int)) error {
+func (s *Sockets) HandOver(ctx context.Context, path string, args []string, plugin Plugin, tell func(pid int)) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -152,13 +184,13 @@ func (s *Sockets) HandOver(ctx context.Context, path string, args []string, plug
 	line := os.NewFile(uintptr(pair[0]), "line")
 	stop := context.AfterFunc(ctx, func() { _ = line.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	pid, err := s.spawn(path, args, plugin, pair[1])
+	pid, err := s.spawn(path, args, plugin.Registered(), pair[1])
 	_ = unix.Close(pair[1])
 	if err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", path, err), line.Close())
 	}
-	answer := make([]byte, 1)
-	if _, err = line.Read(answer); err == nil && answer[0] == ready {
+	left, err := makeRoom(line, plugin)
+	if err == nil {
 		tell(pid)
 		unlinkOnClose(s.Listener, false)
 		unlinkOnClose(s.Metrics, false)
@@ -172,7 +204,31 @@ func (s *Sockets) HandOver(ctx context.Context, path string, args []string, plug
 	_ = unix.Kill(pid, unix.SIGKILL) // it may have ended: until Wait4 the number is its own
 	var status unix.WaitStatus
 	_, waitErr := unix.Wait4(pid, &status, 0, nil)
+	if left {
+		plugin.Return()
+	}
 	return errors.Join(fmt.Errorf("%s did not come to serve within %s; its own words are above: %w", path, patience, err), waitErr, line.Close())
+}
+
+// makeRoom has the plugin leave NRI when the next gate asks for its place, and
+// returns once that gate can serve.
+func makeRoom(line *os.File, plugin Plugin) (left bool, err error) {
+	for word := make([]byte, 1); ; {
+		if _, err := line.Read(word); err != nil {
+			return left, err
+		}
+		switch {
+		case word[0] == ready:
+			return left, nil
+		case word[0] != leaving || left:
+			return left, fmt.Errorf("it said %q", word)
+		}
+		plugin.Leave()
+		left = true
+		if _, err := line.Write(word); err != nil {
+			return left, err
+		}
+	}
 }
 
 // spawn starts the next gate. Package os/exec would put our listener, which shares

@@ -10,6 +10,8 @@ import (
 
 	"github.com/containerd/nri/pkg/adaptation"
 	"github.com/containerd/nri/pkg/api"
+
+	"countersign/gate/internal/fakenri"
 )
 
 // watched is an observing plugin of a runtime, and what it was told.
@@ -61,12 +63,12 @@ func TestAnObserverIsNotThePluginThatTheRuntimeRequires(t *testing.T) {
 	r := runtime(t, socket)
 	w := observing(t, socket)
 	becomes(t, w.Plugin, Connected)
-	if _, err := create(r, ours()); err == nil || !strings.Contains(err.Error(), Name) {
+	if _, err := fakenri.Create(r, ours()); err == nil || !strings.Contains(err.Error(), Name) {
 		t.Errorf("with an observer alone: %v", err)
 	}
 	p, _ := plugin(t, socket, true)
 	registered(t, r, p)
-	if _, err := create(r, ours()); err != nil {
+	if _, err := fakenri.Create(r, ours()); err != nil {
 		t.Errorf("with the gate beside it: %v", err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +41,8 @@ const (
 	// starts after the gate or the runtime came back.
 	soonest = 50 * time.Millisecond
 	latest  = time.Second
+	// noticing is what the runtime is given to notice a closed connection.
+	noticing = 100 * time.Millisecond
 )
 
 // States, as a ping tells them.
@@ -60,6 +63,10 @@ type Config struct {
 	// plugin that does nothing else: it has a name of its own, for a runtime that requires
 	// Name must not take it for that. It must not block. nil for the plugin above.
 	Started func(id string)
+
+	// Displace has the gate before leave NRI, where there is one. It is called once, while
+	// the runtime synchronises this plugin: it makes no container until that is answered.
+	Displace func() error
 }
 
 // Plugin keeps itself registered with one runtime.
@@ -68,20 +75,62 @@ type Plugin struct {
 	hook      []string // argv
 	adds      bool
 	started   func(id string)
+	displace  func() error
 	connected atomic.Bool
+	enter     func()
+	leave     func()
 }
 
 // New makes a plugin.
 func New(c Config) *Plugin {
-	return &Plugin{socket: c.Socket, hook: []string{c.Hook, "--socket", c.Gate}, adds: c.Adds, started: c.Started}
+	p := &Plugin{socket: c.Socket, hook: []string{c.Hook, "--socket", c.Gate}, adds: c.Adds, started: c.Started, displace: func() error { return nil }}
+	if c.Displace != nil {
+		p.displace = sync.OnceValue(func() error {
+			err := c.Displace()
+			time.Sleep(noticing)
+			return err
+		})
+	}
+	return p
 }
 
-// State says whether the plugin is registered.
+// State says whether the plugin is registered. A nil plugin is none.
 func (p *Plugin) State() string {
-	if p.connected.Load() {
+	switch {
+	case p == nil:
+		return Off
+	case p.connected.Load():
 		return Connected
 	}
 	return Disconnected
+}
+
+// Registered says whether the runtime asks this plugin.
+func (p *Plugin) Registered() bool { return p.State() == Connected }
+
+// Start has the plugin stay connected until the context ends, or Leave.
+func (p *Plugin) Start(ctx context.Context) {
+	p.enter = func() {
+		ctx, cancel := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() { defer close(done); p.Run(ctx) }()
+		p.leave = func() { cancel(); <-done }
+	}
+	p.enter()
+}
+
+// Leave closes the connection of a plugin that was started; Return makes it anew.
+func (p *Plugin) Leave() {
+	if p != nil {
+		p.leave()
+	}
+}
+
+// Return follows upon Leave.
+func (p *Plugin) Return() {
+	if p != nil {
+		p.enter()
+	}
 }
 
 // Run stays connected until the context ends: whenever the connection is lost it
@@ -135,6 +184,8 @@ func (p *Plugin) session(ctx context.Context) (was bool, err error) {
 		return false, errors.New("not registered: the connection was closed")
 	case <-time.After(patience):
 		return false, fmt.Errorf("not registered: no answer within %s", patience)
+	case <-ctx.Done():
+		return false, ctx.Err()
 	}
 	p.connected.Store(true)
 	defer p.connected.Store(false)
@@ -171,8 +222,12 @@ type session struct {
 }
 
 // Synchronize is the last step of a registration. Containers that run already are
-// left alone.
+// left alone. With its answer the runtime counts this plugin and drops those whose
+// connections are closed, in one step, and creates nothing before.
 func (s *session) Synchronize(context.Context, []*api.PodSandbox, []*api.Container) ([]*api.ContainerUpdate, error) {
+	if err := s.displace(); err != nil {
+		return nil, err
+	}
 	if s.synced.CompareAndSwap(false, true) {
 		close(s.ready)
 	}

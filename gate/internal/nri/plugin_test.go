@@ -2,6 +2,7 @@ package nri
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"path/filepath"
@@ -12,7 +13,8 @@ import (
 
 	"github.com/containerd/nri/pkg/adaptation"
 	"github.com/containerd/nri/pkg/api"
-	validator "github.com/containerd/nri/plugins/default-validator"
+
+	"countersign/gate/internal/fakenri"
 )
 
 const (
@@ -20,28 +22,9 @@ const (
 	gate = "/run/gate.sock"
 )
 
-// runtime is the side of NRI that CRI-O runs, which requires the plugin.
 func runtime(t *testing.T, socket string) *adaptation.Adaptation {
 	t.Helper()
-	dir := t.TempDir()
-	synchronize := func(ctx context.Context, call adaptation.SyncCB) error {
-		_, err := call(ctx, nil, nil)
-		return err
-	}
-	update := func(context.Context, []*adaptation.ContainerUpdate) ([]*adaptation.ContainerUpdate, error) {
-		return nil, nil
-	}
-	r, err := adaptation.New("cri-o", "1.36.3", synchronize, update, adaptation.WithSocketPath(socket),
-		adaptation.WithPluginPath(filepath.Join(dir, "plugins")), adaptation.WithPluginConfigPath(filepath.Join(dir, "conf")),
-		adaptation.WithDefaultValidator(&validator.DefaultValidatorConfig{Enable: true, RequiredPlugins: []string{Name}}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.Stop)
-	return r
+	return fakenri.Start(t, socket, Name)
 }
 
 func plugin(t *testing.T, socket string, adds bool) (p *Plugin, stop func()) {
@@ -62,15 +45,6 @@ func becomes(t *testing.T, p *Plugin, state string) {
 			t.Fatalf("the plugin is %s, expected %s", p.State(), state)
 		}
 	}
-}
-
-// create gives the hooks that a container ends up with.
-func create(r *adaptation.Adaptation, has ...*api.Hook) ([]*api.Hook, error) {
-	response, err := r.CreateContainer(context.Background(), &adaptation.CreateContainerRequest{
-		Pod:       &api.PodSandbox{Id: "pod", Name: "pod", Namespace: "ns"},
-		Container: &api.Container{Id: "container", PodSandboxId: "pod", Name: "main", Hooks: &api.Hooks{CreateRuntime: has}},
-	})
-	return append(has, response.GetAdjust().GetHooks().GetCreateRuntime()...), err
 }
 
 func ours() *api.Hook {
@@ -95,7 +69,7 @@ func TestEveryContainerGetsTheHookOnce(t *testing.T) {
 		{"hooks.d gave one that asks another gate", []*api.Hook{other}, 2},
 		{"hooks.d gave one without arguments", []*api.Hook{{Path: hook}}, 2},
 	} {
-		hooks, err := create(r, test.has...)
+		hooks, err := fakenri.Create(r, test.has...)
 		if err != nil || len(hooks) != test.want {
 			t.Errorf("%s: %v, %v", test.name, hooks, err)
 			continue
@@ -112,7 +86,7 @@ func TestEveryContainerGetsTheHookOnce(t *testing.T) {
 func TestWithoutThePluginNoContainerIsMade(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "nri.sock")
 	r := runtime(t, socket)
-	if _, err := create(r, ours()); err == nil || !strings.Contains(err.Error(), Name) {
+	if _, err := fakenri.Create(r, ours()); err == nil || !strings.Contains(err.Error(), Name) {
 		t.Errorf("never there: %v", err)
 	}
 	p, stop := plugin(t, socket, true)
@@ -121,7 +95,7 @@ func TestWithoutThePluginNoContainerIsMade(t *testing.T) {
 	becomes(t, p, Disconnected)
 	// The runtime may notice only now; a validator that is gone refuses as well.
 	for range 2 {
-		if _, err := create(r, ours()); err == nil {
+		if _, err := fakenri.Create(r, ours()); err == nil {
 			t.Error("a container was made while the plugin was gone")
 		}
 	}
@@ -132,7 +106,7 @@ func TestAPluginThatAddsNothingRefusesWhatHasNoHook(t *testing.T) {
 	r := runtime(t, socket)
 	p, _ := plugin(t, socket, false)
 	registered(t, r, p)
-	if hooks, err := create(r, ours()); err != nil || len(hooks) != 1 {
+	if hooks, err := fakenri.Create(r, ours()); err != nil || len(hooks) != 1 {
 		t.Errorf("with the hook: %v, %v", hooks, err)
 	}
 	other := ours()
@@ -145,11 +119,11 @@ func TestAPluginThatAddsNothingRefusesWhatHasNoHook(t *testing.T) {
 		"more arguments":       {{Path: hook, Args: append(ours().Args, "--more")}},
 		"none after the first": {{Path: hook, Args: ours().Args[:1]}},
 	} {
-		if _, err := create(r, has...); err == nil || !strings.Contains(err.Error(), "countersign: refused container container: GATE_DOWN: ") {
+		if _, err := fakenri.Create(r, has...); err == nil || !strings.Contains(err.Error(), "countersign: refused container container: GATE_DOWN: ") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if hooks, err := create(r, &api.Hook{Path: "/bin/true"}, ours()); err != nil || len(hooks) != 2 {
+	if hooks, err := fakenri.Create(r, &api.Hook{Path: "/bin/true"}, ours()); err != nil || len(hooks) != 2 {
 		t.Errorf("after others' hooks: %v, %v", hooks, err)
 	}
 }
@@ -170,7 +144,7 @@ func TestWhileThePluginHangsNoContainerIsMade(t *testing.T) {
 				registered(t, r, p)
 				frozen.Lock()
 				for _, which := range []string{"first", "second"} {
-					if hooks, err := create(r, has...); err == nil {
+					if hooks, err := fakenri.Create(r, has...); err == nil {
 						t.Errorf("the %s container is made, with the hooks %v", which, hooks)
 					}
 				}
@@ -193,7 +167,7 @@ func registered(t *testing.T, r *adaptation.Adaptation, p *Plugin) {
 func awaken(t *testing.T, r *adaptation.Adaptation) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		_, err := create(r, ours())
+		_, err := fakenri.Create(r, ours())
 		if err == nil {
 			return
 		}
@@ -215,6 +189,68 @@ func TestGatesThatDieWhileTheyRegisterHinderNoOther(t *testing.T) {
 	}
 	p, _ := plugin(t, socket, false)
 	registered(t, r, p)
+}
+
+// What the runtime does between two gates is proven on a real one (tests/e2e); here
+// is the order that makes it so.
+func TestAPlacePassesOnWhileNoContainerIsCreated(t *testing.T) {
+	dir := t.TempDir()
+	behind, socket := filepath.Join(dir, "runtime.sock"), filepath.Join(dir, "nri.sock")
+	r := runtime(t, behind)
+	before := New(Config{Socket: behind, Hook: hook, Gate: gate})
+	before.Start(t.Context())
+	registered(t, r, before)
+
+	created, asked := make(chan error, 1), 0
+	next := New(Config{Socket: socket, Hook: hook, Gate: gate, Displace: func() error {
+		asked++
+		go func() {
+			_, err := fakenri.Create(r, ours())
+			created <- err
+		}()
+		select {
+		case err := <-created:
+			t.Errorf("a container was created meanwhile: %v", err)
+		case <-time.After(50 * time.Millisecond):
+		}
+		before.Leave()
+		return nil
+	}})
+	cut := relay(t, socket, behind)
+	next.Start(t.Context())
+	becomes(t, next, Connected)
+	if asked == 0 {
+		t.Fatal("the gate before was not asked to leave")
+	}
+	if err := <-created; err != nil {
+		t.Errorf("what waited is refused: %v", err)
+	}
+	if before.Registered() || !next.Registered() {
+		t.Errorf("the gate before is %s, the next is %s", before.State(), next.State())
+	}
+
+	cut()
+	becomes(t, next, Disconnected)
+	before.Return()
+	registered(t, r, before)
+	relay(t, socket, behind)
+	registered(t, r, next)
+	if asked != 1 || !before.Registered() {
+		t.Errorf("asked %d times to leave, and is %s", asked, before.State())
+	}
+}
+
+func TestAPluginThatCannotTakeThePlaceIsNotCounted(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "nri.sock")
+	r := runtime(t, socket)
+	tried := make(chan struct{})
+	p := New(Config{Socket: socket, Hook: hook, Gate: gate, Displace: func() error { close(tried); return errors.New("it stays") }})
+	p.Start(t.Context())
+	<-tried
+	time.Sleep(2 * noticing)
+	if _, err := fakenri.Create(r, ours()); err == nil || p.Registered() {
+		t.Errorf("%v, and it is %s", err, p.State())
+	}
 }
 
 func TestAContainerWithoutTheHookIsRefused(t *testing.T) {
@@ -252,7 +288,7 @@ func TestThePluginComesBackWhenTheConnectionIsLost(t *testing.T) {
 	becomes(t, p, Disconnected)
 	relay(t, socket, behind)
 	registered(t, r, p)
-	if hooks, err := create(r); err != nil || len(hooks) != 1 {
+	if hooks, err := fakenri.Create(r); err != nil || len(hooks) != 1 {
 		t.Errorf("got %v, %v", hooks, err)
 	}
 }
