@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -138,11 +138,13 @@ class CheckSettings:
         turn: of the parts that take turns: ``all``, ``commit`` (the commit chooses), or names with commas between them.
         guards: how many guards are taken out in a run, or ``all``.
         fuzz: seconds for each fuzz target.
+        starts: how many containers are started while the gate is upgraded or killed.
     """
 
     turn: str = "all"
     guards: str = "8"
     fuzz: str = "10"
+    starts: str = "60"
 
 
 @dataclass(frozen=True)
@@ -292,7 +294,7 @@ def _vagrant(given: Mapping[str, Any]) -> VagrantSettings:
 
 def _tests(given: Mapping[str, Any]) -> CheckSettings:
     default = CheckSettings()
-    return CheckSettings(**{key: str(given.get(key) or getattr(default, key)) for key in ("turn", "guards", "fuzz")})
+    return CheckSettings(**{key: str(given.get(key) or getattr(default, key)) for key in asdict(default)})
 
 
 def _one_of(value: str, where: str, known: tuple[str, ...]) -> str:
