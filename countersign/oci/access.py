@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from countersign.console.config import Settings
+from countersign.oci.proxy import from_environment
 from countersign.oci.registry import Registry
 
 _SYSTEM_HOSTS = Path("/etc/containerd/certs.d")
@@ -48,9 +49,17 @@ def registry(settings: Settings) -> Registry:
     """Return a client that reaches registries as the configured place does.
 
     Hosts come from what set-up made (``<state>/<place>/etc/certs.d``), else from this machine's containerd; logins from
-    ``docker_configs``.
+    ``docker_configs``; proxies from the environment.
+
+    Raises:
+        BadConfig: a variable names a proxy that cannot be used.
     """
-    return Registry(hosts_folder(settings), docker_configs(settings), allow_http=settings.registry.allow_http)
+    return Registry(
+        hosts_folder(settings),
+        docker_configs(settings),
+        allow_http=settings.registry.allow_http,
+        proxies=from_environment(os.environ),
+    )
 
 
 def credential_files(environ: Mapping[str, str]) -> list[Path]:

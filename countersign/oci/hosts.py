@@ -2,7 +2,8 @@
 
 The same files serve the runtime, the gate and this client. Read are ``server``, ``host``, ``capabilities``, ``ca``,
 ``override_path`` and ``dial_timeout`` (the last has no effect here: every request has a deadline anyway). What would
-change whom we trust or what we send (``skip_verify``, ``client``, ``header``) is refused instead of ignored.
+change whom we trust or what we send (``skip_verify``, ``client``, ``header``) is refused instead of ignored. A folder
+without that file has CAs as Docker's does (``*.crt``).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -69,8 +70,12 @@ def hosts_of(registry: str, hosts_dir: Path | None, *, allow_http: bool) -> list
     Raises:
         BadConfig: if a file cannot be read or asks for something that is refused.
     """
-    path = _hosts_file(registry, hosts_dir)
-    hosts = [_default(registry)] if path is None else _read(registry, path)
+    folder = _folder(registry, hosts_dir)
+    path = folder / "hosts.toml" if folder else None
+    if path and path.is_file() and path.stat().st_size:
+        hosts = _read(registry, path)
+    else:
+        hosts = [_with_cas(_default(registry), folder) if folder else _default(registry)]
     for host in hosts:
         if host.scheme == "http" and not allow_http and not is_loopback(host.netloc):
             raise BadConfig(
@@ -82,17 +87,24 @@ def hosts_of(registry: str, hosts_dir: Path | None, *, allow_http: bool) -> list
     return hosts
 
 
-def _hosts_file(registry: str, hosts_dir: Path | None) -> Path | None:
-    """Return the hosts.toml of ``registry``; a folder called host_port_ goes before host:port, _default is last."""
+def _folder(registry: str, hosts_dir: Path | None) -> Path | None:
+    """Return the folder of ``registry``; one called host_port_ goes before host:port, _default is last."""
     if hosts_dir is None:
         return None
     name, colon, port = registry.rpartition(":")
     folders = [f"{name}_{port}_"] if colon and name else []
-    for folder in (*folders, registry, "_default"):
-        path = hosts_dir / folder / "hosts.toml"
-        if path.is_file():
-            return path
-    return None
+    return next((hosts_dir / each for each in (*folders, registry, "_default") if (hosts_dir / each).is_dir()), None)
+
+
+def _with_cas(host: Host, folder: Path) -> Host:
+    """Return a host with the CAs of a folder that has no hosts.toml: Docker's form, ``*.crt``.
+
+    A registry on loopback speaks TLS then.
+    """
+    if client := next(iter(sorted(folder.glob("*.cert"))), None):
+        raise BadConfig("client certificates are not supported", where=str(client), expected="CAs, as *.crt")
+    cas = tuple(sorted(file for file in folder.glob("*.crt") if file.is_file()))
+    return replace(host, ca=cas, scheme="https") if cas else host
 
 
 def _default(registry: str) -> Host:

@@ -16,6 +16,7 @@ from countersign.oci import digest as digests
 from countersign.oci.descriptor import MANIFEST_LIMIT, Descriptor
 from countersign.oci.errors import BadConfig, Malformed, NotFound, RegistryError, Tampered
 from countersign.oci.hosts import Host
+from countersign.oci.proxy import NONE, Proxies
 from countersign.oci.reference import Reference
 
 if TYPE_CHECKING:
@@ -31,17 +32,24 @@ class Registry:
         hosts_dir: containerd's certs.d folder, or None for the registries' own names.
         docker_config: a Docker config.json, or several, the first going before the next; none: anonymous access.
         allow_http: allow plain HTTP beyond loopback.
+        proxies: by which servers are reached.
 
     Names are repositories with their registry ("registry.example/app"). Every method raises ``RegistryError`` or
     one of its kinds if the registry fails, and ``BadConfig`` if hosts.toml or the Docker config cannot be used.
     """
 
     def __init__(
-        self, hosts_dir: Path | None = None, docker_config: Path | Sequence[Path] = (), *, allow_http: bool = False
+        self,
+        hosts_dir: Path | None = None,
+        docker_config: Path | Sequence[Path] = (),
+        *,
+        allow_http: bool = False,
+        proxies: Proxies = NONE,
     ) -> None:
         self._hosts_dir = hosts_dir
         self._docker_configs = [docker_config] if isinstance(docker_config, Path) else docker_config
         self._allow_http = allow_http
+        self._proxies = proxies
         self._hosts: dict[str, list[Host]] = {}
         self._transport: Transport | None = None
         self.without_referrers: set[str] = set()
@@ -196,7 +204,9 @@ class Registry:
         from countersign.oci.transport import Request, Transport
 
         if self._transport is None:
-            self._transport = Transport(credentials.load(*self._docker_configs), allow_http=self._allow_http)
+            self._transport = Transport(
+                credentials.load(*self._docker_configs), allow_http=self._allow_http, proxies=self._proxies
+            )
         return self._transport.send(host, name.partition("/")[2], Request(method, url, **more))
 
 

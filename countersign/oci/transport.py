@@ -25,6 +25,7 @@ from countersign.oci.credentials import Credentials
 from countersign.oci.errors import BadConfig, Malformed, RegistryAuth, RegistryError, RegistryUnreachable
 from countersign.oci.hosts import Host, is_loopback
 from countersign.oci.login import Login
+from countersign.oci.proxy import NONE, Proxies, Proxy, connections
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=30)  # seconds
 _DEADLINE = 120  # seconds for one answer's body
@@ -94,12 +95,14 @@ class Transport:
     Args:
         credentials: whom to be.
         allow_http: allow plain HTTP beyond loopback, for redirects and token servers too.
+        proxies: by which servers are reached.
     """
 
-    def __init__(self, credentials: Credentials, *, allow_http: bool) -> None:
+    def __init__(self, credentials: Credentials, *, allow_http: bool, proxies: Proxies = NONE) -> None:
         self._credentials = credentials
         self._allow_http = allow_http
-        self._pools: dict[tuple[str, tuple[Path, ...]], urllib3.PoolManager] = {}
+        self._proxies = proxies
+        self._pools: dict[tuple[str, tuple[Path, ...], Proxy | None], urllib3.PoolManager] = {}
         self._authorization: dict[tuple[str, str], str] = {}
 
     @property
@@ -168,15 +171,15 @@ class Transport:
                 raise
             response.release_conn()
         except HTTPError as err:
-            raise _unreachable(err, host, request.url) from err
+            raise _unreachable(err, host, request.url, self._proxies.of(request.url)) from err
         return Answer(response.status, response.headers, content, request.url)
 
     def _pool(self, url: str, host: Host) -> urllib3.PoolManager:
-        """Return the connections for a URL's scheme, with the host's CAs."""
-        key = (urlsplit(url).scheme, host.ca)
+        """Return the connections for a URL's scheme and proxy, with the host's CAs."""
+        key = (urlsplit(url).scheme, host.ca, self._proxies.of(url))
         if key not in self._pools:
             context = _tls(host) if key[0] == "https" else None
-            self._pools[key] = urllib3.PoolManager(maxsize=4, ssl_context=context)
+            self._pools[key] = connections(context, key[2])
         return self._pools[key]
 
     def _check_scheme(self, url: str, host: Host) -> None:
@@ -277,9 +280,12 @@ def _read(response: urllib3.BaseHTTPResponse, request: Request) -> bytes:
     return bytes(content)
 
 
-def _unreachable(err: HTTPError, host: Host, url: str) -> RegistryUnreachable:
+def _unreachable(err: HTTPError, host: Host, url: str, proxy: Proxy | None) -> RegistryUnreachable:
     text = _CONNECTION_RE.sub("", str(getattr(err, "reason", None) or err))
     do = f"name its CA in hosts.toml of {host.registry}" if "certificate verify failed" in text else ""
+    if proxy:
+        text = f"{text}; asked by the proxy {proxy.url} of {proxy.variable}"
+        do = do or f"correct {proxy.variable}, or name what is to be asked directly in NO_PROXY"
     return RegistryUnreachable(text, where=urlsplit(url).netloc, do=do)
 
 

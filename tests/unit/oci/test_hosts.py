@@ -155,3 +155,30 @@ def test_plain_http_to_another_machine_can_be_allowed(tmp_path: Path) -> None:
 )
 def test_what_is_loopback(netloc: str, loopback: bool) -> None:
     assert is_loopback(netloc) is loopback
+
+
+def test_without_a_file_the_folders_cas_count(tmp_path: Path) -> None:
+    folder = tmp_path / "localhost:5000"
+    folder.mkdir()
+    for name in ("b.crt", "a.crt", "client.key", "ca.pem"):
+        (folder / name).touch()
+    (host,) = hosts_of("localhost:5000", tmp_path, allow_http=False)
+    assert host == Host("localhost:5000", "https", "localhost:5000", ca=(folder / "a.crt", folder / "b.crt"))
+    (folder / "hosts.toml").write_text('ca = "ca.pem"\n')
+    (host,) = hosts_of("localhost:5000", tmp_path, allow_http=False)
+    assert host.ca == (folder / "ca.pem",)
+
+
+def test_the_first_folder_that_is_there_counts_also_without_a_file(tmp_path: Path) -> None:
+    (tmp_path / "r.example_5000_").mkdir()
+    (tmp_path / "r.example_5000_/hosts.toml").touch()
+    write(tmp_path, "r.example:5000", 'server = "https://elsewhere.example"\n')
+    (host,) = hosts_of("r.example:5000", tmp_path, allow_http=False)
+    assert host == Host("r.example:5000", "https", "r.example:5000")
+
+
+def test_client_certificates_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "r.example").mkdir()
+    (tmp_path / "r.example/client.cert").touch()
+    with pytest.raises(BadConfig, match=r"client\.cert.*not supported"):
+        hosts_of("r.example", tmp_path, allow_http=False)
