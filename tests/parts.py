@@ -22,7 +22,7 @@ from tests.failures import CheckFailed
 
 SOME_FAILED = 1
 """Pytest's exit code when tests ran and some failed."""
-ON_MACHINES = ("tests/e2e/", "tests/kind/", "tests/ssh/", "tests/vagrant/", "tests/vm/", "tests/crio/")
+ON_MACHINES = ("tests/e2e/", "tests/chaos/", "tests/kind/", "tests/ssh/", "tests/vagrant/", "tests/vm/", "tests/crio/")
 PYTHON_FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 
 
@@ -186,6 +186,7 @@ PARTS = (
     Part("interop", lambda settings: tool("cosign", settings), 120, folder="tests/interop"),
     Part("ssh", _sshd, 120, folder="tests/ssh"),
     Part("e2e", _root, 420, folder="tests/e2e"),
+    Part("chaos", _root, 120, folder="tests/chaos"),
     Part("kind", _engine, 300, folder="tests/kind"),
     Part("vagrant", _lxc, 420, folder="tests/vagrant"),
     Part("vm", _libvirt, 1200, folder="tests/vm"),
