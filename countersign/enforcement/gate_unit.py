@@ -10,7 +10,8 @@ from countersign.nodes.node import Node
 from countersign.nodes.steps import File, Folder, Group
 from countersign.nodes.systemd import UnitRuns
 
-UNIT_FILE = Path(__file__).with_name("units") / GATE
+UNIT_FILE = Path(__file__).resolve().parents[2] / "gate" / "internal" / "install" / "units" / GATE
+"""The gate is built with it, for its install puts it in place as well."""
 WITHOUT_RESOURCE = UNIT_FILE.with_name("without-sys-resource.conf")
 SYSTEMD = "/etc/systemd/system"
 

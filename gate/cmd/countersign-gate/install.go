@@ -31,14 +31,14 @@ const (
 	look = 5 * time.Millisecond
 )
 
-// install says how "install-policy" puts a policy in place.
-type install struct {
+// installing says how "install-policy" puts a policy in place.
+type installing struct {
 	signature string
 	force     bool
 	plan      bool
 }
 
-func (i *install) flags(flags *flag.FlagSet) {
+func (i *installing) flags(flags *flag.FlagSet) {
 	flags.StringVar(&i.signature, "signature", "", "`FILE` with the policy's signatures, base64, one a line (default: FILE.sig where that is there)")
 	flags.BoolVar(&i.force, "force", false, "also put a policy with an older serial in force; the gate logs it")
 	flags.BoolVar(&i.plan, "plan", false, "only check, as this node would")
@@ -91,7 +91,7 @@ func installPolicy(c *invocation) int {
 }
 
 // read reads the policy and its signatures; without a file for them there may be none.
-func (i *install) read(name string) (data, signatures []byte, err error) {
+func (i *installing) read(name string) (data, signatures []byte, err error) {
 	if name == stdin {
 		data, err = readAll(os.Stdin, policy.MaxSize)
 	} else {

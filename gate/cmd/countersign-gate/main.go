@@ -40,6 +40,8 @@ type command struct {
 	installs  bool // takes what says how to install
 	audits    bool // takes --images and what goes with it
 	proves    bool // takes --image and what goes with it
+	node      bool // takes what goes onto a node
+	plans     bool // takes --plan
 }
 
 var commands = []command{
@@ -54,6 +56,8 @@ var commands = []command{
 	{name: "prove", about: "show that this node refuses an image without a signature, and allows one that the policy allows", run: runProve, verdict: true, proves: true},
 	{name: "check-policy", argument: "FILE", about: "say whether a rendered policy is valid", run: checkPolicy},
 	{name: "install-policy", argument: "FILE|-", about: "check a rendered policy, its signature and its serial, and put it in force on this node", run: installPolicy, config: true, installs: true},
+	{name: "install", about: "bring this node under enforcement: look, plan, apply, prove; what fails is taken back", run: installNode, node: true, plans: true},
+	{name: "uninstall", about: "take enforcement off this node again; it is as it was before install", run: uninstallNode, plans: true},
 	{name: "nri-version", argument: "PROGRAM", about: "print the version of NRI that a runtime's program was built with", run: printNRIVersion},
 	{name: "version", about: "print the version", run: printVersion},
 }
@@ -66,10 +70,11 @@ type invocation struct {
 	json       bool
 	given      inProcess
 	examined   examined
-	install    install
+	install    installing
 	audit      auditing
 	signed     signed
 	proof      proving
+	onto       ofNode
 	stdout     io.Writer
 	stderr     io.Writer
 }
@@ -114,7 +119,7 @@ func (c command) invoke(args []string, stdout, stderr io.Writer) int {
 	if c.config || c.verdict {
 		flags.StringVar(&in.configPath, "config", defaultConfig(), "path of gate.json")
 	}
-	if c.verdict || c.installs {
+	if c.verdict || c.installs || c.plans {
 		flags.BoolVar(&in.json, "json", false, "print JSON")
 	}
 	if c.inProcess {
@@ -134,6 +139,12 @@ func (c command) invoke(args []string, stdout, stderr io.Writer) int {
 	}
 	if c.proves {
 		in.proof.flags(flags)
+	}
+	if c.node {
+		in.onto.flags(flags)
+	}
+	if c.plans {
+		in.onto.planFlags(flags)
 	}
 	arguments, err := interspersed(flags, args)
 	if errors.Is(err, flag.ErrHelp) {

@@ -76,7 +76,7 @@ func (c *invocation) keep(receipt *prove.Receipt) error {
 	}
 	content, err := receipt.Sign(key)
 	if errors.Is(err, fs.ErrNotExist) && !named {
-		content, err = json.MarshalIndent(receipt, "", "  ")
+		content, err = receipt.Plain()
 	}
 	if err != nil {
 		return err

@@ -28,6 +28,7 @@ const Env = "COUNTERSIGN_CONFIG"
 type Config struct {
 	Policy      string      `json:"policy"`     // the rendered policy
 	PolicyKeys  []string    `json:"policyKeys"` // PEM: one of them must have signed the policy; none: no signature is asked for
+	Pinned      []string    `json:"pinned"`     // repository@digest of what this node itself needs, such as its sandbox image: allowed beside the policy's own pins
 	State       string      `json:"state"`      // what has to outlive a restart; "" for the folder in which evidence.dir lies
 	Socket      string      `json:"socket"`     // of the gate
 	Log         string      `json:"log"`        // verdicts, one JSON line each; "-" for stdout
@@ -49,7 +50,7 @@ func (c *Config) PolicyFile() policy.File {
 	if state == "" {
 		state = filepath.Dir(c.Evidence.Dir)
 	}
-	return policy.File{Path: c.Policy, Keys: c.keys, Mark: filepath.Join(state, "policy-mark.json")}
+	return policy.File{Path: c.Policy, Keys: c.keys, Mark: filepath.Join(state, "policy-mark.json"), Pins: c.Pinned}
 }
 
 // Audit says how often the daemon judges what runs already.

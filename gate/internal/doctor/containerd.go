@@ -82,10 +82,14 @@ func shown(value any) string {
 	return string(text)
 }
 
-// askContainerd asks the containerd that listens at the socket of gate.json: the
-// process there tells its program and its configuration's file.
+// askContainerd asks the containerd that listens at the socket of gate.json.
 func (n *Node) askContainerd() (*containerdFacts, error) {
-	address := n.settings.Containerd.Address
+	return askContainerd(n.settings.Containerd.Address, n.program)
+}
+
+// askContainerd asks the containerd that listens at a socket: the process there tells
+// its program and its configuration's file.
+func askContainerd(address string, program func(pid int) string) (*containerdFacts, error) {
 	pid, err := listenerOf(address)
 	if err != nil {
 		return nil, err
@@ -111,8 +115,8 @@ func (n *Node) askContainerd() (*containerdFacts, error) {
 	if c.version, known = parseVersion(text); !known {
 		return nil, fmt.Errorf("containerd at %s says that its version is %q", address, text)
 	}
-	c.nri, _ = nri.VersionIn(n.program(pid)) // told where it can be
-	c.config, err = dump(ctx, n.program(pid), c.file)
+	c.nri, _ = nri.VersionIn(program(pid)) // told where it can be
+	c.config, err = dump(ctx, program(pid), c.file)
 	return c, err
 }
 

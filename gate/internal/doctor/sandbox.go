@@ -1,10 +1,6 @@
 package doctor
 
-import (
-	"regexp"
-
-	"countersign/gate/internal/policy"
-)
+import "regexp"
 
 var byDigest = regexp.MustCompile(`@(sha256:[0-9a-f]{64})$`)
 
@@ -15,7 +11,7 @@ func (n *Node) sandboxProblems(where, image, mend string) ([]Finding, error) {
 	if digest == nil {
 		return []Finding{{where, shown(image), "an image by digest: no hook sees sandboxes", mend}}, nil
 	}
-	p, err := policy.Load(n.settings.Policy)
+	p, err := n.settings.PolicyFile().Read()
 	if err != nil {
 		return nil, after("gate.policy")
 	}

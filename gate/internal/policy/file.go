@@ -17,9 +17,10 @@ import (
 
 // File is a node's policy, and what has to hold of it before it counts.
 type File struct {
-	Path string // the rendered policy; its signatures lie in Path.sig
-	Keys []Key  // one of them must have signed it; none: no signature is asked for
-	Mark string // the file that remembers the highest serial that was in force
+	Path string   // the rendered policy; its signatures lie in Path.sig
+	Keys []Key    // one of them must have signed it; none: no signature is asked for
+	Mark string   // the file that remembers the highest serial that was in force
+	Pins []string // what this node itself needs, repository@digest, beside the policy's own pins
 }
 
 // Refused says why a policy that is valid in itself does not come into force here.
@@ -76,9 +77,25 @@ func (f File) signatures() ([]byte, error) {
 	return nil, refused(unsigned, err.Error(), "readable signatures", signRemedy)
 }
 
+// Read gives the policy that lies there with this node's own pins, whoever signed it
+// and whatever its serial: for those who look, not for a gate.
+func (f File) Read() (*Policy, error) {
+	p, err := Load(f.Path)
+	if err != nil {
+		return nil, err
+	}
+	return p, f.pin(p)
+}
+
+// pin adds this node's own pins.
+func (f File) pin(p *Policy) error { return addPins(p, "pinned of gate.json", f.Pins) }
+
 // check parses data, found at path, and checks its signature where one is asked for.
 func (f File) check(path string, data, signatures []byte) (*Policy, error) {
 	p, err := parseFile(path, data)
+	if err == nil {
+		err = f.pin(p)
+	}
 	if err != nil || len(f.Keys) == 0 || len(signedBy(f.Keys, data, signatures)) > 0 {
 		return p, err
 	}

@@ -314,3 +314,33 @@ func TestInstallTakesNoInvalidPolicy(t *testing.T) {
 	_, err = file.Install("new.json", rendered(t, 1, "a.example"), nil, true, false)
 	want(t, err, "")
 }
+
+func TestWhatANodeNeedsIsPinnedBesideThePolicysPins(t *testing.T) {
+	const needed = "registry.k8s.io/pause@sha256:" + "00000000000000000000000000000000000000000000000000000000000000aa"
+	file := newFile(t)
+	if err := os.WriteFile(file.Path, rendered(t, 0, "a.example"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, digest, _ := strings.Cut(needed, "@")
+	without, err := file.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := without.Pinned(digest); ok {
+		t.Error("pinned by nobody")
+	}
+	file.Pins = []string{needed}
+	for name, load := range map[string]func() (*policy.Policy, error){"Load": file.Load, "Read": file.Read} {
+		p, err := load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if pin, ok := p.Pinned(digest); !ok || pin != needed || p.Hash != without.Hash {
+			t.Errorf("%s: got %q %v, hash %s", name, pin, ok, p.Hash)
+		}
+	}
+	file.Pins = []string{"registry.k8s.io/pause:3.10"}
+	if _, err := file.Load(); err == nil || !strings.Contains(err.Error(), "pinned of gate.json[0]") {
+		t.Errorf("a pin without a digest: got %v", err)
+	}
+}

@@ -181,10 +181,14 @@ func checkRootNames(scope string, rule Rule, roots map[string]Root) error {
 
 func readPins(p *Policy, doc *document) error {
 	p.pinned = make(map[string]string, len(doc.Pinned))
-	for i, pin := range doc.Pinned {
+	return addPins(p, "pinned", doc.Pinned)
+}
+
+func addPins(p *Policy, where string, pins []string) error {
+	for i, pin := range pins {
 		name, err := reference.Normalise(pin)
 		if err != nil || name.Digest == "" || name.String() != pin {
-			return invalid(fmt.Sprintf("pinned[%d]: %q", i, pin), "registry/path@sha256:<hex>, normalised", rerender)
+			return invalid(fmt.Sprintf("%s[%d]: %q", where, i, pin), "registry/path@sha256:<hex>, normalised", rerender)
 		}
 		p.pinned[name.Digest] = pin
 	}

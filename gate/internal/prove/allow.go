@@ -33,7 +33,7 @@ type candidate struct {
 // allow tries whether an image that the policy allows gets through: the named one, or
 // one that is there. It is started with the node's own program in place of the image's.
 func (p *proof) allow(ctx context.Context, handlers []string) error {
-	rules, err := policy.Load(p.Gate.Policy)
+	rules, err := p.Gate.PolicyFile().Read()
 	if err != nil {
 		return err
 	}

@@ -183,3 +183,6 @@ func readBounded(path string, bound int64) ([]byte, error) {
 	}
 	return content, err
 }
+
+// Plain gives the receipt as JSON, for a node without a key.
+func (r *Receipt) Plain() ([]byte, error) { return json.MarshalIndent(r, "", "  ") }

@@ -10,11 +10,10 @@ from countersign.console.config import RegistrySettings
 from countersign.console.errors import InfrastructureError, UsageError
 from countersign.enforcement import gate, layout
 from countersign.enforcement.base_spec import hook, with_hook
+from countersign.enforcement.gate_unit import UNIT_FILE
 from countersign.enforcement.layout import SYSTEM
 from countersign.nodes.host import HOST
 from countersign.nodes.template import render
-
-UNIT = Path(gate.__file__).parent / "units" / "countersign-gate.service"
 
 
 def test_the_hook_is_what_the_runtime_specification_wants():
@@ -89,7 +88,7 @@ def test_the_gates_configuration_names_the_credential_providers():
 def test_the_unit_runs_the_same_gate_with_the_same_watchdog():
     unit = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True)
     unit.optionxform = str  # type: ignore[assignment, method-assign]
-    unit.read(UNIT)
+    unit.read(UNIT_FILE)
     service = unit["Service"]
     assert service["ExecStart"] == f"{SYSTEM.gate} serve --config {SYSTEM.gate_config}"
     assert service["WatchdogSec"] == f"{gate.WATCHDOG:g}s"

@@ -1,0 +1,329 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"countersign/gate/internal/audit"
+	"countersign/gate/internal/config"
+	"countersign/gate/internal/install"
+	"countersign/gate/internal/policy"
+)
+
+// ofNode is what "install" and "uninstall" are told.
+type ofNode struct {
+	host           string // the node's root, for one in a container
+	programs       string // the folder of this program and the hook
+	plan           bool
+	policy         string
+	policyKeys     files
+	dockerConfig   string
+	providers      config.CredentialProviders
+	socket         string
+	image          string
+	acceptRefusals bool
+}
+
+// maxLogins bounds a Docker config.json.
+const maxLogins = 1 << 20
+
+func (o *ofNode) flags(flags *flag.FlagSet) {
+	flags.StringVar(&o.policy, "policy", "", "the rendered policy `FILE` (./inv policy.render); its signatures lie in FILE.sig, if it has any")
+	flags.Var(&o.policyKeys, "policy-key", "public key `FILE`, PEM: from now on only a policy that it signed is taken; may be given more than once")
+	flags.StringVar(&o.dockerConfig, "docker-config", "", "Docker config.json `FILE` with the logins that this node may have")
+	flags.StringVar(&o.providers.Config, "credential-provider-config", "", "the kubelet's credential providers: their `FILE`")
+	flags.StringVar(&o.providers.BinDir, "credential-provider-bin-dir", "", "the kubelet's credential providers: their `DIR`")
+	flags.StringVar(&o.socket, "containerd-socket", "/run/containerd/containerd.sock", "containerd's `SOCKET`")
+	flags.StringVar(&o.image, "image", "", "`IMAGE` that the proof has to find allowed; without it, one that is there is tried")
+	flags.BoolVar(&o.acceptRefusals, "accept-refusals", false, "go on though containers run here that could not start again under this policy")
+}
+
+func (o *ofNode) planFlags(flags *flag.FlagSet) {
+	flags.BoolVar(&o.plan, "plan", false, "only say what would change")
+	flags.StringVar(&o.host, "host", "", "the node's root `DIR`, from a container that shares its process IDs and network")
+}
+
+func (o *ofNode) check() error {
+	switch {
+	case o.policy == "":
+		return errors.New("--policy is missing; ./inv policy.render makes one of policy.yaml")
+	case (o.providers.Config == "") != (o.providers.BinDir == ""):
+		return errors.New("--credential-provider-config and --credential-provider-bin-dir go together")
+	}
+	return nil
+}
+
+// installNode exits 1 where a policy is refused, or would refuse what runs.
+func installNode(c *invocation) int {
+	if err := c.onto.check(); err != nil {
+		return c.misused(err)
+	}
+	options, err := c.onto.options()
+	if err != nil {
+		return c.misused(err)
+	}
+	if os.Geteuid() != 0 {
+		return c.misused(errors.New("needs root"))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if c.onto.host != "" {
+		return c.onHost(ctx)
+	}
+	if !c.onto.acceptRefusals {
+		refused, err := c.onto.refusals(ctx)
+		if err != nil {
+			return c.fail(err)
+		}
+		for _, line := range refused {
+			fmt.Fprintln(c.stderr, line)
+		}
+		if len(refused) > 0 && !c.onto.plan {
+			fmt.Fprintf(c.stderr, "error: %s: %d containers run here that could not start again under this policy; nothing was changed: amend it, or --accept-refusals\n", c.name, len(refused))
+			return exitRefused
+		}
+	}
+	if !c.json {
+		mark := "✓ "
+		if c.onto.plan {
+			mark = "would change: "
+		}
+		options.Say = func(line string) { fmt.Fprintln(c.stderr, mark+line) }
+	}
+	done, err := install.Run(ctx, options)
+	if err != nil {
+		return c.fail(err)
+	}
+	if c.json {
+		err = writeJSON(c.stdout, done)
+	} else {
+		err = c.showInstalledNode(done)
+	}
+	if err != nil {
+		return c.fail(err)
+	}
+	return exitOK
+}
+
+func (c *invocation) showInstalledNode(done *install.Result) error {
+	if done.Receipt != nil {
+		if err := writeReceipt(c.stdout, done.Receipt); err != nil {
+			return err
+		}
+	}
+	word := "changed"
+	if c.onto.plan {
+		word = "would change"
+	}
+	_, err := fmt.Fprintf(c.stdout, "%s: %s: %d of %d steps %s\n", done.Node, done.Runtime, done.Changed, len(done.Steps), word)
+	return err
+}
+
+// options reads what the files hold, before anything else.
+func (o *ofNode) options() (install.Options, error) {
+	found := install.Options{Socket: o.socket, Image: o.image, Version: version(), Plan: o.plan}
+	var err error
+	if found.Policy, err = readFile(o.policy, policy.MaxSize); err != nil {
+		return found, err
+	}
+	if found.Signatures, err = readFile(o.policy+policy.Signatures, policy.MaxSignatures); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return found, err
+	}
+	for _, path := range o.policyKeys {
+		key, err := readFile(path, maxKeyFile)
+		if err != nil {
+			return found, err
+		}
+		found.PolicyKeys = append(found.PolicyKeys, string(key))
+	}
+	if o.dockerConfig != "" {
+		if found.DockerConfig, err = readFile(o.dockerConfig, maxLogins); err != nil {
+			return found, err
+		}
+	}
+	if o.providers.Config != "" {
+		found.Providers = &o.providers
+	}
+	self, err := os.Executable()
+	o.programs = filepath.Dir(self)
+	found.Programs = o.programs
+	return found, err
+}
+
+// refusals tells of what runs and could not start again under the policy, a line each.
+// Sandboxes are none: theirs is pinned.
+func (o *ofNode) refusals(ctx context.Context) ([]string, error) {
+	judged := auditing{policy: o.policy, runtime: onContainerd, socket: o.socket, dockerConfig: o.dockerConfig, certsDir: "/etc/containerd/certs.d", online: true}
+	settings, forget, err := judged.settings(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	p, err := judged.loadPolicy(settings)
+	if err != nil {
+		return nil, errors.Join(err, forget())
+	}
+	report, err := judged.report(ctx, settings, p)
+	if err = errors.Join(err, forget()); err != nil {
+		return nil, err
+	}
+	var found []string
+	for _, one := range report.Containers {
+		if !one.Allow {
+			found = append(found, wouldRefuse(one))
+		}
+	}
+	return found, nil
+}
+
+func wouldRefuse(one audit.Entry) string {
+	line := fmt.Sprintf("would be refused: %s/%s %s: %s", one.Namespace, one.Pod, one.Image, one.Message)
+	if one.Remedy != "" {
+		line += "; allowed by: " + one.Remedy
+	}
+	return line
+}
+
+// onHost has the node itself do it: programs and files are brought below its root, and
+// the program runs there.
+func (c *invocation) onHost(ctx context.Context) (code int) {
+	folder, err := os.MkdirTemp(filepath.Join(c.onto.host, "run"), "countersign-install-")
+	if err != nil {
+		return c.fail(err)
+	}
+	defer func() {
+		if err := os.RemoveAll(folder); err != nil && code == exitOK {
+			code = c.fail(err)
+		}
+	}()
+	arguments, err := c.onto.bring(folder)
+	if err != nil {
+		return c.fail(err)
+	}
+	if c.json {
+		arguments = append(arguments, "--json")
+	}
+	inside := strings.TrimPrefix(folder, filepath.Clean(c.onto.host))
+	return c.inHost(ctx, filepath.Join(inside, gateProgram), append([]string{c.name}, arguments...)...)
+}
+
+const (
+	gateProgram = "countersign-gate"
+	hookProgram = "countersign-hook"
+)
+
+// bring copies what the node's own install reads, and gives its arguments.
+func (o *ofNode) bring(folder string) (arguments []string, err error) {
+	inside := strings.TrimPrefix(folder, filepath.Clean(o.host))
+	put := func(from, name string, mode fs.FileMode) error {
+		content, err := os.ReadFile(from)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(folder, name), content, mode)
+	}
+	for _, name := range []string{gateProgram, hookProgram} {
+		if err := put(filepath.Join(o.programs, name), name, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	given := func(option, from, name string) error {
+		arguments = append(arguments, option, filepath.Join(inside, name))
+		return put(from, name, 0o600)
+	}
+	if err := given("--policy", o.policy, "policy.json"); err != nil {
+		return nil, err
+	}
+	if err := put(o.policy+policy.Signatures, "policy.json"+policy.Signatures, 0o600); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for i, key := range o.policyKeys {
+		if err := given("--policy-key", key, fmt.Sprintf("key-%d.pem", i)); err != nil {
+			return nil, err
+		}
+	}
+	if o.dockerConfig != "" {
+		if err := given("--docker-config", o.dockerConfig, "docker.json"); err != nil {
+			return nil, err
+		}
+	}
+	if o.providers.Config != "" {
+		arguments = append(arguments, "--credential-provider-config", o.providers.Config, "--credential-provider-bin-dir", o.providers.BinDir)
+	}
+	if o.image != "" {
+		arguments = append(arguments, "--image", o.image)
+	}
+	if o.plan {
+		arguments = append(arguments, "--plan")
+	}
+	if o.acceptRefusals {
+		arguments = append(arguments, "--accept-refusals")
+	}
+	return append(arguments, "--containerd-socket", o.socket), nil
+}
+
+// inHost runs a program of the node, below its root, and gives its exit code.
+func (c *invocation) inHost(ctx context.Context, program string, arguments ...string) int {
+	command := exec.CommandContext(ctx, program, arguments...)
+	command.SysProcAttr = &syscall.SysProcAttr{Chroot: c.onto.host}
+	command.Dir = "/"
+	command.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	command.Stdout, command.Stderr = c.stdout, c.stderr
+	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
+	err := command.Run()
+	var ended *exec.ExitError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &ended) && ended.ExitCode() >= 0:
+		return ended.ExitCode()
+	}
+	return c.fail(err)
+}
+
+// uninstallNode takes enforcement off.
+func uninstallNode(c *invocation) int {
+	if os.Geteuid() != 0 {
+		return c.misused(errors.New("needs root"))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if c.onto.host != "" {
+		arguments := []string{c.name}
+		if c.onto.plan {
+			arguments = append(arguments, "--plan")
+		}
+		if c.json {
+			arguments = append(arguments, "--json")
+		}
+		return c.inHost(ctx, "/usr/local/bin/"+gateProgram, arguments...)
+	}
+	done, err := install.Uninstall(ctx, c.onto.plan)
+	if err != nil {
+		return c.fail(err)
+	}
+	if c.json {
+		err = writeJSON(c.stdout, done)
+	} else {
+		word := "changed"
+		if c.onto.plan {
+			word = "would change"
+		}
+		for _, path := range done.Files {
+			fmt.Fprintln(c.stdout, path)
+		}
+		_, err = fmt.Fprintf(c.stdout, "%d files %s\n", done.Changed, word)
+	}
+	if err != nil {
+		return c.fail(err)
+	}
+	return exitOK
+}

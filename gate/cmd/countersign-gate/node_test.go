@@ -1,0 +1,80 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"countersign/gate/internal/audit"
+)
+
+func TestInstallSaysWhatItLacks(t *testing.T) {
+	policy := filepath.Join(t.TempDir(), "policy.json")
+	if err := os.WriteFile(policy, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		args []string
+		says string
+	}{
+		"no policy":        {nil, "--policy is missing"},
+		"half a provider":  {[]string{"--policy", policy, "--credential-provider-config", "/etc/x"}, "go together"},
+		"no such file":     {[]string{"--policy", policy + ".not"}, "no such file"},
+		"a key that is no": {[]string{"--policy", policy, "--policy-key", policy + ".not"}, "no such file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			exit := dispatch(append([]string{"install"}, c.args...), &stdout, &stderr)
+			if exit != exitUsage || !strings.Contains(stderr.String(), c.says) || stdout.Len() > 0 {
+				t.Errorf("exit %d, %q, %q", exit, stdout.String(), stderr.String())
+			}
+		})
+	}
+}
+
+func TestWhatWouldBeRefusedIsNamedWithItsRemedy(t *testing.T) {
+	line := wouldRefuse(audit.Entry{Namespace: "shop", Pod: "web-1", Image: "a.example/web:1", Message: "countersign: refused", Remedy: "pinned: [a.example/web@sha256:x]"})
+	for _, part := range []string{"shop/web-1", "a.example/web:1", "countersign: refused", "allowed by: pinned: [a.example/web@sha256:x]"} {
+		if !strings.Contains(line, part) {
+			t.Errorf("%q lacks %q", line, part)
+		}
+	}
+}
+
+func TestWhatAHostIsBroughtLiesBelowItsRoot(t *testing.T) {
+	host, from := t.TempDir(), t.TempDir()
+	folder := filepath.Join(host, "run", "countersign-install-1")
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	policy := filepath.Join(from, "given.json")
+	for path, content := range map[string]string{policy: "P", policy + ".sig": "S", filepath.Join(from, "logins"): "L"} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := ofNode{host: host, programs: from, policy: policy, dockerConfig: filepath.Join(from, "logins"), socket: "/s", plan: true}
+	if _, err := o.bring(folder); err == nil {
+		t.Error("expected an error: there are no programs")
+	}
+	for _, name := range []string{gateProgram, hookProgram} {
+		if err := os.WriteFile(filepath.Join(from, name), []byte(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	arguments, err := o.bring(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted := "--policy /run/countersign-install-1/policy.json --docker-config /run/countersign-install-1/docker.json --plan --containerd-socket /s"
+	if got := strings.Join(arguments, " "); got != wanted {
+		t.Errorf("got %s, expected %s", got, wanted)
+	}
+	for name, content := range map[string]string{"policy.json": "P", "policy.json.sig": "S", "docker.json": "L", gateProgram: gateProgram} {
+		if got, err := os.ReadFile(filepath.Join(folder, name)); err != nil || string(got) != content {
+			t.Errorf("%s: %q %v", name, got, err)
+		}
+	}
+}

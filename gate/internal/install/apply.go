@@ -1,0 +1,333 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"countersign/gate/internal/doctor"
+)
+
+// apply makes every step, in an order in which nothing restarts before all that it
+// reads is there; with Plan it only says which would change something.
+func (n *node) apply(ctx context.Context) error {
+	gate, err := n.gateConfig([]string{n.sandbox})
+	if err != nil {
+		return err
+	}
+	dropIn, err := n.dropInFile()
+	if err != nil {
+		return err
+	}
+	programs, err := n.programs()
+	if err != nil {
+		return err
+	}
+	settings := []file{{n.config(), gate, 0o644}}
+	if login := n.DockerConfig; login != nil || !there(n.logins()) {
+		if login == nil {
+			login = []byte("{\"auths\": {}}\n")
+		}
+		settings = append(settings, file{n.logins(), login, 0o600})
+	}
+	specs := []file{}
+	for _, handler := range slices.Sorted(maps.Keys(n.specs)) {
+		specs = append(specs, file{n.specs[handler].path, n.specs[handler].content, 0o644})
+	}
+	units := []file{{filepath.Join(n.units, unit), unitFile, 0o644}}
+	if n.lacksResource {
+		units = append(units, file{filepath.Join(n.units, unit+".d", "without-sys-resource.conf"), withoutResource, 0o644})
+	}
+	for _, step := range []struct {
+		name   string
+		needed func() (bool, error)
+		apply  func() error
+	}{
+		{"folders", n.foldersMissing, n.makeFolders},
+		{"programs in " + n.bin, n.differ(programs), n.put(programs)},
+		{"gate.json and logins in " + n.etc, n.differ(settings), n.put(settings)},
+		{"policy", n.policyDiffers, n.putPolicy},
+		{"base specs with the hook", n.differ(specs), n.put(specs)},
+		{"pull-time verifier", n.unlinked, n.linkVerifier},
+		{"the gate runs as " + unit, n.gateToStart(ctx, slices.Concat(programs[:1], settings[:1], units)), func() error { return errors.Join(n.put(units)(), n.startGate(ctx)) }},
+		{"sandbox image by digest", n.sandboxUnnamed(ctx), func() error { return n.nameSandbox(ctx) }},
+		{"containerd by our settings", n.containerdToStart(dropIn, specs), func() error { return n.configure(ctx, dropIn) }},
+	} {
+		needed, err := step.needed()
+		if err == nil && needed && !n.Plan {
+			err = step.apply()
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+		n.result.Steps = append(n.result.Steps, Step{step.name, needed})
+		if needed {
+			n.result.Changed++
+			n.Say(step.name)
+		}
+	}
+	return nil
+}
+
+// file is one that has to be on the node.
+type file struct {
+	path    string
+	content []byte
+	mode    fs.FileMode
+}
+
+func (n *node) programs() ([]file, error) {
+	found := []file{}
+	for _, name := range []string{gateName, hookName} {
+		content, err := os.ReadFile(filepath.Join(n.Programs, name))
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, file{filepath.Join(n.bin, name), content, 0o755})
+	}
+	return found, nil
+}
+
+func (f file) differs() bool {
+	return !was{Path: f.path, Content: f.content, Mode: f.mode}.same()
+}
+
+func (n *node) differ(files []file) func() (bool, error) {
+	return func() (bool, error) { return slices.ContainsFunc(files, file.differs), nil }
+}
+
+// put writes what differs, and remembers what was there.
+func (n *node) put(files []file) func() error {
+	return func() error {
+		for _, f := range files {
+			if !f.differs() {
+				continue
+			}
+			if err := n.change(f.path, func() error { return replace(f.path, f.content, f.mode) }); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// change changes one file, in a way that can be taken back.
+func (n *node) change(path string, how func() error) error {
+	if err := n.journal.folder(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	if err := n.journal.note(path); err != nil {
+		return err
+	}
+	before, err := look(path)
+	if err != nil {
+		return err
+	}
+	n.touched = append(n.touched, before)
+	return how()
+}
+
+// folders are all of ours, with their modes.
+func (n *node) folders() []file {
+	found := []file{}
+	for _, path := range []string{n.lib, n.evidence(), n.run, n.log} {
+		found = append(found, file{path: path, mode: 0o700})
+	}
+	for _, path := range []string{n.bin, n.verifiers, n.etc, n.certs, filepath.Dir(n.dropIn)} {
+		found = append(found, file{path: path, mode: 0o755})
+	}
+	return found
+}
+
+func (n *node) foldersMissing() (bool, error) {
+	return slices.ContainsFunc(n.folders(), func(f file) bool { return !there(f.path) }), nil
+}
+
+func (n *node) makeFolders() error {
+	for _, f := range n.folders() {
+		if err := n.journal.folder(f.path, f.mode); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func there(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+func (n *node) policyDiffers() (bool, error) {
+	done, err := n.policyFile().Install("the policy", n.Policy, n.Signatures, false, true)
+	return done.Changed, err
+}
+
+func (n *node) putPolicy() error {
+	for _, path := range []string{n.layout.policy(), n.layout.policy() + ".sig"} {
+		if err := n.change(path, func() error { return nil }); err != nil {
+			return err
+		}
+	}
+	_, err := n.policyFile().Install("the policy", n.Policy, n.Signatures, false, false)
+	return err
+}
+
+func (n *node) unlinked() (bool, error) {
+	return !was{Path: n.verifier(), Target: n.gate()}.same(), nil
+}
+
+func (n *node) linkVerifier() error {
+	return n.change(n.verifier(), func() error { return link(n.verifier(), n.gate()) })
+}
+
+// gateToStart says whether the gate is down, or was started before what it reads.
+func (n *node) gateToStart(ctx context.Context, reads []file) func() (bool, error) {
+	return func() (bool, error) {
+		if n.first || slices.ContainsFunc(reads, file.differs) {
+			return true, nil
+		}
+		pid, err := n.mainPID(ctx)
+		if err != nil || pid == 0 {
+			return true, err
+		}
+		since, err := n.started(pid)
+		if err != nil {
+			return true, nil // it ended meanwhile
+		}
+		return n.anyChanged(paths(reads), since)
+	}
+}
+
+// anyChanged says whether one of these files was changed by this run, or since a process
+// started that reads it; one that is missing was.
+func (n *node) anyChanged(paths []string, since time.Time) (bool, error) {
+	for _, path := range paths {
+		if slices.ContainsFunc(n.touched, func(w was) bool { return w.Path == path }) {
+			return true, nil
+		}
+		later, err := doctor.ChangedSince(path, since)
+		if errors.Is(err, fs.ErrNotExist) {
+			return true, nil
+		}
+		if later || err != nil {
+			return true, err
+		}
+	}
+	return false, nil
+}
+
+func (n *node) sandboxUnnamed(ctx context.Context) func() (bool, error) {
+	return func() (bool, error) {
+		if n.sandboxNamed == "" {
+			return false, nil
+		}
+		digest, err := n.store.digest(ctx, n.sandbox)
+		return digest == "", err
+	}
+}
+
+// containerdToStart says whether containerd's settings are others, or were read before
+// they were written.
+func (n *node) containerdToStart(dropIn []byte, specs []file) func() (bool, error) {
+	return func() (bool, error) {
+		if (file{n.dropIn, dropIn, 0o644}).differs() || len(missing(map[string]any{"plugins": n.settings()}, n.found.Config)) > 0 {
+			return true, nil
+		}
+		reads := append([]string{n.dropIn}, paths(specs)...)
+		if there(n.found.File) {
+			reads = append(reads, n.found.File)
+		}
+		return n.anyChanged(reads, n.found.Started)
+	}
+}
+
+func paths(files []file) []string {
+	found := make([]string, 0, len(files))
+	for _, f := range files {
+		found = append(found, f.path)
+	}
+	return found
+}
+
+// configure has containerd itself say that it would do what we ask and nothing less
+// than before; only then it is restarted.
+func (n *node) configure(ctx context.Context, dropIn []byte) error {
+	if err := n.put([]file{{n.dropIn, dropIn, 0o644}})(); err != nil {
+		return err
+	}
+	wanted := map[string]any{"plugins": n.settings()}
+	effective, err := n.dump(ctx, n.found, n.found.File)
+	if err != nil {
+		return err
+	}
+	if len(missing(wanted, effective)) > 0 {
+		if err := n.importDropIn(); err != nil {
+			return err
+		}
+		if effective, err = n.dump(ctx, n.found, n.found.File); err != nil {
+			return err
+		}
+	}
+	if left := missing(wanted, effective); len(left) > 0 {
+		return fmt.Errorf("containerd would not have %s by %s and %s; see which other import sets it", left[0], n.found.File, n.dropIn)
+	}
+	if gone := lost(n.found.Config, effective, wanted); len(gone) > 0 {
+		return fmt.Errorf("containerd would lose its setting %s by %s", gone[0], n.dropIn)
+	}
+	return n.restartContainerd(ctx)
+}
+
+// importDropIn names the drop-in in containerd's own configuration, for one that does
+// not look for drop-ins by itself.
+func (n *node) importDropIn() error {
+	content, err := os.ReadFile(n.found.File)
+	mode := fs.FileMode(0o644)
+	if errors.Is(err, fs.ErrNotExist) {
+		content, err = []byte("version = 3\n"), nil
+	} else if info, failed := os.Stat(n.found.File); failed == nil {
+		mode = info.Mode().Perm()
+	}
+	if err != nil {
+		return err
+	}
+	changed, err := importing(content, n.found.File, n.dropIn)
+	if err != nil || changed == nil {
+		return err
+	}
+	return n.put([]file{{n.found.File, changed, mode}})()
+}
+
+// restartContainerd restarts the runtime, and returns once it answers and asks the gate.
+// Containers go on running.
+func (n *node) restartContainerd(ctx context.Context) error {
+	n.journal.Runtime = n.found.Unit
+	if err := n.journal.save(); err != nil {
+		return err
+	}
+	if _, err := n.systemctl(ctx, "restart", "--", n.found.Unit); err != nil {
+		return err
+	}
+	if err := answers(ctx, n.store); err != nil {
+		return err
+	}
+	if n.nri() == "" {
+		return nil
+	}
+	return n.connected(ctx, n.socket())
+}
+
+// answers returns once the runtime answers over CRI.
+func answers(ctx context.Context, of store) (err error) {
+	for deadline := time.Now().Add(comesBack); time.Now().Before(deadline); time.Sleep(pause) {
+		if err = of.ready(ctx); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("containerd did not come back within %s: %w", comesBack, err)
+}

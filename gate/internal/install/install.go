@@ -1,0 +1,328 @@
+// Package install puts the node that it runs on under enforcement, and takes it off
+// again: for a package, a node's image or a DaemonSet, where nobody brings files over a
+// connection. Its phases are look, plan, apply, prove. It asks all that can be asked
+// before anything changes, remembers how the node was, and takes back what it did when
+// the node is not proven to enforce.
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	goruntime "runtime"
+	"time"
+
+	"countersign/gate/internal/config"
+	"countersign/gate/internal/doctor"
+	"countersign/gate/internal/policy"
+	"countersign/gate/internal/prove"
+	"countersign/gate/internal/wire"
+)
+
+// ResultVersion is that of what Run gives, as JSON.
+const ResultVersion = "countersign.installed-node/v1"
+
+// Options say what to install.
+type Options struct {
+	Socket       string   // containerd's
+	Programs     string   // the folder with countersign-gate and countersign-hook
+	Policy       []byte   // rendered
+	Signatures   []byte   // of the policy; none where no key asks for them
+	PolicyKeys   []string // PEM: one of them must have signed every policy of this node
+	DockerConfig []byte   // logins for registries; empty keeps those that are there
+	Providers    *config.CredentialProviders
+	Image        string // that the proof has to find allowed; "" for one that is there
+	Version      string // of the gate
+	Plan         bool   // change nothing
+
+	Say func(line string) // what was done, a line each
+}
+
+// Result says what was done, or would be.
+type Result struct {
+	Version string         `json:"version"`
+	Node    string         `json:"node"`
+	Runtime string         `json:"runtime"`
+	Steps   []Step         `json:"steps"`
+	Changed int            `json:"changed"`
+	Sandbox string         `json:"sandbox"` // by digest
+	Receipt *prove.Receipt `json:"receipt,omitempty"`
+}
+
+// Step is one thing that had to hold.
+type Step struct {
+	Name    string `json:"step"`
+	Changed bool   `json:"changed"` // with Plan: would be
+}
+
+const (
+	pause     = 100 * time.Millisecond
+	comesBack = 90 * time.Second // containerd, after a restart
+	connects  = 30 * time.Second // the gate's plugin
+)
+
+// spec is a base spec of ours.
+type spec struct {
+	path    string
+	content []byte
+}
+
+// host is what a node does; tests have another.
+type host struct {
+	ask       func(socket string) (*doctor.Containerd, error)
+	dump      func(ctx context.Context, c *doctor.Containerd, file string) (map[string]any, error)
+	systemctl func(ctx context.Context, arguments ...string) (string, error)
+	ociSpec   func(ctx context.Context) ([]byte, error)
+	connected func(ctx context.Context, socket string) error
+	examine   func(configPath string) *doctor.Report
+	prove     func(ctx context.Context, c prove.Config) (*prove.Receipt, error)
+	started   func(pid int) (time.Time, error)
+	capable   func() bool // has CAP_SYS_RESOURCE
+	store     store
+}
+
+// store are the images of the runtime.
+type store interface {
+	digest(ctx context.Context, name string) (string, error)
+	name(ctx context.Context, from, to string) error
+	forget(ctx context.Context, name string) error
+	pull(ctx context.Context, name string) error
+	ready(ctx context.Context) error
+}
+
+// node is one run.
+type node struct {
+	Options
+	layout
+	host
+	journal *journal
+	first   bool // nothing of ours was there
+
+	found         *doctor.Containerd
+	keys          []policy.Key
+	sandbox       string // by digest
+	sandboxNamed  string // as the store has it
+	specs         map[string]spec
+	platform      string
+	lacksResource bool
+
+	result  Result
+	touched []was // in this run, in order
+}
+
+// Run brings this node under enforcement. The error says what is in the way; nothing is
+// changed then, or all was taken back.
+func Run(ctx context.Context, o Options) (*Result, error) {
+	return run(ctx, o, system, host{
+		ask: doctor.AskContainerd, systemctl: systemctl, ociSpec: ociSpec, connected: connected, started: doctor.Started, capable: hasSysResource,
+		dump: func(ctx context.Context, c *doctor.Containerd, file string) (map[string]any, error) {
+			return c.Dump(ctx, file)
+		},
+		examine: func(path string) *doctor.Report {
+			return doctor.Look(doctor.Options{Config: path, Setup: "countersign-gate install"})
+		},
+		prove: prove.Run, store: images{o.Socket},
+	})
+}
+
+func run(ctx context.Context, o Options, l layout, h host) (*Result, error) {
+	n := &node{Options: o, layout: l, host: h, platform: "linux/" + goruntime.GOARCH}
+	n.result = Result{Version: ResultVersion, Steps: []Step{}}
+	if n.Say == nil {
+		n.Say = func(string) {}
+	}
+	if err := n.look(ctx); err != nil {
+		return nil, err
+	}
+	if n.Plan {
+		return &n.result, n.apply(ctx)
+	}
+	err := n.apply(ctx)
+	if err == nil {
+		err = n.proven(ctx)
+	}
+	if err != nil {
+		if back := n.takeBack(context.WithoutCancel(ctx)); back != nil {
+			return nil, fmt.Errorf("%w; and what was done could not be taken back (%w): run countersign-gate uninstall", err, back)
+		}
+		return nil, fmt.Errorf("%w; the node is as it was before", err)
+	}
+	return &n.result, nil
+}
+
+// look asks all that can be asked; it changes nothing.
+func (n *node) look(ctx context.Context) (err error) {
+	if n.result.Node, err = os.Hostname(); err != nil {
+		return err
+	}
+	if n.journal, err = openJournal(n.layout.journal()); err != nil {
+		return err
+	}
+	n.first = n.journal.empty()
+	if _, err := os.Lstat(n.config()); err == nil && n.first {
+		return fmt.Errorf("%s is there, and install did not put it there: this node was set up from another machine; run its clean task first (./inv containerd.clean)", n.config())
+	}
+	for _, name := range []string{gateName, hookName} {
+		if info, err := os.Stat(filepath.Join(n.Programs, name)); err != nil {
+			return err
+		} else if !info.Mode().IsRegular() {
+			return fmt.Errorf("%s is not a program", filepath.Join(n.Programs, name))
+		}
+	}
+	if len(n.PolicyKeys) > 0 {
+		if n.keys, err = policy.ParseKeys("policy keys", n.PolicyKeys); err != nil {
+			return err
+		}
+	}
+	if n.found, err = n.ask(n.Socket); err != nil {
+		return fmt.Errorf("containerd: %w; name its socket with --containerd-socket", err)
+	}
+	if n.found.Refused != "" {
+		return errors.New(n.found.Refused)
+	}
+	if n.found.Unit == "" {
+		return errors.New("containerd is not a systemd unit here, so it could not be restarted; this node is left as it is")
+	}
+	if n.found.Unit != "containerd.service" {
+		return fmt.Errorf("containerd runs inside %s, whose configuration is generated: that is not supported yet, and this node is left as it is", n.found.Unit)
+	}
+	n.result.Runtime = "containerd " + n.found.Version
+	if path, _ := n.found.At(criImages + "/registry/config_path").(string); path != "" {
+		n.certs = filepath.SplitList(path)[0]
+	}
+	n.lacksResource = !n.capable()
+	if n.sandbox, n.sandboxNamed, err = n.sandboxByDigest(ctx); err != nil {
+		return err
+	}
+	n.result.Sandbox = n.sandbox
+	if err := n.baseSpecs(ctx); err != nil {
+		return err
+	}
+	_, err = n.policyFile().Install("the policy", n.Policy, n.Signatures, false, true)
+	return err
+}
+
+func (n *node) policyFile() policy.File {
+	return policy.File{Path: n.layout.policy(), Mark: filepath.Join(n.lib, "policy-mark.json"), Pins: []string{n.sandbox}, Keys: n.keys}
+}
+
+// nri gives the socket of NRI, or "" where no plugin can be required.
+func (n *node) nri() string {
+	if !n.found.Requires {
+		return ""
+	}
+	if path, _ := n.found.At(nriPlugin + "/socket_path").(string); path != "" {
+		return path
+	}
+	return defaultSocket
+}
+
+// baseSpecs makes a spec with our hook for each runtime handler, of the one that it has.
+func (n *node) baseSpecs(ctx context.Context) error {
+	handlers, _ := n.found.At(criRuntime + "/containerd/runtimes").(map[string]any)
+	if len(handlers) == 0 {
+		return fmt.Errorf("%s names no runtime handler", n.found.File)
+	}
+	n.specs = map[string]spec{}
+	for handler, settings := range handlers {
+		table, _ := settings.(map[string]any)
+		path, _ := table["base_runtime_spec"].(string)
+		var content []byte
+		var err error
+		if path != "" {
+			content, err = os.ReadFile(path)
+		} else {
+			content, err = n.ociSpec(ctx)
+		}
+		if err == nil {
+			content, err = n.withHook(content)
+		}
+		if err != nil {
+			return fmt.Errorf("base spec of the handler %s: %w", handler, err)
+		}
+		if filepath.Dir(path) != n.etc {
+			path = filepath.Join(n.etc, "base-"+filepath.Base(handler)+".json")
+		}
+		n.specs[handler] = spec{path, content}
+	}
+	return nil
+}
+
+// ociSpec asks containerd for its default spec.
+func ociSpec(ctx context.Context) ([]byte, error) {
+	out, err := exec.CommandContext(ctx, "ctr", "oci", "spec").Output()
+	if err != nil {
+		return nil, fmt.Errorf("ctr oci spec: %w", err)
+	}
+	return out, nil
+}
+
+// connected waits until the runtime asks the gate as its plugin. The gate knows a moment
+// before the runtime that it is registered, so it has to say so twice.
+func connected(ctx context.Context, socket string) error {
+	said := 0
+	for deadline := time.Now().Add(connects); time.Now().Before(deadline); time.Sleep(pause) {
+		v, err := wire.Ask(ctx, socket, wire.Ping, nil)
+		switch {
+		case err != nil || v.NRI != "connected" && v.NRI != "off":
+			said = 0
+		case v.NRI == "off" || said > 0:
+			return nil
+		default:
+			said++
+		}
+	}
+	return fmt.Errorf("the gate is not containerd's NRI plugin after %s", connects)
+}
+
+// proven has the doctor look and the canary tried, and keeps the receipt.
+func (n *node) proven(ctx context.Context) error {
+	report := n.examine(n.config())
+	for _, check := range report.Checks {
+		if check.State == doctor.Open || check.State == doctor.Unknown {
+			if len(check.Findings) > 0 {
+				return fmt.Errorf("not enforcing: %s", check.Findings[0])
+			}
+			return fmt.Errorf("not known to enforce: %s: %s", check.Name, check.Note)
+		}
+	}
+	settings, err := config.Load(n.config())
+	if err != nil {
+		return err
+	}
+	receipt, err := n.prove(ctx, prove.Config{Gate: settings, Version: n.Version, Image: n.Image, CgroupParent: n.cgroup()})
+	if err != nil {
+		return fmt.Errorf("the proof could not be had: %w", err)
+	}
+	if !receipt.Holds() {
+		return fmt.Errorf("not proven: %s: %s; expected %s", receipt.Problems[0].Where, receipt.Problems[0].Found, receipt.Problems[0].Expected)
+	}
+	n.result.Receipt = receipt
+	return keepReceipt(receipt, n.layout.receipt(), filepath.Join(n.etc, "node.key"))
+}
+
+// cgroup is the parent of the pods of the proof, as the default handler's cgroup driver
+// writes one.
+func (n *node) cgroup() string {
+	first, _ := n.found.At(criRuntime + "/containerd/default_runtime_name").(string)
+	if on, _ := n.found.At(criRuntime + "/containerd/runtimes/" + first + "/options/SystemdCgroup").(bool); on {
+		return "countersign.slice"
+	}
+	return "/countersign"
+}
+
+// keepReceipt writes a receipt, signed where the node has a key.
+func keepReceipt(receipt *prove.Receipt, path, key string) error {
+	content, err := receipt.Sign(key)
+	if errors.Is(err, fs.ErrNotExist) {
+		content, err = receipt.Plain()
+	}
+	if err != nil {
+		return err
+	}
+	return prove.Write(path, append(content, '\n'))
+}
