@@ -42,6 +42,7 @@ type command struct {
 	proves    bool // takes --image and what goes with it
 	node      bool // takes what goes onto a node
 	plans     bool // takes --plan
+	agent     bool // takes what goes with a cluster
 }
 
 var commands = []command{
@@ -58,6 +59,7 @@ var commands = []command{
 	{name: "install-policy", argument: "FILE|-", about: "check a rendered policy, its signature and its serial, and put it in force on this node", run: installPolicy, config: true, installs: true},
 	{name: "install", about: "bring this node under enforcement: look, plan, apply, prove; what fails is taken back", run: installNode, node: true, plans: true},
 	{name: "uninstall", about: "take enforcement off this node again; it is as it was before install", run: uninstallNode, plans: true},
+	{name: "agent", about: "keep a Kubernetes cluster informed of this node's enforcement, from a pod", run: lookAfter, agent: true},
 	{name: "nri-version", argument: "PROGRAM", about: "print the version of NRI that a runtime's program was built with", run: printNRIVersion},
 	{name: "version", about: "print the version", run: printVersion},
 }
@@ -75,6 +77,7 @@ type invocation struct {
 	signed     signed
 	proof      proving
 	onto       ofNode
+	after      looksAfter
 	stdout     io.Writer
 	stderr     io.Writer
 }
@@ -142,6 +145,9 @@ func (c command) invoke(args []string, stdout, stderr io.Writer) int {
 	}
 	if c.node {
 		in.onto.flags(flags)
+	}
+	if c.agent {
+		in.after.flags(flags)
 	}
 	if c.plans {
 		in.onto.planFlags(flags)

@@ -1,0 +1,338 @@
+// Package agent keeps a cluster informed of one node's enforcement: it has the node's
+// own gate prove itself, takes the node's taint away after that and puts it back when a
+// later proof fails, brings new policies to the gate, and writes down what is the case
+// as a CountersignNode. It decides about no container: a node goes on enforcing without
+// it, and without the API server.
+package agent
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"countersign/gate/internal/clean"
+	"countersign/gate/internal/doctor"
+	"countersign/gate/internal/prove"
+)
+
+// Names in the cluster.
+const (
+	Group = "countersign.dev"
+	Taint = Group + "/not-enforcing"
+	Label = Group + "/enforcing"
+
+	version  = Group + "/v1alpha1"
+	key      = "policy.json"     // of the ConfigMap
+	sigKey   = "policy.json.sig" // beside it, optional
+	maxShown = 1024
+)
+
+// Options say what to look after.
+type Options struct {
+	API       *API
+	Node      string        // the node's name in the cluster
+	Namespace string        // of the policy's ConfigMap
+	Policy    string        // the name of that ConfigMap; "" leaves policies to others
+	Every     time.Duration // between two looks
+	Prove     time.Duration // between two proofs while nothing changes
+	Effect    string        // of the taint: NoSchedule or NoExecute
+	Host      Host
+}
+
+// Host is what the agent has the node's own gate do.
+type Host interface {
+	Doctor(ctx context.Context) (*doctor.Report, error)
+	Prove(ctx context.Context) (*prove.Receipt, error)
+	InstallPolicy(ctx context.Context, policy, signatures []byte) error
+}
+
+// State is what is known of the node. It is the status of its CountersignNode.
+type State struct {
+	Phase         string         `json:"phase"`  // Enforcing, NotEnforcing
+	Reason        string         `json:"reason"` // one word
+	Message       string         `json:"message,omitempty"`
+	Runtime       string         `json:"runtime,omitempty"`
+	Policy        string         `json:"policy,omitempty"` // sha256:… in force
+	PolicySerial  int64          `json:"policySerial,omitempty"`
+	PolicyMessage string         `json:"policyMessage,omitempty"` // why the cluster's policy is not in force
+	ProvenAt      *time.Time     `json:"provenAt,omitempty"`
+	Receipt       *prove.Receipt `json:"receipt,omitempty"`
+}
+
+// Phases.
+const (
+	Enforcing    = "Enforcing"
+	NotEnforcing = "NotEnforcing"
+)
+
+type agent struct {
+	Options
+
+	mu      sync.Mutex
+	policy  string // hash of the ConfigMap's content that was brought to the gate last
+	refused string // why that was not taken
+	receipt *prove.Receipt
+	due     bool  // a proof, at the next look
+	told    State // what the cluster knows
+	wake    chan struct{}
+}
+
+// Run looks after the node until the context ends. What fails is tried again at the next
+// look: a node whose API server is away goes on as it is.
+func Run(ctx context.Context, o Options) error {
+	a := &agent{Options: o, due: true, wake: make(chan struct{}, 1)}
+	var watching sync.WaitGroup
+	if o.Policy != "" {
+		watching.Go(func() { a.follow(ctx) })
+	}
+	timer := time.NewTicker(o.Every)
+	defer timer.Stop()
+	for {
+		if err := a.look(ctx); err != nil && ctx.Err() == nil {
+			slog.Warn("the cluster could not be told", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			watching.Wait()
+			return nil
+		case <-timer.C:
+		case <-a.wake:
+		}
+	}
+}
+
+// follow brings each policy of the cluster to the gate.
+func (a *agent) follow(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := a.API.watch(ctx, a.Namespace, a.Policy, func(m configMap) {
+			if a.bring(ctx, m) {
+				select {
+				case a.wake <- struct{}{}:
+				default: // one is enough
+				}
+			}
+		})
+		if ctx.Err() == nil {
+			slog.Info("the policy is watched again", "ended", err)
+			pause(ctx, time.Second)
+		}
+	}
+}
+
+func pause(ctx context.Context, so time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(so):
+	}
+}
+
+// bring has the gate take a policy, once; it says whether that was a new one.
+func (a *agent) bring(ctx context.Context, m configMap) bool {
+	policy, signatures := m.Data[key], m.Data[sigKey]
+	sum := sha256.Sum256([]byte(policy + "\x00" + signatures))
+	hash := hex.EncodeToString(sum[:])
+	a.mu.Lock()
+	known := a.policy == hash && a.refused == ""
+	a.mu.Unlock()
+	if known {
+		return false
+	}
+	err := errors.New("the ConfigMap has no " + key)
+	if policy != "" {
+		err = a.Host.InstallPolicy(ctx, []byte(policy), []byte(signatures))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.policy, a.refused, a.due = hash, "", true
+	if err != nil {
+		a.refused = clean.Line(err.Error(), maxShown)
+		slog.Error("the cluster's policy is not in force", "error", err)
+	}
+	return true
+}
+
+// look says how the node is, and tells the cluster.
+func (a *agent) look(ctx context.Context) error {
+	state := a.state(ctx)
+	if err := a.mark(ctx, state); err != nil {
+		return err
+	}
+	if err := a.write(ctx, state); err != nil {
+		return err
+	}
+	if state.Phase != a.told.Phase {
+		if err := a.event(ctx, state); err != nil {
+			return err
+		}
+		slog.Info(state.Phase, "reason", state.Reason, "message", state.Message)
+	}
+	a.told = state
+	return nil
+}
+
+// state has the node's doctor look, and a proof made where one is due: at first, after
+// anything was open, after a new policy, and every so often.
+func (a *agent) state(ctx context.Context) State {
+	a.mu.Lock()
+	state := State{PolicyMessage: a.refused}
+	due := a.due
+	a.mu.Unlock()
+	report, err := a.Host.Doctor(ctx)
+	if err != nil {
+		return a.not(state, "Unknown", err.Error())
+	}
+	state.Runtime = report.Runtime.Name + " " + report.Runtime.Version
+	for _, check := range report.Checks {
+		if check.State == doctor.Open || check.State == doctor.Unknown {
+			return a.not(state, "Open", describe(check))
+		}
+	}
+	if due || a.receipt == nil || time.Since(a.receipt.Started) > a.Prove {
+		if a.receipt, err = a.Host.Prove(ctx); err != nil {
+			a.receipt = nil
+			return a.not(state, "NotProven", err.Error())
+		}
+	}
+	if !a.receipt.Holds() {
+		problem := a.receipt.Problems[0]
+		a.receipt = nil
+		return a.not(state, "ProofFailed", fmt.Sprintf("%s: %s; expected %s", problem.Where, problem.Found, problem.Expected))
+	}
+	a.mu.Lock()
+	a.due = false
+	a.mu.Unlock()
+	state.Phase, state.Reason = Enforcing, "Proven"
+	state.Policy, state.PolicySerial = a.receipt.Policy.Hash, a.receipt.Policy.Serial
+	state.ProvenAt, state.Receipt = &a.receipt.Started, a.receipt
+	return state
+}
+
+func describe(check doctor.Check) string {
+	if len(check.Findings) > 0 {
+		return check.Name + ": " + check.Findings[0].String() + "; " + check.Findings[0].Mend
+	}
+	return check.Name + ": " + check.Note
+}
+
+// not gives the state of a node that does not enforce, and has the next look prove.
+func (a *agent) not(state State, reason, message string) State {
+	a.mu.Lock()
+	a.due = true
+	a.mu.Unlock()
+	state.Phase, state.Reason, state.Message = NotEnforcing, reason, clean.Line(message, maxShown)
+	return state
+}
+
+// node is what is read and written of a Node.
+type node struct {
+	Metadata struct {
+		UID             string            `json:"uid,omitempty"`
+		ResourceVersion string            `json:"resourceVersion"`
+		Labels          map[string]string `json:"labels,omitempty"`
+	} `json:"metadata"`
+	Spec struct {
+		Taints []taint `json:"taints"`
+	} `json:"spec"`
+}
+
+type taint struct {
+	Key    string `json:"key"`
+	Value  string `json:"value,omitempty"`
+	Effect string `json:"effect"`
+	// Kubernetes gives it for NoExecute.
+	TimeAdded string `json:"timeAdded,omitempty"`
+}
+
+const conflicts = 5
+
+// mark takes the taint away or puts it back, and sets the label. Others write taints as
+// well, so what was read has to be what is there still.
+func (a *agent) mark(ctx context.Context, state State) error {
+	path := "/api/v1/nodes/" + a.Node
+	for try := 0; ; try++ {
+		var found node
+		if err := a.API.get(ctx, path, &found); err != nil {
+			return err
+		}
+		others := slices.DeleteFunc(slices.Clone(found.Spec.Taints), func(t taint) bool { return t.Key == Taint })
+		wanted, label := others, "true"
+		if state.Phase != Enforcing {
+			label = "false"
+			wanted = append(others, taint{Key: Taint, Value: "true", Effect: a.Effect})
+			// A node that has just joined keeps the taint that it came with, whatever its
+			// effect; one that stopped to enforce gets none that throws out what runs
+			// unless that was asked for.
+			if had := slices.IndexFunc(found.Spec.Taints, func(t taint) bool { return t.Key == Taint }); had >= 0 {
+				wanted[len(wanted)-1] = found.Spec.Taints[had]
+			}
+		}
+		if slices.Equal(wanted, found.Spec.Taints) && found.Metadata.Labels[Label] == label {
+			return nil
+		}
+		patch := map[string]any{
+			"metadata": map[string]any{"resourceVersion": found.Metadata.ResourceVersion, "labels": map[string]string{Label: label}},
+			"spec":     map[string]any{"taints": wanted},
+		}
+		err := a.API.do(ctx, http.MethodPatch, path, mergePatch, patch, nil)
+		if !is(err, http.StatusConflict) || try == conflicts {
+			return err
+		}
+	}
+}
+
+// write keeps the node's CountersignNode. It goes with its Node.
+func (a *agent) write(ctx context.Context, state State) error {
+	if same(state, a.told) {
+		return nil
+	}
+	var owner node
+	if err := a.API.get(ctx, "/api/v1/nodes/"+a.Node, &owner); err != nil {
+		return err
+	}
+	path := "/apis/" + version + "/countersignnodes/" + a.Node
+	object := map[string]any{
+		"apiVersion": version, "kind": "CountersignNode",
+		"metadata": map[string]any{"name": a.Node, "ownerReferences": []map[string]any{
+			{"apiVersion": "v1", "kind": "Node", "name": a.Node, "uid": owner.Metadata.UID},
+		}},
+	}
+	if err := a.API.apply(ctx, path, object); err != nil {
+		return err
+	}
+	object["status"] = state
+	delete(object, "metadata")
+	object["metadata"] = map[string]any{"name": a.Node}
+	return a.API.apply(ctx, path+"/status", object)
+}
+
+// same says whether two states tell the same; when a proof was made anew counts.
+func same(a, b State) bool {
+	one, errA := json.Marshal(a)
+	other, errB := json.Marshal(b)
+	return errA == nil && errB == nil && string(one) == string(other)
+}
+
+// event tells of a change where people look for it: with the node.
+func (a *agent) event(ctx context.Context, state State) error {
+	now := time.Now().UTC()
+	kind, reason, message := "Normal", "EnforcementProven", "nothing starts here that the policy does not allow: a canary that nobody signed was refused at pull and at start"
+	if state.Phase != Enforcing {
+		kind, reason, message = "Warning", "NotEnforcing", state.Reason+": "+state.Message
+	}
+	return a.API.do(ctx, http.MethodPost, "/api/v1/namespaces/default/events", "application/json", map[string]any{
+		"apiVersion": "v1", "kind": "Event", "type": kind, "reason": reason, "message": message,
+		"metadata":       map[string]any{"generateName": cmp.Or(a.Node, "node") + ".", "namespace": "default"},
+		"involvedObject": map[string]any{"apiVersion": "v1", "kind": "Node", "name": a.Node, "uid": a.Node},
+		"source":         map[string]any{"component": "countersign-agent", "host": a.Node},
+		"firstTimestamp": now.Format(time.RFC3339), "lastTimestamp": now.Format(time.RFC3339), "count": 1,
+	}, nil)
+}

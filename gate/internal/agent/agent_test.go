@@ -1,0 +1,289 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"countersign/gate/internal/doctor"
+	"countersign/gate/internal/prove"
+)
+
+// cluster is an API server with one node.
+type cluster struct {
+	t  *testing.T
+	mu sync.Mutex
+
+	taints    []taint
+	label     string
+	version   int
+	conflicts int // so many patches of the node come too late
+	down      bool
+	status    map[string]any
+	owner     any
+	events    []string
+	policies  chan string // data of the ConfigMap, as JSON
+	tokens    []string
+}
+
+func newCluster(t *testing.T, taints ...taint) (*cluster, *API) {
+	t.Helper()
+	c := &cluster{t: t, taints: taints, policies: make(chan string)}
+	server := httptest.NewServer(c)
+	t.Cleanup(server.Close)
+	return c, &API{URL: server.URL, Token: func() (string, error) { return "secret", nil }, HTTP: server.Client()}
+}
+
+func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Get("watch") != "" {
+		c.serveWatch(w, r)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tokens = append(c.tokens, r.Header.Get("Authorization"))
+	if c.down {
+		http.Error(w, "no", http.StatusServiceUnavailable)
+		return
+	}
+	var body map[string]any
+	if content, err := io.ReadAll(r.Body); err == nil && len(content) > 0 {
+		if err := json.Unmarshal(content, &body); err != nil {
+			c.t.Error(err)
+		}
+	}
+	switch {
+	case r.Method == http.MethodGet && r.URL.Path == "/api/v1/nodes/n1":
+		answer(c.t, w, map[string]any{"metadata": map[string]any{"uid": "u1", "resourceVersion": fmt.Sprint(c.version), "labels": map[string]string{Label: c.label}}, "spec": map[string]any{"taints": c.taints}})
+	case r.Method == http.MethodPatch && r.URL.Path == "/api/v1/nodes/n1":
+		c.patch(w, body)
+	case r.Method == http.MethodPatch && r.URL.Path == "/apis/countersign.dev/v1alpha1/countersignnodes/n1":
+		c.owner = body["metadata"].(map[string]any)["ownerReferences"]
+	case r.Method == http.MethodPatch && r.URL.Path == "/apis/countersign.dev/v1alpha1/countersignnodes/n1/status":
+		c.status = body["status"].(map[string]any)
+	case r.Method == http.MethodPost && r.URL.Path == "/api/v1/namespaces/default/events":
+		c.events = append(c.events, body["reason"].(string))
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+func answer(t *testing.T, w io.Writer, document any) {
+	if err := json.NewEncoder(w).Encode(document); err != nil {
+		t.Error(err)
+	}
+}
+
+// patch takes a merge patch of the node, unless it was made of another version.
+func (c *cluster) patch(w http.ResponseWriter, body map[string]any) {
+	metadata := body["metadata"].(map[string]any)
+	if c.conflicts > 0 || metadata["resourceVersion"] != fmt.Sprint(c.version) {
+		c.conflicts--
+		c.version++
+		w.WriteHeader(http.StatusConflict)
+		answer(c.t, w, map[string]string{"message": "the object has been modified"})
+		return
+	}
+	c.version++
+	c.label, _ = metadata["labels"].(map[string]any)[Label].(string)
+	content, _ := json.Marshal(body["spec"].(map[string]any)["taints"])
+	c.taints = nil
+	if err := json.Unmarshal(content, &c.taints); err != nil {
+		c.t.Error(err)
+	}
+}
+
+func (c *cluster) serveWatch(w http.ResponseWriter, r *http.Request) {
+	for {
+		select {
+		case <-r.Context().Done():
+			return
+		case data, ok := <-c.policies:
+			if !ok {
+				return
+			}
+			fmt.Fprintf(w, `{"type":"MODIFIED","object":{"data":%s}}`+"\n", data)
+			w.(http.Flusher).Flush()
+		}
+	}
+}
+
+// stub is a node's gate that says what it is told to.
+type stub struct {
+	mu       sync.Mutex
+	open     bool
+	fails    error
+	problems []prove.Problem
+	proofs   int
+	policies []string
+	refuses  error
+}
+
+func (s *stub) Doctor(context.Context) (*doctor.Report, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	report := &doctor.Report{Runtime: doctor.Runtime{Name: "containerd", Version: "2.4.2"}}
+	if s.open {
+		report.Checks = []doctor.Check{{Name: "containerd.log", State: doctor.Open, Findings: []doctor.Finding{{Where: "x", Found: "bad\x1b[31m", Wanted: "good", Mend: "mend it"}}}}
+	}
+	return report, s.fails
+}
+
+func (s *stub) Prove(context.Context) (*prove.Receipt, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.proofs++
+	return &prove.Receipt{Started: time.Now(), Policy: prove.Policy{Hash: "sha256:p", Serial: 7}, Problems: s.problems, Proven: prove.Proven{Refuse: len(s.problems) == 0}}, nil
+}
+
+func (s *stub) InstallPolicy(_ context.Context, policy, signatures []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.policies = append(s.policies, string(policy)+"|"+string(signatures))
+	return s.refuses
+}
+
+func newAgent(api *API, host Host) *agent {
+	return &agent{due: true, wake: make(chan struct{}, 1), Options: Options{API: api, Node: "n1", Namespace: "ns", Policy: "p", Every: time.Hour, Prove: time.Hour, Effect: "NoSchedule", Host: host}}
+}
+
+func looks(t *testing.T, a *agent) {
+	t.Helper()
+	if err := a.look(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheTaintGoesAfterTheProofAndComesBackWhenOneFails(t *testing.T) {
+	other := taint{Key: "other", Effect: "NoSchedule"}
+	joined := taint{Key: Taint, Value: "true", Effect: "NoExecute", TimeAdded: "2026-01-01T00:00:00Z"}
+	c, api := newCluster(t, other, joined)
+	node := &stub{open: true}
+	a := newAgent(api, node)
+	looks(t, a)
+	if !slices.Equal(c.taints, []taint{other, joined}) || c.label != "false" || c.status["phase"] != NotEnforcing || node.proofs != 0 {
+		t.Fatalf("open: %v %q %v, %d proofs", c.taints, c.label, c.status, node.proofs)
+	}
+	if message := c.status["message"].(string); !strings.Contains(message, "mend it") || strings.Contains(message, "\x1b") {
+		t.Errorf("message %q", message)
+	}
+	node.open = false
+	looks(t, a)
+	if !slices.Equal(c.taints, []taint{other}) || c.label != "true" || c.status["phase"] != Enforcing || c.status["policySerial"] != float64(7) {
+		t.Fatalf("proven: %v %q %v", c.taints, c.label, c.status)
+	}
+	looks(t, a)
+	if node.proofs != 1 {
+		t.Errorf("nothing changed, and there were %d proofs", node.proofs)
+	}
+	node.problems = []prove.Problem{{Where: "start", Found: "allowed", Expected: "a refusal"}}
+	a.due = true
+	looks(t, a)
+	if !slices.Equal(c.taints, []taint{other, {Key: Taint, Value: "true", Effect: "NoSchedule"}}) || c.label != "false" || c.status["reason"] != "ProofFailed" {
+		t.Errorf("failed: %v %q %v", c.taints, c.label, c.status)
+	}
+	if !slices.Equal(c.events, []string{"NotEnforcing", "EnforcementProven", "NotEnforcing"}) {
+		t.Errorf("events %q", c.events)
+	}
+	if fmt.Sprint(c.owner) != "[map[apiVersion:v1 kind:Node name:n1 uid:u1]]" {
+		t.Errorf("owner %v", c.owner)
+	}
+	if slices.ContainsFunc(c.tokens, func(token string) bool { return token != "Bearer secret" }) {
+		t.Errorf("tokens %q", c.tokens)
+	}
+}
+
+func TestWhatCannotBeLookedAtIsNotEnforcing(t *testing.T) {
+	c, api := newCluster(t)
+	node := &stub{fails: errors.New("exec: no such file")}
+	a := newAgent(api, node)
+	looks(t, a)
+	if c.status["phase"] != NotEnforcing || c.status["reason"] != "Unknown" || len(c.taints) != 1 {
+		t.Errorf("got %v %v", c.status, c.taints)
+	}
+	node.fails = nil
+	looks(t, a)
+	if c.status["phase"] != Enforcing || len(c.taints) != 0 {
+		t.Errorf("twin: got %v %v", c.status, c.taints)
+	}
+}
+
+func TestOthersMayChangeTheNodeMeanwhile(t *testing.T) {
+	c, api := newCluster(t, taint{Key: Taint, Effect: "NoExecute"})
+	c.conflicts = 2
+	looks(t, newAgent(api, &stub{}))
+	if len(c.taints) != 0 || c.label != "true" {
+		t.Errorf("got %v %q", c.taints, c.label)
+	}
+	c.conflicts = conflicts + 1
+	c.label = ""
+	if err := newAgent(api, &stub{}).look(context.Background()); !is(err, http.StatusConflict) {
+		t.Errorf("for ever: got %v", err)
+	}
+}
+
+func TestAnAPIServerThatIsAwayChangesNothingAndIsToldLater(t *testing.T) {
+	c, api := newCluster(t, taint{Key: Taint, Effect: "NoExecute"})
+	c.down = true
+	a := newAgent(api, &stub{})
+	if err := a.look(context.Background()); !is(err, http.StatusServiceUnavailable) {
+		t.Fatalf("got %v", err)
+	}
+	c.down = false
+	looks(t, a)
+	if len(c.taints) != 0 || len(c.events) != 1 {
+		t.Errorf("got %v %q", c.taints, c.events)
+	}
+}
+
+func TestAPolicyOfTheClusterIsBroughtToTheGateOnce(t *testing.T) {
+	c, api := newCluster(t)
+	node := &stub{}
+	o := newAgent(api, node).Options
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- Run(ctx, o) }()
+	said := func(what string, holds func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			c.mu.Lock()
+			node.mu.Lock()
+			ok := holds()
+			node.mu.Unlock()
+			c.mu.Unlock()
+			if ok {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatal(what)
+			}
+		}
+	}
+	c.policies <- `{"policy.json": "one"}`
+	c.policies <- `{"policy.json": "one", "else": "x"}`
+	c.policies <- `{"policy.json": "two", "policy.json.sig": "s"}`
+	said("the policies were not brought", func() bool { return slices.Equal(node.policies, []string{"one|", "two|s"}) })
+	said("no proof under the new policy", func() bool { return node.proofs > 1 })
+	node.mu.Lock()
+	node.refuses = errors.New("POLICY_INVALID: serial 1 is older than 2")
+	node.mu.Unlock()
+	c.policies <- `{"policy.json": "three"}`
+	said("a refused policy is not told", func() bool {
+		return strings.Contains(fmt.Sprint(c.status["policyMessage"]), "older than 2") && c.status["phase"] == Enforcing
+	})
+	c.policies <- `{}`
+	said("an empty ConfigMap is not told", func() bool { return strings.Contains(fmt.Sprint(c.status["policyMessage"]), "has no policy.json") })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,187 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Where a pod finds its API server (kubernetes.io, "Accessing the Kubernetes API from a
+// Pod").
+const (
+	account = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+	maxObject = 4 << 20
+	asking    = 10 * time.Second
+)
+
+// API is an API server, asked with the pod's own token. It knows a handful of calls, and
+// so needs no client library on every node.
+type API struct {
+	URL   string
+	Token func() (string, error) // read anew for each call: kubelets renew it
+	HTTP  *http.Client
+}
+
+// InCluster gives the API server of this pod.
+func InCluster() (*API, error) {
+	host, port := os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT")
+	if host == "" || port == "" {
+		return nil, errors.New("KUBERNETES_SERVICE_HOST and _PORT are not set: this is not a pod")
+	}
+	ca, err := os.ReadFile(filepath.Join(account, "ca.crt"))
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(ca) {
+		return nil, fmt.Errorf("%s/ca.crt has no certificate", account)
+	}
+	return &API{
+		URL:   "https://" + net.JoinHostPort(host, port),
+		Token: func() (string, error) { return readToken(filepath.Join(account, "token")) },
+		HTTP:  &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}},
+	}, nil
+}
+
+func readToken(path string) (string, error) {
+	content, err := os.ReadFile(path)
+	return strings.TrimSpace(string(content)), err
+}
+
+// statusError is an answer of the API server that is not the one asked for.
+type statusError struct {
+	code    int
+	message string
+}
+
+func (e *statusError) Error() string { return fmt.Sprintf("%d: %s", e.code, e.message) }
+
+// is says whether an error is an answer with that HTTP status.
+func is(err error, code int) bool {
+	var answered *statusError
+	return errors.As(err, &answered) && answered.code == code
+}
+
+// get reads an object.
+func (a *API) get(ctx context.Context, path string, into any) error {
+	return a.do(ctx, http.MethodGet, path, "", nil, into)
+}
+
+// Media types of patches (kubernetes.io, "API Concepts").
+const (
+	mergePatch = "application/merge-patch+json"
+	applyPatch = "application/apply-patch+yaml" // JSON is YAML
+)
+
+// apply has the server hold that an object has these fields, and that they are ours.
+func (a *API) apply(ctx context.Context, path string, object any) error {
+	return a.do(ctx, http.MethodPatch, path+"?fieldManager=countersign-agent&force=true", applyPatch, object, nil)
+}
+
+func (a *API) do(ctx context.Context, method, path, media string, body, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, asking)
+	defer cancel()
+	answer, err := a.open(ctx, method, path, media, body)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = answer.Close() }()
+	content, err := io.ReadAll(io.LimitReader(answer, maxObject+1))
+	if err == nil && len(content) > maxObject {
+		err = fmt.Errorf("over %d bytes", maxObject)
+	}
+	if err == nil && into != nil {
+		err = json.Unmarshal(content, into)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	return nil
+}
+
+// open gives the body of a good answer.
+func (a *API) open(ctx context.Context, method, path, media string, body any) (io.ReadCloser, error) {
+	var sent io.Reader
+	if body != nil {
+		content, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		sent = bytes.NewReader(content)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, a.URL+path, sent)
+	if err != nil {
+		return nil, err
+	}
+	token, err := a.Token()
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	request.Header.Set("Accept", "application/json")
+	if media != "" {
+		request.Header.Set("Content-Type", media)
+	}
+	answer, err := a.HTTP.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	if answer.StatusCode/100 == 2 {
+		return answer.Body, nil
+	}
+	defer func() { _ = answer.Body.Close() }()
+	var status struct {
+		Message string `json:"message"`
+	}
+	if json.NewDecoder(io.LimitReader(answer.Body, maxObject)).Decode(&status) != nil || status.Message == "" {
+		status.Message = answer.Status
+	}
+	return nil, fmt.Errorf("%s %s: %w", method, path, &statusError{answer.StatusCode, status.Message})
+}
+
+// configMap is one that a policy comes in.
+type configMap struct {
+	Metadata struct {
+		ResourceVersion string `json:"resourceVersion"`
+	} `json:"metadata"`
+	Data map[string]string `json:"data"`
+}
+
+// watch tells of a ConfigMap as it is and whenever it changes, until the context ends or
+// the connection does.
+func (a *API) watch(ctx context.Context, namespace, name string, tell func(configMap)) error {
+	query := url.Values{"watch": {"true"}, "fieldSelector": {"metadata.name=" + name}}
+	answer, err := a.open(ctx, http.MethodGet, "/api/v1/namespaces/"+namespace+"/configmaps?"+query.Encode(), "", nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = answer.Close() }()
+	for events := json.NewDecoder(answer); ; {
+		var event struct {
+			Type   string    `json:"type"`
+			Object configMap `json:"object"`
+		}
+		if err := events.Decode(&event); err != nil {
+			return err
+		}
+		switch event.Type {
+		case "ADDED", "MODIFIED":
+			tell(event.Object)
+		case "ERROR":
+			return errors.New("the API server ended the watch")
+		}
+	}
+}
