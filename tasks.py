@@ -11,6 +11,7 @@ ROOMS = {  # namespace -> modules; a room of the product stands without the lab,
     "containerd": ("containerd.commands", "lab.trials.containerd_tasks"),
     "signing": ("signing.commands",),
     "policy": ("countersign.policy.commands", "containerd.pinning", "rollout.commands"),  # policy/ knows no nodes
+    "rollout": ("rollout.chart_tasks",),
     "tools": ("countersign.tools.commands",),
     "kind": ("kind.commands",),
     "vagrant": ("machines.commands",),

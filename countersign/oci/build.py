@@ -1,4 +1,4 @@
-"""Images of one static program, as OCI layouts (image-spec 1.1, "Image Layout") that never differ between builds."""
+"""Images of static programs, as OCI layouts (image-spec 1.1, "Image Layout") that never differ between builds."""
 
 from __future__ import annotations
 
@@ -21,16 +21,33 @@ VARIANT_LABEL = "countersign.variant"
 Descriptor = dict[str, Any]
 
 
-def write_layout(into: Path, name: str, programs: Mapping[str, Path]) -> None:
+def write_layout(
+    into: Path,
+    name: str,
+    programs: Mapping[str, Path],
+    beside: Mapping[str, Mapping[str, Path]] | None = None,
+    reference: str = "",
+) -> str:
     """Write a layout whose ``index.json`` names one image index.
 
     Args:
         into: an existing folder.
         name: the program's path in the image, and its entry point: ``/name``.
         programs: platform (``linux/amd64``) to a static program.
+        beside: further programs by name, each for the same platforms.
+        reference: the image's name, for those who import the layout; it changes no digest of the image.
+
+    Returns:
+        The index's digest.
     """
-    manifests = [_add_image(into, name, platform, program) for platform, program in programs.items()]
-    _finish(into, _add_index(into, manifests))
+    manifests = []
+    for platform, program in programs.items():
+        files = {name: program, **{other: paths[platform] for other, paths in (beside or {}).items()}}
+        manifests.append(_add_image(into, name, platform, files))
+    top = _add_index(into, manifests)
+    named = {"annotations": {"io.containerd.image.name": reference}} if reference else {}
+    _finish(into, top | named)
+    return str(top["digest"])
 
 
 def variant(layout: Path, marker: str, dest: Path) -> Path:
@@ -50,8 +67,8 @@ def variant(layout: Path, marker: str, dest: Path) -> Path:
     return dest
 
 
-def _add_image(into: Path, name: str, platform: str, program: Path) -> Descriptor:
-    archive = _tar(name, program.read_bytes())
+def _add_image(into: Path, name: str, platform: str, files: Mapping[str, Path]) -> Descriptor:
+    archive = _tar(files)
     layer = _add(into, LAYER, _gzip(archive))
     system, _, architecture = platform.partition("/")
     config = {
@@ -120,14 +137,16 @@ def _canonical(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _tar(name: str, content: bytes) -> bytes:
-    """Return an archive of one executable file that belongs to root, at the epoch."""
-    entry = tarfile.TarInfo(name)
-    entry.size = len(content)
-    entry.mode = 0o755
+def _tar(files: Mapping[str, Path]) -> bytes:
+    """Return an archive of executable files that belong to root, at the epoch."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        archive.addfile(entry, io.BytesIO(content))
+        for name, path in files.items():
+            content = path.read_bytes()
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            entry.mode = 0o755
+            archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
 
 

@@ -44,6 +44,27 @@ func (a *looksAfter) check() error {
 	return nil
 }
 
+// retiring is how long "retire" waits.
+type retiring struct{ within time.Duration }
+
+func (r *retiring) flags(flags *flag.FlagSet) {
+	flags.DurationVar(&r.within, "within", 2*time.Minute, "`TIME` that the nodes have")
+}
+
+// retire has every node of the cluster take enforcement off.
+func retire(c *invocation) int {
+	api, err := agent.InCluster()
+	if err != nil {
+		return c.fail(err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := agent.Retire(ctx, api, c.retiring.within, func(line string) { fmt.Fprintln(c.stderr, line) }); err != nil {
+		return c.fail(err)
+	}
+	return exitOK
+}
+
 // lookAfter keeps the cluster informed of this node until it is told to end.
 func lookAfter(c *invocation) int {
 	if err := c.after.check(); err != nil {

@@ -43,6 +43,7 @@ type command struct {
 	node      bool // takes what goes onto a node
 	plans     bool // takes --plan
 	agent     bool // takes what goes with a cluster
+	retires   bool // takes --within
 }
 
 var commands = []command{
@@ -60,6 +61,7 @@ var commands = []command{
 	{name: "install", about: "bring this node under enforcement: look, plan, apply, prove; what fails is taken back", run: installNode, node: true, plans: true},
 	{name: "uninstall", about: "take enforcement off this node again; it is as it was before install", run: uninstallNode, plans: true},
 	{name: "agent", about: "keep a Kubernetes cluster informed of this node's enforcement, from a pod", run: lookAfter, agent: true},
+	{name: "retire", about: "have every node of a Kubernetes cluster take enforcement off, from a pod", run: retire, retires: true},
 	{name: "nri-version", argument: "PROGRAM", about: "print the version of NRI that a runtime's program was built with", run: printNRIVersion},
 	{name: "version", about: "print the version", run: printVersion},
 }
@@ -78,6 +80,7 @@ type invocation struct {
 	proof      proving
 	onto       ofNode
 	after      looksAfter
+	retiring   retiring
 	stdout     io.Writer
 	stderr     io.Writer
 }
@@ -145,6 +148,9 @@ func (c command) invoke(args []string, stdout, stderr io.Writer) int {
 	}
 	if c.node {
 		in.onto.flags(flags)
+	}
+	if c.retires {
+		in.retiring.flags(flags)
 	}
 	if c.agent {
 		in.after.flags(flags)

@@ -195,7 +195,7 @@ func wouldRefuse(one audit.Entry) string {
 // onHost has the node itself do it: programs and files are brought below its root, and
 // the program runs there.
 func (c *invocation) onHost(ctx context.Context) (code int) {
-	folder, err := os.MkdirTemp(filepath.Join(c.onto.host, "run"), "countersign-install-")
+	folder, err := os.MkdirTemp(filepath.Join(c.onto.host, "var", "lib"), "countersign-install-") // programs don't run from /run
 	if err != nil {
 		return c.fail(err)
 	}

@@ -32,7 +32,7 @@ func (p *proving) flags(flags *flag.FlagSet) {
 	flags.StringVar(&p.image, "image", "", "`IMAGE` that the policy has to allow; without it, one that is there is tried")
 	flags.StringVar(&p.receipt, "receipt", "", "write the receipt to `FILE`, in a DSSE envelope if there is a node key")
 	flags.StringVar(&p.nodeKey, "node-key", "", "private key `FILE`, PEM, to sign the receipt with (default "+nodeKey+" beside gate.json, if it is there)")
-	flags.StringVar(&p.cgroupParent, "cgroup-parent", "", "`CGROUP` of the pods that are tried")
+	flags.StringVar(&p.cgroupParent, "cgroup-parent", "", "`CGROUP` of the pods that are tried (default: one that fits the runtime's cgroup driver)")
 	flags.StringVar(&p.socket, "crio-socket", "", "CRI-O's `SOCKET` (default crio.socket of gate.json)")
 	flags.StringVar(&p.certs, "crio-certs", "/etc/containers/certs.d", "`DIR` in which CRI-O finds the CAs of registries")
 	flags.StringVar(&p.verify, "verify-receipt", "", "try nothing: verify the signed receipt in `FILE` and show it")

@@ -31,6 +31,7 @@ const (
 	Label = Group + "/enforcing"
 
 	version  = Group + "/v1alpha1"
+	nodes    = "/apis/" + version + "/countersignnodes"
 	key      = "policy.json"     // of the ConfigMap
 	sigKey   = "policy.json.sig" // beside it, optional
 	maxShown = 1024
@@ -53,11 +54,12 @@ type Host interface {
 	Doctor(ctx context.Context) (*doctor.Report, error)
 	Prove(ctx context.Context) (*prove.Receipt, error)
 	InstallPolicy(ctx context.Context, policy, signatures []byte) error
+	Uninstall(ctx context.Context) error
 }
 
 // State is what is known of the node. It is the status of its CountersignNode.
 type State struct {
-	Phase         string         `json:"phase"`  // Enforcing, NotEnforcing
+	Phase         string         `json:"phase"`  // Enforcing, NotEnforcing, Removed
 	Reason        string         `json:"reason"` // one word
 	Message       string         `json:"message,omitempty"`
 	Runtime       string         `json:"runtime,omitempty"`
@@ -72,6 +74,7 @@ type State struct {
 const (
 	Enforcing    = "Enforcing"
 	NotEnforcing = "NotEnforcing"
+	Removed      = "Removed" // on request
 )
 
 type agent struct {
@@ -82,6 +85,8 @@ type agent struct {
 	refused string // why that was not taken
 	receipt *prove.Receipt
 	due     bool  // a proof, at the next look
+	retire  bool  // enforcement is to be taken off this node
+	retired bool  // and was
 	told    State // what the cluster knows
 	wake    chan struct{}
 }
@@ -90,9 +95,11 @@ type agent struct {
 // look: a node whose API server is away goes on as it is.
 func Run(ctx context.Context, o Options) error {
 	a := &agent{Options: o, due: true, wake: make(chan struct{}, 1)}
+	a.begin(ctx)
 	var watching sync.WaitGroup
+	watching.Go(func() { follow(ctx, a, nodes, o.Node, a.ask) })
 	if o.Policy != "" {
-		watching.Go(func() { a.follow(ctx) })
+		watching.Go(func() { follow(ctx, a, "/api/v1/namespaces/"+o.Namespace+"/configmaps", o.Policy, a.bring) })
 	}
 	timer := time.NewTicker(o.Every)
 	defer timer.Stop()
@@ -110,11 +117,26 @@ func Run(ctx context.Context, o Options) error {
 	}
 }
 
-// follow brings each policy of the cluster to the gate.
-func (a *agent) follow(ctx context.Context) {
+// begin takes back that the node was to be retired: whoever starts an agent after that
+// wants it enforcing again. It waits for the API server.
+func (a *agent) begin(ctx context.Context) {
+	for {
+		patch := map[string]any{"spec": map[string]any{"retire": false}}
+		err := a.API.do(ctx, http.MethodPatch, nodes+"/"+a.Node, mergePatch, patch, nil)
+		if err == nil || is(err, http.StatusNotFound) || ctx.Err() != nil {
+			return
+		}
+		slog.Warn("the API server is asked again", "error", err)
+		pause(ctx, time.Second)
+	}
+}
+
+// follow does something with an object whenever it changes, and has the node looked at
+// where that was something new.
+func follow[T any](ctx context.Context, a *agent, list, name string, do func(context.Context, T) bool) {
 	for ctx.Err() == nil {
-		err := a.API.watch(ctx, a.Namespace, a.Policy, func(m configMap) {
-			if a.bring(ctx, m) {
+		err := watch(ctx, a.API, list, name, func(object T) {
+			if do(ctx, object) {
 				select {
 				case a.wake <- struct{}{}:
 				default: // one is enough
@@ -122,10 +144,32 @@ func (a *agent) follow(ctx context.Context) {
 			}
 		})
 		if ctx.Err() == nil {
-			slog.Info("the policy is watched again", "ended", err)
+			slog.Debug("watched again", "list", list, "name", name, "ended", err)
 			pause(ctx, time.Second)
 		}
 	}
+}
+
+// own is what is asked of a CountersignNode.
+type own struct {
+	Spec struct {
+		Retire bool `json:"retire"`
+	} `json:"spec"`
+}
+
+// ask takes up what was asked of this node; it says whether that is new.
+func (a *agent) ask(_ context.Context, o own) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	was := a.retire
+	a.retire = o.Spec.Retire
+	return a.retire != was
+}
+
+func (a *agent) retiring() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.retire
 }
 
 func pause(ctx context.Context, so time.Duration) {
@@ -137,6 +181,9 @@ func pause(ctx context.Context, so time.Duration) {
 
 // bring has the gate take a policy, once; it says whether that was a new one.
 func (a *agent) bring(ctx context.Context, m configMap) bool {
+	if a.retiring() {
+		return false
+	}
 	policy, signatures := m.Data[key], m.Data[sigKey]
 	sum := sha256.Sum256([]byte(policy + "\x00" + signatures))
 	hash := hex.EncodeToString(sum[:])
@@ -184,8 +231,17 @@ func (a *agent) look(ctx context.Context) error {
 func (a *agent) state(ctx context.Context) State {
 	a.mu.Lock()
 	state := State{PolicyMessage: a.refused}
-	due := a.due
+	due, retire := a.due, a.retire
 	a.mu.Unlock()
+	if retire && !a.retired {
+		if err := a.Host.Uninstall(ctx); err != nil {
+			return a.not(state, "NotRemoved", err.Error())
+		}
+		a.retired = true
+	}
+	if a.retired {
+		return State{Phase: Removed, Reason: "Asked", Message: "enforcement was taken off this node; delete this pod to bring it back"}
+	}
 	report, err := a.Host.Doctor(ctx)
 	if err != nil {
 		return a.not(state, "Unknown", err.Error())
@@ -267,6 +323,8 @@ func (a *agent) mark(ctx context.Context, state State) error {
 		wanted, label := others, "true"
 		if state.Phase != Enforcing {
 			label = "false"
+		}
+		if state.Phase == NotEnforcing {
 			wanted = append(others, taint{Key: Taint, Value: "true", Effect: a.Effect})
 			// A node that has just joined keeps the taint that it came with, whatever its
 			// effect; one that stopped to enforce gets none that throws out what runs
@@ -298,7 +356,7 @@ func (a *agent) write(ctx context.Context, state State) error {
 	if err := a.API.get(ctx, "/api/v1/nodes/"+a.Node, &owner); err != nil {
 		return err
 	}
-	path := "/apis/" + version + "/countersignnodes/" + a.Node
+	path := nodes + "/" + a.Node
 	object := map[string]any{
 		"apiVersion": version, "kind": "CountersignNode",
 		"metadata": map[string]any{"name": a.Node, "ownerReferences": []map[string]any{
@@ -326,7 +384,7 @@ func (a *agent) event(ctx context.Context, state State) error {
 	now := time.Now().UTC()
 	kind, reason, message := "Normal", "EnforcementProven", "nothing starts here that the policy does not allow: a canary that nobody signed was refused at pull and at start"
 	if state.Phase != Enforcing {
-		kind, reason, message = "Warning", "NotEnforcing", state.Reason+": "+state.Message
+		kind, reason, message = "Warning", state.Phase, state.Reason+": "+state.Message
 	}
 	return a.API.do(ctx, http.MethodPost, "/api/v1/namespaces/default/events", "application/json", map[string]any{
 		"apiVersion": "v1", "kind": "Event", "type": kind, "reason": reason, "message": message,

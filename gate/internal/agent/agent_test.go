@@ -29,6 +29,7 @@ type cluster struct {
 	conflicts int // so many patches of the node come too late
 	down      bool
 	status    map[string]any
+	retire    bool
 	owner     any
 	events    []string
 	policies  chan string // data of the ConfigMap, as JSON
@@ -44,7 +45,11 @@ func newCluster(t *testing.T, taints ...taint) (*cluster, *API) {
 }
 
 func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Query().Get("watch") != "" {
+	switch watched := r.URL.Query().Get("watch") != ""; {
+	case watched && r.URL.Path == nodes:
+		c.serveOwn(w, r)
+		return
+	case watched:
 		c.serveWatch(w, r)
 		return
 	}
@@ -66,6 +71,10 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(c.t, w, map[string]any{"metadata": map[string]any{"uid": "u1", "resourceVersion": fmt.Sprint(c.version), "labels": map[string]string{Label: c.label}}, "spec": map[string]any{"taints": c.taints}})
 	case r.Method == http.MethodPatch && r.URL.Path == "/api/v1/nodes/n1":
 		c.patch(w, body)
+	case r.Method == http.MethodGet && r.URL.Path == nodes:
+		answer(c.t, w, map[string]any{"items": []any{map[string]any{"metadata": map[string]any{"name": "n1"}, "spec": map[string]any{"retire": c.retire}, "status": c.status}}})
+	case r.Method == http.MethodPatch && r.URL.Path == nodes+"/n1" && r.Header.Get("Content-Type") == mergePatch:
+		c.retire = body["spec"].(map[string]any)["retire"] == true
 	case r.Method == http.MethodPatch && r.URL.Path == "/apis/countersign.dev/v1alpha1/countersignnodes/n1":
 		c.owner = body["metadata"].(map[string]any)["ownerReferences"]
 	case r.Method == http.MethodPatch && r.URL.Path == "/apis/countersign.dev/v1alpha1/countersignnodes/n1/status":
@@ -102,6 +111,17 @@ func (c *cluster) patch(w http.ResponseWriter, body map[string]any) {
 	}
 }
 
+// serveOwn tells of the node's CountersignNode twice a second.
+func (c *cluster) serveOwn(w http.ResponseWriter, r *http.Request) {
+	for r.Context().Err() == nil {
+		c.mu.Lock()
+		fmt.Fprintf(w, `{"type":"MODIFIED","object":{"spec":{"retire":%v}}}`+"\n", c.retire)
+		c.mu.Unlock()
+		w.(http.Flusher).Flush()
+		pause(r.Context(), 50*time.Millisecond)
+	}
+}
+
 func (c *cluster) serveWatch(w http.ResponseWriter, r *http.Request) {
 	for {
 		select {
@@ -126,6 +146,15 @@ type stub struct {
 	proofs   int
 	policies []string
 	refuses  error
+	stays    error // why it can't be uninstalled
+	removed  int
+}
+
+func (s *stub) Uninstall(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.removed++
+	return s.stays
 }
 
 func (s *stub) Doctor(context.Context) (*doctor.Report, error) {
@@ -285,5 +314,39 @@ func TestAPolicyOfTheClusterIsBroughtToTheGateOnce(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestANodeThatIsAskedToTakesEnforcementOff(t *testing.T) {
+	for name, stays := range map[string]error{"and does": nil, "and can't": errors.New("containerd does not start")} {
+		t.Run(name, func(t *testing.T) {
+			c, api := newCluster(t, taint{Key: Taint, Effect: "NoExecute"})
+			c.retire = true // of an earlier time
+			node := &stub{stays: stays}
+			ctx, cancel := context.WithCancel(context.Background())
+			ended := make(chan error)
+			go func() { ended <- Run(ctx, newAgent(api, node).Options) }()
+			for now := true; now; pause(ctx, 5*time.Millisecond) {
+				c.mu.Lock()
+				now = c.status["phase"] != Enforcing
+				c.mu.Unlock()
+			}
+			said := ""
+			within := 20 * time.Second
+			if stays != nil {
+				within = 2 * time.Second
+			}
+			err := Retire(ctx, api, within, func(line string) { said += line })
+			cancel()
+			if failed := <-ended; failed != nil {
+				t.Error(failed)
+			}
+			if stays == nil && (err != nil || node.removed != 1 || c.status["phase"] != Removed || len(c.taints) != 0 || c.label != "false" || said != "n1: as it was before") {
+				t.Errorf("%v, removed %d times, %v %v %q %q", err, node.removed, c.status, c.taints, c.label, said)
+			}
+			if stays != nil && (err == nil || !strings.Contains(err.Error(), "n1") || c.status["reason"] != "NotRemoved") {
+				t.Errorf("%v %v", err, c.status)
+			}
+		})
 	}
 }

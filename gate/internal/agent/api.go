@@ -154,32 +154,33 @@ func (a *API) open(ctx context.Context, method, path, media string, body any) (i
 
 // configMap is one that a policy comes in.
 type configMap struct {
-	Metadata struct {
-		ResourceVersion string `json:"resourceVersion"`
-	} `json:"metadata"`
 	Data map[string]string `json:"data"`
 }
 
-// watch tells of a ConfigMap as it is and whenever it changes, until the context ends or
-// the connection does.
-func (a *API) watch(ctx context.Context, namespace, name string, tell func(configMap)) error {
+// watch tells of one object of a list as it is and whenever it changes, until the context
+// ends or the connection does.
+func watch[T any](ctx context.Context, a *API, list, name string, tell func(T)) error {
 	query := url.Values{"watch": {"true"}, "fieldSelector": {"metadata.name=" + name}}
-	answer, err := a.open(ctx, http.MethodGet, "/api/v1/namespaces/"+namespace+"/configmaps?"+query.Encode(), "", nil)
+	answer, err := a.open(ctx, http.MethodGet, list+"?"+query.Encode(), "", nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = answer.Close() }()
 	for events := json.NewDecoder(answer); ; {
 		var event struct {
-			Type   string    `json:"type"`
-			Object configMap `json:"object"`
+			Type   string          `json:"type"`
+			Object json.RawMessage `json:"object"`
 		}
 		if err := events.Decode(&event); err != nil {
 			return err
 		}
 		switch event.Type {
 		case "ADDED", "MODIFIED":
-			tell(event.Object)
+			var object T
+			if err := json.Unmarshal(event.Object, &object); err != nil {
+				return err
+			}
+			tell(object)
 		case "ERROR":
 			return errors.New("the API server ended the watch")
 		}

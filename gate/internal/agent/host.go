@@ -67,6 +67,12 @@ func (b Below) InstallPolicy(ctx context.Context, policy, signatures []byte) err
 	return nil
 }
 
+// Uninstall implements Host.
+func (b Below) Uninstall(ctx context.Context) error {
+	var done struct{}
+	return b.ask(ctx, &done, nil, "uninstall", "--json")
+}
+
 // ask has the node's gate answer with a document.
 func (b Below) ask(ctx context.Context, into any, stdin []byte, arguments ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)

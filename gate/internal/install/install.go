@@ -294,7 +294,7 @@ func (n *node) proven(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	receipt, err := n.prove(ctx, prove.Config{Gate: settings, Version: n.Version, Image: n.Image, CgroupParent: n.cgroup()})
+	receipt, err := n.prove(ctx, prove.Config{Gate: settings, Version: n.Version, Image: n.Image})
 	if err != nil {
 		return fmt.Errorf("the proof could not be had: %w", err)
 	}
@@ -303,16 +303,6 @@ func (n *node) proven(ctx context.Context) error {
 	}
 	n.result.Receipt = receipt
 	return keepReceipt(receipt, n.layout.receipt(), filepath.Join(n.etc, "node.key"))
-}
-
-// cgroup is the parent of the pods of the proof, as the default handler's cgroup driver
-// writes one.
-func (n *node) cgroup() string {
-	first, _ := n.found.At(criRuntime + "/containerd/default_runtime_name").(string)
-	if on, _ := n.found.At(criRuntime + "/containerd/runtimes/" + first + "/options/SystemdCgroup").(bool); on {
-		return "countersign.slice"
-	}
-	return "/countersign"
 }
 
 // keepReceipt writes a receipt, signed where the node has a key.

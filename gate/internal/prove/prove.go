@@ -28,7 +28,7 @@ type Config struct {
 	Gate         *config.Config // of the node
 	Version      string         // of this gate
 	Image        string         // one that the policy has to allow; "" for one that is there
-	CgroupParent string         // of the pods; "" leaves it to the runtime
+	CgroupParent string         // of the pods; "" for one that fits the runtime's cgroup driver
 	Certs        string         // CRI-O's certs.d
 
 	listen func() (net.Listener, error) // for tests, which may not have the port
@@ -117,6 +117,7 @@ func (p *proof) begin(ctx context.Context) error {
 	if p.receipt.Node, err = os.Hostname(); err != nil {
 		return err
 	}
+	p.runtime.parent(ctx)
 	p.receipt.Runtime, err = p.runtime.version(ctx)
 	return err
 }

@@ -50,6 +50,28 @@ func (r *runtime) version(ctx context.Context) (Runtime, error) {
 	return Runtime{Name: answer.GetRuntimeName(), Version: answer.GetRuntimeVersion()}, nil
 }
 
+// Parents of the pods of a proof, as the two cgroup drivers write one.
+const (
+	slice  = "countersign.slice"
+	cgroup = "/countersign"
+)
+
+// parent finds the cgroup for pods where none was named: a runtime that leaves cgroups to
+// systemd makes no pod below any other name. What the runtime does not say is left to it.
+func (r *runtime) parent(ctx context.Context) {
+	if r.cgroupParent != "" {
+		return
+	}
+	answer, err := r.runtime.RuntimeConfig(ctx, &runtimeapi.RuntimeConfigRequest{})
+	switch {
+	case err != nil:
+	case answer.GetLinux().GetCgroupDriver() == runtimeapi.CgroupDriver_SYSTEMD:
+		r.cgroupParent = slice
+	default:
+		r.cgroupParent = cgroup
+	}
+}
+
 // handlers lists the runtime handlers, sorted: those that the runtime names over CRI,
 // and on containerd those of its configuration too.
 func (r *runtime) handlers(ctx context.Context) ([]string, error) {
