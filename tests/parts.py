@@ -22,7 +22,7 @@ from tests.failures import CheckFailed
 
 SOME_FAILED = 1
 """Pytest's exit code when tests ran and some failed."""
-ON_MACHINES = ("tests/e2e/", "tests/chaos/", "tests/kind/", "tests/ssh/", "tests/vagrant/", "tests/vm/", "tests/crio/")
+ON_MACHINES = tuple(f"tests/{name}/" for name in ("e2e", "chaos", "kind", "rollout", "ssh", "vagrant", "vm", "crio"))
 PYTHON_FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 
 
@@ -128,6 +128,11 @@ def _engine(settings: Settings) -> None:
     url(settings)
 
 
+def _rollout(settings: Settings) -> None:
+    _engine(settings)
+    tool("helm", settings)
+
+
 def _lxc(settings: Settings) -> None:
     _root(settings)
     from machines import boxes, needs, providers
@@ -188,6 +193,7 @@ PARTS = (
     Part("e2e", _root, 420, folder="tests/e2e"),
     Part("chaos", _root, 120, folder="tests/chaos"),
     Part("kind", _engine, 300, folder="tests/kind"),
+    Part("rollout", _rollout, 300, folder="tests/rollout"),
     Part("vagrant", _lxc, 420, folder="tests/vagrant"),
     Part("vm", _libvirt, 1200, folder="tests/vm"),
     Part("crio", _crio, 420, folder="tests/crio"),
