@@ -82,7 +82,7 @@ func (p *pending) merge(name string, set Set) Set {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, waiting := range p.sets[name] {
-		set = set.Merge(Set{Manifest: waiting.Manifest, Attachments: waiting.Attachments, Bundles: waiting.Bundles})
+		set = set.Merge(Set{Manifest: waiting.Manifest, Attachments: waiting.Attachments, Bundles: waiting.Bundles, Envelopes: waiting.Envelopes})
 	}
 	return set
 }

@@ -29,6 +29,7 @@ const (
 	seenFile        = "seen"
 	signaturePrefix = "signature-"
 	bundlePrefix    = "bundle-"
+	envelopePrefix  = "notation-"
 
 	// version of the dir: layout that is written.
 	dirVersion = "Directory Transport Version: 1.1\n"
@@ -82,12 +83,14 @@ type reader struct {
 
 func (r *reader) read(names []string) {
 	var numbers []int
-	var bundles []string
+	var bundles, envelopes []string
 	for _, name := range names {
 		if n, ok := signatureNumber(name); ok {
 			numbers = append(numbers, n)
 		} else if strings.HasPrefix(name, bundlePrefix) && strings.HasSuffix(name, ".json") {
 			bundles = append(bundles, name)
+		} else if strings.HasPrefix(name, envelopePrefix) && envelopeType(name) != "" {
+			envelopes = append(envelopes, name)
 		}
 	}
 	if slices.Contains(names, manifestFile) {
@@ -95,11 +98,15 @@ func (r *reader) read(names []string) {
 	}
 	slices.Sort(numbers)
 	slices.Sort(bundles)
+	slices.Sort(envelopes)
 	for _, n := range bound(r, "signatures", numbers) {
 		r.attachment(signatureName(n))
 	}
 	for _, name := range bound(r, "bundles", bundles) {
 		r.bundle(name)
+	}
+	for _, name := range bound(r, "envelopes", envelopes) {
+		r.envelope(name)
 	}
 	if len(r.set.Attachments) == len(numbers) && (len(numbers) == 0 || numbers[len(numbers)-1] == len(numbers)) {
 		r.set.dir = r.dir
@@ -156,6 +163,19 @@ func (r *reader) bundle(name string) {
 	r.set.Bundles = append(r.set.Bundles, Bundle{data})
 }
 
+func (r *reader) envelope(name string) {
+	data, ok := r.file(name, MaxEnvelope)
+	if !ok {
+		return
+	}
+	e := Envelope{envelopeType(name), data}
+	if envelopeName(e) != name {
+		r.problem(code.Tampered, fmt.Sprintf("%s has digest sha256:%s", filepath.Join(r.dir, name), sum(data)), "the digest in its name")
+		return
+	}
+	r.set.Envelopes = append(r.set.Envelopes, e)
+}
+
 // file reads at most limit bytes of a regular file of the entry.
 func (r *reader) file(name string, limit int64) ([]byte, bool) {
 	path := filepath.Join(r.dir, name)
@@ -210,6 +230,18 @@ func signatureName(n int) string { return signaturePrefix + strconv.Itoa(n) }
 func signatureNumber(name string) (int, bool) {
 	n, err := strconv.Atoi(strings.TrimPrefix(name, signaturePrefix))
 	return n, err == nil && n > 0 && signatureName(n) == name
+}
+
+func envelopeName(e Envelope) string { return envelopePrefix + e.ID() }
+
+// envelopeType gives the media type of the envelope in a file of that name, or "".
+func envelopeType(name string) string {
+	for mediaType, ending := range EnvelopeTypes {
+		if strings.HasSuffix(name, "."+ending) {
+			return mediaType
+		}
+	}
+	return ""
 }
 
 func bundleName(b Bundle) string { return bundlePrefix + b.ID() + ".json" }

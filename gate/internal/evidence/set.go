@@ -19,6 +19,7 @@ type Set struct {
 	Manifest    []byte // raw manifest or index, checked against Digest; nil where it is not known
 	Attachments []Attachment
 	Bundles     []Bundle
+	Envelopes   []Envelope
 
 	// Problems tell what was found and could not be used: it never hides what
 	// could.
@@ -41,6 +42,23 @@ type Bundle struct {
 	JSON []byte
 }
 
+// Envelope is one signature of the Notary Project, JWS or COSE.
+type Envelope struct {
+	MediaType string // a key of EnvelopeTypes
+	Raw       []byte
+}
+
+// EnvelopeTypes are the media types of envelopes (Notary Project specifications,
+// signature-specification.md), with what ends the name of such a file.
+var EnvelopeTypes = map[string]string{"application/jose+json": "jws", "application/cose": "cose"}
+
+// MaxEnvelope bounds one envelope, in bytes. One with a chain of three RSA certificates
+// and a timestamp has some 15 KiB.
+const MaxEnvelope = 64 << 10
+
+// ID names an envelope by the sha256 (hex) of its bytes, and its type.
+func (e Envelope) ID() string { return sum(e.Raw) + "." + EnvelopeTypes[e.MediaType] }
+
 // ID names an attachment by a sha256 (hex) over all that it says.
 func (a Attachment) ID() string {
 	h := sha256.New()
@@ -56,7 +74,7 @@ func (a Attachment) ID() string {
 func (b Bundle) ID() string { return sum(b.JSON) }
 
 // Empty says that the set has no signature in any format.
-func (s Set) Empty() bool { return len(s.Attachments) == 0 && len(s.Bundles) == 0 }
+func (s Set) Empty() bool { return len(s.Attachments)+len(s.Bundles)+len(s.Envelopes) == 0 }
 
 // WithManifest gives the set its manifest, if that has the right digest.
 func (s Set) WithManifest(raw []byte) Set {
@@ -80,6 +98,7 @@ func (s Set) Merge(other Set) Set {
 	}
 	s.Attachments = all
 	s.Bundles = union(s.Bundles, other.Bundles)
+	s.Envelopes = union(s.Envelopes, other.Envelopes)
 	s.Problems = slices.Concat(s.Problems, other.Problems)
 	return s
 }
@@ -96,6 +115,9 @@ func (s Set) size() int {
 	for _, b := range s.Bundles {
 		bytes += len(b.JSON)
 	}
+	for _, e := range s.Envelopes {
+		bytes += len(e.Raw)
+	}
 	return bytes
 }
 
@@ -109,6 +131,9 @@ func HashOf(sets ...Set) string {
 		}
 		for _, b := range s.Bundles {
 			lines = append(lines, fmt.Sprintf("%s@%s bundle %s\n", s.Repository, s.Digest, b.ID()))
+		}
+		for _, e := range s.Envelopes {
+			lines = append(lines, fmt.Sprintf("%s@%s envelope %s\n", s.Repository, s.Digest, e.ID()))
 		}
 	}
 	slices.Sort(lines)

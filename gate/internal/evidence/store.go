@@ -6,6 +6,7 @@
 //
 //	version, manifest.json, signature-N   the dir: layout of containers/image
 //	bundle-<sha256 of its bytes>.json     Sigstore bundles
+//	notation-<sha256 of its bytes>.jws    Notary Project signatures, or .cose
 //	proven                                empty: what is here has satisfied a rule, last at its mtime
 //	seen                                  empty: the gate has put all that is older here, and it never did
 //

@@ -94,18 +94,30 @@ func layout(have, set Set, proven bool) (files map[string][]byte, stale []string
 		}
 		files[versionFile] = []byte(dirVersion)
 	}
-	bundles := keep(have.Bundles, set.Bundles, proven)
-	for _, b := range bundles {
-		if !slices.ContainsFunc(have.Bundles, func(h Bundle) bool { return same(h, b) }) {
-			files[bundleName(b)] = b.JSON
-		}
+	for _, b := range added(have.Bundles, set.Bundles, proven, &stale, bundleName) {
+		files[bundleName(b)] = b.JSON
 	}
-	for _, b := range have.Bundles {
-		if !slices.ContainsFunc(bundles, func(k Bundle) bool { return same(k, b) }) {
-			stale = append(stale, bundleName(b))
-		}
+	for _, e := range added(have.Envelopes, set.Envelopes, proven, &stale, envelopeName) {
+		files[envelopeName(e)] = e.Raw
 	}
 	return files, stale
+}
+
+// added gives what an entry lacks of what comes, and appends to stale the names of what
+// no longer fits.
+func added[T interface{ ID() string }](have, come []T, proven bool, stale *[]string, name func(T) string) (lacks []T) {
+	kept := keep(have, come, proven)
+	for _, item := range kept {
+		if !slices.ContainsFunc(have, func(h T) bool { return same(h, item) }) {
+			lacks = append(lacks, item)
+		}
+	}
+	for _, item := range have {
+		if !slices.ContainsFunc(kept, func(k T) bool { return same(k, item) }) {
+			*stale = append(*stale, name(item))
+		}
+	}
+	return lacks
 }
 
 // keep unites what an entry has and what comes, within the bound.

@@ -67,7 +67,7 @@ func (c *Client) Fetch(ctx context.Context, repository, digest string, known []b
 		set.Manifest = manifest.Raw
 	}
 	for _, f := range fetches {
-		set = set.Merge(evidence.Set{Attachments: f.attachments, Bundles: f.bundles, Problems: f.problems})
+		set = set.Merge(evidence.Set{Attachments: f.attachments, Bundles: f.bundles, Envelopes: f.envelopes, Problems: f.problems})
 	}
 	return set, split(&set, failures)
 }
@@ -82,6 +82,7 @@ type fetch struct {
 	mu          sync.Mutex
 	attachments []evidence.Attachment
 	bundles     []evidence.Bundle
+	envelopes   []evidence.Envelope
 	problems    []*code.Refusal
 }
 

@@ -32,7 +32,7 @@ const (
 	maxReferrer = 128 << 10
 )
 
-// referred gets the bundles and the signatures among what refers to the digest:
+// referred gets the bundles, signatures and envelopes among what refers to the digest:
 // what the API lists, and what the referrers tag schema lists, for either may lack
 // what the other has (OCI distribution spec, "Listing Referrers").
 func (f *fetch) referred(ctx context.Context) error {
@@ -56,10 +56,11 @@ func (f *fetch) referred(ctx context.Context) error {
 	wait.Wait()
 	listed.merge(byTag)
 	contents := each(f, listed.best(f, "referrers"), func(d descriptor) (content, error) { return f.referrer(ctx, d) })
-	var bundles, signatures []descriptor
+	var bundles, signatures, envelopes []descriptor
 	for _, c := range contents {
 		bundles = append(bundles, c.bundles...)
 		signatures = append(signatures, c.signatures...)
+		envelopes = append(envelopes, c.envelopes...)
 	}
 	read := each(f, f.fit("bundles", bundles), func(layer descriptor) (evidence.Bundle, error) {
 		content, err := f.blob(ctx, layer.Digest, layer.Size)
@@ -69,6 +70,7 @@ func (f *fetch) referred(ctx context.Context) error {
 	f.bundles = append(f.bundles, read...)
 	f.mu.Unlock()
 	f.keepAttachments(ctx, signatures)
+	f.keepEnvelopes(ctx, envelopes)
 	return errors.Join(failures[:]...)
 }
 
@@ -85,7 +87,7 @@ func (s *shortlist) referrer(d descriptor) {
 	case annotations.Predicate == signPredicate || annotations.Predicate == "" && d.ArtifactType == signatureType:
 		s.add(0, d)
 	case annotations.Predicate != "":
-	case d.ArtifactType == bundleType:
+	case d.ArtifactType == bundleType, d.ArtifactType == notationType:
 		s.add(1, d)
 	case d.ArtifactType == "", d.ArtifactType == ocispec.MediaTypeEmptyJSON:
 		s.add(2, d)
@@ -95,7 +97,7 @@ func (s *shortlist) referrer(d descriptor) {
 }
 
 // content is what one referrer holds.
-type content struct{ bundles, signatures []descriptor }
+type content struct{ bundles, signatures, envelopes []descriptor }
 
 // referrer reads the manifest of one referrer. It counts by its own artifact type:
 // lists are known to be wrong about it (cosign writes the type of the empty config
@@ -133,7 +135,7 @@ func (f *fetch) referrer(ctx context.Context, d descriptor) (content, error) {
 	switch image.ArtifactType {
 	default:
 		return content{}, nil
-	case bundleType, signatureType:
+	case bundleType, signatureType, notationType:
 	}
 	if image.Subject.Digest != f.digest {
 		return content{}, malformed("referrer "+d.Digest+" has another subject", f.digest)
@@ -143,6 +145,9 @@ func (f *fetch) referrer(ctx context.Context, d descriptor) (content, error) {
 			return content{}, malformed(fmt.Sprintf("referrer %s has %d layers", d.Digest, len(layers)), "one, of type "+bundleType)
 		}
 		return content{bundles: layers}, nil
+	}
+	if image.ArtifactType == notationType {
+		return notationContent(d, layers)
 	}
 	var c content
 	for _, layer := range layers {
@@ -160,7 +165,7 @@ func (f *fetch) referrersAPI(ctx context.Context, add func(descriptor)) error {
 	if whole || err != nil {
 		return err
 	}
-	for _, artifactType := range []string{bundleType, signatureType} {
+	for _, artifactType := range []string{bundleType, signatureType, notationType} {
 		part, err := f.pages(ctx, artifactType, add)
 		if err != nil {
 			return err
