@@ -63,7 +63,7 @@ func newScene(t testing.TB) *scene {
 
 func (s *scene) digest() string { return s.request.Manifest }
 
-// put gives the store attachments and bundles for the manifest.
+// put gives the store attachments, bundles and envelopes for the manifest.
 func (s *scene) put(t testing.TB, items ...any) { s.putFor(t, s.manifest, items...) }
 
 func (s *scene) putFor(t testing.TB, manifest []byte, items ...any) {
@@ -81,6 +81,8 @@ func setOf(manifest []byte, items ...any) evidence.Set {
 			set.Attachments = append(set.Attachments, item)
 		case evidence.Bundle:
 			set.Bundles = append(set.Bundles, item)
+		case evidence.Envelope:
+			set.Envelopes = append(set.Envelopes, item)
 		case *code.Refusal:
 			set.Problems = append(set.Problems, item)
 		}

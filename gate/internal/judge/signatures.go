@@ -26,8 +26,9 @@ type trial struct {
 
 // seen is what a judgement has read, by ID: each signature is read once.
 type seen struct {
-	read     map[string]*readBundle
-	attached map[string]*certified
+	read      map[string]*readBundle
+	attached  map[string]*certified
+	enveloped map[string]*readEnvelope
 }
 
 // material is one set of a trial. Roots ask it for its bundles, of which each is read
@@ -67,6 +68,9 @@ func (j *Judge) share(ctx context.Context, sets []evidence.Set) (release func(),
 		for _, a := range set.Attachments {
 			bytes += int64(len(a.Payload))
 		}
+		for _, e := range set.Envelopes {
+			bytes += envelopeWeight * int64(len(e.Raw))
+		}
 	}
 	weight := min(bytes*copies, maxJudged)
 	if err := j.room.Acquire(ctx, weight); err != nil {
@@ -78,7 +82,7 @@ func (j *Judge) share(ctx context.Context, sets []evidence.Set) (release func(),
 // bySignatures fills in the outcome of a rule that asks for signatures: from the
 // store if it can, and else from the registry too.
 func (j *Judge) bySignatures(ctx context.Context, p *policy.Policy, rule policy.Rule, r Request, o *Outcome) {
-	t := trial{rule: rule, seen: seen{map[string]*readBundle{}, map[string]*certified{}}}
+	t := trial{rule: rule, seen: seen{map[string]*readBundle{}, map[string]*certified{}, map[string]*readEnvelope{}}}
 	known, err := j.verifiers(p)
 	if err != nil {
 		o.refuse(code.PolicyInvalid, err.Error(), "a root that this gate knows")
@@ -274,13 +278,17 @@ func (j *Judge) markProven(sets []evidence.Set, met []satisfied, o *Outcome) {
 
 // count describes sets for a step.
 func count(sets []evidence.Set) string {
-	attachments, bundles, problems := 0, 0, 0
+	attachments, bundles, envelopes, problems := 0, 0, 0, 0
 	for _, set := range sets {
 		attachments += len(set.Attachments)
 		bundles += len(set.Bundles)
+		envelopes += len(set.Envelopes)
 		problems += len(set.Problems)
 	}
 	text := fmt.Sprintf("%d attachments, %d bundles", attachments, bundles)
+	if envelopes > 0 {
+		text += fmt.Sprintf(", %d envelopes", envelopes)
+	}
 	if problems > 0 {
 		text += fmt.Sprintf(", %d problems", problems)
 	}

@@ -35,6 +35,8 @@ func newVerifier(p *policy.Policy, root policy.Root) (verifier, error) {
 		return newKeyless(p, root)
 	case root.PKI != nil:
 		return newPKI(p, root), nil
+	case root.Notation != nil:
+		return newNotation(p, root)
 	}
 	return nil, fmt.Errorf("root %q is of a kind that this gate cannot verify", root.Name)
 }

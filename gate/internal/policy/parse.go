@@ -27,6 +27,7 @@ type rootJSON struct {
 	PublicKey *publicKeyJSON `json:"publicKey"`
 	Keyless   *keylessJSON   `json:"keyless"`
 	PKI       *pkiJSON       `json:"pki"`
+	Notation  *notationJSON  `json:"notation"`
 }
 
 type publicKeyJSON struct {
@@ -97,13 +98,13 @@ func readRoot(name string, document jsontext.Value) (Root, error) {
 		return Root{}, invalid(where+": "+clean(err), "a root of trust", rerender)
 	}
 	kinds := 0
-	for _, given := range []bool{root.PublicKey != nil, root.Keyless != nil, root.PKI != nil} {
+	for _, given := range []bool{root.PublicKey != nil, root.Keyless != nil, root.PKI != nil, root.Notation != nil} {
 		if given {
 			kinds++
 		}
 	}
 	if kinds != 1 {
-		return Root{}, invalid(fmt.Sprintf("%s: %d kinds of root", where, kinds), "one of publicKey, keyless, pki", rerender)
+		return Root{}, invalid(fmt.Sprintf("%s: %d kinds of root", where, kinds), "one of publicKey, keyless, pki, notation", rerender)
 	}
 	read := Root{Name: name, hash: hash(document)}
 	var err error
@@ -115,6 +116,8 @@ func readRoot(name string, document jsontext.Value) (Root, error) {
 		read.Keyless, err = readKeyless(where+".keyless", root.Keyless)
 	case root.PKI != nil:
 		read.PKI, err = readPKI(where+".pki", root.PKI)
+	case root.Notation != nil:
+		read.Notation, err = readNotation(where+".notation", root.Notation)
 	}
 	return read, err
 }

@@ -67,6 +67,7 @@ type Root struct {
 	PublicKey *PublicKey
 	Keyless   *Keyless
 	PKI       *PKI
+	Notation  *Notation
 
 	hash string // sha256:<hex> of the document; unused where there are keys
 }

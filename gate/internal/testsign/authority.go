@@ -28,6 +28,7 @@ import (
 // timestamps. Its parts can be taken from different ones, to make what must be refused.
 type Authority struct {
 	Root, Intermediate *x509.Certificate
+	rootKey            *ecdsa.PrivateKey
 	intermediateKey    *ecdsa.PrivateKey
 	ctKey              *ecdsa.PrivateKey
 	services           *ca.VirtualSigstore // log and timestamps
@@ -59,6 +60,7 @@ func NewAuthorityOf(t testing.TB, from, to time.Time) *Authority {
 			NotBefore: from, NotAfter: to, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}
 	}
 	top := template("root of the test", time.Now().Add(-1000*24*time.Hour), time.Now().Add(1000*24*time.Hour))
+	a.rootKey = rootKey
 	a.Root = issue(t, top, top, rootKey.Public(), rootKey)
 	a.Intermediate = issue(t, template("intermediate of the test", from, to), a.Root, a.intermediateKey.Public(), rootKey)
 	return a
@@ -118,7 +120,8 @@ type Person struct {
 	From, To        time.Time
 	Usage           []x509.ExtKeyUsage
 	WithoutSCT      bool
-	Kind            string // of the key, as NewKeyOf
+	Kind            string                  // of the key, as NewKeyOf
+	Change          func(*x509.Certificate) // the template, last of all; may be nil
 }
 
 var (
@@ -158,6 +161,9 @@ func (a *Authority) Issue(t testing.TB, p Person) Signer {
 		if claim.value != "" {
 			template.ExtraExtensions = append(template.ExtraExtensions, pkix.Extension{Id: claim.id, Value: derString(t, claim.value)})
 		}
+	}
+	if p.Change != nil {
+		p.Change(template)
 	}
 	key := NewKeyOf(t, p.Kind)
 	c := issue(t, template, a.Intermediate, key.Private.Public(), a.intermediateKey)
@@ -283,16 +289,7 @@ func CertificatePEM(certificates ...*x509.Certificate) string {
 // CRL gives the authority's list of revoked certificates, to be renewed at next.
 func (a *Authority) CRL(t testing.TB, next time.Time, revoked ...*x509.Certificate) string {
 	t.Helper()
-	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: next.Add(-48 * time.Hour), NextUpdate: next}
-	for _, c := range revoked {
-		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries,
-			x509.RevocationListEntry{SerialNumber: c.SerialNumber, RevocationTime: time.Now().Add(-time.Hour)})
-	}
-	der, err := x509.CreateRevocationList(rand.Reader, list, a.Intermediate, a.intermediateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}))
+	return crlBy(t, a.Intermediate, a.intermediateKey, next, revoked...)
 }
 
 func b64(data []byte) string { return base64.StdEncoding.EncodeToString(data) }
