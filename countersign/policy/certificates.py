@@ -53,20 +53,30 @@ def authorities(path: Path, *, timestamps: bool = False) -> str:
         BadFile: it cannot be read, or holds something else.
     """
     from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
 
-    text = _text(path)
-    if "PRIVATE KEY" in text:
-        raise BadFile(f"{shown(path)}: it holds a private key; expected certificates of authorities")
-    try:
-        found = x509.load_pem_x509_certificates(text.encode())
-    except ValueError as err:
-        raise BadFile(f"{shown(path)}: no certificate; expected PEM blocks CERTIFICATE") from err
+    text = _certificates(path)
+    found = x509.load_pem_x509_certificates(text.encode())
     for number, each in enumerate(found):
         if not _is_authority(each) and not (timestamps and number == 0 and len(found) > 1):
             name = each.subject.rfc4514_string() or "it"
             raise BadFile(f"{shown(path)}: {name} is not the certificate of an authority; expected CA:TRUE")
-    return "".join(each.public_bytes(Encoding.PEM).decode() for each in found)
+    return text
+
+
+def anchors(path: Path) -> str:
+    """Return what a Notary Project trust store may hold, as PEM: authorities, and signers that signed their own.
+
+    Raises:
+        BadFile: it cannot be read, or holds something else.
+    """
+    from cryptography import x509
+
+    text = _certificates(path)
+    for each in x509.load_pem_x509_certificates(text.encode()):
+        if not _is_authority(each) and not _is_its_own(each):
+            name = each.subject.rfc4514_string() or "it"
+            raise BadFile(f"{shown(path)}: {name} is neither an authority's certificate (CA:TRUE) nor self-signed")
+    return text
 
 
 def fingerprint(path: Path) -> str:
@@ -97,6 +107,46 @@ def crl(path: Path) -> str:
         return x509.load_pem_x509_crl(_text(path).encode()).public_bytes(Encoding.PEM).decode()
     except ValueError as err:
         raise BadFile(f"{shown(path)}: no list of revoked certificates; expected a PEM block X509 CRL") from err
+
+
+def whole_crl(path: Path) -> str:
+    """Return a list of revoked certificates that is whole, and says when the next one comes, as PEM.
+
+    Raises:
+        BadFile: it cannot be read, or holds something else.
+    """
+    from cryptography import x509
+
+    text = crl(path)
+    found = x509.load_pem_x509_crl(text.encode())
+    if found.next_update_utc is None or any(each.critical for each in found.extensions):
+        raise BadFile(f"{shown(path)}: it is a part of a list, or never ends; expected a whole one with nextUpdate")
+    return text
+
+
+def _certificates(path: Path) -> str:
+    """Return the certificates in a file as PEM, and nothing else that it holds."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    text = _text(path)
+    if "PRIVATE KEY" in text:
+        raise BadFile(f"{shown(path)}: it holds a private key; expected certificates of authorities")
+    try:
+        found = x509.load_pem_x509_certificates(text.encode())
+    except ValueError as err:
+        raise BadFile(f"{shown(path)}: no certificate; expected PEM blocks CERTIFICATE") from err
+    return "".join(each.public_bytes(Encoding.PEM).decode() for each in found)
+
+
+def _is_its_own(certificate: Any) -> bool:
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        certificate.verify_directly_issued_by(certificate)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def _is_authority(certificate: Any) -> bool:

@@ -14,6 +14,7 @@ from countersign.console.task import task
 
 if TYPE_CHECKING:
     from countersign.policy.explain import Explanation
+    from countersign.policy.model import Policy
     from countersign.policy.problems import PolicyInvalid
 
 _POLICY = "the policy (default: policy of the configuration)"
@@ -81,9 +82,9 @@ def explain(context: Context, image: list[str], policy: str = "", json: bool = F
 
 @task(
     help={
-        "engine": "whose policy: gate, crio, crio-registries (its registries.d), kyverno, or kyverno-verifyimages (for"
-        " Kyverno without ImageValidatingPolicy)",
-        "out": "file to write, whole or not at all (default: stdout)",
+        "engine": "whose policy: gate, crio, crio-registries (its registries.d), kyverno, kyverno-verifyimages (for"
+        " Kyverno without ImageValidatingPolicy), or notation",
+        "out": "file to write, whole or not at all (default: stdout); for notation a folder, with the trust stores too",
         "policy": _POLICY,
     }
 )
@@ -92,7 +93,7 @@ def render(context: Context, engine: str = "gate", out: str = "", policy: str = 
 
     Example: ./inv policy.render --out policy.json
     """
-    from countersign.policy import crio, gate, kyverno
+    from countersign.policy import crio, gate, kyverno, notation
     from countersign.policy.keys_only import keys_only
     from countersign.policy.load import load
 
@@ -102,6 +103,7 @@ def render(context: Context, engine: str = "gate", out: str = "", policy: str = 
         "crio-registries": crio.registries_d,
         "kyverno": kyverno.render,
         "kyverno-verifyimages": kyverno.render_verify_images,
+        "notation": notation.render,
     }
     if engine not in renderers:
         raise UsageError(f"got {engine!r}", where="--engine", expected=" or ".join(renderers))
@@ -110,6 +112,13 @@ def render(context: Context, engine: str = "gate", out: str = "", policy: str = 
     limits = {**kyverno.LIMITS, **crio.LIMITS}
     for limit in (*limits.get(engine, ()), *(keys_only(found)[1] if engine in limits else ())):
         warn(f"{engine}: {limit}")
+    if engine == "notation":
+        for line in (*notation.LIMITS, *notation.left_out(found)):
+            warn(f"{engine}: {line}")
+        if out:
+            count = _write_folder(Path(out).expanduser(), found)
+            done(f"{out}: {count} files; notation reads them in ~/.config/notation")
+            return
     if not out:
         emit_text(content.decode())
         return
@@ -160,6 +169,16 @@ def _show(one: Explanation) -> None:
         say(f"pinned: {pin}{'' if one.digest else ' (this digest may run whatever the rule says)'}")
     if one.revoked:
         say(f"revoked: {one.digest}: refused whatever the rule says")
+
+
+def _write_folder(path: Path, policy: Policy) -> int:
+    """Put notation's files in place at once, and return how many there are."""
+    from countersign.policy import notation
+
+    try:
+        return notation.write(path, policy)
+    except OSError as err:
+        raise UsageError(f"cannot be written: {err.strerror}", where=str(path), do="name another folder") from err
 
 
 def _write(path: Path, content: bytes) -> None:

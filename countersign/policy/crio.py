@@ -19,7 +19,7 @@ from countersign.policy.model import Policy, Root, Rule
 LIMITS: Mapping[str, Sequence[str]] = {
     "crio": (
         "signatures in the format bundle are not read: an image that has no others is refused",
-        "roots by certificate (keyless, pki) are judged by the gate alone, at create",
+        "roots by certificate (keyless, pki, notation) are judged by the gate alone, at create",
         "a signature on an index says nothing of its manifests: sign both, as signing.sign does",
         "revoked.digests is enforced by the gate, at start",
         "a pin is accepted by its digest; the name by tag that a kubelet pulls is added by crio.configure",

@@ -12,7 +12,7 @@ from typing import Any
 from countersign.console.errors import UsageError
 from countersign.oci import reference
 from countersign.policy import canary
-from countersign.policy.model import Keyless, Pki, Policy, Root, Rule
+from countersign.policy.model import Keyless, Notation, Pki, Policy, Root, Rule
 
 VERSION = "countersign.policy/v1"
 
@@ -64,6 +64,15 @@ def _root(root: Root) -> dict[str, Any]:
                 "crls": pki.crls,
             }
             return {"pki": {pki.kind: pki.name, **{name: list(texts) for name, texts in lists.items() if texts}}}
+        case Notation() as notation:
+            lists = {
+                "roots": notation.roots,
+                "signingAuthorities": notation.signing_authorities,
+                "identities": notation.identities,
+                "timestampRoots": notation.timestamp_roots,
+                "crls": notation.crls,
+            }
+            return {"notation": {name: list(texts) for name, texts in lists.items() if texts}}
     return {"publicKey": {"keys": [key.pem for key in root.keys]}}
 
 

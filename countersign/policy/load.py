@@ -12,11 +12,19 @@ from countersign.keys.pair import PublicKey, load_public
 from countersign.keys.sealed import BadKey
 from countersign.oci import digest as digests
 from countersign.oci import reference
-from countersign.policy import canary, certificates, document, schema, scopes, subjects
+from countersign.policy import canary, certificates, document, identities, schema, scopes, subjects
 from countersign.policy.document import Document
-from countersign.policy.model import Keyless, Pki, Policy, Root, Rule, Scope
+from countersign.policy.model import Keyless, Notation, Pki, Policy, Root, Rule, Scope
 from countersign.policy.problems import Key, PolicyInvalid, Problem, shown
-from countersign.policy.schema import IssuedEntry, KeylessEntry, PkiEntry, PolicyEntry, RootEntry, RuleEntry
+from countersign.policy.schema import (
+    IssuedEntry,
+    KeylessEntry,
+    NotationEntry,
+    PkiEntry,
+    PolicyEntry,
+    RootEntry,
+    RuleEntry,
+)
 
 T = TypeVar("T")
 _ISSUER_RE = re.compile(r"https?://[^*\s]+")
@@ -67,6 +75,8 @@ class _Reader:
             return Root(name, certificates=self._keyless(entry.keyless, ("roots", name, "keyless")))
         if entry.pki:
             return Root(name, certificates=self._pki(entry.pki, ("roots", name, "pki")))
+        if entry.notation:
+            return Root(name, certificates=self._notation(entry.notation, ("roots", name, "notation")))
         files = entry.public_key.files if entry.public_key else []
         key = ("roots", name, "publicKey", "files")
         keys = [self._key_file(file, (*key, i)) for i, file in enumerate(files)]
@@ -114,6 +124,26 @@ class _Reader:
             )
         }
         return Pki(kind, name, lists["roots"], lists["intermediates"], lists["timestampRoots"], lists["crls"])
+
+    def _notation(self, entry: NotationEntry, key: Key) -> Notation:
+        if not entry.roots and not entry.signing_authorities:
+            self._note((*key, "roots"), "is missing; expected at least one certificate of an authority")
+        for i, identity in enumerate(entry.identities):
+            if why := identities.wrong(identity):
+                expected = f'"{identities.PREFIX} C=…, O=…, CN=…", as in RFC 4514, with at least C and O'
+                self._note((*key, "identities", i), f"{identity!r} {why}; expected {expected}")
+            elif any(identities.overlap(identity, other) for other in entry.identities[:i]):
+                self._note((*key, "identities", i), f"{identity!r} and one before it overlap; leave one out")
+        stores = [
+            tuple(one for file in files if (one := self._file(file, (*key, field), read)) is not None)
+            for field, files, read in (
+                ("roots", entry.roots, certificates.anchors),
+                ("signingAuthorities", entry.signing_authorities, certificates.anchors),
+                ("timestampRoots", entry.timestamp_roots, certificates.anchors),
+                ("crls", entry.crls, certificates.whole_crl),
+            )
+        ]
+        return Notation(tuple(entry.identities), *stores)
 
     def _file(self, file: str, key: Key, read: Callable[[Path], T]) -> T | None:
         """Return what ``read`` makes of a file beside the policy; what is wrong with it is noted."""

@@ -65,12 +65,29 @@ class Pki:
 
 
 @dataclass(frozen=True)
+class Notation:
+    """Certificates as the Notary Project has them, at its level "strict".
+
+    Attributes:
+        identities: ``x509.subject: …``, of which the signer's certificate must have one (`identities`).
+        roots, signing_authorities, timestamp_roots: trust stores ca, signingAuthority, tsa; PEM, one text a file.
+        crls: PEM, one text a file.
+    """
+
+    identities: tuple[str, ...]
+    roots: tuple[str, ...] = ()
+    signing_authorities: tuple[str, ...] = ()
+    timestamp_roots: tuple[str, ...] = ()
+    crls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Root:
     """A root of trust: a signature by any of the keys is good, or one by whom the certificates are for."""
 
     name: str
     keys: tuple[PublicKey, ...] = ()
-    certificates: Keyless | Pki | None = None
+    certificates: Keyless | Pki | Notation | None = None
 
     @property
     def identity(self) -> str:
@@ -81,6 +98,8 @@ class Root:
                 return f"keyless {subject} (issuer {issuer}{more})"
             case Pki(kind=kind, name=name):
                 return f"pki {kind} {name}"
+            case Notation(identities=identities):
+                return f"notation {' or '.join(identities)}"
         return ""
 
 

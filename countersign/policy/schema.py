@@ -11,7 +11,6 @@ from pydantic_core import PydanticCustomError
 from countersign.policy.document import Document
 from countersign.policy.problems import Key, PolicyInvalid
 
-_LATER_ROOTS = frozenset({"notation"})
 _SHOWN = 80  # characters
 _ROOT = _SCOPE = 2  # parts of a root's or scope's own key: ("scopes", "registry.example")
 _RULE = "{anyOf: [ROOT…]}, {allOf: [ROOT…]}, accept or reject"
@@ -64,12 +63,23 @@ class PkiEntry(_Strict):
     crls: list[str] = []
 
 
+class NotationEntry(_Strict):
+    """Certificates as the Notary Project has them; all files are PEM."""
+
+    roots: list[str] = []
+    signing_authorities: list[str] = Field(default=[], alias="signingAuthorities")
+    identities: list[str] = Field(min_length=1)
+    timestamp_roots: list[str] = Field(default=[], alias="timestampRoots")
+    crls: list[str] = []
+
+
 class RootEntry(_Strict):
     """A root of trust: one of its kinds."""
 
     public_key: PublicKeyEntry | None = Field(default=None, alias="publicKey")
     keyless: KeylessEntry | None = None
     pki: PkiEntry | None = None
+    notation: NotationEntry | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -160,10 +170,7 @@ def _problem(error: Any, value: Any) -> tuple[Key, str]:
             return loc[:_SCOPE], f"got {_shown(value['scopes'][loc[1]])}; expected {_RULE}"
     if kind == "one_kind" or (loc[:1] == ("roots",) and len(loc) == _ROOT + 1 and kind == "extra_forbidden"):
         given = value["roots"][loc[1]]
-        later = (
-            "not supported yet by this version" if _LATER_ROOTS & set(given) else f"got {', '.join(given) or 'nothing'}"
-        )
-        return loc[:_ROOT], f"{later}; expected one of publicKey, keyless, pki"
+        return loc[:_ROOT], f"got {', '.join(given) or 'nothing'}; expected one of publicKey, keyless, pki, notation"
     if loc[:2] == ("revoked", "certificates") and len(loc) > _ROOT + 1:
         loc = (*loc[: _ROOT + 1], *loc[_ROOT + 2 :])  # pydantic names the tag of the entry's form
     if loc[-2:-1] == ("trustedRoot",) and loc[-1] in {"str", "list[str]"}:

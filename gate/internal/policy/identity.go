@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -33,6 +34,8 @@ var subjectTypes = map[string]string{
 	"STREET": "2.5.4.9", "POSTALCODE": "2.5.4.17", "SERIALNUMBER": "2.5.4.5",
 }
 
+var hexEscape = regexp.MustCompile(`\\[0-9A-Fa-f]{2}`)
+
 // ParseIdentity reads a trusted identity. "S" is another name of "ST", as in the Notary
 // Project's specification.
 func ParseIdentity(text string) (Identity, error) {
@@ -42,7 +45,7 @@ func ParseIdentity(text string) (Identity, error) {
 		return Identity{}, errors.New("it does not start with x509.subject:")
 	case len(text) > maxIdentity:
 		return Identity{}, fmt.Errorf("longer than %d bytes", maxIdentity)
-	case strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f || r == '*' || r == ';' }), strings.Contains(name, "=#"):
+	case strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f || r == '*' || r == ';' }), strings.Contains(name, "=#"), hexEscape.MatchString(name):
 		return Identity{}, errors.New("a wildcard, a semicolon, a control character or a value in hexadecimal")
 	}
 	parsed, err := ldap.ParseDN(strings.TrimSpace(name))

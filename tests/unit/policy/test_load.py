@@ -100,7 +100,7 @@ RULE = "expected {anyOf: [ROOT…]}, {allOf: [ROOT…]}, accept or reject"
         ("roots: {x: {publicKey: team.pub}}\n", 3, "roots.x.publicKey", "expected a mapping"),
         ("roots: {x: {}}\n", 3, "roots.x", "got nothing; expected one of publicKey, keyless, pki"),
         ("roots: {x: {gpg: 1}}\n", 3, "roots.x", "got gpg; expected one of publicKey, keyless, pki"),
-        ("roots: {x: {notation: {}}}\n", 3, "roots.x", "not supported yet by this version"),
+        ("roots: {x: {notary: {}}}\n", 3, "roots.x", "got notary; expected one of publicKey, keyless, pki, notation"),
         ("roots: {x y: {publicKey: {files: [team.pub]}}}\n", 3, "roots.x y", "is no name for a root"),
         ("roots: {x: {publicKey: {files: [no.pub]}}}\n", 3, "roots.x.publicKey.files[0]", "(signing.keys makes one)"),
         ("roots: {x: {publicKey: {files: [policy.yaml]}}}\n", 3, "roots.x.publicKey.files[0]", "no public key in PEM"),
