@@ -26,6 +26,7 @@ const (
 	Expired            Code = "EXPIRED"
 	NoTrustedTime      Code = "NO_TRUSTED_TIME"
 	OtherImage         Code = "OTHER_IMAGE"
+	NoAttestation      Code = "NO_ATTESTATION"
 	Revoked            Code = "REVOKED"
 	NoRecord           Code = "NO_RECORD"
 	NotWhatRuns        Code = "NOT_WHAT_RUNS"
@@ -45,7 +46,7 @@ const (
 var All = []Code{
 	OK, AcceptedByScope, PinnedDigest,
 	NoScope, RejectedByScope, Unsigned, BadSignature, Tampered, UntrustedChain, WrongIdentity,
-	Expired, NoTrustedTime, OtherImage, Revoked, NoRecord, NotWhatRuns, NoEvidenceOffline,
+	Expired, NoTrustedTime, OtherImage, NoAttestation, Revoked, NoRecord, NotWhatRuns, NoEvidenceOffline,
 	RegistryError, RegistryAuth, BadReference, Malformed, UnsupportedRuntime, GateDown, Timeout,
 	RuntimeUnreachable, PolicyInvalid,
 }

@@ -70,6 +70,9 @@ func (r remembered) size() int {
 	for _, detail := range r.outcome.Details {
 		size += len(detail)
 	}
+	for _, one := range r.outcome.Attestations {
+		size += len(one.Type) + len(one.Root) + len(one.Outcome)
+	}
 	for _, step := range r.outcome.Steps {
 		size += len(step.Name) + len(step.Outcome)
 	}

@@ -18,8 +18,9 @@ const (
 // manifest (unless it is known already) and all signatures within the bounds.
 // Absence is an empty set. The error is a *code.Refusal and tells that, or
 // why, the look-up is not complete; what was found is in the set all the same.
+// Attestations are among it whose predicate type is one of types.
 type Fetcher interface {
-	Fetch(ctx context.Context, repository, digest string, known []byte) (Set, error)
+	Fetch(ctx context.Context, repository, digest string, known []byte, types ...string) (Set, error)
 }
 
 // Collector reads evidence from the store, and from the registry.

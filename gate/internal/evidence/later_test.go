@@ -56,7 +56,9 @@ type fetcher struct {
 	err error
 }
 
-func (f fetcher) Fetch(context.Context, string, string, []byte) (Set, error) { return f.set, f.err }
+func (f fetcher) Fetch(context.Context, string, string, []byte, ...string) (Set, error) {
+	return f.set, f.err
+}
 
 func TestCollect(t *testing.T) {
 	failure := code.Refuse(code.RegistryError, "500", "", "")

@@ -2,6 +2,7 @@ package judge
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -251,6 +252,20 @@ func (a *authority) times(c *certified) ([]time.Time, *finding) {
 		found = "no trusted timestamp: " + err.Error()
 	}
 	return nil, &finding{code.NoTrustedTime, fmt.Sprintf("it has %d trusted times of %d: %s", len(times), a.require.Time, found)}
+}
+
+// further asks what the rule asks of an attestation beside its signature. It gives the
+// earlier of that judgement's end and end.
+func (a *authority) further(ctx context.Context, set *material, c *certified, end time.Time) (time.Time, *finding) {
+	if set.ask == nil {
+		return end, nil
+	}
+	times, problem := a.times(c)
+	if problem != nil {
+		return end, problem
+	}
+	more, problem := set.ask.further(ctx, set.Set, c.entity.GetDsseEnvelope().GetPayload(), times)
+	return earliest(end, more), problem
 }
 
 // entryProblem says why its log entries do not count: they are of no trusted log, or

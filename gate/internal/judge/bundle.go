@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"countersign/gate/internal/attached"
 	"countersign/gate/internal/evidence"
 	"countersign/gate/internal/policy"
 	"countersign/gate/internal/reference"
@@ -33,33 +34,36 @@ import (
 const (
 	bundleType    = "application/vnd.dev.sigstore.bundle.v0.3+json"
 	statementType = "https://in-toto.io/Statement/v1"
-	signPredicate = "https://sigstore.dev/cosign/sign/v1"
+	signPredicate = policy.SignPredicate
 )
+
+// statementTypes are those of attestations: signers of in-toto 0.x still write the older.
+var statementTypes = []string{statementType, "https://in-toto.io/Statement/v0.1"}
 
 // bundleTypes are the versions that are read; version 0.3 has two names.
 var bundleTypes = []string{bundleType, "application/vnd.dev.sigstore.bundle+json;version=0.3",
-	"application/vnd.dev.sigstore.bundle+json;version=0.2", oldestBundleType}
+	"application/vnd.dev.sigstore.bundle+json;version=0.2", attached.BundleType}
 
 // readBundle is one bundle as it was read, once for a whole judgement.
 type readBundle struct {
 	id        string
-	bundle    *bundle.Bundle // nil with err
+	bundle    *bundle.Bundle // nil with err, and where it states what nobody asks for
 	statement statement
-	err       error // why it can't be the signature of any image
+	err       error // why it can't be the signature or attestation of any image
 }
 
 // parseBundle reads a Sigstore bundle v0.1 to v0.3 with a DSSE envelope of one signature over
-// the statement that signs an image. What surrounds the signed bytes is normalised
+// a statement of a predicate type that is wanted, such as that of signatures. What surrounds the signed bytes is normalised
 // before sigstore-go sees it: members that this version of the format does not know
 // are dropped, and so is the key ID of the envelope, which nothing signs and which
 // signers fill as they like. The statement is handed on as it is.
-func parseBundle(b evidence.Bundle) *readBundle {
+func parseBundle(b evidence.Bundle, wanted []string) *readBundle {
 	read := &readBundle{id: b.ID()}
-	read.bundle, read.statement, read.err = decodeBundle(b.JSON)
+	read.bundle, read.statement, read.err = decodeBundle(b.JSON, wanted)
 	return read
 }
 
-func decodeBundle(document []byte) (*bundle.Bundle, statement, error) {
+func decodeBundle(document []byte, wanted []string) (*bundle.Bundle, statement, error) {
 	message, err := decodeMessage(document)
 	if err != nil {
 		return nil, statement{}, err
@@ -72,8 +76,8 @@ func decodeBundle(document []byte) (*bundle.Bundle, statement, error) {
 		return nil, statement{}, fmt.Errorf("it has %d DSSE signatures, not one", n)
 	}
 	envelope.Signatures[0].Keyid = ""
-	signed, err := readStatement(envelope.GetPayload())
-	if err != nil || signed.predicateType != signPredicate {
+	signed, err := readStatement(envelope.GetPayload(), wanted)
+	if err != nil || !slices.Contains(wanted, signed.predicateType) {
 		return nil, signed, err
 	}
 	parsed, err := bundle.NewBundle(message)
@@ -99,9 +103,9 @@ func decodeMessage(document []byte) (*protobundle.Bundle, error) {
 }
 
 // acceptBundle returns nil if sigstore-go finds that key has signed the bundle
-// for this very digest, and it is the signature of an image. No log entry and no
+// for this very digest, and it states what kind, a predicate type, says. No log entry and no
 // timestamp is asked for, as a key is good at all times until it is revoked.
-func acceptBundle(b *bundle.Bundle, digest string, key policy.Key) error {
+func acceptBundle(b *bundle.Bundle, kind, digest string, key policy.Key) error {
 	raw, err := hex.DecodeString(strings.TrimPrefix(digest, "sha256:"))
 	if err != nil {
 		return err
@@ -110,20 +114,32 @@ func acceptBundle(b *bundle.Bundle, digest string, key policy.Key) error {
 	if err != nil {
 		return err
 	}
-	return signsImage(result.Statement, digest)
+	return statementOf(result.Statement).about(kind, digest)
 }
 
-// signsImage returns nil if the statement, as sigstore-go has read it, is the signature
-// of the image with that digest.
-func signsImage(content *intoto.Statement, digest string) error {
-	signed := statementOf(content)
+// about returns nil if the statement is of that predicate type, about that digest.
+func (s statement) about(kind, digest string) error {
+	if err := s.wellFormed(); err != nil {
+		return err
+	}
 	switch {
-	case signed.kind != statementType:
-		return fmt.Errorf("its statement is of type %.80q, not %s", signed.kind, statementType)
-	case signed.predicateType != signPredicate:
-		return fmt.Errorf("predicate type %q is no signature of an image", signed.predicateType)
-	case signed.subject != digest:
-		return fmt.Errorf("the subject is %q, not %s", signed.subject, digest)
+	case s.predicateType != kind:
+		return fmt.Errorf("predicate type %.200q is not %s", s.predicateType, kind)
+	case !slices.Contains(s.subjects, digest):
+		return fmt.Errorf("the subject is %.200q, not %s", s.subjects, digest)
+	}
+	return nil
+}
+
+// wellFormed returns nil if the statement has the form of what its predicate type says.
+func (s statement) wellFormed() error {
+	switch err := s.typed(); {
+	case err != nil:
+		return err
+	case s.predicateType == signPredicate && (s.named != 1 || len(s.subjects) != 1):
+		return errors.New("it is not for exactly one subject with a sha256 digest")
+	case len(s.subjects) == 0:
+		return errors.New("it is for no subject with a sha256 digest")
 	}
 	return nil
 }
@@ -193,17 +209,31 @@ func dsseVerifiers(key crypto.PublicKey) ([]sigstore.Verifier, error) {
 	return []sigstore.Verifier{first, more}, nil
 }
 
+func (s statement) typed() error {
+	switch {
+	case s.predicateType == signPredicate && s.kind != statementType:
+		return fmt.Errorf("its statement is of type %.80q, not %s", s.kind, statementType)
+	case !slices.Contains(statementTypes, s.kind):
+		return fmt.Errorf("its statement is of type %.80q, not %s", s.kind, strings.Join(statementTypes, " or "))
+	}
+	return nil
+}
+
 // statement is what an in-toto statement says that it is about.
 type statement struct {
 	kind          string
 	predicateType string
-	subject       string // sha256:<hex>; "" unless there is exactly one, with a sha256 digest
+	named         int      // subjects
+	subjects      []string // sha256:<hex>, of those that have one
 }
 
+// maxSubjects bounds what a statement is about: GitHub's attestations have up to 1,024.
+const maxSubjects = 2048
+
 // readStatement reads a bundle's statement before anything verified it. Nothing is
-// allowed by it: an attestation that is no signature of an image may be large, and
-// needs no closer look.
-func readStatement(payload []byte) (statement, error) {
+// allowed by it: an attestation that nobody asks for may be large, and needs no closer
+// look.
+func readStatement(payload []byte, wanted []string) (statement, error) {
 	var form struct {
 		Type          string         `json:"_type"`
 		PredicateType string         `json:"predicateType"`
@@ -213,10 +243,10 @@ func readStatement(payload []byte) (statement, error) {
 		return statement{}, fmt.Errorf("its payload is no in-toto statement: %w", err)
 	}
 	s := statement{kind: form.Type, predicateType: form.PredicateType}
-	if s.predicateType != signPredicate {
+	if !slices.Contains(wanted, s.predicateType) {
 		return s, nil
 	}
-	if err := scan(payload); err != nil {
+	if err := scanStatement(payload, s.predicateType); err != nil {
 		return s, fmt.Errorf("its statement cannot be read: %w", err)
 	}
 	var subjects []struct {
@@ -225,23 +255,34 @@ func readStatement(payload []byte) (statement, error) {
 	if err := json.Unmarshal(form.Subject, &subjects); err != nil {
 		return s, fmt.Errorf("its subject cannot be read: %w", err)
 	}
-	if len(subjects) == 1 {
-		s.setSubject(subjects[0].Digest)
+	for _, subject := range subjects {
+		s.add(subject.Digest)
+	}
+	if s.named > maxSubjects {
+		return s, fmt.Errorf("it is for %d subjects, at most %d are read", s.named, maxSubjects)
 	}
 	return s, nil
 }
 
-func (s *statement) setSubject(digests map[string]string) {
-	subject := "sha256:" + digests["sha256"]
-	if reference.CheckDigest(subject) == nil {
-		s.subject = subject
+func (s *statement) add(digests map[string]string) {
+	s.named++
+	if subject := "sha256:" + digests["sha256"]; reference.CheckDigest(subject) == nil {
+		s.subjects = append(s.subjects, subject)
 	}
+}
+
+// first gives one subject, for a sentence.
+func (s statement) first() string {
+	if len(s.subjects) == 0 {
+		return ""
+	}
+	return s.subjects[0]
 }
 
 func statementOf(content *intoto.Statement) statement {
 	s := statement{kind: content.GetType(), predicateType: content.GetPredicateType()}
-	if len(content.GetSubject()) == 1 {
-		s.setSubject(content.GetSubject()[0].GetDigest())
+	for _, subject := range content.GetSubject() {
+		s.add(subject.GetDigest())
 	}
 	return s
 }

@@ -2,6 +2,7 @@ package judge
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/hex"
@@ -34,6 +35,7 @@ type certified struct {
 	chain   []*x509.Certificate // what came with it; nobody has to trust it
 	payload []byte              // of an attachment; nil for a bundle
 	image   claim               // what it signs; a bundle names no repository
+	kind    string              // the predicate type of what it states: that of signatures, or an attestation's
 	problem *finding            // why it can't be the signature of any image, or has no certificate
 }
 
@@ -48,19 +50,15 @@ func (m *material) certified(yield func(*certified) bool) {
 			return
 		}
 	}
-	for _, b := range m.Bundles {
-		id := b.ID()
-		if m.read[id] == nil {
-			m.read[id] = parseBundle(b)
-		}
-		if !yield(certifiedBundle(m.read[id])) {
+	for _, b := range m.bundles(context.Background()) {
+		if !yield(certifiedBundle(b, m.kind, m.Digest)) {
 			return
 		}
 	}
 }
 
 func certifiedAttachment(a evidence.Attachment) *certified {
-	c := &certified{format: formatAttachment, id: a.ID(), payload: a.Payload}
+	c := &certified{format: formatAttachment, id: a.ID(), payload: a.Payload, kind: signPredicate}
 	var err error
 	switch c.entity, c.chain, err = bundleOfAttachment(a); {
 	case errors.Is(err, errNoCertificate):
@@ -78,17 +76,20 @@ func certifiedAttachment(a evidence.Attachment) *certified {
 	return c.withLeaf()
 }
 
-func certifiedBundle(b *readBundle) *certified {
-	c := &certified{format: formatBundle, id: b.id, entity: b.bundle, image: claim{digest: b.statement.subject}}
+// certifiedBundle reads a bundle as one that states what kind says, about that digest.
+func certifiedBundle(b *readBundle, kind, digest string) *certified {
+	c := &certified{format: formatBundle, id: b.id, entity: b.bundle, kind: kind, image: claim{digest: b.statement.first()}}
+	if slices.Contains(b.statement.subjects, digest) {
+		c.image.digest = digest
+	}
 	switch {
 	case b.err != nil:
 		return c.fail(code.Malformed, "%v", b.err)
-	case b.statement.predicateType != signPredicate:
+	case b.statement.predicateType != kind:
 		return c.fail(code.Unsigned, "an attestation of type %.200s is no signature of the image", b.statement.predicateType)
-	case b.statement.kind != statementType:
-		return c.fail(code.Malformed, "its statement is of type %.80q, not %s", b.statement.kind, statementType)
-	case b.statement.subject == "":
-		return c.fail(code.Malformed, "it is not for exactly one subject with a sha256 digest")
+	}
+	if err := b.statement.wellFormed(); err != nil {
+		return c.fail(code.Malformed, "%v", err)
 	}
 	for i, raw := range b.bundle.GetVerificationMaterial().GetX509CertificateChain().GetCertificates() {
 		if i == 0 {
@@ -128,7 +129,7 @@ func (c *certified) fail(code code.Code, format string, args ...any) *certified 
 func (c *certified) forImage(set *material) *finding {
 	switch {
 	case c.image.digest != set.Digest:
-		return &finding{code.OtherImage, "a valid signature for digest " + c.image.digest + ", not " + set.Digest}
+		return &finding{code.OtherImage, "a valid " + set.what() + " for digest " + c.image.digest + ", not " + set.Digest}
 	case c.format == formatAttachment && c.image.repository != set.Repository:
 		return &finding{code.OtherImage, "a valid signature for repository " + c.image.repository + ", not " + set.Repository}
 	}
@@ -157,7 +158,7 @@ func (c *certified) signed() error {
 		if err != nil {
 			return err
 		}
-		if err := signsImage(statement, c.image.digest); err != nil {
+		if err := statementOf(statement).about(c.kind, c.image.digest); err != nil {
 			return err
 		}
 	}

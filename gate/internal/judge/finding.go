@@ -34,6 +34,7 @@ var progress = map[code.Code]int{
 	code.WrongIdentity:     11, // in time, by somebody else
 	code.OtherImage:        12, // by the right one, for another image
 	code.Revoked:           13, // by the right one, who is no longer trusted
+	code.NoAttestation:     14, // an attestation of the right one, of which the rest is not as it has to be
 }
 
 // advice says what to do, by code. It is the last part of the sentence.
@@ -51,6 +52,7 @@ var advice = map[code.Code]string{
 	code.NoTrustedTime:     "sign with the log or timestamp authority that the policy asks for",
 	code.Expired:           "sign the image again",
 	code.WrongIdentity:     "sign as the identity that the policy names",
+	code.NoAttestation:     "attest this digest as the scope asks, or change the scope",
 	code.OtherImage:        "sign this digest in this repository",
 	code.Timeout:           "try again; look into the gate's log if it goes on",
 	code.Revoked:           "use an image that is signed with a key that is still trusted",

@@ -73,6 +73,8 @@ type Outcome struct {
 	Details []string // one line for each thing that was looked at and failed
 	Steps   []verdict.Step
 
+	Attestations []verdict.Attestation // what the rule asks for, and what came of it
+
 	Source       string    // policy, store or registry
 	EvidenceHash string    // as evidence.Store.Hash; "" where no evidence was needed
 	Expires      time.Time // zero: no end

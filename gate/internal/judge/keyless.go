@@ -74,7 +74,9 @@ func (v *keyless) verify(ctx context.Context, set *material) (satisfied, bool) {
 		}
 		for _, a := range v.authorities {
 			if a.accept(c, set.Digest) == nil {
-				return satisfied{root: v.root, format: c.format, expires: a.expires(c)}, true
+				if end, problem := a.further(ctx, set, c, a.expires(c)); problem == nil {
+					return satisfied{root: v.root, format: c.format, expires: end}, true
+				}
 			}
 		}
 	}
@@ -94,7 +96,7 @@ func (a *sigstoreAuthority) accept(c *certified, digest string) error {
 	if err != nil || c.format == formatAttachment {
 		return err
 	}
-	return signsImage(result.Statement, digest)
+	return statementOf(result.Statement).about(c.kind, digest)
 }
 
 // expires tells when a judgement by the clock must be made anew; zero for one that
@@ -140,7 +142,7 @@ func (v *keyless) diagnose(ctx context.Context, set *material) []finding {
 	return diagnoseCertified(ctx, v.root, set, func(c *certified) finding {
 		var furthest finding
 		for _, a := range v.authorities {
-			if f := v.explain(a, c, set); furthest.code == "" || progress[f.code] > progress[furthest.code] {
+			if f := v.explain(ctx, a, c, set); furthest.code == "" || progress[f.code] > progress[furthest.code] {
 				furthest = f
 			}
 		}
@@ -148,7 +150,7 @@ func (v *keyless) diagnose(ctx context.Context, set *material) []finding {
 	})
 }
 
-func (v *keyless) explain(a *sigstoreAuthority, c *certified, set *material) finding {
+func (v *keyless) explain(ctx context.Context, a *sigstoreAuthority, c *certified, set *material) finding {
 	if _, problem := a.examine(c); problem != nil {
 		return *problem
 	}
@@ -160,6 +162,9 @@ func (v *keyless) explain(a *sigstoreAuthority, c *certified, set *material) fin
 	}
 	err := a.accept(c, set.Digest)
 	if err == nil {
+		if _, problem := a.further(ctx, set, c, time.Time{}); problem != nil {
+			return *problem
+		}
 		err = errors.New("not asked in time")
 	}
 	return finding{code.Malformed, fmt.Sprintf("signed by the right identity, but refused: %v", err)}

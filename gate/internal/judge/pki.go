@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/policy"
@@ -46,7 +47,11 @@ func (v *pki) verify(ctx context.Context, set *material) (satisfied, bool) {
 		if c.problem != nil || c.forImage(set) != nil || v.identity(c) != nil {
 			continue // what costs least is asked first
 		}
-		if end, problem := v.examine(c); problem == nil {
+		end, problem := v.examine(c)
+		if problem == nil {
+			end, problem = v.further(ctx, set, c, end)
+		}
+		if problem == nil {
 			return satisfied{root: v.root, format: c.format, expires: end}, true
 		}
 	}
@@ -70,6 +75,9 @@ func (v *pki) diagnose(ctx context.Context, set *material) []finding {
 			return *problem
 		}
 		if problem := c.forImage(set); problem != nil {
+			return *problem
+		}
+		if _, problem := v.further(ctx, set, c, time.Time{}); problem != nil {
 			return *problem
 		}
 		return finding{code.Malformed, "signed by the right identity, but not asked in time"}

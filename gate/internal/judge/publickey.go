@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 
 	"countersign/gate/internal/code"
@@ -15,8 +16,8 @@ import (
 
 // The formats of signatures, as verdicts name them.
 const (
-	formatAttachment = "attachment"
-	formatBundle     = "bundle"
+	formatAttachment = policy.FormatAttachment
+	formatBundle     = policy.FormatBundle
 )
 
 // publicKey verifies for a root of trust that is a list of public keys. Revoked
@@ -48,8 +49,11 @@ func (v *publicKey) verify(ctx context.Context, set *material) (satisfied, bool)
 		return satisfied{root: v.root, format: formatAttachment}, true
 	}
 	for _, b := range set.bundles(ctx) {
-		if v.verifyBundle(ctx, b, set.Digest) {
-			return satisfied{root: v.root, format: formatBundle}, true
+		if !v.verifyBundle(ctx, b, set) {
+			continue
+		}
+		if end, problem := b.further(ctx, set); problem == nil {
+			return satisfied{root: v.root, format: formatBundle, expires: end}, true
 		}
 	}
 	return satisfied{}, false
@@ -57,12 +61,12 @@ func (v *publicKey) verify(ctx context.Context, set *material) (satisfied, bool)
 
 // verifyBundle says whether a trusted key has signed this digest. The bundle's hint
 // is not consulted: it proves nothing.
-func (v *publicKey) verifyBundle(ctx context.Context, b *readBundle, digest string) bool {
+func (v *publicKey) verifyBundle(ctx context.Context, b *readBundle, set *material) bool {
 	if b.bundle == nil {
 		return false
 	}
 	for _, key := range v.trusted {
-		if ctx.Err() == nil && acceptBundle(b.bundle, digest, key) == nil {
+		if ctx.Err() == nil && acceptBundle(b.bundle, set.kind, set.Digest, key) == nil {
 			return true
 		}
 	}
@@ -83,7 +87,7 @@ func (v *publicKey) diagnose(ctx context.Context, set *material) []finding {
 		if ctx.Err() != nil {
 			return findings
 		}
-		f := v.diagnoseBundle(b, set.Digest)
+		f := v.diagnoseBundle(ctx, b, set)
 		f.text = fmt.Sprintf("bundle %.12s, root %s: %s", b.id, v.root, f.text)
 		findings = append(findings, f)
 	}
@@ -149,15 +153,15 @@ func (v *publicKey) diagnoseAttachment(ctx context.Context, set evidence.Set, a 
 	return finding{code.Malformed, fmt.Sprintf("signed with a trusted key, but refused: %v", err)}
 }
 
-func (v *publicKey) diagnoseBundle(b *readBundle, digest string) finding {
-	statement, parsed := b.statement, b.bundle
+func (v *publicKey) diagnoseBundle(ctx context.Context, b *readBundle, set *material) finding {
+	statement, parsed, digest := b.statement, b.bundle, set.Digest
 	switch {
 	case b.err != nil:
 		return finding{code.Malformed, b.err.Error()}
-	case statement.predicateType != signPredicate:
+	case statement.predicateType != set.kind:
 		return finding{code.Unsigned, fmt.Sprintf("an attestation of type %.200s is no signature of the image", statement.predicateType)}
-	case statement.kind != statementType:
-		return finding{code.Malformed, fmt.Sprintf("its statement is of type %.80q, not %s", statement.kind, statementType)}
+	case statement.typed() != nil:
+		return finding{code.Malformed, statement.typed().Error()}
 	case parsed.GetVerificationMaterial().GetPublicKey() == nil:
 		return finding{code.BadSignature, "signed with a certificate, but the root asks for a key"}
 	}
@@ -167,12 +171,20 @@ func (v *publicKey) diagnoseBundle(b *readBundle, digest string) finding {
 		return v.diagnoseHint(parsed.GetVerificationMaterial().GetPublicKey().GetHint())
 	case revoked:
 		return finding{code.Revoked, "signed with the revoked key " + key.Fingerprint}
-	case statement.subject == "":
-		return finding{code.Malformed, "signed with a trusted key, but not for exactly one subject with a sha256 digest"}
-	case statement.subject != digest:
-		return finding{code.OtherImage, "a valid signature for digest " + statement.subject + ", not " + digest}
 	}
-	return finding{code.Malformed, fmt.Sprintf("signed with a trusted key, but refused: %v", acceptBundle(parsed, digest, key))}
+	if err := statement.wellFormed(); err != nil {
+		return finding{code.Malformed, "signed with a trusted key, but " + err.Error()}
+	}
+	if !slices.Contains(statement.subjects, digest) {
+		return finding{code.OtherImage, "a valid " + set.what() + " for digest " + statement.first() + ", not " + digest}
+	}
+	if err := acceptBundle(parsed, set.kind, digest, key); err != nil {
+		return finding{code.Malformed, fmt.Sprintf("signed with a trusted key, but refused: %v", err)}
+	}
+	if _, problem := b.further(ctx, set); problem != nil {
+		return *problem
+	}
+	return finding{code.Malformed, "signed with a trusted key, but not asked in time"}
 }
 
 // diagnoseHint tells what the hint of a bundle that no key verifies claims.

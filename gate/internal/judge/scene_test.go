@@ -21,7 +21,7 @@ type fakeRegistry struct {
 	asked atomic.Int32
 }
 
-func (f *fakeRegistry) Fetch(_ context.Context, repository, digest string, known []byte) (evidence.Set, error) {
+func (f *fakeRegistry) Fetch(_ context.Context, repository, digest string, known []byte, _ ...string) (evidence.Set, error) {
 	f.asked.Add(1)
 	set := f.sets[digest]
 	set.Repository, set.Digest = repository, digest

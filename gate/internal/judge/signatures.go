@@ -18,10 +18,11 @@ import (
 
 // trial is one request on its way through a rule.
 type trial struct {
-	rule  policy.Rule
-	roots []verifier
-	sets  []evidence.Set // one for each signed digest
-	seen  seen
+	rule   policy.Rule
+	known  map[string]verifier // of all roots of the policy
+	sets   []evidence.Set      // one for each signed digest
+	seen   seen
+	wanted []string // predicate types that are read
 }
 
 // seen is what a judgement has read, by ID: each signature is read once.
@@ -36,9 +37,21 @@ type seen struct {
 type material struct {
 	evidence.Set
 	seen
+	wanted []string
+	kind   string // the predicate type of what is asked for: that of signatures, or an attestation's
+	ask    *ask   // what the rule wants of an attestation beside its signature; nil for nothing
 }
 
-// bundles yields the bundles of the set in order, until the context ends.
+// what says what is asked for, in a word.
+func (m *material) what() string {
+	if m.kind == signPredicate {
+		return "signature"
+	}
+	return "attestation"
+}
+
+// bundles yields the bundles of the set in order, until the context ends: for an
+// attestation those that may be one of its type, for a signature all.
 func (m *material) bundles(ctx context.Context) iter.Seq2[int, *readBundle] {
 	return func(yield func(int, *readBundle) bool) {
 		for i, b := range m.Bundles {
@@ -47,7 +60,10 @@ func (m *material) bundles(ctx context.Context) iter.Seq2[int, *readBundle] {
 			}
 			id := b.ID()
 			if m.read[id] == nil {
-				m.read[id] = parseBundle(b)
+				m.read[id] = parseBundle(b, m.wanted)
+			}
+			if stated := m.read[id].statement.predicateType; m.kind != signPredicate && stated != m.kind && stated != "" {
+				continue
 			}
 			if !yield(i, m.read[id]) {
 				return
@@ -82,14 +98,16 @@ func (j *Judge) share(ctx context.Context, sets []evidence.Set) (release func(),
 // bySignatures fills in the outcome of a rule that asks for signatures: from the
 // store if it can, and else from the registry too.
 func (j *Judge) bySignatures(ctx context.Context, p *policy.Policy, rule policy.Rule, r Request, o *Outcome) {
-	t := trial{rule: rule, seen: seen{map[string]*readBundle{}, map[string]*certified{}, map[string]*readEnvelope{}}}
-	known, err := j.verifiers(p)
+	t := trial{
+		rule:   rule,
+		seen:   seen{map[string]*readBundle{}, map[string]*certified{}, map[string]*readEnvelope{}},
+		wanted: append([]string{signPredicate}, rule.Types()...),
+	}
+	var err error
+	t.known, err = j.verifiers(p)
 	if err != nil {
 		o.refuse(code.PolicyInvalid, err.Error(), "a root that this gate knows")
 		return
-	}
-	for _, name := range rule.Roots {
-		t.roots = append(t.roots, known[name])
 	}
 	start := time.Now()
 	t.sets = j.stored(r, o)
@@ -98,7 +116,7 @@ func (j *Judge) bySignatures(ctx context.Context, p *policy.Policy, rule policy.
 	o.timed(start, "evidence in the store", count(t.sets), met != nil)
 	if met == nil && j.evidence.Registry != nil {
 		start = time.Now()
-		fetched := j.fetch(ctx, t.sets)
+		fetched := j.fetch(ctx, t.sets, rule.Types())
 		o.Source = string(evidence.FromRegistry)
 		for i := range t.sets {
 			// What the registry has now comes first, so that the store keeps it
@@ -120,8 +138,10 @@ func (j *Judge) bySignatures(ctx context.Context, p *policy.Policy, rule policy.
 	}
 	o.allow(code.OK)
 	for _, m := range met {
-		o.Root = appendWord(o.Root, m.root)
-		o.Format = appendWord(o.Format, m.format)
+		if m.attestation == "" {
+			o.Root = appendWord(o.Root, m.root)
+			o.Format = appendWord(o.Format, m.format)
+		}
 		if !m.expires.IsZero() && (o.Expires.IsZero() || m.expires.Before(o.Expires)) {
 			o.Expires = m.expires
 		}
@@ -151,11 +171,24 @@ func (j *Judge) refuse(ctx context.Context, t *trial, r Request, o *Outcome) {
 	}
 }
 
-// run gives what satisfies the rule, or nil.
+// run gives what satisfies the rule, or nil: signatures, and then attestations.
 func (t *trial) run(ctx context.Context, o *Outcome) []satisfied {
+	met := t.signatures(ctx, o)
+	if met == nil {
+		return nil
+	}
+	attested, ok := t.attestations(ctx, o)
+	if !ok {
+		return nil
+	}
+	return append(met, attested...)
+}
+
+// signatures gives the signatures that satisfy the rule's roots, or nil.
+func (t *trial) signatures(ctx context.Context, o *Outcome) []satisfied {
 	var met []satisfied
-	for _, root := range t.roots {
-		m, ok := t.try(ctx, root, o)
+	for _, name := range t.rule.Roots {
+		m, ok := t.signature(ctx, t.known[name], o)
 		switch {
 		case ok && t.rule.Kind == policy.AnyOf:
 			return []satisfied{m}
@@ -171,18 +204,40 @@ func (t *trial) run(ctx context.Context, o *Outcome) []satisfied {
 	return met
 }
 
-func (t *trial) try(ctx context.Context, root verifier, o *Outcome) (satisfied, bool) {
+// signature looks for one that satisfies the root: a signature, or an attestation where
+// the rule says that it may stand for one.
+func (t *trial) signature(ctx context.Context, root verifier, o *Outcome) (satisfied, bool) {
+	m, ok := t.try(ctx, root, signPredicate, nil, o)
+	if !ok && t.rule.Signature != "" {
+		m, ok = t.try(ctx, root, t.rule.Signature, nil, o)
+	}
+	return m, ok
+}
+
+func (t *trial) try(ctx context.Context, root verifier, kind string, more *ask, o *Outcome) (satisfied, bool) {
 	for _, set := range t.sets {
-		if set.Empty() {
+		material := t.material(set, kind, more)
+		if material.Empty() {
 			continue
 		}
 		o.Verified = true
-		if m, ok := root.verify(ctx, &material{set, t.seen}); ok {
+		if m, ok := root.verify(ctx, material); ok {
 			m.digest = set.Digest
 			return m, true
 		}
 	}
 	return satisfied{}, false
+}
+
+// material gives the part of a set that counts for what is asked.
+func (t *trial) material(set evidence.Set, kind string, more *ask) *material {
+	if kind != signPredicate || !t.rule.Reads(formatAttachment) {
+		set.Attachments = nil
+	}
+	if kind == signPredicate && !t.rule.Reads(formatBundle) {
+		set.Bundles = nil
+	}
+	return &material{Set: set, seen: t.seen, wanted: t.wanted, kind: kind, ask: more}
 }
 
 // refuse diagnoses why the rule is not satisfied. Where no registry was asked, that
@@ -197,22 +252,45 @@ func (t *trial) refuse(ctx context.Context, r Request, o *Outcome, offline bool)
 			findings = append(findings, finding{problem.Code, problem.Found})
 		}
 	}
-	for _, root := range t.roots {
+	if t.signatures(ctx, o) != nil {
+		t.refuseAttestations(ctx, o, findings)
+		return
+	}
+	for _, name := range t.rule.Roots {
+		root := t.known[name]
 		if t.rule.Kind == policy.AllOf {
-			if _, ok := t.try(ctx, root, o); ok {
+			if _, ok := t.signature(ctx, root, o); ok {
 				continue // nothing to explain
 			}
 		}
 		for _, set := range t.sets {
-			findings = append(findings, root.diagnose(ctx, &material{set, t.seen})...)
+			findings = append(findings, root.diagnose(ctx, t.material(set, signPredicate, nil))...)
+			if t.rule.Signature != "" {
+				findings = append(findings, root.diagnose(ctx, t.material(set, t.rule.Signature, nil))...)
+			}
 		}
 	}
+	findings = append(findings, t.notRead()...)
 	if len(findings) == 0 {
 		findings = []finding{{code.Unsigned, "no signature for " + strings.Join(r.signed(), " or ")}}
 	}
 	furthest := slices.MaxFunc(findings, func(a, b finding) int { return progress[a.code] - progress[b.code] })
 	o.Details = details(findings)
 	o.refuse(furthest.code, bounded.Text(furthest.text, maxFinding), expected(r, t.rule))
+}
+
+// notRead tells of signatures in a format that the rule does not read.
+func (t *trial) notRead() []finding {
+	var findings []finding
+	for _, set := range t.sets {
+		if n := len(set.Attachments); n > 0 && !t.rule.Reads(formatAttachment) {
+			findings = append(findings, finding{code.Unsigned, fmt.Sprintf("%d attachments, and the rule reads signatures in the format %s only", n, strings.Join(t.rule.Formats, " or "))})
+		}
+		if n := len(set.Bundles); n > 0 && !t.rule.Reads(formatBundle) {
+			findings = append(findings, finding{code.Unsigned, fmt.Sprintf("%d bundles, and the rule reads signatures in the format %s only", n, strings.Join(t.rule.Formats, " or "))})
+		}
+	}
+	return findings
 }
 
 // stored reads the evidence that is on the node.
@@ -235,13 +313,13 @@ func (j *Judge) stored(r Request, o *Outcome) []evidence.Set {
 
 // fetch asks the registry for the evidence of all sets at once. A failure is
 // among the problems of the set that it concerns.
-func (j *Judge) fetch(ctx context.Context, sets []evidence.Set) []evidence.Set {
+func (j *Judge) fetch(ctx context.Context, sets []evidence.Set, types []string) []evidence.Set {
 	fetched := make([]evidence.Set, len(sets))
 	var wait sync.WaitGroup
 	for i, set := range sets {
 		wait.Go(func() {
 			var err error
-			fetched[i], err = j.evidence.Registry.Fetch(ctx, set.Repository, set.Digest, set.Manifest)
+			fetched[i], err = j.evidence.Registry.Fetch(ctx, set.Repository, set.Digest, set.Manifest, types...)
 			var refusal *code.Refusal
 			switch {
 			case errors.As(err, &refusal):

@@ -15,6 +15,8 @@ type satisfied struct {
 	format  string
 	digest  string
 	expires time.Time // zero: no end
+
+	attestation string // its predicate type, if that is what was asked for
 }
 
 // verifier decides for one root of trust. There is one file for each kind.

@@ -19,12 +19,17 @@ const (
 // containerdName is where containerd's export keeps an image's whole name.
 const containerdName = "io.containerd.image.name"
 
-// tagged gives the digest under a tag: cosign's signatures of an image, what the index
-// calls so, or else the only image that there is.
+// besides are what cosign save calls what lies under tags with these suffixes.
+var besides = map[string]string{".sig": kindSigs, ".att": kindAtts}
+
+// tagged gives the digest under a tag: cosign's signatures or attestations of an image,
+// what the index calls so, or else the only image that there is.
 func (l *Layout) tagged(tag string) string {
-	if hex, ok := strings.CutSuffix(tag, ".sig"); ok {
-		if digest := l.signatures(strings.Replace(hex, "-", ":", 1)); digest != "" {
-			return digest
+	for suffix, of := range besides {
+		if hex, ok := strings.CutSuffix(tag, suffix); ok {
+			if digest := l.beside(strings.Replace(hex, "-", ":", 1), of); digest != "" {
+				return digest
+			}
 		}
 	}
 	for _, d := range l.listed {
@@ -42,15 +47,14 @@ func (l *Layout) tagged(tag string) string {
 	return images[0]
 }
 
-// signatures gives what cosign save calls the signatures, if the image beside them is
-// that one.
-func (l *Layout) signatures(image string) (digest string) {
+// beside gives what cosign save calls of that kind, if the image beside it is that one.
+func (l *Layout) beside(image, of string) (digest string) {
 	same := false
 	for _, d := range l.listed {
 		switch d.Annotations[kind] {
 		case kindImage, kindIndex:
 			same = same || d.Digest.String() == image
-		case kindSigs:
+		case of:
 			digest = d.Digest.String()
 		}
 	}

@@ -39,6 +39,10 @@ type ruleJSON struct {
 	AllOf  []string `json:"allOf"`
 	Accept *bool    `json:"accept"`
 	Reject *bool    `json:"reject"`
+
+	Formats      []string          `json:"formats"`
+	Signature    *string           `json:"signature"`
+	Attestations []attestationJSON `json:"attestations"`
 }
 
 type revokedJSON struct {
@@ -141,10 +145,10 @@ func readScopes(p *Policy, doc *document) error {
 func readRule(scope string, r ruleJSON, roots map[string]Root) (Rule, error) {
 	var rules []Rule
 	if r.AnyOf != nil {
-		rules = append(rules, Rule{AnyOf, r.AnyOf})
+		rules = append(rules, Rule{Kind: AnyOf, Roots: r.AnyOf})
 	}
 	if r.AllOf != nil {
-		rules = append(rules, Rule{AllOf, r.AllOf})
+		rules = append(rules, Rule{Kind: AllOf, Roots: r.AllOf})
 	}
 	if r.Accept != nil && *r.Accept {
 		rules = append(rules, Rule{Kind: Accept})
@@ -162,20 +166,25 @@ func readRule(scope string, r ruleJSON, roots map[string]Root) (Rule, error) {
 		return Rule{}, invalid(fmt.Sprintf("scopes.%q: no single rule", scope),
 			`one of "anyOf", "allOf", "accept": true, "reject": true`, rerender)
 	}
-	return rules[0], checkRootNames(scope, rules[0], roots)
+	rule := rules[0]
+	if err := checkRootNames(fmt.Sprintf("scopes.%q.%s", scope, rule.Kind), rule.Kind, rule.Roots, roots); err != nil {
+		return Rule{}, err
+	}
+	err := readFurther(&rule, fmt.Sprintf("scopes.%q", scope), r, roots)
+	return rule, err
 }
 
-func checkRootNames(scope string, rule Rule, roots map[string]Root) error {
-	if rule.Kind != AnyOf && rule.Kind != AllOf {
+func checkRootNames(where string, kind Kind, names []string, roots map[string]Root) error {
+	if kind != AnyOf && kind != AllOf {
 		return nil
 	}
-	if len(rule.Roots) == 0 {
-		return invalid(fmt.Sprintf("scopes.%q.%s: empty", scope, rule.Kind), "at least one root", rerender)
+	if len(names) == 0 {
+		return invalid(where+": empty", "at least one root", rerender)
 	}
 	seen := map[string]bool{}
-	for _, name := range rule.Roots {
+	for _, name := range names {
 		if _, ok := roots[name]; !ok || seen[name] {
-			return invalid(fmt.Sprintf("scopes.%q.%s: %q", scope, rule.Kind, name), "names from roots, each once", rerender)
+			return invalid(fmt.Sprintf("%s: %q", where, name), "names from roots, each once", rerender)
 		}
 		seen[name] = true
 	}

@@ -51,14 +51,30 @@ const (
 type Rule struct {
 	Kind  Kind
 	Roots []string // names, in the order of the policy; empty for accept and reject
+
+	Formats      []string      // of signatures that count; empty for all
+	Signature    string        // the predicate type of attestations that count as signatures; "" for none
+	Attestations []Attestation // all of which the image must have beside
 }
 
-// String gives the rule as one word, fit for a cache key: anyOf(a,b), reject.
+// String gives the rule as one word, fit for a log: anyOf(a,b), reject,
+// anyOf(a)+attestations(https://slsa.dev/provenance/v1). Rules that differ may have the
+// same: the hash of the policy tells them apart.
 func (r Rule) String() string {
 	if len(r.Roots) == 0 {
 		return string(r.Kind)
 	}
-	return string(r.Kind) + "(" + strings.Join(r.Roots, ",") + ")"
+	text := string(r.Kind) + "(" + strings.Join(r.Roots, ",") + ")"
+	if len(r.Formats) > 0 {
+		text += "+formats(" + strings.Join(r.Formats, ",") + ")"
+	}
+	if r.Signature != "" {
+		text += "+signature(" + r.Signature + ")"
+	}
+	if len(r.Attestations) > 0 {
+		text += "+attestations(" + strings.Join(r.attested(), ",") + ")"
+	}
+	return text
 }
 
 // Root is a root of trust. Exactly one of its kinds is set.

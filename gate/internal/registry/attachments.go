@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"countersign/gate/internal/attached"
 	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/evidence"
 
@@ -33,6 +34,48 @@ func (f *fetch) attached(ctx context.Context) error {
 	}
 	f.keepAttachments(ctx, layers.best(f, "signatures under its tag"))
 	return err
+}
+
+// attested gets the attestations under cosign's tag for the digest (cosign's
+// ATTESTATION_SPEC): each layer is a DSSE envelope. What each says is kept as the bundle
+// that says the same.
+func (f *fetch) attested(ctx context.Context) error {
+	var layers shortlist
+	left := maxContent
+	_, found, err := f.list(ctx, f.tagged(".att"), "layers", func(layer descriptor) {
+		if layer.MediaType == attached.EnvelopeType && f.annotated(layer, left) {
+			left -= len(layer.Annotations)
+			layers.attestation(layer)
+		}
+	})
+	if !found && err == nil {
+		return nil
+	}
+	read := each(f, f.fit("attestations under its tag", layers.attestations(f)), f.envelope(ctx))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.bundles = append(f.bundles, read...)
+	return err
+}
+
+// envelope reads an attestation of cosign 1 or 2.
+func (f *fetch) envelope(ctx context.Context) func(descriptor) (evidence.Bundle, error) {
+	return func(layer descriptor) (evidence.Bundle, error) {
+		annotations, err := bounded.Strings(layer.Annotations, maxAnnotations)
+		if err != nil {
+			return evidence.Bundle{}, malformed(fmt.Sprintf("the annotations of attestation %s: %v", layer.Digest, err),
+				fmt.Sprintf("at most %d strings", maxAnnotations))
+		}
+		content, err := f.blob(ctx, layer.Digest, layer.Size)
+		if err != nil {
+			return evidence.Bundle{}, err
+		}
+		bundle, err := attached.Bundle(content, annotations)
+		if err != nil {
+			return evidence.Bundle{}, malformed(fmt.Sprintf("attestation %s: %s", layer.Digest, bounded.Text(err.Error(), 300)), "a DSSE envelope as cosign attaches it")
+		}
+		return evidence.Bundle{JSON: bundle}, nil
+	}
 }
 
 // keepAttachments reads the payloads of signatures.

@@ -22,6 +22,9 @@ const (
 	maxSignatures = 64        // read per digest, format and host
 	maxContent    = 512 << 10 // bytes of signatures, per digest, format and host
 	maxProblems   = 64        // told
+
+	// maxAttestations that say to be of a wanted type are read beside signatures.
+	maxAttestations = 32
 )
 
 // parallel is the number of requests of one look-up to one host at a time, so that
@@ -30,10 +33,11 @@ const parallel = 8
 
 // Fetch gets the evidence of (repository, digest): the manifest, unless it is
 // known, signatures under cosign's tag, and bundles and signatures among the
-// referrers. All hosts of the registry are asked at once, and what any of them has
+// referrers; and attestations of the given predicate types, also under cosign's tag for
+// those. All hosts of the registry are asked at once, and what any of them has
 // counts: a mirror may be empty, or behind. A host that failed is the error.
 // It implements evidence.Fetcher.
-func (c *Client) Fetch(ctx context.Context, repository, digest string, known []byte) (evidence.Set, error) {
+func (c *Client) Fetch(ctx context.Context, repository, digest string, known []byte, types ...string) (evidence.Set, error) {
 	set := evidence.Set{Repository: repository, Digest: digest, Manifest: known}
 	if err := reference.CheckDigest(digest); err != nil {
 		return set, malformed(err.Error(), "a sha256 digest")
@@ -45,7 +49,7 @@ func (c *Client) Fetch(ctx context.Context, repository, digest string, known []b
 		return set, err
 	}
 	defer s.close()
-	failures := make([]error, 2+2*len(s.hosts))
+	failures := make([]error, 2+3*len(s.hosts))
 	var manifest Manifest
 	var wait sync.WaitGroup
 	if known == nil {
@@ -55,12 +59,15 @@ func (c *Client) Fetch(ctx context.Context, repository, digest string, known []b
 	need := referrersNeed(s.hosts)
 	fetches := make([]*fetch, len(s.hosts))
 	for i := range s.hosts {
-		f := &fetch{session: s.from(i), digest: digest, referrersNeed: need, slots: make(chan struct{}, parallel)}
+		f := &fetch{session: s.from(i), digest: digest, types: types, referrersNeed: need, slots: make(chan struct{}, parallel)}
 		fetches[i] = f
 		if f.lists(f.tagged(".sig").needs) {
-			wait.Go(func() { failures[2+2*i] = f.attached(ctx) })
+			wait.Go(func() { failures[2+3*i] = f.attached(ctx) })
 		}
-		wait.Go(func() { failures[3+2*i] = f.referred(ctx) })
+		if len(types) > 0 && f.lists(f.tagged(".att").needs) {
+			wait.Go(func() { failures[3+3*i] = f.attested(ctx) })
+		}
+		wait.Go(func() { failures[4+3*i] = f.referred(ctx) })
 	}
 	wait.Wait()
 	if known == nil {
@@ -76,6 +83,7 @@ func (c *Client) Fetch(ctx context.Context, repository, digest string, known []b
 type fetch struct {
 	*session
 	digest        string
+	types         []string // predicate types of the attestations that are wanted
 	referrersNeed docker.HostCapabilities
 	slots         chan struct{}
 

@@ -32,8 +32,12 @@ type descriptor struct {
 // however long, takes more memory than that.
 type shortlist struct {
 	ranks [4][]descriptor
-	seen  map[string]bool // digests that were kept; nil where one may come twice
-	total int             // of all that might be kept
+	// wanted are those that say to be an attestation that is wanted: they are counted
+	// apart, so that neither they nor signatures push the other out.
+	wanted      []descriptor
+	totalWanted int
+	seen        map[string]bool // digests that were kept; nil where one may come twice
+	total       int             // of all that might be kept
 }
 
 func newShortlist() *shortlist { return &shortlist{seen: map[string]bool{}} }
@@ -53,8 +57,35 @@ func (s *shortlist) add(rank int, d descriptor) {
 	s.ranks[rank] = append(s.ranks[rank], d)
 }
 
+// attestation keeps d among the attestations.
+func (s *shortlist) attestation(d descriptor) {
+	if s.seen[d.Digest] {
+		return
+	}
+	s.totalWanted++
+	if len(s.wanted) == maxAttestations {
+		return
+	}
+	if s.seen != nil {
+		s.seen[d.Digest] = true
+	}
+	s.wanted = append(s.wanted, d)
+}
+
+// attestations gives those that are to be read, and notes what it leaves out.
+func (s *shortlist) attestations(f *fetch) []descriptor {
+	if s.totalWanted > maxAttestations {
+		f.found(malformed(fmt.Sprintf("%s has %d attestations of the types that are asked for", f.digest, s.totalWanted), fmt.Sprintf("at most %d", maxAttestations)))
+	}
+	return s.wanted
+}
+
 // merge adds what another list has kept.
 func (s *shortlist) merge(other *shortlist) {
+	for _, d := range other.wanted {
+		s.attestation(d)
+	}
+	s.totalWanted += other.totalWanted - len(other.wanted)
 	kept := 0
 	for rank, items := range other.ranks {
 		kept += len(items)

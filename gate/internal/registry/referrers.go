@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 
@@ -43,41 +44,43 @@ func (f *fetch) referred(ctx context.Context) error {
 	var failures [2]error
 	var wait sync.WaitGroup
 	if f.lists(f.referrersNeed) {
-		wait.Go(func() { failures[0] = f.referrersAPI(listing, listed.referrer) })
+		wait.Go(func() { failures[0] = f.referrersAPI(listing, func(d descriptor) { listed.referrer(d, f.types) }) })
 	}
 	if q := f.tagged(""); f.lists(q.needs) {
 		wait.Go(func() {
 			found := false
-			if _, found, failures[1] = f.list(listing, q, "manifests", byTag.referrer); !found && failures[1] == nil {
+			if _, found, failures[1] = f.list(listing, q, "manifests", func(d descriptor) { byTag.referrer(d, f.types) }); !found && failures[1] == nil {
 				byTag = newShortlist()
 			}
 		})
 	}
 	wait.Wait()
 	listed.merge(byTag)
-	contents := each(f, listed.best(f, "referrers"), func(d descriptor) (content, error) { return f.referrer(ctx, d) })
-	var bundles, signatures, envelopes []descriptor
-	for _, c := range contents {
-		bundles = append(bundles, c.bundles...)
-		signatures = append(signatures, c.signatures...)
-		envelopes = append(envelopes, c.envelopes...)
-	}
-	read := each(f, f.fit("bundles", bundles), func(layer descriptor) (evidence.Bundle, error) {
+	read := func(d descriptor) (content, error) { return f.referrer(ctx, d) }
+	found := united(each(f, listed.best(f, "referrers"), read))
+	attested := united(each(f, listed.attestations(f), read))
+	f.keepBundles(ctx, append(f.fit("bundles", found.bundles), f.fit("attestations", attested.bundles)...))
+	f.keepAttachments(ctx, append(found.signatures, attested.signatures...))
+	f.keepEnvelopes(ctx, append(found.envelopes, attested.envelopes...))
+	return errors.Join(failures[:]...)
+}
+
+// keepBundles reads bundles.
+func (f *fetch) keepBundles(ctx context.Context, layers []descriptor) {
+	read := each(f, layers, func(layer descriptor) (evidence.Bundle, error) {
 		content, err := f.blob(ctx, layer.Digest, layer.Size)
 		return evidence.Bundle{JSON: content}, err
 	})
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.bundles = append(f.bundles, read...)
-	f.mu.Unlock()
-	f.keepAttachments(ctx, signatures)
-	f.keepEnvelopes(ctx, envelopes)
-	return errors.Join(failures[:]...)
 }
 
 // referrer adds a referrer: what is most likely a signature goes first, so that no
 // number of others hides it, and a bundle that says to be about something else
-// does not count. The annotations are needed for nothing more.
-func (s *shortlist) referrer(d descriptor) {
+// does not count, unless it is an attestation of one of those types. The annotations are
+// needed for nothing more.
+func (s *shortlist) referrer(d descriptor, types []string) {
 	var annotations struct {
 		Predicate string `json:"dev.sigstore.bundle.predicateType"`
 	}
@@ -86,6 +89,8 @@ func (s *shortlist) referrer(d descriptor) {
 	switch {
 	case annotations.Predicate == signPredicate || annotations.Predicate == "" && d.ArtifactType == signatureType:
 		s.add(0, d)
+	case slices.Contains(types, annotations.Predicate):
+		s.attestation(d)
 	case annotations.Predicate != "":
 	case d.ArtifactType == bundleType, d.ArtifactType == notationType:
 		s.add(1, d)
@@ -98,6 +103,15 @@ func (s *shortlist) referrer(d descriptor) {
 
 // content is what one referrer holds.
 type content struct{ bundles, signatures, envelopes []descriptor }
+
+func united(contents []content) (all content) {
+	for _, c := range contents {
+		all.bundles = append(all.bundles, c.bundles...)
+		all.signatures = append(all.signatures, c.signatures...)
+		all.envelopes = append(all.envelopes, c.envelopes...)
+	}
+	return all
+}
 
 // referrer reads the manifest of one referrer. It counts by its own artifact type:
 // lists are known to be wrong about it (cosign writes the type of the empty config

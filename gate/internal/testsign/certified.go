@@ -183,3 +183,30 @@ func text(t testing.TB, value any) string {
 	}
 	return string(data)
 }
+
+// Envelope attests as cosign 1 and 2 do: a DSSE envelope, what is beside it in annotations.
+func Envelope(t testing.TB, c Content, p Proof) evidence.Attachment {
+	t.Helper()
+	envelope := text(t, map[string]any{"payloadType": "application/vnd.in-toto+json", "payload": c.Signed,
+		"signatures": []any{map[string]any{"keyid": "", "sig": c.Signature}}})
+	a := evidence.Attachment{MediaType: "application/vnd.dsse.envelope.v1+json", Payload: []byte(envelope),
+		Annotations: map[string]string{SignatureAnnotation: ""}}
+	if c.By.Certificate != nil {
+		a.Annotations["dev.sigstore.cosign/certificate"] = CertificatePEM(c.By.Certificate)
+		a.Annotations["dev.sigstore.cosign/chain"] = ""
+	}
+	if p.Log != nil {
+		e := p.Log.entry(t, "dsse", map[string]any{
+			"envelopeHash": map[string]any{"algorithm": "sha256", "value": hexSum([]byte(envelope))},
+			"payloadHash":  map[string]any{"algorithm": "sha256", "value": hexSum(c.Signed)},
+			"signatures":   []any{map[string]any{"signature": b64(c.Signature), "verifier": b64([]byte(CertificatePEM(c.By.Certificate)))}},
+		}, p.At)
+		written := map[string]any{"SignedEntryTimestamp": e.promise, "Payload": map[string]any{"body": e.body,
+			"integratedTime": e.integrated, "logIndex": 0, "logID": hex.EncodeToString(e.logID)}}
+		if p.ChangeEntry != nil {
+			p.ChangeEntry(written)
+		}
+		a.Annotations["dev.sigstore.cosign/bundle"] = text(t, written)
+	}
+	return a
+}

@@ -100,6 +100,17 @@ type Descriptor struct {
 // Attachments pushes signatures under cosign's tag for digest.
 func (p Pusher) Attachments(t testing.TB, digest string, attachments ...evidence.Attachment) {
 	t.Helper()
+	p.attach(t, Tag(digest)+".sig", attachments)
+}
+
+// Attested pushes attestations under cosign's tag for digest.
+func (p Pusher) Attested(t testing.TB, digest string, attestations ...evidence.Attachment) {
+	t.Helper()
+	p.attach(t, Tag(digest)+".att", attestations)
+}
+
+func (p Pusher) attach(t testing.TB, tag string, attachments []evidence.Attachment) {
+	t.Helper()
 	config := []byte("{}")
 	layers := []Descriptor{}
 	for _, a := range attachments {
@@ -110,7 +121,7 @@ func (p Pusher) Attachments(t testing.TB, digest string, attachments ...evidence
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Manifest(t, raw, manifestType, Tag(digest)+".sig")
+	p.Manifest(t, raw, manifestType, tag)
 }
 
 // Referrer pushes a bundle that refers to digest, and gives its descriptor as a

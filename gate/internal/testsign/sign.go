@@ -212,3 +212,18 @@ func (d PolicyDoc) Parse(t testing.TB) *policy.Policy {
 }
 
 func list(items []string) []string { return append([]string{}, items...) }
+
+// StatementOf gives an in-toto statement about digests, in a version of the form.
+func StatementOf(t testing.TB, form, predicateType string, predicate any, digests ...string) []byte {
+	t.Helper()
+	subjects := []any{}
+	for _, digest := range digests {
+		subjects = append(subjects, map[string]any{"name": "registry.example/app", "digest": map[string]any{"sha256": digest[len("sha256:"):]}})
+	}
+	data, err := json.Marshal(map[string]any{"_type": "https://in-toto.io/Statement/" + form, "subject": subjects,
+		"predicateType": predicateType, "predicate": predicate})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}

@@ -44,13 +44,16 @@ type Verdict struct {
 	Pod        string    `json:"pod,omitempty"` // namespace/name
 	Message    string    `json:"message"`       // the sentence for a user
 	Details    []string  `json:"details,omitempty"`
-	Source     string    `json:"source,omitempty"` // where the outcome came from: memory, store, registry, layout, policy
-	Policy     string    `json:"policy,omitempty"` // sha256 of the policy file
-	Millis     float64   `json:"ms"`
-	Steps      []Step    `json:"steps,omitempty"` // only where a person asked: verify, explain
-	NRI        string    `json:"nri,omitempty"`   // only in a ping: connected, disconnected, off
-	Mode       string    `json:"mode,omitempty"`  // only in a ping of a gate that does not enforce: observing
-	PID        int       `json:"pid,omitempty"`   // only in a ping: the gate's own process
+
+	Attestations []Attestation `json:"attestations,omitempty"` // that the scope asks for
+
+	Source string  `json:"source,omitempty"` // where the outcome came from: memory, store, registry, layout, policy
+	Policy string  `json:"policy,omitempty"` // sha256 of the policy file
+	Millis float64 `json:"ms"`
+	Steps  []Step  `json:"steps,omitempty"` // only where a person asked: verify, explain
+	NRI    string  `json:"nri,omitempty"`   // only in a ping: connected, disconnected, off
+	Mode   string  `json:"mode,omitempty"`  // only in a ping of a gate that does not enforce: observing
+	PID    int     `json:"pid,omitempty"`   // only in a ping: the gate's own process
 
 	// Only in a ping: the serial of the policy in force, and why the file is not.
 	Serial      int64  `json:"serial,omitempty"`
@@ -73,6 +76,11 @@ func (v *Verdict) Fit() {
 	for _, text := range []*string{&v.Scope, &v.Root, &v.Format, &v.Message, &v.PolicyError} { // a policy's names too
 		*text = bounded.Text(*text, maxText)
 	}
+	v.Attestations = slices.Clone(v.Attestations)
+	for i := range v.Attestations {
+		one := &v.Attestations[i]
+		one.Type, one.Root, one.Outcome = bounded.Text(one.Type, MaxName), bounded.Text(one.Root, maxText), bounded.Text(one.Outcome, maxText)
+	}
 	v.Details, v.Steps = slices.Clone(v.Details), slices.Clone(v.Steps) // those of a remembered outcome are others' too
 	for i := range v.Details {
 		v.Details[i] = bounded.Text(v.Details[i], maxText)
@@ -81,6 +89,16 @@ func (v *Verdict) Fit() {
 		v.Steps[i].Name = bounded.Text(v.Steps[i].Name, MaxName)
 		v.Steps[i].Outcome = bounded.Text(v.Steps[i].Outcome, maxText)
 	}
+}
+
+// Attestation is one that the scope asks for, and what came of it.
+type Attestation struct {
+	Type    string     `json:"type"` // predicate type
+	OK      bool       `json:"ok"`
+	Root    string     `json:"root,omitempty"`    // who has signed it, if it is OK
+	Digest  string     `json:"digest,omitempty"`  // what it is about
+	Expires *time.Time `json:"expires,omitempty"` // when that has to be judged anew
+	Outcome string     `json:"outcome"`           // found, or what is wrong
 }
 
 // Step is one thing the gate looked at, and what came of it.
