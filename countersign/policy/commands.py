@@ -34,6 +34,7 @@ def check(context: Context, policy: str = "", json: bool = False) -> None:
     path = _path(context, policy)
     try:
         found = load(path)
+        unseen = _conditions(context, found)
     except PolicyInvalid as err:
         if json:
             _emit_problems(err)
@@ -44,7 +45,7 @@ def check(context: Context, policy: str = "", json: bool = False) -> None:
         raise UsageError(
             f"{len(err.problems)} problems", where=shown(path), do="correct them; nodes keep theirs"
         ) from err
-    notes = notes_of(found)
+    notes = [*notes_of(found), *unseen]
     counts = {"root": found.roots, "scope": found.scopes, "pin": found.pinned}
     done(f"{shown(path)}: " + ", ".join(_count(len(what), word) for word, what in counts.items()))
     for note in notes:
@@ -144,6 +145,21 @@ def _path(context: Context, policy: str) -> Path:
     return Path(policy).expanduser() if policy else settings_from(context).policy
 
 
+def _conditions(context: Context, policy: Policy) -> list[str]:
+    """Have the gate compile the conditions of a policy; return a note where there is no gate to do that."""
+    from countersign.policy import conditions
+    from countersign.tools.resolver import find
+
+    if not conditions.any_in(policy):
+        return []
+    program = find(conditions.PROGRAM, settings_from(context))
+    if not program:
+        install = f"./inv tools.install --name {conditions.PROGRAM}"
+        return [f"conditions (where) were not compiled: that is the gate's, and it is not built here yet: {install}"]
+    conditions.check(policy, program.path)
+    return []
+
+
 def _emit_problems(err: PolicyInvalid) -> None:
     from countersign.policy.problems import dotted
 
@@ -165,6 +181,8 @@ def _show(one: Explanation) -> None:
         say(f"  {key.root}: {key.kind} {key.fingerprint}{' REVOKED' if key.revoked else ''}")
     for root, identity in one.identities.items():
         say(f"  {root}: {identity}")
+    for asked in one.attestations:
+        say(f"  attestation: {asked}")
     for pin in one.pins:
         say(f"pinned: {pin}{'' if one.digest else ' (this digest may run whatever the rule says)'}")
     if one.revoked:

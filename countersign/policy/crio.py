@@ -19,7 +19,7 @@ from countersign.policy.model import Policy, Root, Rule
 LIMITS: Mapping[str, Sequence[str]] = {
     "crio": (
         "signatures in the format bundle are not read: an image that has no others is refused",
-        "roots by certificate (keyless, pki, notation) are judged by the gate alone, at create",
+        "roots by certificate (keyless, pki, notation) and attestations are judged by the gate alone, at create",
         "a signature on an index says nothing of its manifests: sign both, as signing.sign does",
         "revoked.digests is enforced by the gate, at start",
         "a pin is accepted by its digest; the name by tag that a kubelet pulls is added by crio.configure",
@@ -61,6 +61,8 @@ def policy_json(
 def _rule(rule: Rule, roots: Mapping[str, Root], folder: str, revoked: frozenset[str]) -> list[dict[str, Any]]:
     if not rule.roots:
         return ACCEPT if rule.kind == "accept" else REJECT
+    if rule.formats and "attachment" not in rule.formats:
+        return ACCEPT  # it reads no other: the gate alone judges, at create
     named = [_paths(roots[name], folder, revoked) for name in rule.roots]
     if rule.kind == "allOf":
         return [_signed(paths) for paths in named] if all(named) else REJECT

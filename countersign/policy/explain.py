@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,7 @@ class Explanation:
         rule: what holds.
         keys: the keys of the roots that the rule names.
         identities: root → whom it trusts by certificate, of the roots that the rule names.
+        attestations: what else the rule asks for, in words.
         pins: what is pinned of this digest, or of this repository if no digest is named.
         revoked: whether the named digest is revoked.
     """
@@ -57,6 +59,7 @@ class Explanation:
     rule: Rule
     keys: list[KeyLine]
     identities: dict[str, str]
+    attestations: list[str]
     pins: list[str]
     revoked: bool
 
@@ -81,6 +84,7 @@ class Explanation:
             "because": self.because,
             "keys": [vars(key) for key in self.keys],
             "identities": self.identities,
+            "attestations": self.attestations,
             "pins": self.pins,
             "revoked": self.revoked,
         }
@@ -98,15 +102,18 @@ def explain(policy: Policy, name: str) -> Explanation:
     """
     if reference.is_id(name):
         digest = name if name.startswith("sha256:") else f"sha256:{name}"
-        return Explanation(name, "", digest, [], "", DEFAULT, [], {}, _pins(policy, digest), _revoked(policy, digest))
+        return Explanation(
+            name, "", digest, [], "", DEFAULT, [], {}, [], _pins(policy, digest), _revoked(policy, digest)
+        )
     ref = reference.parse(name)
     scope, rule = match(policy, ref.name)
     pins = _pins(policy, ref.digest or f"{ref.name}@")
     candidates = [_candidate(policy, one, scope) for one in parents(ref.name)]
     digest = ref.digest or ""
-    identities = {root: found for root in rule.roots if (found := policy.roots[root].identity)}
-    keys, revoked = _keys(policy, rule), _revoked(policy, digest)
-    return Explanation(name, str(ref), digest, candidates, scope or "", rule, keys, identities, pins, revoked)
+    roots = dict.fromkeys((*rule.roots, *(by for each in rule.attestations for by in each.by)))
+    identities = {root: found for root in roots if (found := policy.roots[root].identity)}
+    keys, revoked, asked = _keys(policy, roots), _revoked(policy, digest), [str(each) for each in rule.attestations]
+    return Explanation(name, str(ref), digest, candidates, scope or "", rule, keys, identities, asked, pins, revoked)
 
 
 def _candidate(policy: Policy, name: str, winner: str | None) -> Candidate:
@@ -116,10 +123,10 @@ def _candidate(policy: Policy, name: str, winner: str | None) -> Candidate:
     return Candidate(name, f"{shown(policy.path)}:{scope.line}", scope.rule, applies=name == winner)
 
 
-def _keys(policy: Policy, rule: Rule) -> list[KeyLine]:
+def _keys(policy: Policy, roots: Iterable[str]) -> list[KeyLine]:
     return [
         KeyLine(name, key.fingerprint, key.kind, key.fingerprint in policy.revoked_keys)
-        for name in rule.roots
+        for name in roots
         for key in policy.roots[name].keys
     ]
 

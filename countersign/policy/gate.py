@@ -12,7 +12,7 @@ from typing import Any
 from countersign.console.errors import UsageError
 from countersign.oci import reference
 from countersign.policy import canary
-from countersign.policy.model import Keyless, Notation, Pki, Policy, Root, Rule
+from countersign.policy.model import Attestation, Keyless, Notation, Pki, Policy, Root, Rule, duration
 
 VERSION = "countersign.policy/v1"
 
@@ -83,7 +83,19 @@ def _certificates(policy: Policy) -> list[Any]:
 
 
 def _rule(rule: Rule) -> dict[str, Any]:
-    return {rule.kind: list(rule.roots)} if rule.roots else {rule.kind: True}
+    if not rule.roots:
+        return {rule.kind: True}
+    beside = {
+        "formats": list(rule.formats),
+        "signature": rule.signature,
+        "attestations": [_attestation(each) for each in rule.attestations],
+    }
+    return {rule.kind: list(rule.roots), **{name: value for name, value in beside.items() if value}}
+
+
+def _attestation(asked: Attestation) -> dict[str, Any]:
+    optional = {"where": asked.where, "maxAge": duration(asked.max_age) if asked.max_age else ""}
+    return {"type": asked.type, "by": list(asked.by), **{name: value for name, value in optional.items() if value}}
 
 
 def _pin(text: str) -> str:

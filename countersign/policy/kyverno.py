@@ -26,7 +26,7 @@ COPIED = (
 MOVED = "a tag that moves after admission is judged at pull and at create"
 UNSEEN = "static pods, and namespaces that Kyverno's own configuration filters out, are judged at pull and at create"
 VOLUMES = "images of volumes are judged at pull and at create"
-CERTIFICATES = "roots by certificate (keyless, pki, notation) are judged at pull and at create"
+CERTIFICATES = "roots by certificate (keyless, pki, notation) and attestations are judged at pull and at create"
 PLATFORMS = (
     "refused though the policy allows it: an image that is signed for its platforms alone, for pods name its index"
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -12,11 +12,12 @@ from countersign.keys.pair import PublicKey, load_public
 from countersign.keys.sealed import BadKey
 from countersign.oci import digest as digests
 from countersign.oci import reference
-from countersign.policy import canary, certificates, document, identities, schema, scopes, subjects
+from countersign.policy import attestations, canary, certificates, document, identities, schema, scopes, subjects
 from countersign.policy.document import Document
-from countersign.policy.model import Keyless, Notation, Pki, Policy, Root, Rule, Scope
+from countersign.policy.model import Attestation, Keyless, Notation, Pki, Policy, Root, Rule, Scope
 from countersign.policy.problems import Key, PolicyInvalid, Problem, shown
 from countersign.policy.schema import (
+    AttestationEntry,
     IssuedEntry,
     KeylessEntry,
     NotationEntry,
@@ -24,6 +25,7 @@ from countersign.policy.schema import (
     PolicyEntry,
     RootEntry,
     RuleEntry,
+    shortened,
 )
 
 T = TypeVar("T")
@@ -183,14 +185,42 @@ class _Reader:
     def _rule(self, entry: RuleEntry, key: Key, policy: PolicyEntry) -> Rule:
         if isinstance(entry, str):
             return Rule(entry)
-        kind = entry.kind
-        for i, name in enumerate(entry.roots):
+        self._names(entry.roots, (*key, entry.kind), policy)
+        formats, signature = tuple(entry.formats or ()), entry.signature or ""
+        for i, name in enumerate(formats):
+            if name in formats[:i]:
+                self._note((*key, "formats", i), f"names {name!r} twice")
+        if entry.signature is not None:
+            self._type(signature, (*key, "signature"))
+        asked = tuple(
+            self._attestation(one, (*key, "attestations", i), policy) for i, one in enumerate(entry.attestations)
+        )
+        return Rule(entry.kind, tuple(entry.roots), formats, signature, asked)
+
+    def _names(self, names: Sequence[str], key: Key, policy: PolicyEntry) -> None:
+        for i, name in enumerate(names):
             if name not in policy.roots:
                 known = ", ".join(policy.roots) or "none, for there are no roots"
-                self._note((*key, kind, i), f"unknown root {name!r}; expected one of {known}")
-            elif name in entry.roots[:i]:
-                self._note((*key, kind, i), f"names {name!r} twice")
-        return Rule(kind, tuple(entry.roots))
+                self._note((*key, i), f"unknown root {name!r}; expected one of {known}")
+            elif name in names[:i]:
+                self._note((*key, i), f"names {name!r} twice")
+
+    def _type(self, text: str, key: Key) -> None:
+        if why := attestations.wrong_type(text):
+            self._note(key, f"got {shortened(text)}; {why}")
+
+    def _attestation(self, entry: AttestationEntry, key: Key, policy: PolicyEntry) -> Attestation:
+        self._type(entry.type, (*key, "type"))
+        self._names(entry.by, (*key, "by"), policy)
+        if entry.where is not None and not entry.where.strip():
+            self._note((*key, "where"), "is empty; expected an expression in CEL, or leave it out")
+        age = 0
+        if entry.max_age is not None:
+            try:
+                age = attestations.seconds(entry.max_age)
+            except ValueError as err:
+                self._note((*key, "maxAge"), f"got {shortened(entry.max_age)}; {err}")
+        return Attestation(entry.type, tuple(entry.by), entry.where or "", age)
 
     def _pin(self, text: str, key: Key) -> str:
         try:

@@ -13,15 +13,63 @@ RuleKind = Literal["anyOf", "allOf", "accept", "reject"]
 
 
 @dataclass(frozen=True)
+class Attestation:
+    """What a scope asks for beside signatures: a statement about the image.
+
+    Attributes:
+        type: its predicate type, exactly.
+        by: roots, of which any one is enough.
+        where: what has to be true of it, in CEL; empty for nothing.
+        max_age: since its trusted time, in seconds; 0 for any.
+    """
+
+    type: str
+    by: tuple[str, ...]
+    where: str = ""
+    max_age: int = 0
+
+    def __str__(self) -> str:
+        """Return "TYPE by a or b, at most 720h old, where …"."""
+        age = f", at most {duration(self.max_age)} old" if self.max_age else ""
+        where = f", where {' '.join(self.where.split())}" if self.where else ""
+        return f"{self.type} by {' or '.join(self.by)}{age}{where}"
+
+
+def duration(seconds: int) -> str:
+    """Return "720h", "90m" or "45s", as the gate reads durations."""
+    for unit, size in (("h", 3600), ("m", 60)):
+        if not seconds % size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+@dataclass(frozen=True)
 class Rule:
-    """What a scope asks for; ``roots`` is empty for accept and reject."""
+    """What a scope asks for.
+
+    Attributes:
+        kind: of the rule.
+        roots: who signs; empty for accept and reject.
+        formats: of signatures that count; empty for all.
+        signature: the predicate type of attestations that may stand for a signature; empty for none.
+        attestations: all of which the image must have beside.
+    """
 
     kind: RuleKind
     roots: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+    signature: str = ""
+    attestations: tuple[Attestation, ...] = ()
 
     def __str__(self) -> str:
-        """Return "anyOf: a, b" or "reject"."""
-        return f"{self.kind}: {', '.join(self.roots)}" if self.roots else self.kind
+        """Return "anyOf: a, b" or "reject", and in brackets what else is asked."""
+        text = f"{self.kind}: {', '.join(self.roots)}" if self.roots else self.kind
+        more = [
+            *([f"formats {', '.join(self.formats)}"] if self.formats else []),
+            *([f"or an attestation of type {self.signature}"] if self.signature else []),
+            *(f"with {each.type}" for each in self.attestations),
+        ]
+        return f"{text} ({'; '.join(more)})" if more else text
 
 
 DEFAULT = Rule("reject")

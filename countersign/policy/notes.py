@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from countersign.oci import reference
 from countersign.policy.keys_only import keys_only
-from countersign.policy.model import Policy
+from countersign.policy.model import Keyless, Pki, Policy, Root
 from countersign.policy.scopes import parents
 
 _HUB_ADDRESSES = frozenset(
@@ -20,7 +20,14 @@ _MAX_HOST, _MAX_LABEL = 253, 63  # RFC 1035, section 2.3.4
 def notes(policy: Policy) -> list[str]:
     """Return what ``policy.check`` and set-up warn about, each with the key in the file."""
     left = [f"{line}; CRI-O's own engine and Kyverno let it pass" for line in keys_only(policy)[1]]
-    return [*_of_scopes(policy), *left, *_of_roots(policy), *_of_pins(policy), *_of_revocations(policy)]
+    return [
+        *_of_scopes(policy),
+        *_of_attestations(policy),
+        *left,
+        *_of_roots(policy),
+        *_of_pins(policy),
+        *_of_revocations(policy),
+    ]
 
 
 def _of_scopes(policy: Policy) -> Iterator[str]:
@@ -30,6 +37,25 @@ def _of_scopes(policy: Policy) -> Iterator[str]:
         above = next((policy.scopes[each] for each in [*parents(name)][1:] if each in policy.scopes), None)
         if above and above.rule == scope.rule:
             yield f"scopes.{scope.written}: {above.written} says the same, so it changes nothing"
+
+
+def _of_attestations(policy: Policy) -> Iterator[str]:
+    for scope in policy.scopes.values():
+        for number, asked in enumerate(scope.rule.attestations):
+            timeless = [name for name in asked.by if not _tells_time(policy.roots[name])]
+            if asked.max_age and timeless:
+                where, who = f"scopes.{scope.written}.attestations[{number}]", ", ".join(timeless)
+                yield f"{where}: nothing proves when {who} has signed, so with maxAge that is refused (NO_TRUSTED_TIME)"
+
+
+def _tells_time(root: Root) -> bool:
+    """Return whether a signature of a root can have a time that somebody vouches for."""
+    match root.certificates:
+        case Keyless(require=require):
+            return require.get("time", 1) > 0
+        case Pki(timestamp_roots=timestamps):
+            return bool(timestamps)
+    return False
 
 
 def _never(name: str) -> str:
@@ -52,7 +78,8 @@ def _never(name: str) -> str:
 
 
 def _of_roots(policy: Policy) -> Iterator[str]:
-    named = {root for scope in policy.scopes.values() for root in scope.rule.roots}
+    rules = [scope.rule for scope in policy.scopes.values()]
+    named = {name for rule in rules for name in (*rule.roots, *(by for each in rule.attestations for by in each.by))}
     for name, root in policy.roots.items():
         if name not in named:
             yield f"roots.{name}: no scope names it"

@@ -97,14 +97,31 @@ class IssuedEntry(_Strict):
     serial: str = Field(pattern=r"^(0[xX])?[0-9A-Fa-f:]+$")
 
 
-class AnyOfEntry(_Strict):
+class AttestationEntry(_Strict):
+    """A statement about the image that a scope asks for beside signatures."""
+
+    type: str
+    by: list[str] = Field(min_length=1)
+    where: str | None = None
+    max_age: str | None = Field(default=None, alias="maxAge")
+
+
+class _Signed(_Strict):
+    """What a rule may say beside its roots."""
+
+    formats: list[Literal["attachment", "bundle"]] | None = Field(default=None, min_length=1)
+    signature: str | None = None
+    attestations: list[AttestationEntry] = Field(default=[], max_length=16)
+
+
+class AnyOfEntry(_Signed):
     """One of these roots must have signed."""
 
     roots: list[str] = Field(alias="anyOf", min_length=1)
     kind: ClassVar[Literal["anyOf"]] = "anyOf"
 
 
-class AllOfEntry(_Strict):
+class AllOfEntry(_Signed):
     """Each of these roots must have signed."""
 
     roots: list[str] = Field(alias="allOf", min_length=1)
@@ -166,24 +183,24 @@ def _problem(error: Any, value: Any) -> tuple[Key, str]:
     loc, kind, given = error["loc"], error["type"], error["input"]
     if loc[:1] == ("scopes",) and len(loc) > _SCOPE:
         loc = (*loc[:_SCOPE], *loc[_SCOPE + 1 :])  # pydantic names the tag of the rule's form
-        if kind in {"missing", "extra_forbidden", "literal_error"}:
-            return loc[:_SCOPE], f"got {_shown(value['scopes'][loc[1]])}; expected {_RULE}"
+        if len(loc) <= _SCOPE + 1 and kind in {"missing", "extra_forbidden", "literal_error"}:
+            return loc[:_SCOPE], f"got {shortened(value['scopes'][loc[1]])}; expected {_RULE}"
     if kind == "one_kind" or (loc[:1] == ("roots",) and len(loc) == _ROOT + 1 and kind == "extra_forbidden"):
         given = value["roots"][loc[1]]
         return loc[:_ROOT], f"got {', '.join(given) or 'nothing'}; expected one of publicKey, keyless, pki, notation"
     if loc[:2] == ("revoked", "certificates") and len(loc) > _ROOT + 1:
         loc = (*loc[: _ROOT + 1], *loc[_ROOT + 2 :])  # pydantic names the tag of the entry's form
     if loc[-2:-1] == ("trustedRoot",) and loc[-1] in {"str", "list[str]"}:
-        return loc[:-1], f"got {_shown(given)}; expected the path of a trusted_root.json, or a list of them"
+        return loc[:-1], f"got {shortened(given)}; expected the path of a trusted_root.json, or a list of them"
     if kind == "extra_forbidden":
         return loc, "unknown key"
     if kind == "missing":
         return loc, "is missing"
     expected = error["ctx"]["expected"] if kind == "literal_error" else _EXPECTED.get(kind, error["msg"])
-    return loc, f"got {_shown(given)}; expected {expected}"
+    return loc, f"got {shortened(given)}; expected {expected}"
 
 
-def _shown(value: Any) -> str:
+def shortened(value: Any) -> str:
     """Return a value as a message shows it: short, and in YAML's words where Python's differ."""
     if value is None:
         return "nothing"
