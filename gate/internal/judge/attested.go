@@ -22,6 +22,7 @@ import (
 type ask struct {
 	policy.Attestation
 	repository string
+	values     int // that its content may have
 }
 
 // further says what is wrong with a statement whose signature is good, made at those
@@ -64,10 +65,10 @@ func (a *ask) input(set evidence.Set, payload []byte) (condition.Input, error) {
 		return in, errors.New("it has no predicate")
 	}
 	var err error
-	if in.Predicate, err = condition.Decode(form.Predicate, maxStated); err != nil {
+	if in.Predicate, err = condition.Decode(form.Predicate, a.values); err != nil {
 		return in, err
 	}
-	subjects, err := condition.Decode(form.Subject, maxStated)
+	subjects, err := condition.Decode(form.Subject, a.values)
 	if err != nil {
 		return in, err
 	}
@@ -111,7 +112,7 @@ func (t *trial) attestations(ctx context.Context, o *Outcome) (met []satisfied, 
 }
 
 func (t *trial) attested(ctx context.Context, a policy.Attestation, o *Outcome) (satisfied, bool) {
-	more := &ask{a, t.sets[0].Repository}
+	more := &ask{a, t.sets[0].Repository, t.seen.values}
 	for _, name := range a.By {
 		if m, ok := t.try(ctx, t.known[name], a.Type, more, o); ok {
 			return m, true
@@ -163,7 +164,7 @@ func attestationCode(found code.Code) code.Code {
 }
 
 func (t *trial) diagnoseAttestation(ctx context.Context, a policy.Attestation) []finding {
-	more := &ask{a, t.sets[0].Repository}
+	more := &ask{a, t.sets[0].Repository, t.seen.values}
 	var findings []finding
 	for _, name := range a.By {
 		for _, set := range t.sets {

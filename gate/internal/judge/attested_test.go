@@ -122,7 +122,7 @@ var attestedCases = []struct {
 	{"more values than are read", func(_ *testing.T, s *attesting) { s.predicate = map[string]any{"items": make([]int, 40_000)} }, code.NoAttestation, "more than 32768 values"},
 	{"a name that stands twice", func(t *testing.T, s *attesting) {
 		s.predicate = json.RawMessage(strings.Replace(string(s.statement(t)), `"predicate":{`, `"predicate":{"workflow":"test.yml",`, 1))
-	}, code.NoAttestation, "decoding json"},
+	}, code.NoAttestation, "duplicate"},
 	{"too old", func(t *testing.T, s *attesting) {
 		s.asked["maxAge"] = "24h"
 		s.proof.At = time.Now().Add(-25 * time.Hour)

@@ -57,13 +57,13 @@ type readBundle struct {
 // before sigstore-go sees it: members that this version of the format does not know
 // are dropped, and so is the key ID of the envelope, which nothing signs and which
 // signers fill as they like. The statement is handed on as it is.
-func parseBundle(b evidence.Bundle, wanted []string) *readBundle {
+func parseBundle(b evidence.Bundle, wanted []string, values int) *readBundle {
 	read := &readBundle{id: b.ID()}
-	read.bundle, read.statement, read.err = decodeBundle(b.JSON, wanted)
+	read.bundle, read.statement, read.err = decodeBundle(b.JSON, wanted, values)
 	return read
 }
 
-func decodeBundle(document []byte, wanted []string) (*bundle.Bundle, statement, error) {
+func decodeBundle(document []byte, wanted []string, values int) (*bundle.Bundle, statement, error) {
 	message, err := decodeMessage(document)
 	if err != nil {
 		return nil, statement{}, err
@@ -76,7 +76,7 @@ func decodeBundle(document []byte, wanted []string) (*bundle.Bundle, statement, 
 		return nil, statement{}, fmt.Errorf("it has %d DSSE signatures, not one", n)
 	}
 	envelope.Signatures[0].Keyid = ""
-	signed, err := readStatement(envelope.GetPayload(), wanted)
+	signed, err := readStatement(envelope.GetPayload(), wanted, values)
 	if err != nil || !slices.Contains(wanted, signed.predicateType) {
 		return nil, signed, err
 	}
@@ -110,7 +110,7 @@ func acceptBundle(b *bundle.Bundle, kind, digest string, key policy.Key) error {
 	if err != nil {
 		return err
 	}
-	result, err := verifyWith(b, key, verify.NewPolicy(verify.WithArtifactDigest("sha256", raw), verify.WithKey()))
+	result, err := verifyWith(b, key, kind, verify.NewPolicy(verify.WithArtifactDigest("sha256", raw), verify.WithKey()))
 	if err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func signedEnvelope(b *bundle.Bundle, key policy.Key) bool {
 }
 
 // verifyWith verifies under one key, with each hash that signers use with it.
-func verifyWith(b *bundle.Bundle, key policy.Key, what verify.PolicyBuilder) (*verify.VerificationResult, error) {
+func verifyWith(b *bundle.Bundle, key policy.Key, kind string, what verify.PolicyBuilder) (*verify.VerificationResult, error) {
 	verifiers, err := dsseVerifiers(key.Public)
 	if err != nil {
 		return nil, err
@@ -169,7 +169,7 @@ func verifyWith(b *bundle.Bundle, key policy.Key, what verify.PolicyBuilder) (*v
 		material := root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) {
 			return root.NewExpiringKey(v, time.Time{}, time.Time{}), nil
 		})
-		engine, err := verify.NewVerifier(material, verify.WithNoObserverTimestamps())
+		engine, err := verify.NewVerifier(material, append(reading(kind), verify.WithNoObserverTimestamps())...)
 		if err != nil {
 			return nil, err
 		}
@@ -180,6 +180,15 @@ func verifyWith(b *bundle.Bundle, key policy.Key, what verify.PolicyBuilder) (*v
 		failures = append(failures, err)
 	}
 	return nil, errors.Join(failures...)
+}
+
+// reading says how sigstore-go reads statements: the predicates of attestations may be
+// large, and it needs none of them.
+func reading(kind string) []verify.VerifierOption {
+	if kind == signPredicate {
+		return nil
+	}
+	return []verify.VerifierOption{verify.WithoutStatementPredicate()}
 }
 
 // dsseVerifiers gives verifiers for the key: with SHA-256, which cosign used for
@@ -233,7 +242,7 @@ const maxSubjects = 2048
 // readStatement reads a bundle's statement before anything verified it. Nothing is
 // allowed by it: an attestation that nobody asks for may be large, and needs no closer
 // look.
-func readStatement(payload []byte, wanted []string) (statement, error) {
+func readStatement(payload []byte, wanted []string, values int) (statement, error) {
 	var form struct {
 		Type          string         `json:"_type"`
 		PredicateType string         `json:"predicateType"`
@@ -246,8 +255,17 @@ func readStatement(payload []byte, wanted []string) (statement, error) {
 	if !slices.Contains(wanted, s.predicateType) {
 		return s, nil
 	}
-	if err := scanStatement(payload, s.predicateType); err != nil {
+	if err := scanStatement(payload, s.predicateType, values); err != nil {
 		return s, fmt.Errorf("its statement cannot be read: %w", err)
+	}
+	if s.predicateType != signPredicate {
+		// sigstore-go's reading of what it verifies is lax where it leaves the predicate
+		// out, so this one counts beside it: what two readers could take for two things
+		// is refused.
+		if err := json.Unmarshal(payload, &form); err != nil {
+			return s, fmt.Errorf("its statement cannot be read: %w", err)
+		}
+		s.kind = form.Type
 	}
 	var subjects []struct {
 		Digest map[string]string `json:"digest"`

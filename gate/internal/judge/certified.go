@@ -152,7 +152,7 @@ func (c *certified) signed() error {
 	if err != nil {
 		return err
 	}
-	if envelope := content.EnvelopeContent(); envelope != nil {
+	if envelope := content.EnvelopeContent(); envelope != nil && c.kind == signPredicate {
 		// What sigstore-go reads in it counts, as for the other roots.
 		statement, err := envelope.Statement()
 		if err != nil {

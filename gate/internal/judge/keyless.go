@@ -28,6 +28,7 @@ type keyless struct {
 type sigstoreAuthority struct {
 	authority
 	engine *verify.Verifier
+	lean   *verify.Verifier // for attestations
 }
 
 func newKeyless(p *policy.Policy, r policy.Root) (*keyless, error) {
@@ -43,6 +44,9 @@ func newKeyless(p *policy.Policy, r policy.Root) (*keyless, error) {
 		}
 		var err error
 		if a.engine, err = verify.NewVerifier(a, options(trusted.Require)...); err != nil {
+			return nil, fmt.Errorf("root %q: %w", r.Name, err)
+		}
+		if a.lean, err = verify.NewVerifier(a, append(reading(""), options(trusted.Require)...)...); err != nil {
 			return nil, fmt.Errorf("root %q: %w", r.Name, err)
 		}
 		v.authorities = append(v.authorities, a)
@@ -92,7 +96,11 @@ func (a *sigstoreAuthority) accept(c *certified, digest string) error {
 	if err != nil {
 		return err
 	}
-	result, err := a.engine.Verify(c.entity, verify.NewPolicy(artifact, anybody))
+	engine := a.engine
+	if c.kind != signPredicate {
+		engine = a.lean
+	}
+	result, err := engine.Verify(c.entity, verify.NewPolicy(artifact, anybody))
 	if err != nil || c.format == formatAttachment {
 		return err
 	}

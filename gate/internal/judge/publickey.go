@@ -62,7 +62,7 @@ func (v *publicKey) verify(ctx context.Context, set *material) (satisfied, bool)
 // verifyBundle says whether a trusted key has signed this digest. The bundle's hint
 // is not consulted: it proves nothing.
 func (v *publicKey) verifyBundle(ctx context.Context, b *readBundle, set *material) bool {
-	if b.bundle == nil {
+	if b.bundle == nil || b.statement.about(set.kind, set.Digest) != nil {
 		return false
 	}
 	for _, key := range v.trusted {

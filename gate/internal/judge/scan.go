@@ -8,8 +8,9 @@ const (
 	maxTokens = 4096
 	maxDepth  = 24
 
-	// What attestations state is larger.
+	// What attestations state is larger: in the gate itself, and in a process of its own.
 	maxStated      = 32_768
+	maxStatedLarge = 2_000_000
 	maxStatedDepth = 64
 )
 
@@ -18,9 +19,9 @@ func scan(document []byte) error { return bounded.Values(document, maxTokens, ma
 
 // scanStatement returns an error where a statement is more than what its predicate type
 // needs.
-func scanStatement(payload []byte, predicateType string) error {
+func scanStatement(payload []byte, predicateType string, values int) error {
 	if predicateType == signPredicate {
 		return scan(payload)
 	}
-	return bounded.Values(payload, maxStated, maxStatedDepth)
+	return bounded.Values(payload, values, maxStatedDepth)
 }

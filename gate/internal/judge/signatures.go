@@ -30,6 +30,7 @@ type seen struct {
 	read      map[string]*readBundle
 	attached  map[string]*certified
 	enveloped map[string]*readEnvelope
+	values    int // that a statement may have
 }
 
 // material is one set of a trial. Roots ask it for its bundles, of which each is read
@@ -60,7 +61,7 @@ func (m *material) bundles(ctx context.Context) iter.Seq2[int, *readBundle] {
 			}
 			id := b.ID()
 			if m.read[id] == nil {
-				m.read[id] = parseBundle(b, m.wanted)
+				m.read[id] = parseBundle(b, m.wanted, m.values)
 			}
 			if stated := m.read[id].statement.predicateType; m.kind != signPredicate && stated != m.kind && stated != "" {
 				continue
@@ -100,7 +101,7 @@ func (j *Judge) share(ctx context.Context, sets []evidence.Set) (release func(),
 func (j *Judge) bySignatures(ctx context.Context, p *policy.Policy, rule policy.Rule, r Request, o *Outcome) {
 	t := trial{
 		rule:   rule,
-		seen:   seen{map[string]*readBundle{}, map[string]*certified{}, map[string]*readEnvelope{}},
+		seen:   seen{map[string]*readBundle{}, map[string]*certified{}, map[string]*readEnvelope{}, maxStated},
 		wanted: append([]string{signPredicate}, rule.Types()...),
 	}
 	var err error
