@@ -32,7 +32,7 @@ _TREE = 1
 _LIFETIME = dt.timedelta(days=3650)
 LASTING = (-dt.timedelta(hours=1), _LIFETIME / 2)
 """How long certificates are valid, counted from now."""
-_EARLIER = dt.timedelta(days=1)
+_EARLIER = dt.timedelta(days=500)
 """How long before now an authority begins: certificates that have expired must lie within its time."""
 
 
@@ -119,17 +119,18 @@ class Authority:
         found = b"\x00" + _log_id(self._certificate_log) + at + b"\x00\x00" + b"\x04\x03" + _sized(signature)
         return _sized(_sized(found))
 
-    def log(self, kind: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    def log(self, kind: str, spec: Mapping[str, Any], ago: dt.timedelta = dt.timedelta(0)) -> dict[str, Any]:
         """Return the entry of a signature, as Rekor v1 gives it: the time that it signs, and a proof of inclusion.
 
         Args:
             kind: ``dsse`` or ``hashedrekord``.
             spec: what the entry says, of that kind in version 0.0.1.
+            ago: when it was logged, counted back from now.
 
         Returns:
             a ``TransparencyLogEntry`` of protobuf-specs, as JSON.
         """
-        body, at = _json({"apiVersion": "0.0.1", "kind": kind, "spec": spec}), int(_now().timestamp())
+        body, at = _json({"apiVersion": "0.0.1", "kind": kind, "spec": spec}), int((_now() - ago).timestamp())
         identity = _log_id(self._log)
         promise = {"body": _b64(body), "integratedTime": at, "logID": identity.hex(), "logIndex": 0}
         root = hashlib.sha256(b"\x00" + body).digest()  # of a tree with one leaf (RFC 6962, 2.1)

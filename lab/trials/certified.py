@@ -6,6 +6,7 @@ The parts are put together by hand, so that each can be one that belongs to some
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import hashlib
 import json
 from collections.abc import Mapping
@@ -39,15 +40,17 @@ def wrap(signer: Signer, statement: bytes, signature: bytes, entry: Entry | None
     return json.dumps(document).encode()
 
 
-def dsse_entry(log: Authority, signer: Signer, statement: bytes, signature: bytes) -> Entry:
-    """Have a log take the signature of a statement (Rekor's type ``dsse`` 0.0.1)."""
+def dsse_entry(
+    log: Authority, signer: Signer, statement: bytes, signature: bytes, ago: dt.timedelta = dt.timedelta(0)
+) -> Entry:
+    """Have a log take the signature of a statement (Rekor's type ``dsse`` 0.0.1), ``ago`` before now."""
     envelope = json.loads(bundles.wrap(statement, signature, ""))["dsseEnvelope"]
     spec = {
         "envelopeHash": _sha256(json.dumps(envelope, sort_keys=True, separators=(",", ":")).encode()),
         "payloadHash": _sha256(statement),
         "signatures": [{"signature": _b64(signature), "verifier": _b64(signer.pem.encode())}],
     }
-    return log.log("dsse", spec)
+    return log.log("dsse", spec, ago)
 
 
 def attachment(signer: Signer, payload: bytes, log: Authority | None = None) -> simple.Attachment:
@@ -58,7 +61,12 @@ def attachment(signer: Signer, payload: bytes, log: Authority | None = None) -> 
 
 def attached(signer: Signer, payload: bytes, signature: bytes, entry: Entry | None) -> simple.Attachment:
     """Return the attachment of parts that have been made already."""
-    annotations = {CERTIFICATE: signer.pem, CHAIN: ""}
+    return simple.Attachment(payload, _b64(signature), beside(signer, entry))
+
+
+def beside(signer: Signer, entry: Entry | None) -> dict[str, str]:
+    """Return what cosign 1 and 2 put beside what they attach: the certificate and its log entry."""
+    found = {CERTIFICATE: signer.pem, CHAIN: ""}
     if entry:
         logged = {
             "body": entry["canonicalizedBody"],
@@ -67,8 +75,8 @@ def attached(signer: Signer, payload: bytes, signature: bytes, entry: Entry | No
             "logID": base64.b64decode(entry["logId"]["keyId"]).hex(),
         }
         promise = entry["inclusionPromise"]["signedEntryTimestamp"]
-        annotations[LOG] = json.dumps({"SignedEntryTimestamp": promise, "Payload": logged})
-    return simple.Attachment(payload, _b64(signature), annotations)
+        found[LOG] = json.dumps({"SignedEntryTimestamp": promise, "Payload": logged})
+    return found
 
 
 def _rekord_entry(log: Authority, signer: Signer, payload: bytes, signature: bytes) -> Entry:

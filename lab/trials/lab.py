@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from countersign.keys.pair import generate
 from countersign.oci import layout as layouts
 from countersign.oci.registry import Registry
-from lab.trials import certificates, images, signers
+from lab.trials import attested, certificates, images, signers
 from lab.trials.images import TAG, Image
 from lab.trials.model import HERE, Case, RegistryKind, load, repositories
 
@@ -30,7 +30,7 @@ SIGNED_AUXILIARIES = ("attachment", "bundle", "both")
 SHORT = "docker.io"
 _BUILT = "built.json"
 _MAKES = (
-    *("images.py", "certificates.py", "certified.py", "signers.py", "authority.py"),
+    *("images.py", "attested.py", "certificates.py", "certified.py", "signers.py", "authority.py"),
     *("lab.py", "policy.yaml.j2", "lax.yaml.j2"),
 )
 """Files that say how the images are made."""
@@ -177,7 +177,8 @@ def _build(
 
 def maker(name: str) -> Callable[[Image], None]:
     """Return the function that makes an image of the matrix."""
-    found: Callable[[Image], None] = getattr(images, name, None) or getattr(certificates, name)
+    rooms = (images, certificates, attested)
+    found: Callable[[Image], None] = next(getattr(room, name) for room in rooms if hasattr(room, name))
     return found
 
 

@@ -15,8 +15,8 @@ from lab.trials.rows import Layer, Row, reason_codes
 
 HERE = Path(__file__).resolve().parent
 
-KINDS = ("keyless", "pki")
-"""Kinds of root whose images lie together, under a scope of their own: ``cases/KIND/KIND_…``."""
+KINDS = ("keyless", "pki", "attested", "provenance")
+"""Kinds of images that lie together, under a scope of their own: ``cases/KIND/KIND_…``."""
 RegistryKind = Literal["referrers", "fallback"]
 NameForm = Literal["tag", "digest", "short", "id", "id_prefix"]
 
