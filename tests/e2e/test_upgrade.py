@@ -73,8 +73,8 @@ def upgraded(at: Enforced, folder: Path, number: int, allowed: list[tuple[str, s
     newer.write_bytes(now.program.read_bytes() + f"{number}".encode())  # what comes after an ELF is not loaded
     parts = replace(now, program=newer)
     for step in (*gate.steps(parts), Running(gate.service(parts, at.at.cgroup))):
-        if step.needed(at.at.node):
-            step.apply(at.at.node)
+        if step.needed():
+            step.apply()
     child = service.state(at.at.run, "gate").child
     assert child
     return child
