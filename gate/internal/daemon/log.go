@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"countersign/gate/internal/verdict"
 )
 
@@ -105,6 +107,17 @@ func (l *Log) add(line []byte) error {
 // rotate moves the files one place on and opens a new one. Nothing is lost whatever
 // fails: until a new file is open, the old one is written to under its new name.
 func (l *Log) rotate() error {
+	// Of two gates in a hand-over one moves the files at a time: who had to wait finds the
+	// file moved away. The lock ends with the file, or here where that stays in use.
+	locked := l.file
+	if err := unix.Flock(int(locked.Fd()), unix.LOCK_EX); err != nil {
+		return err
+	}
+	defer func() {
+		if l.file == locked {
+			_ = unix.Flock(int(locked.Fd()), unix.LOCK_UN)
+		}
+	}()
 	ours, err := l.file.Stat()
 	if err != nil {
 		return err
