@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -59,11 +59,71 @@ class StepResult:
 Show = Callable[[str], AbstractContextManager[object]]
 
 
-def run_steps(
-    steps: Iterable[Step],
-    plan: bool = False,
-    show: Show = output.progress,
-) -> list[StepResult]:
+@dataclass(frozen=True)
+class Stage:
+    """Steps that can be told once those of the stages before have been applied.
+
+    Attributes:
+        look: returns them; it may ask nodes, and changes none. Raises NotThereYet where what it asks is still to come.
+        announced: what a plan says that will come, where it cannot be looked at yet.
+    """
+
+    look: Callable[[], Sequence[Step]]
+    announced: Sequence[str] = ()
+
+
+class Changes:
+    """What steps did, or in a plan would do, counted over several lists of them."""
+
+    def __init__(self, *, plan: bool = False, show: Show = output.progress) -> None:
+        """Begin.
+
+        Args:
+            plan: list what would be done and change nothing.
+            show: opened around each change with the step's name.
+        """
+        self._plan = plan
+        self._show = show
+        self._results: list[StepResult] = []
+
+    def make(self, steps: Iterable[Step]) -> None:
+        """Apply the steps that are needed, in order, or list them.
+
+        Raises:
+            CountersignError: whatever a step raises; later steps are not tried.
+        """
+        for step in steps:
+            self._results.append(_plan(step) if self._plan else _run(step, self._show))
+
+    def through(self, stages: Iterable[Stage]) -> bool:
+        """Go through stages, each looked at when its turn comes; return whether all of them could be told.
+
+        A plan ends at the first one that is about something which is still to be made.
+
+        Raises:
+            CountersignError: as `make` does.
+        """
+        for stage in stages:
+            try:
+                steps = stage.look()
+            except NotThereYet as missing:
+                if not self._plan:
+                    raise
+                for name in stage.announced:
+                    output.say(f"would: {name} ({missing})")
+                self._results += [StepResult(name, changed=True, seconds=0.0) for name in stage.announced]
+                return False
+            self.make(steps)
+        return True
+
+    def end(self) -> list[StepResult]:
+        """End with a line that counts the changes, and return what came of each step."""
+        changed = sum(result.changed for result in self._results)
+        output.say(f"plan: {changed} to change, nothing was" if self._plan else f"{changed} changed")
+        return self._results
+
+
+def run_steps(steps: Iterable[Step], plan: bool = False, show: Show = output.progress) -> list[StepResult]:
     """Apply the steps that are needed, in order, and end with a line that counts the changes.
 
     Args:
@@ -74,10 +134,9 @@ def run_steps(
     Raises:
         CountersignError: whatever a step raises; later steps are not tried.
     """
-    results = [_plan(step) if plan else _run(step, show) for step in steps]
-    changed = sum(result.changed for result in results)
-    output.say(f"plan: {changed} to change, nothing was" if plan else f"{changed} changed")
-    return results
+    changes = Changes(plan=plan, show=show)
+    changes.make(steps)
+    return changes.end()
 
 
 def _run(step: Step, show: Show) -> StepResult:

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import pytest
 
 from countersign.console.errors import InfrastructureError
-from countersign.console.steps import NotThereYet, StepResult, run_steps
+from countersign.console.steps import Changes, NotThereYet, Stage, StepResult, run_steps
 
 
 @dataclass(frozen=True)
@@ -66,3 +66,46 @@ def test_a_run_fails_on_a_node_that_is_not_there_and_goes_no_further() -> None:
 def test_a_plan_hides_no_other_error() -> None:
     with pytest.raises(InfrastructureError, match="broken"):
         run_steps([Put(set(), "a", InfrastructureError("broken"))], plan=True)
+
+
+def two_stages(node: set[str], looked: list[str]) -> list[Stage]:
+    """Return stages of which the second can be told once the first has made its node."""
+
+    def second() -> list[Put]:
+        looked.append("second")
+        if "made" not in node:
+            raise NotThereYet("there is no node yet")
+        return [Put(node, "policy")]
+
+    return [Stage(lambda: [Put(node, "made")]), Stage(second, announced=("gate", "policy"))]
+
+
+def test_a_stage_is_looked_at_when_those_before_it_were_applied() -> None:
+    node: set[str] = set()
+    looked: list[str] = []
+    changes = Changes()
+    stages = two_stages(node, looked)
+    assert looked == [], "a list is built without asking anything"
+    assert changes.through(stages)
+    assert outline(changes.end()) == [("made", True), ("policy", True)]
+    assert node == {"made", "policy"}
+
+
+def test_a_plan_ends_at_the_stage_that_cannot_be_told_yet(capsys: pytest.CaptureFixture[str]) -> None:
+    node: set[str] = set()
+    changes = Changes(plan=True)
+    assert not changes.through(two_stages(node, []))
+    assert outline(changes.end()) == [("made", True), ("gate", True), ("policy", True)]
+    assert node == set()
+    assert capsys.readouterr().err.splitlines() == [
+        "would: made",
+        "would: gate (there is no node yet)",
+        "would: policy (there is no node yet)",
+        "plan: 3 to change, nothing was",
+    ]
+
+
+def test_a_stage_that_cannot_be_told_fails_what_is_no_plan() -> None:
+    stages = [Stage(two_stages(set(), [])[1].look, announced=("gate",))]
+    with pytest.raises(NotThereYet, match="no node yet"):
+        Changes().through(stages)
