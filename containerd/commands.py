@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from countersign.console.task import task
 
 if TYPE_CHECKING:
     from invoke.context import Context
 
-    from containerd.backend import Backend
     from countersign.enforcement.several import Places
+    from countersign.runtimes.place import Place
 
 ON = "the place: host, kind, vagrant or ssh://USER@HOST (several with commas between them)"
 JSON = "one JSON document on stdout"
@@ -26,21 +26,9 @@ def setup(
 
     Example: ./inv containerd.setup --on ssh://root@192.0.2.7
     """
-    from countersign.console import output
-    from countersign.policy.commands import show_notes
+    from countersign.runtimes import verbs
 
-    places = _places(context, on, demo=demo)
-    results = places.set_up("set up", lambda place: place.setup(keep=keep, plan=plan), plan=plan)
-    if not plan:
-        show_notes(places.each[0].settings.policy)
-    if json:
-        steps = [
-            {"place": place, "name": each.name, "changed": each.changed, "seconds": round(each.seconds, 3)}
-            for place, steps in results.items()
-            for each in steps
-        ]
-        changed = sum(bool(step["changed"]) for step in steps)
-        output.emit_json({"version": "countersign.steps/v1", "plan": plan, "changed": changed, "steps": steps})
+    verbs.set_up(_places(context, on, demo=demo), keep=keep, plan=plan, json=json)
 
 
 @task(help={"on": "vagrant (default), which is made if there is none, or ssh://USER@HOST", "plan": PLAN, "json": JSON})
@@ -50,14 +38,10 @@ def setup_vm(context: Context, on: str = "", plan: bool = False, json: bool = Fa
     Example: ./inv containerd.setup-vm --on vagrant
     """
     from containerd.setup_vm import setup_vm as run
-    from countersign.console import output
     from countersign.console.config import settings_from
+    from countersign.runtimes import verbs
 
-    results = run(settings_from(context, on or "vagrant"), plan=plan)
-    if json:
-        steps = [{"name": each.name, "changed": each.changed, "seconds": round(each.seconds, 3)} for each in results]
-        changed = sum(each.changed for each in results)
-        output.emit_json({"version": "countersign.steps/v1", "plan": plan, "changed": changed, "steps": steps})
+    verbs.made(run(settings_from(context, on or "vagrant"), plan=plan), plan=plan, json=json)
 
 
 @task(help={"on": ON, "json": JSON})
@@ -66,38 +50,9 @@ def status(context: Context, on: str = "", json: bool = False) -> None:
 
     Example: ./inv containerd.status --json
     """
-    from countersign.console import output
-    from countersign.console.errors import InfrastructureError
-    from countersign.enforcement.report import VERSION, answered
+    from countersign.runtimes import verbs
 
-    wrong = []
-    for place in _places(context, on).each:
-        found = answered(place.report, place.settings.node, VERSION)
-        if json:
-            output.emit_json(found)
-        else:
-            _show_status(found)
-        if not found["ok"]:
-            wrong.append(found["place"])
-    if wrong:
-        raise InfrastructureError("not enforcing", where=", ".join(wrong), do="run ./inv containerd.setup")
-
-
-def _show_status(found: dict[str, Any]) -> None:
-    from countersign.console import output
-
-    rows = [
-        (each["node"], each["name"], each["state"], each["pid"] or "", each["restarts"], each["lastEnd"])
-        for each in found["services"]
-    ]
-    output.table(("node", "service", "state", "pid", "restarts", "last end"), rows)
-    for each in found["runtimes"]:
-        output.say(f"{each['node']}: containerd {each['version'] or each['error']}")
-        output.say(f"{each['node']}: policy {each['policy'] or each['policyError']}")
-    for each in found["problems"]:
-        output.failed(f"{each['node']}: {each['problem']}; {each['do']}")
-    for each in found["warnings"]:
-        output.warn(f"{each['node']}: {each['warning']}")
+    verbs.status(_places(context, on), json=json)
 
 
 @task(
@@ -112,10 +67,9 @@ def logs(context: Context, on: str = "", name: str = "containerd", lines: int = 
 
     Example: ./inv containerd.logs --name verdicts --lines 5
     """
-    from countersign.console import output
+    from countersign.runtimes import verbs
 
-    for place in _places(context, on).each:
-        output.emit_end(place.log(name), lines)
+    verbs.logs(_places(context, on), name, lines)
 
 
 @task(help={"on": ON, "plan": PLAN})
@@ -124,11 +78,14 @@ def clean(context: Context, on: str = "", plan: bool = False) -> None:
 
     Example: ./inv containerd.clean
     """
-    _places(context, on).cleaned(lambda place: place.clean(plan=plan), plan=plan)
+    from countersign.runtimes import verbs
+
+    verbs.clean(_places(context, on), plan=plan)
 
 
-def _places(context: Context, on: str, *, demo: bool = False) -> Places[Backend]:
-    from containerd.backend import open_places
+def _places(context: Context, on: str, *, demo: bool = False) -> Places[Place]:
+    from containerd.backend import open_place
     from countersign.console.config import settings_from
+    from countersign.runtimes.verbs import open_places
 
-    return open_places(settings_from(context, on or None), demo=demo)
+    return open_places(settings_from(context, on or None), lambda one: open_place(one, demo=demo))

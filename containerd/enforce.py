@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from containerd import adapt
-from containerd.machine import CONFIG, Machine
-from containerd.survey import Survey, targets
+from containerd.runtime import CONFIG, Containerd
+from containerd.survey import targets
 from countersign.console.errors import InfrastructureError
-from countersign.enforcement import gate, gate_unit, reach
 from countersign.enforcement.gate_unit import SYSTEMD
-from countersign.enforcement.node_units import CONTAINERD, GATE, KubeletRuns
+from countersign.enforcement.node_units import CONTAINERD, GATE
 from countersign.enforcement.policy import Policy
 from countersign.nodes.files import stats
 from countersign.nodes.node import CommandError
@@ -27,56 +24,6 @@ if TYPE_CHECKING:
 WANTED_BY = "multi-user.target"
 BEFORE = f"{CONFIG}.before-countersign"
 """The node's own configuration, kept for the day that enforcement is taken away."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """All that one node is given.
-
-    Attributes:
-        machine: the node.
-        survey: what it was like.
-        gate: the gate's parts.
-        sandbox: the sandbox image by digest.
-        policy: the user's policy.yaml.
-        pins: what the node itself needs.
-        keys_to_come: an earlier step makes the keys that the policy names.
-    """
-
-    machine: Machine
-    survey: Survey = field(repr=False)
-    gate: gate.Gate = field(repr=False)
-    sandbox: str
-    policy: Path
-    pins: Sequence[str]
-    keys_to_come: bool = False
-
-
-def steps(work: Work) -> list[Step]:
-    """Return the steps in order; nothing restarts before all that it reads is there."""
-    layout, node = work.machine.layout, work.machine.node
-    return [
-        *gate.steps(work.gate),
-        *reach.way(node, layout.certs, work.machine.addition),
-        Policy(node, layout, work.policy, tuple(work.pins), keys_to_come=work.keys_to_come),
-        gate_unit.group(node, layout, lacks_resource=work.survey.lacks_resource),
-        SandboxNamed(work.machine, work.sandbox),
-        Configured(work.machine, adapt.adapted(work.survey.config, _wanted(work)), tuple(work.gate.base_specs)),
-        KubeletRuns(node),
-    ]
-
-
-def _wanted(work: Work) -> adapt.Wanted:
-    found = work.survey
-    return adapt.Wanted(
-        work.machine.layout,
-        found.version,
-        work.sandbox,
-        found.handlers,
-        found.platform,
-        lacks_resource=found.lacks_resource,
-        nri=found.nri,
-    )
 
 
 def laid_out(some: Iterable[Step]) -> Iterator[Folder | File | Link]:
@@ -98,7 +45,7 @@ def laid_out(some: Iterable[Step]) -> Iterator[Folder | File | Link]:
 class SandboxNamed:
     """The sandbox image that the node has under a tag is known by its digest as well, so nothing has to be pulled."""
 
-    machine: Machine
+    machine: Containerd
     sandbox: str
 
     @property
@@ -132,7 +79,7 @@ class Configured:
         base_specs: paths of files that it reads at its start.
     """
 
-    machine: Machine
+    machine: Containerd
     config: bytes = field(repr=False)
     base_specs: tuple[str, ...] = ()
 
@@ -206,7 +153,7 @@ class Restored:
         names: of registries that the node may have been led to.
     """
 
-    machine: Machine
+    machine: Containerd
     names: Sequence[str] = ()
 
     @property
@@ -233,3 +180,30 @@ class Restored:
         emptied = [layout.certs, layout.verifiers, layout.verifiers.rpartition("/")[0]]
         node.run(["rmdir", "--ignore-fail-on-non-empty", "--", *emptied], check=False)
         node.run(["systemctl", "daemon-reload"])
+
+
+@dataclass(frozen=True)
+class ImagesRemoved:
+    """The machine has no image of a lab's registries."""
+
+    machine: Containerd
+    names: Sequence[str]
+    name: str = "the demo's images are gone"
+
+    def needed(self) -> bool:
+        """Return whether it has one."""
+        return bool(self._found())
+
+    def apply(self) -> None:
+        """Remove them over CRI, which removes their IDs as well."""
+        with self.machine.client() as client:
+            for image in client.list_images():
+                if any(self._ours(name) for name in (*image.tags, *image.digests)):
+                    client.remove_image(image.id)
+        self.machine.forget(*self._found())
+
+    def _found(self) -> list[str]:
+        return [name for name in targets(self.machine.node) if self._ours(name)]
+
+    def _ours(self, name: str) -> bool:
+        return any(name.startswith(f"{host}/") for host in self.names)

@@ -1,85 +1,87 @@
-"""One private containerd of this machine: its names, paths, and the ways to talk to it."""
+"""One private containerd of this machine: its names, paths, and what it is made of."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from containerd.runtime import NAMESPACE
-from countersign.console.errors import InfrastructureError
-from countersign.enforcement import additions, nri, policy
-from countersign.enforcement import layout as layouts
-from countersign.enforcement.additions import NOTHING, Addition
-from countersign.enforcement.layout import Layout
-from countersign.enforcement.recovering import Recovering
-from countersign.enforcement.supervised import Supervised
-from countersign.nodes import service
-from countersign.nodes.host import HOST, HostNode
-from countersign.nodes.service import State
-from countersign.nodes.waiting import RECOVERY
+from containerd.runtime import DEFAULT_SNAPSHOTTER, Containerd
+from countersign.enforcement.gate import environment, specs
+from countersign.nodes import facts
+from countersign.nodes.facts import Facts
+from countersign.nodes.service import Service
+from countersign.nodes.steps import File, Folder, Group, Link, Running
+from countersign.nodes.template import render
+from countersign.runtimes import private
+from countersign.runtimes.private import HANDLERS, HOST_PATH, PrivateMachine
 
 if TYPE_CHECKING:
-    from countersign.cri.client import Client
-    from countersign.cri.model import Auth
-    from countersign.nodes.node import Result
+    from typing_extensions import Self
 
-HANDLERS = ("runc", "runc-alt")
-"""The runtime handlers; there are two to show that each needs the hook."""
-SERVICES = ("gate", "containerd")
-"""What is supervised, in the order in which it starts; what the place is given beside comes before."""
+    from countersign.console.config import Settings
+    from countersign.console.steps import Step
+    from countersign.enforcement.additions import Addition
+    from countersign.enforcement.gate import Gate
+    from countersign.nodes.node import Node
+
+HERE = Path(__file__).resolve().parent
+NETWORK = HERE.parent / "countersign/cri" / "10-loopback.conflist"
+PROGRAMS = {
+    "containerd": "containerd",
+    "containerd-shim-runc-v2": "containerd-shim-runc-v2",
+    "ctr": "ctr",
+    "runc": "runc",
+    "cni-loopback": "cni/loopback",
+}
+"""Tool → its name below ``bin``; containerd finds its shim, and the shim finds runc, through PATH."""
+
+USUAL = Facts(DEFAULT_SNAPSHOTTER, restrict_oom_score_adj=False, platform="")
 
 
 @dataclass(frozen=True)
-class Instance:
-    """What set-up makes below one state folder, and what the verbs after it use.
+class Instance(PrivateMachine, Containerd):
+    """See `countersign.runtimes.private.PrivateMachine`.
 
     Attributes:
-        state: the state folder.
-        layout: where everything lies.
-        node: this machine.
-        addition: what it is given beside enforcement.
+        programs: tool → its file.
+        sandbox_image: by digest, as CRI pulls it and the policy pins it.
+        facts: of this machine.
+        more_handlers: runtime handlers with base specs of their own: name → path. The bench compares with them, without
+            NRI, which would refuse them; doctor refuses each that lacks the hook.
     """
 
-    state: Path
-    layout: Layout
-    node: HostNode
-    addition: Addition = field(default=NOTHING, repr=False, compare=False)
-    handlers = HANDLERS
-    room = "containerd"
+    programs: Mapping[str, Path] = field(default_factory=dict, repr=False, compare=False)
+    sandbox_image: str = ""
+    facts: Facts = USUAL
+    more_handlers: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def services(self) -> Sequence[str]:
-        """Everything supervised, in the order in which it starts."""
-        return (*self.addition.services, *SERVICES)
+    folder = "host"
+    tools = tuple(PROGRAMS)
 
-    @property
-    def registry_names(self) -> Sequence[str]:
-        """The registries of a lab that it reaches by name."""
-        return self.addition.names
+    @classmethod
+    def as_set_up(cls, settings: Settings, node: Node, addition: Addition, pins: Path) -> Self:  # noqa: ARG003 - it is this host's
+        """See `Machine.as_set_up`."""
+        return replace(cls(**private.placed(settings.state, cls.folder)), addition=addition)
 
-    @property
-    def root(self) -> Path:
-        """The folder that is all ours."""
-        return self.state / "host"
+    def looked_at(self, settings: Settings) -> Self:  # noqa: ARG002 - it is made, not found
+        """See `Machine.looked_at`."""
+        return self
+
+    def require(self, settings: Settings) -> None:
+        """See `PrivateMachine.require`: whatever it needs is built."""
+
+    def prepared(self, settings: Settings, programs: Mapping[str, Path], sandbox: str) -> Self:  # noqa: ARG002
+        """See `PrivateMachine.prepared`."""
+        folder = next(each for each in (self.root, *self.root.parents) if each.is_dir())
+        return replace(self, programs=programs, sandbox_image=sandbox, facts=facts.gather(self.node, str(folder)))
 
     @property
     def data(self) -> str:
         """What containerd itself keeps. Others may pass through: with user namespaces, containers have to."""
         return f"{self.root}/containerd"
-
-    @property
-    def run(self) -> Path:
-        """Where supervisors keep their files."""
-        return Path(self.layout.run)
-
-    @property
-    def cgroup(self) -> str:
-        """The cgroup of everything that belongs to the instance."""
-        return layouts.instance(self.state)
 
     @property
     def socket(self) -> str:
@@ -88,8 +90,8 @@ class Instance:
 
     @property
     def nri(self) -> str:
-        """The socket at which NRI plugins register."""
-        return f"{self.layout.run}/nri.sock"
+        """The socket at which NRI plugins register; empty where none may."""
+        return "" if self.more_handlers else f"{self.layout.run}/nri.sock"
 
     @property
     def config(self) -> str:
@@ -97,96 +99,101 @@ class Instance:
         return f"{self.layout.etc}/containerd.toml"
 
     @property
-    def log(self) -> str:
-        """Containerd's log."""
-        return f"{self.layout.log}/containerd.log"
+    def program(self) -> str:
+        """See `Machine.program`."""
+        return self.bin("containerd")
 
-    @property
-    def pins(self) -> Path:
-        """Digests that set-up pinned, beside those of the user's policy."""
-        return self.root / "pins.json"
-
-    def program(self, name: str) -> str:
+    def bin(self, name: str) -> str:
         """Return the path of one of containerd's programs (``containerd``, ``ctr``, ``runc``)."""
         return f"{self.layout.bin}/{name}"
 
-    def client(self, timeout: float = 60) -> Client:
-        """Return a CRI client; pods it makes belong to the instance's cgroup."""
-        from countersign.cri.client import Client
-
-        return Client(
-            self.node.forward(self.socket),
-            cgroup_parent=f"/{self.cgroup}/pods",
-            log_directory=f"{self.layout.log}/pods",
-            read=self.node.get,
-            timeout=timeout,
-        )
-
-    def ctr(self, arguments: Sequence[str], timeout: float = 60, check: bool = True) -> Result:
-        """Run ctr in CRI's namespace: past CRI, and past every check at pull.
-
-        Raises:
-            CommandError: it failed (with ``check``).
-        """
-        argv = [self.program("ctr"), "--address", self.socket, "--namespace", NAMESPACE, *arguments]
-        return self.node.run(argv, timeout=timeout, check=check)
+    @property
+    def client_program(self) -> Sequence[str]:
+        """See `Containerd.client_program`."""
+        return (self.bin("ctr"), "--address", self.socket)
 
     @property
     def snapshotter(self) -> str:
         """The snapshotter that the configuration names."""
         found = re.search(r'^  snapshotter = "(\w+)"', self.node.get(self.config).decode(), re.MULTILINE)
-        return found[1] if found else "overlayfs"
+        return found[1] if found else DEFAULT_SNAPSHOTTER
 
-    def fetch(self, reference: str) -> None:
-        """Bring an image of a mapped registry into the store without CRI, and so without the verifier."""
-        hosts = ["--hosts-dir", self.layout.certs, "--snapshotter", self.snapshotter]
-        self.ctr(["images", "pull", "--local", *hosts, reference])
+    def own_files(self) -> Sequence[str]:
+        """See `Machine.own_files`: the configuration, and every log."""
+        return (self.config, *(f"{self.layout.log}/{name}.log" for name in self.services))
 
-    def forget(self, *references: str) -> None:
-        """Remove names from the image store; one that is not there is no error."""
-        if references:
-            self.ctr(["images", "rm", "--sync", *references])
+    def gate_options(self) -> Mapping[str, Any]:
+        """See `Machine.gate_options`."""
+        spec = self.node.run([str(self.programs["ctr"]), "oci", "spec"]).stdout
+        return {"runtime_socket": self.socket, "nri": self.nri, "base_specs": {self.layout.base_spec: spec}}
 
-    def pinned(self) -> list[str]:
-        """Return the digests that set-up pinned."""
-        return policy.read_pins(self.pins)
+    def way(self) -> list[Group]:
+        """See `Machine.way`: its registries put their own hosts.toml files there."""
+        return []
 
-    def credentials(self, reference: str) -> Auth | None:
-        """Return what the registries of a lab want; other ones are passed none."""
-        return additions.credentials(self.addition, reference)
+    def configured(self, gate: Gate) -> list[Step]:
+        """See `Machine.configured`."""
+        layout = self.layout
+        folders = [
+            Folder(self.node, f"{layout.bin}/cni"),
+            Folder(self.node, f"{layout.etc}/cni"),
+            *(Folder(self.node, path, 0o711) for path in (self.data, f"{self.data}/state")),
+            *(Folder(self.node, f"{self.data}/{name}", 0o700) for name in ("root", "cni", "scratch")),
+        ]
+        links = [Link(self.node, f"{layout.bin}/{name}", str(self.programs[tool])) for tool, name in PROGRAMS.items()]
+        return [
+            Group(self.node, f"programs of containerd ({layout.bin})", [*folders, *links]),
+            Group(self.node, f"configuration of containerd ({self.config})", self.files()),
+            Running(self.service(specs(gate))),
+        ]
 
-    def controls(self) -> Recovering:
-        """Return the services, which our own supervisor keeps running."""
-        return Recovering(Supervised(self.run, self.addition.stopped), self)
+    def files(self) -> list[File]:
+        """Return containerd's own files; the base spec is the gate's."""
+        layout, found = self.layout, self.facts
+        config = render(
+            HERE / "config.toml.j2",
+            layout=layout,
+            root=f"{self.data}/root",
+            state=f"{self.data}/state",
+            temp=f"{self.data}/scratch",
+            opt=f"{self.data}/opt",
+            socket=self.socket,
+            nri=self.nri,
+            cni_bin=f"{layout.bin}/cni",
+            cni_conf=f"{layout.etc}/cni",
+            sandbox_image=self.sandbox_image,
+            default_handler=HANDLERS[0],
+            handlers={**dict.fromkeys(HANDLERS, layout.base_spec), **self.more_handlers},
+            snapshotter=found.snapshotter,
+            restrict_oom_score_adj=found.restrict_oom_score_adj,
+            platform=found.platform,
+        )
+        return [
+            File(self.node, self.config, config),
+            File(self.node, f"{layout.etc}/cni/{NETWORK.name}", NETWORK.read_bytes()),
+        ]
 
-    def wait_for_plugin(self) -> None:
-        """Return once containerd asks the gate as its NRI plugin; before that it makes no container at all."""
-        nri.wait_for_plugin(self.node, self.layout, RECOVERY)
+    def service(self, read: Sequence[File]) -> Service:
+        """Return containerd as a supervised service; ``read`` are the base specs.
 
-    def wait_until_ready(self) -> None:
-        """Return once containers can be made."""
-        self.wait_for_plugin()
-
-    def undisturbed(self) -> AbstractContextManager[None]:
-        """Keep nobody away: nobody else knows of this containerd."""
-        return nullcontext()
-
-    def kept(self) -> list[str]:
-        """Return logs and configuration."""
-        logs = [f"{self.layout.log}/{name}" for name in ("verdicts.jsonl", *(f"{name}.log" for name in self.services))]
-        return [*logs, self.config, self.layout.gate_config, self.layout.policy]
-
-    def states(self) -> list[State]:
-        """Return how each supervised service is."""
-        return [service.state(self.run, name) for name in self.services]
-
-    def require_up(self) -> None:
-        """Raise InfrastructureError unless every service runs."""
-        for found in self.states():
-            if found.state != "running":
-                raise InfrastructureError(
-                    f"{found.name} is {found.state}", where=str(self.root), do="run ./inv containerd.setup"
-                )
+        Two paths can't be configured, so it sees folders of the instance there: shim sockets and
+        runc's state (/run/containerd, kept short for the sockets' sake) and libcni's cache (/var/lib/cni).
+        """
+        layout = self.layout
+        return Service(
+            name=self.room,
+            argv=(self.program, "--config", self.config),
+            run=layout.run,
+            log=f"{layout.log}/{self.room}.log",
+            env={"PATH": f"{layout.bin}:{HOST_PATH}", "HOME": self.data, **environment(layout)},
+            ready="notify",
+            cgroup=self.cgroup,
+            shadows={"/run/containerd": f"{self.data}/state", "/var/lib/cni": f"{self.data}/cni"},
+            inputs={
+                **{file.path: file.digest() for file in (*self.files(), *read)},
+                **{tool: str(self.programs[tool]) for tool in PROGRAMS},
+            },
+        )
 
 
 def instance(state: Path) -> Instance:
@@ -197,5 +204,4 @@ def instance(state: Path) -> Instance:
     Raises:
         UsageError: the folder's path is too long for sockets.
     """
-    state = state.resolve()
-    return Instance(state, layouts.host(state), HOST)
+    return Instance(**private.placed(state, Instance.folder))

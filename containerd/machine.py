@@ -2,138 +2,164 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from containerd.runtime import NAMESPACE
-from countersign.console.errors import InfrastructureError
-from countersign.cri.errors import CriError
-from countersign.enforcement import additions, nri, policy
-from countersign.enforcement.additions import NOTHING
-from countersign.enforcement.layout import SYSTEM, Layout
-from countersign.enforcement.node_units import ACTIVE, CONTAINERD, GATE, Units, kubelet_paused
-from countersign.enforcement.recovering import Recovering
-from countersign.nodes.systemd import unit_state
-from countersign.nodes.waiting import RECOVERY, wait_for
+from containerd import adapt, pins
+from containerd.adapt import IMAGES
+from containerd.enforce import Configured, ImagesRemoved, Restored, SandboxNamed
+from containerd.runtime import DEFAULT_SNAPSHOTTER, SOCKET, Containerd
+from containerd.survey import certs, survey
+from countersign.console.errors import InfrastructureError, MissingError
+from countersign.enforcement import reach, versions
+from countersign.enforcement.layout import SYSTEM
+from countersign.runtimes.machine import Taken
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 if TYPE_CHECKING:
-    from countersign.cri.client import Client
-    from countersign.cri.model import Auth
-    from countersign.enforcement.additions import Addition
-    from countersign.nodes.node import Node, Result
+    from typing_extensions import Self
 
-SOCKET = "/run/containerd/containerd.sock"
-CONFIG = "/etc/containerd/config.toml"
-DEFAULT_SNAPSHOTTER = "overlayfs"
+    from containerd.survey import Survey
+    from countersign.console.config import Settings
+    from countersign.console.steps import Step
+    from countersign.enforcement.additions import Addition
+    from countersign.enforcement.gate import Gate
+    from countersign.nodes.node import Node
+    from countersign.nodes.steps import Group
+
+SLICE, CGROUP = "countersign.slice", "/countersign"
+TOO_OLD_FOR_NRI = (
+    "containerd before 2.2 can't require the gate's NRI plugin: containers of a runtime handler that is added after "
+    "set-up start unjudged, and the gate only reports it (its log, countersign_handlers_without_hook); upgrade it"
+)
 
 
 @dataclass(frozen=True)
-class Machine:
-    """One node with a containerd under systemd; see `containerd.runtime.Runtime`.
+class Machine(Containerd):
+    """See `countersign.runtimes.machine.Machine`.
 
     Attributes:
-        state: the state folder on this machine.
-        node: where it runs.
-        handlers: its runtime handlers, the default one first.
-        pins: the file on this machine with what set-up pinned.
-        addition: what it is given beside enforcement.
-        cgroup_parent: of pods that trials make; a slice where containerd leaves cgroups to systemd.
-        snapshotter: as its configuration names it.
-        layout: where our parts lie there.
+        found: what it is like; None for one that was not asked.
     """
 
-    state: Path
-    node: Node
-    handlers: Sequence[str]
-    pins: Path
-    addition: Addition = field(default=NOTHING, repr=False)
-    cgroup_parent: str = ""
-    snapshotter: str = DEFAULT_SNAPSHOTTER
-    layout: Layout = SYSTEM
+    found: Survey | None = field(default=None, repr=False, compare=False)
 
-    @property
-    def config(self) -> str:
-        """See `Runtime.config`."""
-        return CONFIG
+    @classmethod
+    def as_set_up(cls, settings: Settings, node: Node, addition: Addition, pins: Path) -> Self:
+        """See `Machine.as_set_up`."""
+        return cls(settings.state, node, SYSTEM, (), pins, addition)
 
-    @property
-    def registry_names(self) -> Sequence[str]:
-        """See `Runtime.registry_names`."""
-        return self.addition.names
+    def looked_at(self, settings: Settings) -> Self:  # noqa: ARG002 - the configuration says nothing about it
+        """See `Machine.looked_at`."""
+        return self.surveyed(survey(self.node, SYSTEM))
 
-    def client(self, timeout: float = 60) -> Client:
-        """See `Runtime.client`."""
-        from countersign.cri.client import Client
-
-        return Client(
-            self.node.forward(SOCKET),
-            cgroup_parent=self.cgroup_parent,
-            log_directory=f"{self.layout.log}/pods",
-            read=self.node.get,
-            timeout=timeout,
+    def surveyed(self, found: Survey) -> Self:
+        """Return it as it was found."""
+        return replace(
+            self,
+            found=found,
+            handlers=tuple(found.handlers),
+            cgroup_parent=SLICE if found.systemd_cgroups else CGROUP,
+            layout=replace(SYSTEM, certs=found.certs),
         )
 
-    def ctr(self, arguments: Sequence[str], timeout: float = 60, check: bool = True) -> Result:
-        """See `Runtime.ctr`."""
-        return self.node.run(["ctr", "--namespace", NAMESPACE, *arguments], timeout=timeout, check=check)
+    def placed(self) -> Self:
+        """See `Machine.placed`: with the folder of hosts.toml files that its configuration names."""
+        dumped = self.node.run(["containerd", "config", "dump"], check=False)
+        images = tomllib.loads(dumped.text).get("plugins", {}).get(IMAGES, {}) if dumped.code == 0 else {}
+        return replace(self, layout=replace(SYSTEM, certs=certs(images, SYSTEM)))
 
-    def fetch(self, reference: str) -> None:
-        """See `Runtime.fetch`."""
-        hosts = ["--hosts-dir", self.layout.certs, "--snapshotter", self.snapshotter]
-        self.ctr(["images", "pull", "--local", *hosts, reference])
+    @property
+    def known(self) -> Survey:
+        """What it is like, of one that was asked."""
+        if self.found is None:
+            raise InfrastructureError("was not asked what it is like", where=self.node.name)
+        return self.found
 
-    def forget(self, *references: str) -> None:
-        """See `Runtime.forget`."""
-        if references:
-            self.ctr(["images", "rm", "--sync", *references])
+    @property
+    def snapshotter(self) -> str:
+        """See `Containerd.snapshotter`."""
+        return self.found.snapshotter if self.found else DEFAULT_SNAPSHOTTER
 
-    def pinned(self) -> list[str]:
-        """See `Runtime.pinned`."""
-        return policy.read_pins(self.pins)
+    @property
+    def socket(self) -> str:
+        """See `Machine.socket`."""
+        return SOCKET
 
-    def credentials(self, reference: str) -> Auth | None:
-        """See `Runtime.credentials`."""
-        return additions.credentials(self.addition, reference)
+    @property
+    def lacks_resource(self) -> bool:
+        """See `Machine.lacks_resource`."""
+        return self.known.lacks_resource
 
-    def controls(self) -> Recovering:
-        """See `Runtime.controls`."""
-        return Recovering(Units(self.node, self.addition.stopped, self.wait_until_it_answers), self)
+    @property
+    def sandbox(self) -> str:
+        """Its sandbox image by digest: its own, or what it is given.
 
-    def undisturbed(self) -> AbstractContextManager[None]:
-        """See `Runtime.undisturbed`."""
-        return kubelet_paused(self.node)
+        Raises:
+            MissingError: it has none, and is given none.
+        """
+        found = self.known.sandbox or self.addition.sandbox()
+        if not found:
+            what = self.known.sandbox_named or "none is named in its configuration"
+            raise MissingError(
+                f"does not have its sandbox image yet ({what}), so that it cannot be pinned",
+                where=self.node.name,
+                do=f"pull it there (ctr -n k8s.io images pull {what})",
+            )
+        return found
 
-    def kept(self) -> Sequence[str]:
-        """See `Runtime.kept`."""
-        return (self.layout.verdicts, CONFIG, self.layout.gate_config, self.layout.policy)
+    def warnings(self) -> list[str]:
+        """See `Machine.warnings`: known holes, or that it can't require the gate's plugin."""
+        return [*filter(None, (versions.holes(self.known.version), "" if self.known.nri else TOO_OLD_FOR_NRI))]
 
-    def require_up(self) -> None:
-        """See `Runtime.require_up`."""
-        for unit in (GATE, CONTAINERD):
-            found = unit_state(self.node, unit).active
-            if found != ACTIVE:
-                raise InfrastructureError(f"{unit} is {found}", where=self.node.name, do="run ./inv containerd.setup")
+    def take(self) -> Taken:
+        """See `Machine.take`."""
+        return Taken(sorted({*pins.take_from(self.node), self.sandbox}))
 
-    def wait_for_plugin(self) -> None:
-        """Return once containerd asks the gate as its NRI plugin; before that it makes no container at all."""
-        nri.wait_for_plugin(self.node, self.layout, RECOVERY)
+    def knowing(self, taken: Taken) -> Self:  # noqa: ARG002 - its configuration says the rest
+        """See `Machine.knowing`."""
+        return self
 
-    def wait_until_ready(self) -> None:
-        """Return once containers can be made."""
-        self.wait_until_it_answers()
-        self.wait_for_plugin()
+    def gate_options(self) -> Mapping[str, Any]:
+        """See `Machine.gate_options`."""
+        return {"runtime_socket": SOCKET, "nri": self.known.nri, "base_specs": self.known.base_specs}
 
-    def wait_until_it_answers(self) -> None:
-        """Return once containerd answers over CRI. Raises InfrastructureError when it does not in time."""
-        with self.client(timeout=5) as client:
+    def way(self) -> list[Group]:
+        """See `Machine.way`."""
+        return reach.way(self.node, self.layout.certs, self.addition)
 
-            def answers() -> bool:
-                try:
-                    return bool(client.version().version)
-                except CriError:
-                    return False
+    def configured(self, gate: Gate) -> list[Step]:
+        """See `Machine.configured`."""
+        config = adapt.adapted(self.known.config, self._wanted())
+        return [SandboxNamed(self, self.sandbox), Configured(self, config, tuple(gate.base_specs))]
 
-            wait_for(answers, f"containerd on {self.node.name} did not answer over CRI", pause=0.1)
+    def _wanted(self) -> adapt.Wanted:
+        found = self.known
+        return adapt.Wanted(
+            self.layout,
+            found.version,
+            self.sandbox,
+            found.handlers,
+            found.platform,
+            lacks_resource=found.lacks_resource,
+            nri=found.nri,
+        )
+
+    def restored(self, names: Sequence[str]) -> Step:
+        """See `Machine.restored`."""
+        return Restored(self, names)
+
+    def taken_off(self, names: Sequence[str]) -> list[Step]:
+        """See `Machine.taken_off`."""
+        return [Restored(self, names), ImagesRemoved(self, names)]
+
+    def told(self) -> str:
+        """See `Machine.told`."""
+        return super().told() if self.known.nri else ""

@@ -18,12 +18,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from containerd import enforce, fleet
+from containerd import enforce
 from containerd import survey as surveys
-from containerd.fleet import Fleet
-from containerd.machine import CONFIG
+from containerd.machine import Machine
 from containerd.pins import pin
-from containerd.runtime import NAMESPACE
+from containerd.runtime import CONFIG, NAMESPACE
 from containerd.survey import Survey
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError
@@ -36,6 +35,9 @@ from countersign.nodes.host import HOST
 from countersign.nodes.node import CommandError, Node
 from countersign.nodes.steps import File, Folder, Link
 from countersign.nodes.template import render
+from countersign.runtimes.machine import Taken
+from countersign.runtimes.pins import keep
+from countersign.runtimes.work import TOOLS, steps, work
 from kind import cluster as clusters
 from kind import engine
 from kind.cluster import KindNode, Mount
@@ -44,6 +46,7 @@ from kind.node_image import IMAGE
 if TYPE_CHECKING:
     from docker import DockerClient
 
+    from countersign.console.steps import Step
     from countersign.enforcement.additions import Addition
 
 TEMPLATES = Path(__file__).with_name("preinstall")
@@ -91,14 +94,10 @@ class Preinstalled:
             InfrastructureError: the image's containerd cannot be asked.
             UsageError: the policy is invalid.
         """
-        from countersign.console import output
-
         found = look(self.settings, client, image)
         found = replace(found, survey=replace(found.survey, lacks_resource=not engine.has_sys_resource()))
         pins = sorted({found.survey.sandbox, *filter(None, (pin(*each) for each in found.images.items()))})
-        HOST.put((json.dumps(pins, indent=2) + "\n").encode(), str(self.pins))
-        for each in pins:
-            output.say(f"  pinned {each}")
+        keep(self.pins, Taken(pins))
         home = clusters.folder(self.settings) / clusters.PREINSTALL
         parts = list(enforce.laid_out(self._steps(found, pins)))
         _write(home, parts, found)
@@ -108,15 +107,11 @@ class Preinstalled:
         """See `Preinstall.confirm`."""
         side_by_side(_confirm, [each.node for each in nodes])
 
-    def _steps(self, found: Look, pins: Sequence[str]) -> Iterator[Any]:
+    def _steps(self, found: Look, pins: Sequence[str]) -> Sequence[Step]:
         from countersign.tools.resolver import install
 
-        programs = install(fleet.TOOLS, self.settings)
-        node = HOST
-        machine = fleet.machine(self.settings, node, found.survey, self.addition, self.pins)
-        together = Fleet(self.settings, {node.name: machine}, {node.name: found.survey})
-        for each in together.steps(pins, programs, keys_to_come=False):
-            yield from each.parts
+        machine = Machine.as_set_up(self.settings, HOST, self.addition, self.pins).surveyed(found.survey)
+        return steps(work(self.settings, machine, pins, install(TOOLS, self.settings)))
 
 
 def _confirm(node: Node) -> None:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from containerd import adapt
 from containerd.adapt import IMAGES, RUNTIME
-from containerd.machine import CONFIG, DEFAULT_SNAPSHOTTER
-from containerd.runtime import NAMESPACE
+from containerd.runtime import CONFIG, DEFAULT_SNAPSHOTTER, NAMESPACE
 from countersign.console.errors import InfrastructureError, MissingError
 from countersign.enforcement import nri, versions
 from countersign.enforcement.layout import Layout
@@ -87,13 +86,18 @@ def survey(node: Node, layout: Layout) -> Survey:
         handlers=paths,
         sandbox=_by_digest(node, sandbox),
         snapshotter=str(images.get("snapshotter") or DEFAULT_SNAPSHOTTER),
-        certs=str(images.get("registry", {}).get("config_path", "")).partition(":")[0] or layout.certs,
+        certs=certs(images, layout),
         platform=f"linux/{ARCHITECTURES.get(machine, machine)}",
         systemd_cgroups=bool(handlers.get(first, {}).get("options", {}).get("SystemdCgroup")),
         lacks_resource=not has_capability(node, CAP_SYS_RESOURCE),
         nri=nri.socket(effective, version),
         sandbox_named=sandbox,
     )
+
+
+def certs(images: Mapping[str, Any], layout: Layout) -> str:
+    """Return the folder of hosts.toml files that the CRI plugin reads, by its table for images; else the usual one."""
+    return str(images.get("registry", {}).get("config_path", "")).partition(":")[0] or layout.certs
 
 
 def _version(node: Node) -> Version:

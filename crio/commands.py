@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from invoke.context import Context
 
     from countersign.enforcement.several import Places
-    from crio.backend import Backend
+    from countersign.runtimes.place import Place
 
 ON = "the place: vagrant (default), ssh://USER@HOST (several with commas between them), or host"
 JSON = "one JSON document on stdout"
@@ -32,15 +32,12 @@ def setup_vm(context: Context, on: str = "", kubernetes: bool = False, plan: boo
 
     Example: ./inv crio.setup-vm --kubernetes
     """
-    from countersign.console import output
     from countersign.console.config import settings_from
+    from countersign.runtimes import verbs
     from crio.setup_vm import setup_vm as run
 
     results = run(settings_from(context, on or None, room="crio"), kubernetes=kubernetes, plan=plan)
-    if json:
-        steps = [{"name": each.name, "changed": each.changed, "seconds": round(each.seconds, 3)} for each in results]
-        changed = sum(each.changed for each in results)
-        output.emit_json({"version": "countersign.steps/v1", "plan": plan, "changed": changed, "steps": steps})
+    verbs.made(results, plan=plan, json=json)
 
 
 @task(help={"on": ON, "demo": DEMO, "keep": "keep what there is when a step fails", "plan": PLAN, "json": JSON})
@@ -51,21 +48,9 @@ def configure(
 
     Example: ./inv crio.configure --on ssh://root@192.0.2.7 --plan
     """
-    from countersign.console import output
-    from countersign.policy.commands import show_notes
+    from countersign.runtimes import verbs
 
-    places = _places(context, on, demo=demo)
-    results = places.set_up("configured", lambda place: place.configure(keep=keep, plan=plan), plan=plan)
-    if not plan:
-        show_notes(places.each[0].settings.policy)
-    if json:
-        steps = [
-            {"place": place, "name": each.name, "changed": each.changed, "seconds": round(each.seconds, 3)}
-            for place, steps in results.items()
-            for each in steps
-        ]
-        changed = sum(bool(step["changed"]) for step in steps)
-        output.emit_json({"version": "countersign.steps/v1", "plan": plan, "changed": changed, "steps": steps})
+    verbs.set_up(_places(context, on, demo=demo), keep=keep, plan=plan, json=json)
 
 
 @task(help={"on": ON, "json": JSON})
@@ -74,33 +59,9 @@ def status(context: Context, on: str = "", json: bool = False) -> None:
 
     Example: ./inv crio.status --json
     """
-    from countersign.console import output
-    from countersign.console.errors import InfrastructureError
-    from countersign.enforcement.report import answered
-    from crio.status import VERSION
+    from countersign.runtimes import verbs
 
-    wrong = []
-    for place in _places(context, on).each:
-        found = answered(place.report, place.settings.node, VERSION)
-        if json:
-            output.emit_json(found)
-        else:
-            rows = [
-                (each["node"], each["name"], each["state"], each["pid"] or "", each["restarts"], each["lastEnd"])
-                for each in found["services"]
-            ]
-            output.table(("node", "service", "state", "pid", "restarts", "last end"), rows)
-            for each in found["runtimes"]:
-                output.say(f"{each['node']}: CRI-O {each['version'] or each['error']}")
-                output.say(f"{each['node']}: policy {each['policy'] or each['policyError']}")
-            for each in found["problems"]:
-                output.failed(f"{each['node']}: {each['problem']}; {each['do']}")
-            for each in found["warnings"]:
-                output.warn(f"{each['node']}: {each['warning']}")
-        if not found["ok"]:
-            wrong.append(found["place"])
-    if wrong:
-        raise InfrastructureError("not enforcing", where=", ".join(wrong), do="run ./inv crio.configure")
+    verbs.status(_places(context, on), json=json)
 
 
 @task(help={"on": ON, "name": "crio, gate, or verdicts (the gate's verdict log)", "lines": "how many from the end"})
@@ -109,11 +70,9 @@ def logs(context: Context, on: str = "", name: str = "crio", lines: int = 40) ->
 
     Example: ./inv crio.logs --name verdicts --lines 5
     """
-    from countersign.console import output
+    from countersign.runtimes import verbs
 
-    for place in _places(context, on).each:
-        machine = place.machine()
-        output.emit_end(machine.ways.log(machine, name), lines)
+    verbs.logs(_places(context, on), name, lines)
 
 
 @task(help={"on": ON, "plan": PLAN})
@@ -122,11 +81,14 @@ def clean(context: Context, on: str = "", plan: bool = False) -> None:
 
     Example: ./inv crio.clean
     """
-    _places(context, on).cleaned(lambda place: place.clean(plan=plan), plan=plan)
+    from countersign.runtimes import verbs
+
+    verbs.clean(_places(context, on), plan=plan)
 
 
-def _places(context: Context, on: str, *, demo: bool = False) -> Places[Backend]:
+def _places(context: Context, on: str, *, demo: bool = False) -> Places[Place]:
     from countersign.console.config import settings_from
-    from crio.backend import open_places
+    from countersign.runtimes.verbs import open_places
+    from crio.backend import open_place
 
-    return open_places(settings_from(context, on or None, room="crio"), demo=demo)
+    return open_places(settings_from(context, on or None, room="crio"), lambda one: open_place(one, demo=demo))

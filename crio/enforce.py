@@ -2,104 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement import reach
-from countersign.enforcement.policy import Policy
 from countersign.nodes.files import stats
 from countersign.nodes.node import CommandError
 from countersign.nodes.steps import File, Folder, Group
 from crio import render
 from crio.credentials import Credentials
-from crio.machine import Machine
+from crio.paths import Paths
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step
+    from countersign.enforcement.additions import Addition
+    from countersign.enforcement.layout import Layout
     from countersign.nodes.node import Node
 
 
-@dataclass(frozen=True)
-class Work:
-    """All that one CRI-O is given.
+class Runtime(Protocol):
+    """What the steps need of a CRI-O."""
 
-    Attributes:
-        machine: the CRI-O.
-        policy: the user's policy.yaml.
-        pins: what set-up pins, by digest.
-        tags: names by tag of what is pinned.
-        sandbox: the sandbox image by digest; empty leaves the node's own.
-        hooks_dirs: the node's own folders of hooks.
-        keys_to_come: an earlier step makes the keys that the policy names.
-        private: CRI-O is all ours.
-    """
+    @property
+    def node(self) -> Node:
+        """Where it runs."""
 
-    machine: Machine
-    policy: Path
-    pins: Sequence[str]
-    tags: Sequence[str]
-    sandbox: str
-    hooks_dirs: Sequence[str]
-    keys_to_come: bool = False
-    private: bool = False
+    @property
+    def layout(self) -> Layout:
+        """Where the gate's parts lie there."""
+
+    @property
+    def paths(self) -> Paths:
+        """Where CRI-O's own files lie there."""
+
+    @property
+    def engine(self) -> render.Engine:
+        """How strict its own engine is."""
+
+    @property
+    def program(self) -> str:
+        """Its program there."""
+
+    def wait_until_ready(self) -> None:
+        """Return once containers can be made."""
 
 
-def steps(work: Work, gate_runs: Step, runtime: Callable[[Sequence[File]], Step]) -> list[Step]:
-    """Return the steps after `countersign.enforcement.gate.steps`; nothing restarts before all that it reads is there.
+def configuration(node: Node, layout: Layout, paths: Paths, hooks_dirs: Sequence[str], sandbox: str) -> list[File]:
+    """Return the files by which CRI-O runs: hook and drop-in.
 
     Args:
-        work: what is to be brought about.
-        gate_runs: makes the gate run.
-        runtime: given CRI-O's files, makes it run by them.
+        node: the node.
+        layout: where the gate's parts lie there.
+        paths: where CRI-O's own lie.
+        hooks_dirs: the node's own folders of hooks.
+        sandbox: the sandbox image by digest; empty leaves the node's own.
     """
-    machine, paths, layout = work.machine, work.machine.paths, work.machine.layout
-    configuration = [
-        hook_file(work.machine),
-        File(machine.node, paths.drop_in, render.drop_in(paths, work.hooks_dirs, work.sandbox)),
-    ]
-    return [
-        *way_to_registries(work.machine, private=work.private),
-        Policy(machine.node, layout, work.policy, tuple(work.pins), keys_to_come=work.keys_to_come),
-        native_policy(work),
-        gate_runs,
-        runtime(configuration),
-    ]
+    return [hook_file(node, layout, paths), File(node, paths.drop_in, render.drop_in(paths, hooks_dirs, sandbox))]
 
 
-def hook_file(machine: Machine) -> File:
+def hook_file(node: Node, layout: Layout, paths: Paths) -> File:
     """Return the step that puts our hook where CRI-O reads hooks."""
-    return File(machine.node, machine.paths.hook, render.hook(machine.layout))
+    return File(node, paths.hook, render.hook(layout))
 
 
-def native_policy(work: Work) -> NativePolicy:
-    """Return the step that gives CRI-O's own engine its policy."""
-    tags = tuple(work.tags)
-    return NativePolicy(work.machine, work.policy, tuple(work.pins), tags, keys_to_come=work.keys_to_come)
-
-
-def way_to_registries(machine: Machine, *, private: bool = False) -> list[Group]:
+def way_to_registries(
+    node: Node, layout: Layout, paths: Paths, addition: Addition, *, private: bool = False
+) -> list[Group]:
     """Return the step by which CRI-O and the gate find the registries of its addition; none where it has none.
 
     Args:
-        machine: the CRI-O.
+        node: the node.
+        layout: where the gate's parts lie there.
+        paths: where CRI-O's own lie.
+        addition: what the place is given beside enforcement.
         private: CRI-O is all ours: short names lead there, too, and the gate knows the way already.
     """
-    paths, addition = machine.paths, machine.addition
     if not addition.urls:
         return []
-    files = render.registry_files(machine.node, paths, addition, short_names=private)
-    hosts = [] if private else reach.hosts_files(machine.node, machine.layout.certs, addition.urls, addition.ca)
+    files = render.registry_files(node, paths, addition, short_names=private)
+    hosts = [] if private else reach.hosts_files(node, layout.certs, addition.urls, addition.ca)
     logins = {addition.urls[name].partition("://")[2]: reach.basic(login) for name, login in addition.logins.items()}
     parts: list[Step] = [
         *render.folders([*files, *hosts]),
         *files,
         *hosts,
-        Credentials(machine.node, paths.auth, logins),
+        Credentials(node, paths.auth, logins),
     ]
-    return [Group(machine.node, f"the way to the demo's registries ({paths.registries_conf})", parts)]
+    return [Group(node, f"the way to the demo's registries ({paths.registries_conf})", parts)]
 
 
 @dataclass(frozen=True)
@@ -114,7 +106,7 @@ class NativePolicy:
         keys_to_come: a step before this one makes the keys that the policy names.
     """
 
-    machine: Machine
+    machine: Runtime
     source: Path
     pins: tuple[str, ...]
     tags: tuple[str, ...] = ()
@@ -159,7 +151,7 @@ class Configured:
         ran_before: there is an old configuration, by which it ran.
     """
 
-    machine: Machine
+    machine: Runtime
     files: Sequence[File] = field(repr=False)
     runs: Step = field(repr=False)
     ran_before: bool = True
@@ -211,7 +203,7 @@ class Configured:
         """Let CRI-O itself read the configuration before it has to live by it."""
         if self.machine.paths.drop_in.startswith("/etc/crio/"):
             try:
-                self.machine.node.run([self.machine.crio, "config"], timeout=30)
+                self.machine.node.run([self.machine.program, "config"], timeout=30)
             except CommandError as error:
                 raise InfrastructureError(
                     f"CRI-O does not read our settings: {error.found}", where=self.machine.node.name

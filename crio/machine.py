@@ -1,149 +1,103 @@
-"""A CRI-O under enforcement, wherever and however it is kept running; see `countersign.enforcement.runtime.Runtime`."""
+"""A CRI-O that systemd keeps running on some machine, with the usual paths."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from countersign.console.errors import InfrastructureError
-from countersign.cri.errors import CriError
-from countersign.enforcement import additions, nri, policy
-from countersign.nodes.waiting import wait_for
-from crio.paths import Paths
+from countersign.console.errors import InfrastructureError, MissingError
+from countersign.enforcement.layout import SYSTEM
+from countersign.enforcement.node_units import ACTIVE
+from countersign.nodes.systemd import UnitRuns, unit_state
+from countersign.runtimes.machine import Taken
+from crio import effective, enforce, packages, system_images
+from crio.paths import INSTALLED
+from crio.runtime import UNIT, Crio, engine_of
+from crio.units import ImagesRemoved, Restored
 
 if TYPE_CHECKING:
-    from countersign.cri.client import Client
-    from countersign.cri.model import Auth
+    from typing_extensions import Self
+
+    from countersign.console.config import Settings
+    from countersign.console.steps import Step
     from countersign.enforcement.additions import Addition
-    from countersign.enforcement.layout import Layout
-    from countersign.enforcement.report import ServiceState
-    from countersign.enforcement.runtime import Controls
+    from countersign.enforcement.gate import Gate
     from countersign.nodes.node import Node
-    from crio.render import Engine
+    from crio.effective import Effective
 
-ANSWERS_WITHIN = 120.0
-"""Seconds within which a CRI-O that was started answers; an emulated machine takes one of them."""
-
-
-@dataclass(frozen=True)
-class Ways:
-    """What differs with the way in which CRI-O is kept running.
-
-    Attributes:
-        controls: the services around it, to be disturbed.
-        services: how each of them is.
-        undisturbed: keeps away whatever would remove pods that trials make.
-        log: returns the end of a service's log (``crio``, ``gate``).
-    """
-
-    controls: Callable[[Machine], Controls] = field(repr=False)
-    services: Callable[[Machine], list[ServiceState]] = field(repr=False)
-    undisturbed: Callable[[Machine], AbstractContextManager[None]] = field(repr=False)
-    log: Callable[[Machine, str], bytes] = field(repr=False)
+SLICE, CGROUP = "countersign.slice", "/countersign"
 
 
 @dataclass(frozen=True)
-class Machine:
-    """One CRI-O.
+class Machine(Crio):
+    """See `countersign.runtimes.machine.Machine`.
 
     Attributes:
-        state: the state folder on this machine.
-        node: where it runs.
-        layout: where the gate's parts lie there.
-        paths: where CRI-O's own files lie there.
-        crio: its program there.
-        handlers: its runtime handlers, the default one first.
-        pins: the file on this machine with what set-up pinned.
-        addition: what it is given beside enforcement.
-        engine: how strict its own engine is.
-        ways: what differs with how it is kept running.
-        cgroup_parent: of pods that trials make.
-        tags: names by tag of what set-up pinned, which its own engine lets pass.
+        found: its configuration in effect; None for one that was not asked.
+        taken: what it needs itself, as it was before the first set-up.
     """
 
-    state: Path
-    node: Node
-    layout: Layout
-    paths: Paths
-    crio: str
-    handlers: Sequence[str]
-    pins: Path
-    addition: Addition = field(repr=False)
-    engine: Engine
-    ways: Ways = field(repr=False)
-    cgroup_parent: str = ""
-    tags: Sequence[str] = ()
+    found: Effective | None = field(default=None, repr=False, compare=False)
+    taken: Mapping[str, str | Sequence[str]] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def as_set_up(cls, settings: Settings, node: Node, addition: Addition, pins: Path) -> Self:
+        """See `Machine.as_set_up`."""
+        return cls(settings.state, node, SYSTEM, (), pins, addition, engine=engine_of(settings))
+
+    def looked_at(self, settings: Settings) -> Self:  # noqa: ARG002 - the node says all of it
+        """See `Machine.looked_at`."""
+        packages.require_version(self.node)
+        state = unit_state(self.node, UNIT).active
+        if state != ACTIVE:
+            do = f"start it there (systemctl start {UNIT}), and read journalctl -u crio"
+            raise InfrastructureError(f"{UNIT} is {state}", where=self.node.name, do=do)
+        found = effective.effective(self.node, self.program, INSTALLED.socket)
+        parent = SLICE if found.systemd_cgroups else CGROUP
+        return replace(self, found=found, handlers=found.handlers, cgroup_parent=parent)
 
     @property
-    def registry_names(self) -> Sequence[str]:
-        """See `Runtime.registry_names`."""
-        return self.addition.names
+    def known(self) -> Effective:
+        """Its configuration in effect, of one that was asked."""
+        if self.found is None:
+            raise InfrastructureError("was not asked what it is like", where=self.node.name)
+        return self.found
 
-    def client(self, timeout: float = 60) -> Client:
-        """See `Runtime.client`."""
-        from countersign.cri.client import Client
+    def take(self) -> Taken:
+        """See `Machine.take`."""
+        found = self.known
+        with self.client() as client:
+            sandbox = system_images.sandbox(client, found.sandbox) or self.addition.sandbox()
+            pins, tags = system_images.taken(client)
+        if not sandbox:
+            raise MissingError(
+                f"does not have its sandbox image ({found.sandbox}) and cannot pull it, so that it cannot be pinned",
+                where=self.node.name,
+                do="bring it there, or name one that it reaches as pause_image in /etc/crio/crio.conf.d",
+            )
+        others = [folder for folder in found.hooks_dirs if folder != INSTALLED.hooks]
+        return Taken(sorted({*pins, sandbox}), {"sandbox": sandbox, "tags": tags, "hooks_dirs": others})
 
-        return Client(
-            self.node.forward(self.paths.socket),
-            cgroup_parent=self.cgroup_parent,
-            log_directory=f"{self.layout.log}/pods",
-            read=self.node.get,
-            timeout=timeout,
-        )
+    def knowing(self, taken: Taken) -> Self:
+        """See `Machine.knowing`."""
+        return replace(self, taken=taken.more, tags=tuple(taken.more.get("tags", ())))
 
-    def pinned(self) -> list[str]:
-        """See `Runtime.pinned`."""
-        return policy.read_pins(self.pins)
+    def storage(self) -> tuple[str, str]:
+        """See `Crio.storage`."""
+        return self.known.storage, self.known.run_storage
 
-    def credentials(self, reference: str) -> Auth | None:
-        """See `Runtime.credentials`."""
-        return additions.credentials(self.addition, reference)
+    def configured(self, gate: Gate) -> list[Step]:  # noqa: ARG002 - the hook finds it by its socket
+        """See `Machine.configured`."""
+        hooks_dirs, sandbox = self.taken.get("hooks_dirs", ()), str(self.taken.get("sandbox", ""))
+        files = enforce.configuration(self.node, self.layout, self.paths, hooks_dirs, sandbox)
+        return [enforce.Configured(self, files, UnitRuns(self.node, UNIT, [file.path for file in files]))]
 
-    def controls(self) -> Controls:
-        """See `Runtime.controls`."""
-        return self.ways.controls(self)
+    def restored(self, names: Sequence[str]) -> Step:
+        """See `Machine.restored`."""
+        return Restored(self.node, names, self.addition.urls)
 
-    def undisturbed(self) -> AbstractContextManager[None]:
-        """See `Runtime.undisturbed`."""
-        return self.ways.undisturbed(self)
-
-    def kept(self) -> Sequence[str]:
-        """See `Runtime.kept`."""
-        ours = self.layout
-        return (ours.verdicts, ours.gate_config, ours.policy, self.paths.policy, self.paths.drop_in, self.paths.hook)
-
-    def require_up(self) -> None:
-        """See `Runtime.require_up`."""
-        for each in self.ways.services(self):
-            if not each.up:
-                raise InfrastructureError(
-                    f"{each.name} is {each.state}", where=each.node, do="run ./inv crio.configure"
-                )
-
-    def wait_until_it_answers(self) -> None:
-        """Return once CRI-O answers over CRI. Raises InfrastructureError when it does not in time."""
-        with self.client(timeout=5) as client:
-
-            def answers() -> bool:
-                try:
-                    return bool(client.version().version)
-                except CriError:
-                    return False
-
-            wait_for(answers, f"CRI-O on {self.node.name} did not answer over CRI", ANSWERS_WITHIN, pause=0.05)
-
-    def wait_for_plugin(self) -> None:
-        """Return once CRI-O asks the gate as its NRI plugin; before that it makes no container at all."""
-        nri.wait_for_plugin(self.node, self.layout, ANSWERS_WITHIN)
-
-    def nri(self) -> str:
-        """Return a line about CRI-O's NRI."""
-        return nri.told(self.node, self.layout, self.crio)
-
-    def wait_until_ready(self) -> None:
-        """Return once containers can be made."""
-        self.wait_until_it_answers()
-        self.wait_for_plugin()
+    def taken_off(self, names: Sequence[str]) -> list[Step]:
+        """See `Machine.taken_off`."""
+        return [ImagesRemoved(self.node, names), self.restored(names)]

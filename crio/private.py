@@ -5,66 +5,73 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from countersign.console.errors import MissingError, UsageError
-from countersign.enforcement import layout as layouts
-from countersign.enforcement.additions import NOTHING
-from countersign.enforcement.layout import Layout
-from countersign.enforcement.recovering import Recovering
-from countersign.enforcement.report import ServiceState, of_service
-from countersign.enforcement.supervised import Supervised
-from countersign.nodes import service
-from countersign.nodes.host import HostNode
+from countersign.nodes.facts import overlay_works
 from countersign.nodes.service import Service
-from countersign.nodes.steps import File, Folder
+from countersign.nodes.steps import File, Folder, Group, Link, Running
 from countersign.nodes.template import render
-from crio.machine import Machine, Ways
-from crio.paths import Paths, private
+from countersign.runtimes import private
+from countersign.runtimes.private import HANDLERS, HOST_PATH, PrivateMachine
+from crio import enforce, paths
+from crio.runtime import Crio, engine_of
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from countersign.console.config import Settings
+    from countersign.console.steps import Step
     from countersign.enforcement.additions import Addition
+    from countersign.enforcement.gate import Gate
+    from countersign.nodes.node import Node
 
 HERE = Path(__file__).resolve().parent
 NETWORK = HERE.parent / "countersign/cri" / "10-loopback.conflist"
-HANDLERS = ("runc", "runc-alt")
-"""The runtime handlers; there are two to show that each has the hook."""
-SERVICES = ("gate", "crio")
-"""What is supervised, in the order in which it starts; what the place is given beside comes before."""
 NEEDED = {"conmon": "conmon", "iptables": "iptables"}
 """Program → Debian's package of it; CRI-O starts none of its containers without."""
-HOST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True)
-class Instance:
-    """What set-up makes below one state folder, and what the verbs after it use; see `enforcement.teardown.Private`."""
+class Instance(PrivateMachine, Crio):
+    """See `countersign.runtimes.private.PrivateMachine`.
 
-    state: Path
-    layout: Layout
-    paths: Paths
-    node: HostNode = field(default_factory=HostNode)
-    addition: Addition = field(default=NOTHING, repr=False, compare=False)
-    room: str = "crio"
+    Attributes:
+        binary: CRI-O's program; None where nobody names one.
+        programs: ``runc`` and ``cni-loopback``.
+        sandbox_image: by digest.
+        driver: of containers/storage: ``overlay`` or ``vfs``.
+    """
 
-    @property
-    def services(self) -> Sequence[str]:
-        """Everything supervised, in the order in which it starts."""
-        return (*self.addition.services, *SERVICES)
+    binary: Path | None = None
+    programs: Mapping[str, Path] = field(default_factory=dict, repr=False, compare=False)
+    sandbox_image: str = ""
+    driver: str = ""
 
-    @property
-    def root(self) -> Path:
-        """The folder that is all ours."""
-        return self.state / "crio"
+    folder = "crio"
+    tools = ("runc", "cni-loopback")
 
-    @property
-    def run(self) -> Path:
-        """Where supervisors keep their files."""
-        return Path(self.layout.run)
+    @classmethod
+    def as_set_up(cls, settings: Settings, node: Node, addition: Addition, pins: Path) -> Self:  # noqa: ARG003
+        """See `Machine.as_set_up`: everything is this host's."""
+        return replace(_placed(cls, settings.state), addition=addition)
+
+    def looked_at(self, settings: Settings) -> Self:
+        """See `Machine.looked_at`: it is made, not found."""
+        return replace(self, binary=settings.crio.binary, engine=engine_of(settings))
+
+    def require(self, settings: Settings) -> None:
+        """See `PrivateMachine.require`."""
+        program(settings)
+
+    def prepared(self, settings: Settings, programs: Mapping[str, Path], sandbox: str) -> Self:
+        """See `PrivateMachine.prepared`."""
+        folder = next(each for each in (self.root, *self.root.parents) if each.is_dir())
+        driver = "overlay" if overlay_works(self.node, str(folder)) else "vfs"
+        ready = replace(self.looked_at(settings), programs=programs, sandbox_image=sandbox, driver=driver)
+        return replace(ready, binary=program(settings))
 
     @property
     def data(self) -> str:
@@ -77,19 +84,78 @@ class Instance:
         return f"{self.layout.lib}/home"
 
     @property
-    def cgroup(self) -> str:
-        """The cgroup of everything that belongs to it."""
-        return f"{layouts.instance(self.state)}-crio"
-
-    @property
     def config(self) -> str:
         """CRI-O's configuration; our drop-in comes after it."""
         return f"{self.layout.etc}/crio.conf"
 
     @property
-    def pins(self) -> Path:
-        """Digests that set-up pinned, beside those of the user's policy."""
-        return self.root / "pins.json"
+    def program(self) -> str:
+        """See `Machine.program`."""
+        return str(self.binary or "crio")
+
+    def own_files(self) -> Sequence[str]:
+        """See `Machine.own_files`: its files, and every log."""
+        return (*super().own_files(), *(f"{self.layout.log}/{name}.log" for name in self.services))
+
+    def way(self) -> list[Group]:
+        """See `Machine.way`."""
+        return enforce.way_to_registries(self.node, self.layout, self.paths, self.addition, private=True)
+
+    def folders(self) -> list[Step]:
+        """See `PrivateMachine.folders`."""
+        layout, node = self.layout, self.node
+        open_to_others = [self.data, self.home, f"{layout.bin}/cni", f"{layout.etc}/cni"]
+        names = ("etc/crio.conf.d", "etc/nri/plugins", "etc/nri/conf.d")
+        parts = [
+            *(Folder(node, path) for path in open_to_others),
+            *(Folder(node, str(self.root / name)) for name in names),
+            *(Folder(node, path, 0o700) for path in (layout.lib, layout.run, layout.log)),
+            *(Folder(node, f"{layout.run}/{name}", 0o700) for name in ("exits", "attach", "ns", "auth", "own")),
+            Folder(node, f"{self.data}/cni", 0o700),
+        ]
+        return [Group(node, f"folders of CRI-O ({self.root})", parts)]
+
+    def configured(self, gate: Gate) -> list[Step]:  # noqa: ARG002 - the hook finds it by its socket
+        """See `Machine.configured`."""
+        files = [
+            *self.files(),
+            *enforce.configuration(self.node, self.layout, self.paths, (), self.sandbox_image),
+        ]
+        link = Link(self.node, f"{self.layout.bin}/cni/loopback", str(self.programs["cni-loopback"]))
+        runs = enforce.Configured(self, files, Running(self.service(files)), ran_before=False)
+        return [Group(self.node, "CRI-O runs by our settings", [link, runs])]
+
+    def files(self) -> list[File]:
+        """Return the files of the private CRI-O, without ours for enforcement."""
+        config = render(
+            HERE / "private.conf.j2",
+            paths=self.paths,
+            layout=self.layout,
+            data=self.data,
+            driver=self.driver,
+            handlers=HANDLERS,
+            pinns=str(Path(self.program).with_name("pinns")),
+            runc=str(self.programs["runc"]),
+            conmon=shutil.which("conmon", path=HOST_PATH),
+            cni=f"{self.layout.bin}/cni",
+        )
+        network = File(self.node, f"{self.layout.etc}/cni/{NETWORK.name}", NETWORK.read_bytes())
+        return [File(self.node, self.config, config), network]
+
+    def service(self, files: Sequence[File]) -> Service:
+        """Return CRI-O as a supervised service. Two paths of it cannot be set, so it sees folders of ours there."""
+        layout = self.layout
+        return Service(
+            name=self.room,
+            argv=(self.program, "--config", self.config, "--config-dir", f"{layout.etc}/crio.conf.d"),
+            run=layout.run,
+            log=f"{layout.log}/{self.room}.log",
+            env={"PATH": HOST_PATH, "HOME": self.home},
+            ready="notify",
+            cgroup=self.cgroup,
+            shadows={"/var/lib/cni": f"{self.data}/cni", "/run/crio": f"{layout.run}/own"},
+            inputs={**{file.path: file.digest() for file in files}, "crio": self.program},
+        )
 
 
 def instance(state: Path) -> Instance:
@@ -98,9 +164,15 @@ def instance(state: Path) -> Instance:
     Raises:
         UsageError: the folder's path is too long for sockets.
     """
-    state = state.resolve()
-    layout = layouts.host(state, "crio")
-    return Instance(state, layout, private(layout))
+    return _placed(Instance, state)
+
+
+InstanceT = TypeVar("InstanceT", bound=Instance)
+
+
+def _placed(kind: type[InstanceT], state: Path) -> InstanceT:
+    found = private.placed(state, kind.folder, suffix="-crio")
+    return kind(**found, paths=paths.private(found["layout"]))
 
 
 def program(settings: Settings) -> Path:
@@ -124,97 +196,3 @@ def program(settings: Settings) -> Path:
     if lacking:
         raise MissingError(f"this machine lacks {', '.join(lacking)}", do=f"apt-get install {' '.join(lacking)}")
     return found
-
-
-def configuration(ours: Instance, crio: Path, programs: Mapping[str, Path], driver: str) -> list[File]:
-    """Return the files of the private CRI-O, without ours for enforcement.
-
-    Args:
-        ours: the instance.
-        crio: its program.
-        programs: ``runc`` and ``cni-loopback``.
-        driver: of containers/storage: ``overlay`` or ``vfs``.
-    """
-    config = render(
-        HERE / "private.conf.j2",
-        paths=ours.paths,
-        layout=ours.layout,
-        data=ours.data,
-        driver=driver,
-        handlers=HANDLERS,
-        pinns=str(crio.with_name("pinns")),
-        runc=str(programs["runc"]),
-        conmon=shutil.which("conmon", path=HOST_PATH),
-        cni=f"{ours.layout.bin}/cni",
-    )
-    return [
-        File(ours.node, ours.config, config),
-        File(ours.node, f"{ours.layout.etc}/cni/{NETWORK.name}", NETWORK.read_bytes()),
-    ]
-
-
-def folders(ours: Instance) -> list[Folder]:
-    """Return the folders that it needs before it starts."""
-    layout = ours.layout
-    open_to_others = [ours.data, ours.home, f"{layout.bin}/cni", f"{layout.etc}/cni"]
-    names = ("etc/crio.conf.d", "etc/nri/plugins", "etc/nri/conf.d")
-    return [
-        *(Folder(ours.node, path) for path in open_to_others),
-        *(Folder(ours.node, str(ours.root / name)) for name in names),
-        *(Folder(ours.node, path, 0o700) for path in (layout.lib, layout.run, layout.log)),
-        *(Folder(ours.node, f"{layout.run}/{name}", 0o700) for name in ("exits", "attach", "ns", "auth", "own")),
-        Folder(ours.node, f"{ours.data}/cni", 0o700),
-    ]
-
-
-def crio_service(ours: Instance, crio: Path, inputs: Mapping[str, str]) -> Service:
-    """Return CRI-O as a supervised service. Two paths of it cannot be set, so it sees folders of ours there."""
-    return Service(
-        name="crio",
-        argv=(str(crio), "--config", ours.config, "--config-dir", f"{ours.layout.etc}/crio.conf.d"),
-        run=ours.layout.run,
-        log=f"{ours.layout.log}/crio.log",
-        env={"PATH": HOST_PATH, "HOME": ours.home},
-        ready="notify",
-        cgroup=ours.cgroup,
-        shadows={"/var/lib/cni": f"{ours.data}/cni", "/run/crio": f"{ours.layout.run}/own"},
-        inputs=dict(inputs),
-    )
-
-
-def machine(ours: Instance, settings: Settings) -> Machine:
-    """Return it as the verbs after set-up use it."""
-    return Machine(
-        state=ours.state,
-        node=ours.node,
-        layout=ours.layout,
-        paths=ours.paths,
-        crio=str(settings.crio.binary or "crio"),
-        handlers=HANDLERS,
-        pins=ours.pins,
-        addition=ours.addition,
-        engine="lenient" if settings.crio.engine == "lenient" else "strict",
-        ways=Ways(
-            controls=lambda machine: Recovering(Supervised(ours.run, ours.addition.stopped, "crio"), machine),
-            services=lambda _: states(ours),
-            undisturbed=lambda _: nullcontext(),
-            log=lambda _, name: log(ours, name),
-        ),
-        cgroup_parent=f"/{ours.cgroup}/pods",
-    )
-
-
-def states(ours: Instance) -> list[ServiceState]:
-    """Return how each service is."""
-    return [of_service(service.state(ours.run, name)) for name in ours.services]
-
-
-def log(ours: Instance, name: str) -> bytes:
-    """Return a log, or an empty one. Raises UsageError when there is none of that name."""
-    names = (*ours.services, "verdicts")
-    if name not in names:
-        raise UsageError(f"got {name!r}", where="--name", expected=", ".join(names))
-    path = ours.layout.verdicts if name == "verdicts" else f"{ours.layout.log}/{name}.log"
-    if not ours.node.exists(path):
-        raise UsageError("there is no such log yet", where=path, do="run ./inv crio.configure")
-    return ours.node.get(path)

@@ -1,84 +1,21 @@
-"""A CRI-O that systemd keeps running on some machine, with the usual paths."""
+"""The steps that take us off a CRI-O with the usual paths."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from countersign.console.errors import UsageError
 from countersign.enforcement.gate_unit import SYSTEMD
 from countersign.enforcement.layout import SYSTEM
-from countersign.enforcement.node_units import ACTIVE, GATE, KUBELET, Units, kubelet_paused
-from countersign.enforcement.recovering import Recovering
-from countersign.enforcement.report import ServiceState, of_unit
+from countersign.enforcement.node_units import ACTIVE, GATE
 from countersign.nodes.systemd import unit_state
 from crio.credentials import Credentials
-from crio.machine import Machine, Ways
 from crio.paths import INSTALLED
+from crio.runtime import UNIT as CRIO
 
 if TYPE_CHECKING:
-    from countersign.enforcement.additions import Addition
     from countersign.nodes.node import Node
-    from crio.effective import Effective
-    from crio.render import Engine
-
-CRIO = "crio.service"
-LOGS = {"crio": CRIO, "gate": GATE, "kubelet": KUBELET}
-SLICE, CGROUP = "countersign.slice", "/countersign"
-
-
-def machine(
-    state: Path,
-    node: Node,
-    found: Effective,
-    addition: Addition,
-    engine: Engine,
-    pins: Path,
-) -> Machine:
-    """Return the CRI-O of a node as the verbs use it.
-
-    Args:
-        state: the state folder on this machine.
-        node: where it runs.
-        found: its configuration in effect.
-        addition: what it is given beside enforcement.
-        engine: how strict its own engine is.
-        pins: the file on this machine with what set-up pinned.
-    """
-    return Machine(
-        state=state,
-        node=node,
-        layout=SYSTEM,
-        paths=INSTALLED,
-        crio="crio",
-        handlers=found.handlers,
-        pins=pins,
-        addition=addition,
-        engine=engine,
-        ways=Ways(
-            controls=lambda each: Recovering(Units(node, addition.stopped, each.wait_until_it_answers, CRIO), each),
-            services=services,
-            undisturbed=lambda each: kubelet_paused(each.node),
-            log=log,
-        ),
-        cgroup_parent=SLICE if found.systemd_cgroups else CGROUP,
-    )
-
-
-def services(machine: Machine) -> list[ServiceState]:
-    """Return how gate and CRI-O are."""
-    return [of_unit(machine.node, unit) for unit in (GATE, CRIO)]
-
-
-def log(machine: Machine, name: str) -> bytes:
-    """Return the end of a log. Raises UsageError when there is none of that name."""
-    if name == "verdicts":
-        return machine.node.run(["tail", "-n", "10000", machine.layout.verdicts]).stdout
-    if name not in LOGS:
-        raise UsageError(f"got {name!r}", where="--name", expected=", ".join((*LOGS, "verdicts")))
-    return machine.node.run(["journalctl", f"--unit={LOGS[name]}", "--no-pager", "--lines=10000"]).stdout
 
 
 @dataclass(frozen=True)
@@ -133,3 +70,40 @@ class Restored:
         for folder in {path.rpartition("/")[0] for path in (INSTALLED.registries_conf, INSTALLED.registries_d)}:
             self.node.run(["rmdir", "--ignore-fail-on-non-empty", "--", folder], check=False)
         self.node.run(["systemctl", "daemon-reload"])
+
+
+@dataclass(frozen=True)
+class ImagesRemoved:
+    """The machine has no image of a lab's registries, except a sandbox image in use."""
+
+    node: Node
+    hosts: Sequence[str]
+    name: str = "the demo's images are gone"
+
+    def needed(self) -> bool:
+        """Return whether it has one; a CRI-O that does not answer is asked nothing."""
+        return bool(self._found())
+
+    def apply(self) -> None:
+        """Remove them over CRI."""
+        from countersign.cri.client import Client
+
+        with Client(self.node.forward(INSTALLED.socket)) as client:
+            for image in self._found():
+                client.remove_image(image)
+
+    def _found(self) -> list[str]:
+        from countersign.cri.client import Client
+        from countersign.cri.errors import CriError
+
+        if unit_state(self.node, CRIO).active != ACTIVE:
+            return []
+        try:
+            with Client(self.node.forward(INSTALLED.socket), timeout=10) as client:
+                return [
+                    image.id
+                    for image in client.list_images()
+                    if any(name.startswith(f"{host}/") for name in (*image.tags, *image.digests) for host in self.hosts)
+                ]
+        except CriError:
+            return []

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from countersign.console.errors import UsageError
 from countersign.enforcement import record
-from countersign.enforcement.policy import Policy, read_pins
+from countersign.enforcement.policy import Policy
 from countersign.nodes.each import side_by_side
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
     from countersign.console.steps import Step
     from countersign.nodes.node import Node
-
-RUNTIMES = ("containerd", "crio")
+    from countersign.runtimes.place import Place
 
 
 @dataclass(frozen=True)
@@ -47,24 +46,28 @@ def targets(settings: Settings, source: Path) -> list[Target]:
     if settings.room not in RUNTIMES:
         raise UsageError(f"got {settings.room!r}", where="--runtime", expected=" or ".join(RUNTIMES))
     names = [name.strip() for name in settings.node.split(",") if name.strip()] or [settings.node]
-    of = _of_crio if settings.room == "crio" else _of_containerd
     each = [replace(settings, node=name) for name in dict.fromkeys(names)]
-    return [target for found in side_by_side(lambda one: list(of(one, source)), each) for target in found]
+    return [target for found in side_by_side(lambda one: list(_of(one, source)), each) for target in found]
 
 
-def _of_containerd(settings: Settings, source: Path) -> Iterator[Target]:
+def _of(settings: Settings, source: Path) -> Iterator[Target]:
+    for each in RUNTIMES[settings.room](settings).members():
+        pins = tuple(each.pinned())
+        engine = next(iter(each.own_policy(source, pins)), None)
+        yield Target(each.node, Policy(each.node, each.layout, source, pins), record.beside(each.pins), engine)
+
+
+def _containerd(settings: Settings) -> Place:
     from containerd.backend import open_place
 
-    for each in open_place(settings).members():
-        pins = tuple(read_pins(each.pins))
-        yield Target(each.node, Policy(each.node, each.layout, source, pins), record.beside(each.pins))
+    return open_place(settings)
 
 
-def _of_crio(settings: Settings, source: Path) -> Iterator[Target]:
+def _crio(settings: Settings) -> Place:
     from crio.backend import open_place
-    from crio.enforce import NativePolicy
 
-    for each in open_place(settings).members():
-        pins = tuple(read_pins(each.pins))
-        engine = NativePolicy(each, source, pins, tuple(each.tags))
-        yield Target(each.node, Policy(each.node, each.layout, source, pins), record.beside(each.pins), engine)
+    return open_place(settings)
+
+
+RUNTIMES: Mapping[str, Callable[[Settings], Place]] = {"containerd": _containerd, "crio": _crio}
+"""The family: a runtime's name → what opens the places where it is."""

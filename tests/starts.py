@@ -73,18 +73,18 @@ class Enforced:
 @contextmanager
 def enforced(images: Collection[str]) -> Iterator[Enforced]:
     """Set a containerd up with these images of the matrix in its store, refuse what is not signed, and clean up."""
-    from containerd.on_host import OnHost
+    from containerd.instance import instance
     from countersign.oci.access import registry
     from countersign.oci.build import variant
     from countersign.tools.images import demo_layout
-    from lab.demo.lab import DEMO
+    from lab.demo.lab import with_demo
     from lab.trials import lab, model
 
     folder = Path(tempfile.mkdtemp(prefix="cs-"))  # short: sockets lie below it
     try:
         inv(folder, "containerd.setup")
         settings = Settings(node="host", state=folder)
-        at = OnHost(settings, DEMO).runtime()
+        at = with_demo(settings, instance(folder))
         there = [row for row in model.load() if row.registry == "referrers" and row.name != "short"]
         built = lab.build(
             folder / "cases",

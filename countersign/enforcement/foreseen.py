@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement.layout import Layout
@@ -43,7 +43,7 @@ class AuditRequest:
     program: Path
     policy: bytes = field(repr=False)
     docker_config: bytes = field(repr=False)
-    runtime: Literal["containerd", "crio"]
+    runtime: str
     socket: str = ""
 
 

@@ -41,14 +41,13 @@ def tried(look: Callable[[], Iterable[Problem]]) -> list[Problem]:
         return [Problem(error.where or "the node", error.found, error.expected or "an answer", error.do)]
 
 
-def document(place: str, node: str, problem: Problem, room: str) -> dict[str, Any]:
+def document(place: str, node: str, problem: Problem, setup: str) -> dict[str, Any]:
     """Return a finding as ``status --json`` has it; ``problem`` is the line that users read, ``do`` what mends it."""
-    verb = {"containerd": "setup", "crio": "configure"}[room]
     return {
         "node": node,
         "problem": str(problem),
         "where": problem.where,
         "found": problem.found,
         "expected": problem.expected,
-        "do": problem.mend or f"run ./inv {room}.{verb} --on {place}",
+        "do": problem.mend or f"run {setup} --on {place}",
     }

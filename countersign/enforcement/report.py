@@ -69,7 +69,7 @@ def document(
     services: Sequence[ServiceState],
     runtimes: Sequence[Runtime],
     problems: Mapping[str, Sequence[Problem]],
-    room: str,
+    setup: str,
     version: str = VERSION,
     **more: Any,
 ) -> dict[str, Any]:
@@ -85,14 +85,14 @@ def document(
         services: of all nodes.
         runtimes: one a node.
         problems: node name → what `countersign.enforcement.inspection` found there.
-        room: ``containerd`` or ``crio``.
+        setup: the command that sets it up.
         version: of the document.
         more: what the place adds.
     """
     found = [_runtime(runtime) for runtime in runtimes]
     up = bool(runtimes) and all(service.up for service in services)
     told = [(node, each) for node, some in problems.items() for each in some]
-    wrong = [inspection.document(place, node, each, room) for node, each in told if not each.warning]
+    wrong = [inspection.document(place, node, each, setup) for node, each in told if not each.warning]
     return {
         "version": version,
         "ok": up and not wrong and all(not each["error"] and each["policy"] for each in found),

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from countersign.console.config import Settings
 from countersign.cri.model import Container
 from countersign.enforcement.supervised import Supervised
-from crio import private, render
-from crio.on_host import OnHost
+from countersign.runtimes.private import PrivatePlace
+from crio import render
+from crio.private import instance
+from crio.runtime import Crio
 from lab.bench import gauges, stats
 from lab.bench.goals import Goal
 from lab.bench.show import goal_values
@@ -26,7 +28,6 @@ from lab.trials.kind_pods import private_key
 
 if TYPE_CHECKING:
     from countersign.cri.client import Client
-    from crio.machine import Machine
 
 IMAGE = f"{REFERRERS}/demo/bench"
 TAG = "v1"
@@ -52,17 +53,23 @@ def measure(settings: Settings, rounds: int) -> dict[str, Any]:
         rounds: how often each variant is started, and pulls.
     """
     own = replace(settings, node="host", room="crio", state=settings.state / "bench-crio")
-    place, machine = OnHost(own, DEMO), gauges.machine()
+    place, machine = PrivatePlace(own, DEMO, instance(own.state).looked_at(own)), gauges.machine()
     seconds = {}
     try:
-        seconds["configure"] = _timed(lambda: place.configure(keep=True, plan=False))
-        seconds["again"] = _timed(lambda: place.configure(keep=True, plan=False))
+        seconds["configure"] = _timed(lambda: place.setup(keep=True, plan=False))
+        seconds["again"] = _timed(lambda: place.setup(keep=True, plan=False))
         _sign(own, place)
-        samples = list(_rounds(place.machine(), own, rounds))
-        machine |= {"loadAfter": gauges.load(), "programs": f"CRI-O {_version(place.machine())}"}
+        samples = list(_rounds(machine_of(place), own, rounds))
+        machine |= {"loadAfter": gauges.load(), "programs": f"CRI-O {_version(machine_of(place))}"}
     finally:
         place.clean(plan=False)
     return document(samples, seconds, machine)
+
+
+def machine_of(place: PrivatePlace) -> Crio:
+    """Return the CRI-O of a place of this host."""
+    found = instance(place.settings.state).looked_at(place.settings)
+    return replace(found, addition=place.addition)
 
 
 def _timed(work: Any) -> float:
@@ -71,12 +78,12 @@ def _timed(work: Any) -> float:
     return time.monotonic() - start
 
 
-def _version(machine: Machine) -> str:
+def _version(machine: Crio) -> str:
     with machine.client() as client:
         return client.version().version
 
 
-def _sign(settings: Settings, place: OnHost) -> None:
+def _sign(settings: Settings, place: PrivatePlace) -> None:
     from countersign.oci.layout import push
     from countersign.oci.reference import parse
     from countersign.tools.images import demo_layout
@@ -88,7 +95,7 @@ def _sign(settings: Settings, place: OnHost) -> None:
         sign.sign(client, IMAGE, target, key)
 
 
-def _rounds(machine: Machine, settings: Settings, rounds: int) -> Iterator[Sample]:
+def _rounds(machine: Crio, settings: Settings, rounds: int) -> Iterator[Sample]:
     for block in range(min(BLOCKS, rounds)):
         count = rounds // BLOCKS + (block < rounds % BLOCKS)
         for variant in VARIANTS:
@@ -116,9 +123,9 @@ def _block(client: Client, variant: str, count: int) -> Iterator[Sample]:
 
 
 @contextmanager
-def _variant(machine: Machine, settings: Settings, variant: str) -> Iterator[None]:
+def _variant(machine: Crio, settings: Settings, variant: str) -> Iterator[None]:
     """Let CRI-O run by a variant's settings; afterwards those of set-up lie there again, for the next restart."""
-    ours = private.instance(settings.state)
+    ours = instance(settings.state)
     node, paths = machine.node, machine.paths
     kept = {path: node.get(path) for path in (paths.drop_in, paths.hook, paths.policy)}
     # without a policy that is named, the one of its user counts

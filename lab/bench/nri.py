@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from containerd.adapt import without_nri
 from countersign.console import output
 from countersign.cri.model import Container
-from countersign.nodes import service
 from lab.bench import gauges, images, stats
 from lab.bench.goals import Goal
 from lab.bench.show import goal_values
@@ -95,8 +94,7 @@ def _variant(ours: Testbed, variant: str) -> Iterator[None]:
     if variant == "hook":
         node.put(without_nri(kept), path)
     try:
-        service.stop(ours.instance.run, "containerd")
-        service.start(ours.plan.services["containerd"])
+        ours.instance.keeper.controls(ours.instance.wait_until_it_answers).restart_runtime()
         if variant == "both":
             ours.instance.wait_for_plugin()
         yield

@@ -54,5 +54,5 @@ def _programs(ours: Testbed) -> str:
     """Return which programs ran, in words."""
     with ours.instance.client() as client:
         containerd = client.version().version
-    runc = ours.instance.node.run([ours.instance.program("runc"), "--version"]).text.split()[2]
+    runc = ours.instance.node.run([ours.instance.bin("runc"), "--version"]).text.split()[2]
     return f"containerd {containerd} ({ours.instance.snapshotter}), runc {runc}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -11,23 +12,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from containerd import setup
 from containerd.instance import Instance, instance
 from countersign.console import output
-from countersign.console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError, MissingError
 from countersign.console.steps import run_steps
-from countersign.enforcement import teardown
+from countersign.enforcement import gate, teardown
 from countersign.enforcement.artifacts import collect
+from countersign.enforcement.base_spec import with_hook
 from countersign.nodes import service
 from countersign.nodes.steps import Folder, Group
+from countersign.runtimes.private import made_of, steps
 from countersign.tools.resolver import install
 from lab.bench import hooks
 from lab.demo.lab import with_demo
 from lab.demo.registries import REFERRERS
 
 if TYPE_CHECKING:
-    from containerd.setup import Plan
     from countersign.console.config import Settings
+    from countersign.runtimes.work import Work
 
 POLICY = Path(__file__).with_name("policy.yaml")
 TOOLS = ("cosign", "noop-hook")
@@ -46,13 +48,13 @@ class Testbed:
 
     settings: Settings
     instance: Instance
-    plan: Plan
+    plan: Work
     programs: Mapping[str, Path]
 
     def forget(self) -> None:
         """Make the gate forget every outcome and every document; the evidence stays on the node."""
         service.stop(self.instance.run, "gate")
-        service.start(self.plan.services["gate"])
+        service.start(gate.service(self.plan.gate, self.instance.cgroup))
 
 
 @contextmanager
@@ -70,7 +72,8 @@ def opened(settings: Settings, *, compared: bool = True) -> Iterator[Testbed]:
     state = settings.state / "bench"
     own = replace(settings, state=state, policy=state / POLICY.name, keys=state / "keys")
     ours = with_demo(own, instance(state))
-    setup.check(own, ours)
+    if os.geteuid() != 0:
+        raise MissingError("the bench needs root", do="run it as root")
     with _alone(settings.state):
         _remove(ours)
         try:
@@ -100,23 +103,23 @@ def _set_up(settings: Settings, ours: Instance, *, compared: bool) -> Testbed:
     settings.state.mkdir()
     shutil.copyfile(POLICY, settings.policy)
     if not compared:
-        plan = setup.prepare(settings, ours)
-        run_steps(setup.steps(plan))
+        plan = made_of(settings, ours)
+        run_steps(steps(ours, plan))
         return Testbed(settings, ours, plan, {})
     folder = settings.state / "specs"
-    plan = setup.prepare(settings, ours, more_handlers=hooks.paths(folder))
+    plan = made_of(settings, replace(ours, more_handlers=hooks.paths(folder)))
     programs = install(TOOLS, settings)
     server = ours.addition.urls[REFERRERS].partition("://")[2]
     cosign = (str(programs["cosign"]), str(settings.keys / "cosign.pub"), REFERRERS, server)
-    specs = hooks.files(folder, _base_spec(plan), programs["noop-hook"], cosign)
-    handlers = Group(ours.node, f"handlers to compare with ({folder})", [Folder(ours.node, str(folder)), *specs])
-    run_steps([handlers, *setup.steps(plan)])
+    compared_specs = hooks.files(folder, _base_spec(plan), programs["noop-hook"], cosign)
+    handlers = Group(
+        ours.node, f"handlers to compare with ({folder})", [Folder(ours.node, str(folder)), *compared_specs]
+    )
+    run_steps([handlers, *steps(ours, plan)])
     return Testbed(settings, ours, plan, programs)
 
 
-def _base_spec(plan: Plan) -> bytes:
-    from countersign.enforcement.base_spec import with_hook
-
+def _base_spec(plan: Work) -> bytes:
     layout = plan.gate.layout
     return with_hook(plan.gate.base_specs[layout.base_spec], layout)
 

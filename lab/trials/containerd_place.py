@@ -16,7 +16,7 @@ from lab.trials.cri_place import CriPlace
 from lab.trials.native import GATE_GONE, code_of
 
 if TYPE_CHECKING:
-    from containerd.runtime import Runtime
+    from containerd.runtime import Containerd
 
 ADDED = "countersign-added"
 """A runtime handler of one trial."""
@@ -27,7 +27,7 @@ class ContainerdPlace(CriPlace):
 
     runtime = "containerd"
 
-    def __init__(self, runtime: Runtime, users_policy: Path) -> None:
+    def __init__(self, runtime: Containerd, users_policy: Path) -> None:
         """Open the place; see `CriPlace`."""
         super().__init__(runtime, users_policy)
         self._containerd = runtime

@@ -19,12 +19,13 @@ def sign(context: Context, on: str = "", key: str = "") -> None:
 
     Example: ./inv containerd.sign
     """
-    from containerd.backend import open_places
+    from containerd.backend import open_place
     from countersign.console.config import settings_from
+    from countersign.runtimes.verbs import open_places
     from lab.trials.demo import push_demo, require_demo
     from signing import commands as signing
 
-    for place in open_places(settings_from(context, on or None)).each:
+    for place in open_places(settings_from(context, on or None), open_place).each:
         place.require_up()
         require_demo(place.runtime(), place.settings.node)
         context.config["node"] = place.settings.node
@@ -40,14 +41,15 @@ def test(context: Context, only: list[str], on: str = "", json: bool = False) ->
 
     Example: ./inv containerd.test --only unsigned/import --only bundle
     """
-    from containerd.backend import open_places
+    from containerd.backend import open_place
     from containerd.on_kind import OnKind
     from countersign.console.config import settings_from
+    from countersign.runtimes.verbs import open_places
     from lab.trials import kind_pods
     from lab.trials.demo import require_demo
     from lab.trials.runtimes import run_all
 
-    for place in open_places(settings_from(context, on or None)).each:
+    for place in open_places(settings_from(context, on or None), open_place).each:
         place.require_up()
         require_demo(place.runtime(), place.settings.node)
         pods = kind_pods.series(place) if isinstance(place, OnKind) else None

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from countersign.console.config import Settings
-    from crio.machine import Machine
+    from crio.runtime import Crio
     from lab.trials.lab import Lab
     from lab.trials.rows import Found, Outcome
 
 
-def series(settings: Settings, machine: Machine, images: Callable[[], Lab]) -> Series:
+def series(settings: Settings, machine: Crio, images: Callable[[], Lab]) -> Series:
     """Return the trials of the engine alone: the gate says nothing at pull there."""
     known = differences.load()
     strict = CrioPlace(replace(machine, engine="strict"), settings.policy, "own")

@@ -18,7 +18,7 @@ from lab.trials.lab import IMAGE_NAME
 from lab.trials.native import code_of as native_code
 
 if TYPE_CHECKING:
-    from crio.machine import Machine
+    from crio.runtime import Crio
     from lab.trials.model import Case
 
 Judges = Literal["gate", "own", "both"]
@@ -44,7 +44,7 @@ class CrioPlace(CriPlace):
 
     runtime = "crio"
 
-    def __init__(self, machine: Machine, users_policy: Path, judges: Judges = "gate") -> None:
+    def __init__(self, machine: Crio, users_policy: Path, judges: Judges = "gate") -> None:
         """Open the place; see `CriPlace`.
 
         Args:

@@ -20,7 +20,7 @@ from lab.trials.series import Series
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
-    from crio.machine import Machine
+    from crio.runtime import Crio
     from lab.trials.lab import Lab
     from lab.trials.rows import Outcome
 
@@ -78,7 +78,7 @@ class Scene:
     lab: Lab
 
     @property
-    def machine(self) -> Machine:
+    def machine(self) -> Crio:
         """The CRI-O."""
         return self.place.machine
 
@@ -403,7 +403,7 @@ _ROWS: tuple[tuple[str, str, str, Callable[[Scene, str], Found], str, By], ...] 
 STARTS = tuple(Start(*row) for row in _ROWS)
 
 
-def series(settings: Settings, machine: Machine, images: Callable[[], Lab]) -> Series:
+def series(settings: Settings, machine: Crio, images: Callable[[], Lab]) -> Series:
     """Return the starts as trials of a CRI-O, as set-up left it."""
     opened = CrioPlace(machine, settings.policy, "both")
 

@@ -20,13 +20,14 @@ def sign(context: Context, on: str = "", key: str = "") -> None:
     Example: ./inv crio.sign
     """
     from countersign.console.config import settings_from
-    from crio.backend import open_places
+    from countersign.runtimes.verbs import open_places
+    from crio.backend import open_place
     from lab.trials.demo import push_demo, require_demo
     from signing import commands as signing
 
-    for place in open_places(settings_from(context, on or None, room="crio")).each:
-        place.machine().require_up()
-        require_demo(place.machine(), place.settings.node)
+    for place in open_places(settings_from(context, on or None, room="crio"), open_place).each:
+        place.require_up()
+        require_demo(place.runtime(), place.settings.node)
         context.config["node"], context.config["room"] = place.settings.node, "crio"
         signing.sign(context, image=[str(image) for image in push_demo(place.settings)], key=key)
 
@@ -41,11 +42,12 @@ def test(context: Context, only: list[str], on: str = "", json: bool = False) ->
     Example: ./inv crio.test --only starts/
     """
     from countersign.console.config import settings_from
-    from crio.backend import open_places
+    from countersign.runtimes.verbs import open_places
+    from crio.backend import open_place
     from lab.trials.demo import require_demo
     from lab.trials.runtimes import run_all
 
-    for place in open_places(settings_from(context, on or None, room="crio")).each:
-        place.machine().require_up()
-        require_demo(place.machine(), place.settings.node)
-        run_all(place.settings, "crio", place.machine(), only, json=json)
+    for place in open_places(settings_from(context, on or None, room="crio"), open_place).each:
+        place.require_up()
+        require_demo(place.runtime(), place.settings.node)
+        run_all(place.settings, "crio", place.runtime(), only, json=json)

@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from containerd import setup
 from containerd.instance import Instance, instance
 from countersign.console.config import ROOT
 from countersign.enforcement.problem import NotEnforced
@@ -138,9 +137,9 @@ def test_a_containerd_that_read_a_tampered_configuration_is_mended_by_the_next_s
     await_(lambda: service.state(shared.run, "containerd").restarts > first.restarts)
     await_(lambda: service.state(shared.run, "containerd").state == "running")
     with pytest.raises(NotEnforced):
-        setup.prove(shared)
+        shared.prove()
     set_up(shared.state)
-    setup.prove(shared)
+    shared.prove()
 
 
 def test_a_containerd_that_dies_comes_back_and_its_pods_live_on(shared):
@@ -242,10 +241,10 @@ SWITCHES = {
 def test_both_doctor_and_canary_see_a_verifier_that_is_switched_off(shared, switch):
     with reconfigured(shared, *SWITCHES[switch]):
         with pytest.raises(NotEnforced, match=switch):
-            setup.prove(shared)
+            shared.prove()
         with pytest.raises(NotEnforced, match=r"pull of \S+ is allowed"):
-            setup.tried(shared)
-    setup.prove(shared)
+            shared.tried()
+    shared.prove()
 
 
 def test_both_doctor_and_canary_see_a_handler_without_the_hook(shared):
@@ -253,10 +252,10 @@ def test_both_doctor_and_canary_see_a_handler_without_the_hook(shared):
     last = next(line for line in reversed(text.splitlines()) if "base_runtime_spec" in line)
     with reconfigured(shared, last, "", count=-1):
         with pytest.raises(NotEnforced, match="handler runc-alt: base_runtime_spec is empty"):
-            setup.prove(shared)
+            shared.prove()
         with pytest.raises(NotEnforced, match=r"runc-alt is refused with: .* GATE_DOWN"):
-            setup.tried(shared)
-    setup.prove(shared)
+            shared.tried()
+    shared.prove()
 
 
 NRI = {
@@ -269,8 +268,8 @@ NRI = {
 @pytest.mark.parametrize("switch", NRI)
 def test_doctor_sees_a_containerd_that_does_not_require_the_gate(shared, switch):
     with reconfigured(shared, *NRI[switch]), pytest.raises(NotEnforced, match=switch):
-        setup.prove(shared)
-    setup.prove(shared)
+        shared.prove()
+    shared.prove()
 
 
 def test_the_gate_itself_reports_a_handler_without_the_hook(shared):

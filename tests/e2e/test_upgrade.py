@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from containerd import setup
 from countersign.console import output
 from countersign.enforcement import gate
 from countersign.nodes import service
 from countersign.nodes.process import Process
 from countersign.nodes.steps import Running
+from countersign.runtimes.private import made_of
 from tests.starts import STARTS, Enforced, enforced
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -68,7 +68,7 @@ def test_while_the_gate_is_upgraded_no_start_is_refused_and_none_is_unjudged(at:
 def upgraded(at: Enforced, folder: Path, number: int, allowed: list[tuple[str, str]]) -> Process:
     """Have set-up's own steps put another gate in place when its turn among the starts has come."""
     wait_for(allowed, number * STARTS // UPGRADES)
-    now = setup.prepare(at.settings, at.at).gate
+    now = made_of(at.settings, at.at).gate
     newer = folder / f"gate-{number}"
     newer.write_bytes(now.program.read_bytes() + f"{number}".encode())  # what comes after an ELF is not loaded
     parts = replace(now, program=newer)

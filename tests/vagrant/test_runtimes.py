@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from containerd import fleet
+from containerd.machine import Machine
 from countersign.console.config import ROOT, Settings
 from countersign.console.errors import InfrastructureError
 from countersign.console.sources import load_settings
@@ -150,7 +150,7 @@ def test_a_machine_of_a_users_own_gets_nothing_of_the_demo(machine: Settings, tm
         assert not (machine.state / "remote").exists()
         assert json.loads(good(inv(machine, "containerd.setup", "--json", **users.environment)).stdout)["changed"] == 0
         good(inv(machine, "containerd.status", **users.environment))
-        with fleet.as_set_up(machine, node, NOTHING, tmp_path).client() as client:
+        with Machine.as_set_up(machine, node, NOTHING, tmp_path).client() as client:
             start(client, own.SIGNED)
             with pytest.raises(CriError, match=r"countersign: refused \S+: UNSIGNED:"):
                 start(client, own.UNSIGNED)

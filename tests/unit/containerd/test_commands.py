@@ -29,7 +29,7 @@ def test_nothing_set_up_is_all_down(context, capsys):
 
 
 def test_set_up_needs_root_and_says_so_before_it_does_anything(context, monkeypatch, tmp_path):
-    monkeypatch.setattr("containerd.setup.os.geteuid", lambda: 1000)
+    monkeypatch.setattr("countersign.runtimes.private.os.geteuid", lambda: 1000)
     with pytest.raises(Exit, match="containerd needs root; run it as root") as caught:
         commands.setup(context)
     assert caught.value.code == 3

@@ -10,9 +10,8 @@ import pytest
 
 from containerd import pins, survey
 from containerd.enforce import BEFORE, Configured, SandboxNamed
-from containerd.fleet import Fleet
-from containerd.machine import CONFIG, Machine
-from countersign.console.config import Settings
+from containerd.machine import Machine
+from containerd.runtime import CONFIG
 from countersign.console.errors import InfrastructureError, MissingError
 from countersign.enforcement import nri
 from countersign.enforcement.layout import SYSTEM
@@ -130,15 +129,15 @@ def test_a_containerd_that_can_require_no_plugin_gets_none():
     [
         (b"2.4.2", []),
         (b"2.2.5", []),
-        (b"2.2.4", ["a: containerd 2.2.4 has known holes: CVE-"]),
-        (b"2.1.9", ["a: containerd before 2.2 can't require the gate's NRI plugin"]),
-        (b"2.1.8", ["a: containerd 2.1.8 has known holes: CVE-", "a: containerd before 2.2 can't require"]),
+        (b"2.2.4", ["containerd 2.2.4 has known holes: CVE-"]),
+        (b"2.1.9", ["containerd before 2.2 can't require the gate's NRI plugin"]),
+        (b"2.1.8", ["containerd 2.1.8 has known holes: CVE-", "containerd before 2.2 can't require"]),
     ],
 )
 def test_set_up_warns_of_known_holes_and_of_a_containerd_that_cannot_require_the_gate(version, told):
     answers = {**ANSWERS, "sh -c command -v containerd": b"containerd x v" + version + b" y"}
     found = survey.survey(Remembering(answers, FILES), SYSTEM)
-    warnings = Fleet(Settings(), {}, {"a": found}).warnings()
+    warnings = machine(Remembering({})).surveyed(found).warnings()
     assert [line.startswith(start) for line, start in zip(warnings, told, strict=True)] == [True] * len(told)
 
 
@@ -163,7 +162,7 @@ def test_a_system_pod_whose_image_no_node_has_is_told(monkeypatch, tmp_path):
 
 
 def machine(node: Remembering, answers: Callable[[], None] = lambda: None) -> Machine:
-    made = Machine(Path("/s"), node, ("runc",), Path("/s/pins.json"))
+    made = Machine(Path("/s"), node, SYSTEM, ("runc",), Path("/s/pins.json"))
     object.__setattr__(made, "wait_until_it_answers", answers)
     return made
 
@@ -227,7 +226,7 @@ def test_a_configuration_that_containerd_does_not_read_is_not_written():
 def test_pins_of_a_machine_are_read_from_its_file(tmp_path):
     path = tmp_path / "pins.json"
     path.write_text(json.dumps(["a@sha256:1"]))
-    made = Machine(tmp_path, Remembering({}), ("runc",), path)
+    made = Machine(tmp_path, Remembering({}), SYSTEM, ("runc",), path)
     assert made.pinned() == ["a@sha256:1"]
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from containerd import enforce, preinstalled
-from containerd.machine import CONFIG
 from containerd.preinstalled import MARKER, TEMPLATES, Look
+from containerd.runtime import CONFIG
 from containerd.survey import Survey
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError

@@ -15,6 +15,7 @@ from invoke.exceptions import Exit
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement.several import Places
 from crio import commands
+from crio.runtime import Crio
 
 
 def place(name: str, problem: str = "", failure: Exception | None = None) -> Any:
@@ -32,7 +33,7 @@ def place(name: str, problem: str = "", failure: Exception | None = None) -> Any
             "warnings": [{"node": name, "warning": "no credentials"}],
         }
 
-    return SimpleNamespace(settings=SimpleNamespace(node=name), report=report)
+    return SimpleNamespace(settings=SimpleNamespace(node=name), report=report, adapter=Crio)
 
 
 @pytest.fixture

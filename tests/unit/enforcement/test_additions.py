@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from containerd import enforce
-from containerd.fleet import Fleet
 from containerd.machine import Machine
 from containerd.survey import Survey
 from countersign.console.config import Settings
@@ -19,12 +18,10 @@ from countersign.console.errors import MissingError, UsageError
 from countersign.cri.model import Auth
 from countersign.enforcement import additions, reach
 from countersign.enforcement.additions import NOTHING, Addition, NoLab, Nothing
-from countersign.enforcement.gate import Gate
 from countersign.enforcement.layout import SYSTEM
-from crio import enforce as crio_enforce
+from countersign.runtimes.work import TOOLS, steps, work
 from crio import render
 from crio.machine import Machine as CrioMachine
-from crio.machine import Ways
 from crio.paths import INSTALLED
 from lab.demo.lab import DEMO
 from lab.demo.remote import NAMES
@@ -43,7 +40,7 @@ def survey(sandbox: str = PIN) -> Survey:
     return Survey(
         version=(2, 4, 2),
         config=b"version = 3\n",
-        base_specs={"/etc/countersign/base-runc.json": b"{}"},
+        base_specs={"/etc/countersign/base-runc.json": b'{"process": {}}'},
         handlers={"runc": "/etc/countersign/base-runc.json"},
         sandbox=sandbox,
         snapshotter="overlayfs",
@@ -70,11 +67,9 @@ def users(tmp_path: Path) -> Settings:
 
 def on_containerd(settings: Settings, addition: Addition) -> Mapping[str, bytes]:
     """Return path → content of all that set-up puts on a machine with containerd."""
-    machine = Machine(Path("/s"), NODE, ("runc",), Path("/s/pins.json"), addition)
-    program = settings.policy
-    gate = Gate(NODE, SYSTEM, program, program, reach.docker_config(None, addition.logins), runtime_socket="/s")
-    work = enforce.Work(machine, survey(), gate, PIN, settings.policy, (PIN,))
-    laid = list(enforce.laid_out(enforce.steps(work)))
+    machine = Machine(Path("/s"), NODE, SYSTEM, ("runc",), Path("/s/pins.json"), addition).surveyed(survey())
+    programs = dict.fromkeys(TOOLS, settings.policy)
+    laid = list(enforce.laid_out(steps(work(settings, machine, (PIN,), programs))))
     return {part.path: _content(part) for part in laid}
 
 
@@ -85,13 +80,9 @@ def _content(part: Any) -> bytes:
 
 def on_crio(settings: Settings, addition: Addition) -> Mapping[str, bytes]:
     """Return path → content of what CRI-O's own engine is given."""
-    unused: Any = None
-    machine = CrioMachine(
-        Path("/s"), NODE, SYSTEM, INSTALLED, "crio", ("runc",), Path("/s/pins.json"), addition, "strict",
-        Ways(unused, unused, unused, unused),
-    )  # fmt: skip
+    machine = CrioMachine(Path("/s"), NODE, SYSTEM, ("runc",), Path("/s/pins.json"), addition)
     native = render.native(settings.policy, INSTALLED, (PIN,), "strict", ()).files(NODE, INSTALLED)
-    way = [part for group in crio_enforce.way_to_registries(machine) for part in group.parts]
+    way = [part for group in machine.way() for part in group.parts]
     return {str(getattr(part, "path", part.name)): _content(part) for part in (*native, *way)}
 
 
@@ -143,18 +134,18 @@ def test_nothing_makes_no_key_and_changes_nothing(tmp_path):
 
 @pytest.mark.parametrize(("sandbox", "given", "expected"), [(PIN, "", PIN), ("", "lab@sha256:1", "lab@sha256:1")])
 def test_the_sandbox_image_is_the_machines_own_or_what_it_is_given(sandbox, given, expected):
-    assert together(sandbox, given).sandbox_of("box") == expected
+    assert machine(sandbox, given).sandbox == expected
 
 
 def test_a_machine_without_a_sandbox_image_is_told_what_to_bring():
     with pytest.raises(MissingError, match=r"does not have its sandbox image yet \(registry.k8s.io/pause:3.10\)"):
-        together("", "").sandbox_of("box")
+        _ = machine("", "").sandbox
 
 
-def together(sandbox: str, given: str) -> Fleet:
+def machine(sandbox: str, given: str) -> Machine:
     addition: Any = SimpleNamespace(sandbox=lambda: given)
-    machine = Machine(Path("/s"), NODE, ("runc",), Path("/s/pins.json"), addition)
-    return Fleet(Settings(), {"box": machine}, {"box": survey(sandbox)})
+    made = Machine(Path("/s"), NODE, SYSTEM, ("runc",), Path("/s/pins.json"), addition)
+    return made.surveyed(survey(sandbox))
 
 
 def test_what_tasks_offer_is_what_places_have():

@@ -28,15 +28,15 @@ def test_what_two_looks_find_is_told_once(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("problem", "room", "do"),
+    ("problem", "setup", "do"),
     [
-        (Problem("a", "1", "2"), "containerd", "run ./inv containerd.setup --on kind"),
-        (Problem("a", "1", "2"), "crio", "run ./inv crio.configure --on kind"),
-        (Problem("a", "1", "2", "rm a"), "crio", "rm a"),
+        (Problem("a", "1", "2"), "./inv containerd.setup", "run ./inv containerd.setup --on kind"),
+        (Problem("a", "1", "2"), "./inv crio.configure", "run ./inv crio.configure --on kind"),
+        (Problem("a", "1", "2", "rm a"), "./inv crio.configure", "rm a"),
     ],
 )
-def test_each_finding_names_what_mends_it(problem, room, do):
-    assert inspection.document("kind", "worker", problem, room) == {
+def test_each_finding_names_what_mends_it(problem, setup, do):
+    assert inspection.document("kind", "worker", problem, setup) == {
         "node": "worker",
         "problem": "a is 1, expected 2",
         "where": "a",

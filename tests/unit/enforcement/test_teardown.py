@@ -5,22 +5,35 @@ from pathlib import Path
 import pytest
 
 from containerd.instance import Instance, instance
-from containerd.lifecycle import removed_on_failure
-from countersign.console.config import record_place, recorded_place
-from countersign.console.steps import run_steps
+from countersign.console.config import Settings, record_place, recorded_place
+from countersign.console.steps import StepResult, run_steps
 from countersign.enforcement import teardown
+from countersign.enforcement.additions import NoLab
 from countersign.nodes import cgroup
+from countersign.runtimes.private import PrivatePlace
 
 
-def fail(folder: Path, error: type[BaseException]) -> None:
-    (folder / "etc").mkdir(parents=True, exist_ok=True)
-    (folder / "etc" / "containerd.toml").write_text("")
-    raise error
+def set_up(ours: Instance, error: type[BaseException], *, keep: bool) -> None:
+    """Have a set-up fail after its first change."""
+
+    class Failing(PrivatePlace):
+        def look(self, *, keep: bool) -> None:
+            pass
+
+        def _set_up(self, *, plan: bool) -> list[StepResult]:
+            (ours.root / "etc").mkdir(parents=True, exist_ok=True)
+            (ours.root / "etc" / "containerd.toml").write_text("")
+            raise error
+
+    Failing(Settings(state=ours.state), NoLab(), ours).setup(keep=keep, plan=False)
 
 
 @pytest.fixture
 def ours(tmp_path: Path, monkeypatch) -> Instance:
     monkeypatch.setattr(cgroup, "hierarchies", list)
+    monkeypatch.setattr("countersign.enforcement.teardown.os.geteuid", lambda: 0)
+    policy = "countersign.runtimes.place.policy.render"
+    monkeypatch.setattr(policy, lambda *_: b"")
     made = instance(tmp_path / "state")
     (made.root / "etc").mkdir(parents=True)
     (made.root / "etc" / "file").write_text("")
@@ -64,8 +77,8 @@ def test_mounts_are_found_the_deepest_first_whatever_their_names(tmp_path, monke
 
 def test_a_failed_set_up_leaves_nothing(ours):
     teardown.FilesRemoved(ours).apply()
-    with pytest.raises(KeyboardInterrupt), removed_on_failure(ours, keep=False):
-        fail(ours.root, KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        set_up(ours, KeyboardInterrupt, keep=False)
     assert not ours.root.exists()
     kept = [path.name for path in (ours.state / "artifacts").glob("setup-*/*")]
     assert kept == [Path(ours.config).name]
@@ -75,6 +88,6 @@ def test_a_failed_set_up_leaves_nothing(ours):
 def test_what_was_there_before_stays_and_so_does_what_is_to_be_kept(ours, keep):
     if keep:
         teardown.FilesRemoved(ours).apply()
-    with pytest.raises(ZeroDivisionError), removed_on_failure(ours, keep=keep):
-        fail(ours.root, ZeroDivisionError)
+    with pytest.raises(ZeroDivisionError):
+        set_up(ours, ZeroDivisionError, keep=keep)
     assert (ours.root / "etc").exists()

@@ -16,6 +16,7 @@ ORDER: tuple[frozenset[str], ...] = tuple(
         "countersign.oci countersign.cri countersign.keys countersign.nodes countersign.tools",
         "countersign.policy",
         "countersign.enforcement signing machines kind",
+        "countersign.runtimes",
         "containerd crio admission",
         "rollout",
         "lab.demo",

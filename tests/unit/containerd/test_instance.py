@@ -1,18 +1,19 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from containerd import daemon
 from containerd.adapt import IMAGES, RUNTIME, VERIFIED_PULLS, VERIFIER
-from containerd.instance import HANDLERS, Instance, instance
+from containerd.instance import PROGRAMS, Instance, instance
 from countersign.enforcement import nri
 from countersign.nodes.facts import Facts
 from countersign.nodes.host import HOST
 from countersign.nodes.steps import File
+from countersign.runtimes.private import HANDLERS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,16 +23,16 @@ else:
 SANDBOX = "registry.example/pause@sha256:" + "0" * 64
 PLAIN = Facts("overlayfs", restrict_oom_score_adj=False, platform="linux/amd64")
 POOR = Facts("native", restrict_oom_score_adj=True, platform="linux/arm64")
-PROGRAMS = {tool: Path(f"/cache/{tool}") for tool in daemon.PROGRAMS}
+CACHED = {tool: Path(f"/cache/{tool}") for tool in PROGRAMS}
 
 
 @pytest.fixture
 def ours(tmp_path: Path) -> Instance:
-    return instance(tmp_path)
+    return replace(instance(tmp_path), sandbox_image=SANDBOX, programs=CACHED, facts=PLAIN)
 
 
 def config(ours: Instance, facts: Facts = PLAIN) -> dict[str, Any]:
-    found = next(file for file in daemon.files(ours, facts, SANDBOX) if file.path == ours.config)
+    found = next(file for file in replace(ours, facts=facts).files() if file.path == ours.config)
     assert isinstance(found.content, bytes)
     return tomllib.loads(found.content.decode())
 
@@ -52,7 +53,7 @@ def test_our_own_containerd_makes_no_container_without_the_gate(ours):
 
 
 def test_with_handlers_that_lack_the_hook_it_is_not_required(ours):
-    files = daemon.files(ours, PLAIN, SANDBOX, {"bench": "/bench.json"})
+    files = replace(ours, more_handlers={"bench": "/bench.json"}).files()
     content = next(file.content for file in files if file.path == ours.config)
     assert isinstance(content, bytes)
     assert tomllib.loads(content.decode())["plugins"][nri.NRI] == {"disable": True}
@@ -65,7 +66,7 @@ def test_every_handler_has_the_hook(ours):
 
 
 def test_a_handler_with_a_base_spec_of_its_own_is_beside_ours(ours):
-    files = daemon.files(ours, PLAIN, SANDBOX, {"bench": "/bench.json"})
+    files = replace(ours, more_handlers={"bench": "/bench.json"}).files()
     content = next(file.content for file in files if file.path == ours.config)
     assert isinstance(content, bytes)
     found = tomllib.loads(content.decode())
@@ -100,7 +101,7 @@ def test_a_poor_machine_gets_what_works_there(ours):
 
 def test_what_no_setting_moves_is_shadowed(ours):
     base = File(HOST, ours.layout.base_spec, b"{}")
-    made = daemon.service(ours, daemon.files(ours, PLAIN, SANDBOX), base, PROGRAMS)
+    made = ours.service([base])
     assert set(made.shadows) == {"/run/containerd", "/var/lib/cni"}
     assert all(target.startswith(f"{ours.root}/") for target in made.shadows.values())
     assert made.env["COUNTERSIGN_CONFIG"] == ours.layout.gate_config
@@ -108,9 +109,10 @@ def test_what_no_setting_moves_is_shadowed(ours):
 
 def test_containerd_restarts_when_anything_it_read_changes(ours):
     def digest(facts: Facts = PLAIN, spec: bytes = b"{}", shim: str = "shim") -> str:
-        programs = {**PROGRAMS, "containerd-shim-runc-v2": Path(shim)}
-        own = daemon.files(ours, facts, SANDBOX)
-        return daemon.service(ours, own, File(HOST, ours.layout.base_spec, spec), programs).digest()
+        programs = {**CACHED, "containerd-shim-runc-v2": Path(shim)}
+        made = replace(ours, facts=facts, programs=programs)
+        found: str = made.service([File(HOST, ours.layout.base_spec, spec)]).digest()
+        return found
 
     assert digest() == digest()
     assert len({digest(), digest(facts=POOR), digest(spec=b"[]"), digest(shim="other")}) == 4

@@ -1,0 +1,305 @@
+"""A runtime on one node: what every runtime does the same way over CRI, and what each has to say for itself.
+
+A runtime's adapter is one class derived from `Machine`; see CONTRIBUTING.md, "a runtime".
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from countersign.console.errors import InfrastructureError, MissingError
+from countersign.cri.errors import CriError
+from countersign.enforcement import additions, doctor, inspection, nri, policy, proof
+from countersign.enforcement.additions import NOTHING
+from countersign.enforcement.node_units import GATE, KUBELET
+from countersign.enforcement.recovering import Recovering
+from countersign.nodes.facts import CAP_SYS_RESOURCE, has_capability
+from countersign.nodes.waiting import RECOVERY, wait_for
+from countersign.runtimes.keeping import BySystemd
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from countersign.console.config import Settings
+    from countersign.console.steps import Step
+    from countersign.cri.client import Client
+    from countersign.cri.model import Auth
+    from countersign.enforcement.additions import Addition
+    from countersign.enforcement.gate import Gate
+    from countersign.enforcement.layout import Layout
+    from countersign.enforcement.problem import Problem
+    from countersign.enforcement.proof import Proof
+    from countersign.nodes.node import Node
+    from countersign.nodes.steps import Group
+    from countersign.runtimes.keeping import Keeper
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a node itself needs, taken before enforcement.
+
+    Attributes:
+        pins: its images, by digest.
+        more: what its runtime has to know as well at every set-up, as JSON.
+    """
+
+    pins: Sequence[str]
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Machine(ABC):
+    """A runtime on a node; see `countersign.enforcement.runtime.Runtime`.
+
+    Attributes:
+        state: the state folder on this machine.
+        node: where it runs.
+        layout: where our parts lie there.
+        handlers: its runtime handlers, the default one first.
+        pins: the file on this machine with what set-up pinned.
+        addition: what it is given beside enforcement.
+        cgroup_parent: of pods that trials make.
+    """
+
+    state: Path
+    node: Node
+    layout: Layout
+    handlers: Sequence[str]
+    pins: Path
+    addition: Addition = field(default=NOTHING, repr=False, compare=False)
+    cgroup_parent: str = ""
+
+    room: ClassVar[str]
+    """The runtime's name: of its tasks, and in gate.json."""
+    title: ClassVar[str]
+    """Its name for people."""
+    verb: ClassVar[str] = "setup"
+    """The task that sets it up."""
+    status: ClassVar[str]
+    """The version of the document of ``status --json``."""
+    unit: ClassVar[str]
+    """Its systemd unit."""
+    answers_within: ClassVar[float] = RECOVERY
+    """Seconds within which it answers once it was started."""
+
+    # What each runtime has to say for itself.
+
+    @classmethod
+    @abstractmethod
+    def as_set_up(cls, settings: Settings, node: Node, addition: Addition, pins: Path) -> Self:
+        """Return a node with systemd to be looked at only: nothing is asked of a runtime that may be down."""
+
+    @abstractmethod
+    def looked_at(self, settings: Settings) -> Self:
+        """Return it with all that set-up has to know of it.
+
+        Raises:
+            MissingError: it is not there, too old, or lacks what no pod could start without.
+            InfrastructureError: it cannot be asked.
+        """
+
+    @property
+    @abstractmethod
+    def socket(self) -> str:
+        """Its CRI socket on the node."""
+
+    @abstractmethod
+    def take(self) -> Taken:
+        """Return what the node itself needs. Raises MissingError where its sandbox image cannot be pinned."""
+
+    @abstractmethod
+    def knowing(self, taken: Taken) -> Self:
+        """Return it with what was taken at the first set-up."""
+
+    @abstractmethod
+    def gate_options(self) -> Mapping[str, Any]:
+        """Return what `countersign.enforcement.gate.Gate` has to know of it."""
+
+    @abstractmethod
+    def way(self) -> list[Group]:
+        """Return the steps by which it and the gate find the registries of its addition; none where it has none."""
+
+    def own_policy(self, policy: Path, pins: Sequence[str], *, keys_to_come: bool = False) -> list[Step]:  # noqa: ARG002
+        """Return the step that gives its own engine its part of a policy.yaml; none where it has no engine of its own.
+
+        Args:
+            policy: the policy.yaml.
+            pins: of the set-up.
+            keys_to_come: an earlier step makes the keys that the policy names.
+        """
+        return []
+
+    @abstractmethod
+    def configured(self, gate: Gate) -> list[Step]:
+        """Return the steps by which it runs by our settings, the gate's among them; they come last."""
+
+    def remembered(self) -> list[Step]:
+        """Return what of its own configuration has to stay as it was put there."""
+        return []
+
+    @abstractmethod
+    def restored(self, names: Sequence[str]) -> Step:
+        """Return the step after which it runs as before set-up, and nothing of ours is left.
+
+        Args:
+            names: of registries that the node may have been led to.
+        """
+
+    @abstractmethod
+    def taken_off(self, names: Sequence[str]) -> list[Step]:
+        """Return all steps that take us off the node, `restored` among them; no image of those registries stays."""
+
+    def placed(self) -> Self:
+        """Return it with the paths that it has been given itself; a runtime that is down is no hindrance."""
+        return self
+
+    @abstractmethod
+    def fetch(self, reference: str) -> None:
+        """Bring an image of a mapped registry into the store past every check at pull."""
+
+    @abstractmethod
+    def forget(self, *references: str) -> None:
+        """Remove names from the image store behind CRI's back; one that is not there is no error."""
+
+    def own_files(self) -> Sequence[str]:
+        """Return those of its files that tell what happened; none has secrets."""
+        return ()
+
+    def warnings(self) -> list[str]:
+        """Return a line for each of its known holes."""
+        return []
+
+    @property
+    def program(self) -> str:
+        """Its program on the node, which knows the NRI that it was built with."""
+        return self.room
+
+    def prove_options(self) -> list[str]:
+        """Return what ``countersign-gate prove`` has to know beside its configuration."""
+        return ["--cgroup-parent", self.cgroup_parent]
+
+    @property
+    def lacks_resource(self) -> bool:
+        """Whether no unit there can lower its OOM score (CAP_SYS_RESOURCE)."""
+        return not has_capability(self.node, CAP_SYS_RESOURCE)
+
+    @property
+    def crio_socket(self) -> str:
+        """For the doctor: CRI-O's socket, where it is CRI-O."""
+        return ""
+
+    # What all of them do.
+
+    @classmethod
+    def setup(cls) -> str:
+        """Return the command that sets it up."""
+        return f"./inv {cls.room}.{cls.verb}"
+
+    @property
+    def keeper(self) -> Keeper:
+        """What keeps it and its gate running."""
+        return BySystemd(self.node, self.layout, {self.room: self.unit, "gate": GATE}, self.addition, self.setup())
+
+    @property
+    def registry_names(self) -> Sequence[str]:
+        """See `Runtime.registry_names`."""
+        return self.addition.names
+
+    def client(self, timeout: float = 60) -> Client:
+        """See `Runtime.client`."""
+        from countersign.cri.client import Client
+
+        return Client(
+            self.node.forward(self.socket),
+            cgroup_parent=self.cgroup_parent,
+            log_directory=f"{self.layout.log}/pods",
+            read=self.node.get,
+            timeout=timeout,
+        )
+
+    def pinned(self) -> list[str]:
+        """See `Runtime.pinned`."""
+        return policy.read_pins(self.pins)
+
+    def credentials(self, reference: str) -> Auth | None:
+        """See `Runtime.credentials`."""
+        return additions.credentials(self.addition, reference)
+
+    def controls(self) -> Recovering:
+        """See `Runtime.controls`."""
+        return Recovering(self.keeper.controls(self.wait_until_it_answers), self)
+
+    def undisturbed(self) -> AbstractContextManager[None]:
+        """See `Runtime.undisturbed`."""
+        return self.keeper.undisturbed()
+
+    def kept(self) -> Sequence[str]:
+        """See `Runtime.kept`."""
+        return (self.layout.verdicts, self.layout.gate_config, self.layout.policy, *self.own_files())
+
+    def require_up(self) -> None:
+        """See `Runtime.require_up`; the kubelet is its user's."""
+        for found in self.keeper.states():
+            if not found.up and found.name != KUBELET:
+                raise InfrastructureError(f"{found.name} is {found.state}", where=found.node, do=f"run {self.setup()}")
+
+    def require_pods(self) -> None:
+        """Raise MissingError on a node on which no pod could start, with us or without."""
+        with self.client(timeout=10) as client:
+            why = client.conditions().get("NetworkReady", "")
+        if why:
+            raise MissingError(
+                f"{self.title} has no network for pods ({why})",
+                where=self.node.name,
+                do="install CNI plugins in /opt/cni/bin and a configuration in /etc/cni/net.d there",
+            )
+
+    def wait_until_it_answers(self) -> None:
+        """Return once it answers over CRI. Raises InfrastructureError when it does not in time."""
+        with self.client(timeout=5) as client:
+
+            def answers() -> bool:
+                try:
+                    return bool(client.version().version)
+                except CriError:
+                    return False
+
+            what = f"{self.title} on {self.node.name} did not answer over CRI"
+            wait_for(answers, what, self.answers_within, pause=0.05)
+
+    def wait_for_plugin(self) -> None:
+        """Return once it asks the gate as its NRI plugin; before that it makes no container at all."""
+        nri.wait_for_plugin(self.node, self.layout, self.answers_within)
+
+    def wait_until_ready(self) -> None:
+        """Return once containers can be made."""
+        self.wait_until_it_answers()
+        self.wait_for_plugin()
+
+    def findings(self) -> list[Problem]:
+        """Return everything by which the node does not enforce, without starting anything."""
+        return inspection.findings(self.node, self.layout, self.pins, self.crio_socket)
+
+    def prove(self, image: str = "") -> Proof:
+        """Refuse to call it done while anything could run unseen; ``image`` is one that the policy has to allow.
+
+        Raises:
+            NotEnforced: with everything found.
+            InfrastructureError: it could not be tried.
+        """
+        self.wait_for_plugin()
+        doctor.examine(self.node, self.layout, self.crio_socket)
+        return self.tried(image)
+
+    def tried(self, image: str = "") -> Proof:
+        """Have the node prove itself; see `countersign.enforcement.proof.prove`."""
+        return proof.prove(self, *self.prove_options(), image=image)
+
+    def told(self) -> str:
+        """Return a line about its NRI; empty where it cannot require the gate's plugin."""
+        return nri.told(self.node, self.layout, self.program)

@@ -1,0 +1,110 @@
+"""All that one node is given, and the steps that bring it there: the same, in the same order, for every runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from countersign.enforcement import gate, gate_unit, reach
+from countersign.enforcement.node_units import KubeletRuns
+from countersign.enforcement.policy import Policy
+
+if TYPE_CHECKING:
+    from countersign.console.config import Settings
+    from countersign.console.steps import Step
+    from countersign.runtimes.machine import Machine
+
+TOOLS = ("countersign-gate", "countersign-hook")
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that one node is given.
+
+    Attributes:
+        machine: the node, looked at.
+        gate: the gate's parts.
+        policy: the user's policy.yaml.
+        pins: what the node itself needs, by digest.
+        keys_to_come: an earlier step makes the keys that the policy names.
+    """
+
+    machine: Machine
+    gate: gate.Gate = field(repr=False)
+    policy: Path
+    pins: tuple[str, ...]
+    keys_to_come: bool = False
+
+    def policy_step(self) -> Policy:
+        """Return the step that brings the policy, in the gate's form."""
+        machine = self.machine
+        return Policy(machine.node, machine.layout, self.policy, self.pins, keys_to_come=self.keys_to_come)
+
+    def policies(self) -> list[Step]:
+        """Return the steps that bring the policy, to the gate and to the runtime's own engine."""
+        return [self.policy_step(), *self.own_policy()]
+
+    def own_policy(self) -> list[Step]:
+        """See `Machine.own_policy`."""
+        return self.machine.own_policy(self.policy, self.pins, keys_to_come=self.keys_to_come)
+
+
+def work(
+    settings: Settings,
+    machine: Machine,
+    pins: Sequence[str],
+    programs: Mapping[str, Path],
+    *,
+    keys_to_come: bool = False,
+) -> Work:
+    """Return what a node is given.
+
+    Args:
+        settings: the user's.
+        machine: the node, looked at.
+        pins: what it needs itself.
+        programs: gate and hook.
+        keys_to_come: an earlier step makes the keys that the policy names.
+    """
+    parts = gate.Gate(
+        node=machine.node,
+        layout=machine.layout,
+        program=programs["countersign-gate"],
+        hook=programs["countersign-hook"],
+        docker_config=reach.docker_config(settings.registry.docker_config, machine.addition.logins),
+        providers=gate.providers(settings.registry),
+        **machine.gate_options(),
+    )
+    return Work(machine, parts, settings.policy, tuple(pins), keys_to_come)
+
+
+def steps(given: Work) -> list[Step]:
+    """Return the steps for a node with systemd, in order; nothing restarts before all that it reads is there."""
+    machine = given.machine
+    return [
+        *gate.steps(given.gate),
+        *machine.way(),
+        *given.policies(),
+        unit(machine),
+        *machine.configured(given.gate),
+        KubeletRuns(machine.node),
+    ]
+
+
+def unit(machine: Machine) -> Step:
+    """Return the step that makes the gate run as a unit."""
+    return gate_unit.group(machine.node, machine.layout, lacks_resource=machine.lacks_resource)
+
+
+def remembered(given: Work, *units: Step) -> list[Step]:
+    """Return what set-up put on a node that has to stay as it is (`countersign.enforcement.record`)."""
+    machine = given.machine
+    return [
+        *gate.steps(given.gate),
+        given.policy_step().as_laid(),
+        *given.own_policy(),
+        *machine.remembered(),
+        *units,
+    ]
