@@ -27,6 +27,8 @@ def write_layout(
     programs: Mapping[str, Path],
     beside: Mapping[str, Mapping[str, Path]] | None = None,
     reference: str = "",
+    labels: Mapping[str, str] | None = None,
+    created: str = EPOCH,
 ) -> str:
     """Write a layout whose ``index.json`` names one image index.
 
@@ -36,6 +38,8 @@ def write_layout(
         programs: platform (``linux/amd64``) to a static program.
         beside: further programs by name, each for the same platforms.
         reference: the image's name, for those who import the layout; it changes no digest of the image.
+        labels: of each platform's image, and annotations of the index.
+        created: when the image says that it was made (RFC 3339).
 
     Returns:
         The index's digest.
@@ -43,8 +47,8 @@ def write_layout(
     manifests = []
     for platform, program in programs.items():
         files = {name: program, **{other: paths[platform] for other, paths in (beside or {}).items()}}
-        manifests.append(_add_image(into, name, platform, files))
-    top = _add_index(into, manifests)
+        manifests.append(_add_image(into, name, platform, files, labels or {}, created))
+    top = _add_index(into, manifests, labels or {})
     named = {"annotations": {"io.containerd.image.name": reference}} if reference else {}
     _finish(into, top | named)
     return str(top["digest"])
@@ -67,17 +71,20 @@ def variant(layout: Path, marker: str, dest: Path) -> Path:
     return dest
 
 
-def _add_image(into: Path, name: str, platform: str, files: Mapping[str, Path]) -> Descriptor:
+def _add_image(
+    into: Path, name: str, platform: str, files: Mapping[str, Path], labels: Mapping[str, str], created: str
+) -> Descriptor:
     archive = _tar(files)
     layer = _add(into, LAYER, _gzip(archive))
     system, _, architecture = platform.partition("/")
     config = {
         "architecture": architecture,
         "os": system,
-        "created": EPOCH,
-        "config": {"Entrypoint": [f"/{name}"], "Env": ["PATH=/"], "WorkingDir": "/"},
+        "created": created,
+        "config": {"Entrypoint": [f"/{name}"], "Env": ["PATH=/"], "WorkingDir": "/"}
+        | ({"Labels": dict(labels)} if labels else {}),
         "rootfs": {"type": "layers", "diff_ids": [_digest(archive)]},
-        "history": [{"created": EPOCH, "created_by": f"countersign {name}"}],
+        "history": [{"created": created, "created_by": f"countersign {name}"}],
     }
     manifest = {
         "schemaVersion": 2,
@@ -98,8 +105,9 @@ def _relabel(layout: Path, entry: Descriptor, marker: str, dest: Path) -> Descri
     return _add_json(dest, MANIFEST, manifest) | {"platform": entry["platform"]}
 
 
-def _add_index(into: Path, manifests: list[Descriptor]) -> Descriptor:
-    return _add_json(into, INDEX, {"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests})
+def _add_index(into: Path, manifests: list[Descriptor], annotations: Mapping[str, str] | None = None) -> Descriptor:
+    index: dict[str, Any] = {"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}
+    return _add_json(into, INDEX, index | ({"annotations": dict(annotations)} if annotations else {}))
 
 
 def _finish(into: Path, top: Descriptor) -> None:
