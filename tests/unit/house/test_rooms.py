@@ -18,7 +18,7 @@ ORDER: tuple[frozenset[str], ...] = tuple(
         "countersign.enforcement signing machines kind",
         "countersign.runtimes",
         "containerd crio admission",
-        "rollout",
+        "rollout release",
         "lab.demo",
         "lab.trials",
         "lab.report lab.bench",

@@ -1,0 +1,1 @@
+"""Releases that prove themselves: made, signed, attested and verified."""

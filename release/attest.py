@@ -1,0 +1,126 @@
+"""Attestations of a release: what is in it, and who built it from what. Never attached first and signed later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from countersign.oci import referrers
+from countersign.oci.descriptor import Descriptor
+from countersign.oci.errors import Malformed, NotFound, Tampered
+from release import compile as compiling
+from release import inventory, provenance, sbom, statement
+from release.git import Commit
+from release.made import SBOMS, File, Folder, Image, Release, sha256, write
+from signing import bundle, stored
+
+if TYPE_CHECKING:
+    from countersign.console.config import Settings
+    from countersign.keys.pair import PrivateKey
+    from countersign.oci.registry import Registry
+    from release.components import Component
+
+ATTESTATION = {form: ending.replace(".json", ".sigstore.json") for form, ending in SBOMS.items()}
+"""Form of an SBOM → what follows the program's name in the file with its attestation."""
+
+
+def attest_files(settings: Settings, release: Release, folder: Folder, key: PrivateKey, builder: str) -> list[str]:
+    """Write an attestation of each SBOM of a program, and one provenance of all files; return their names."""
+    written = []
+    for file in release.files:
+        for form in SBOMS if file.kind == "program" else ():
+            name = file.name + ATTESTATION[form]
+            document = json.loads(folder.file(file.name + SBOMS[form]).read_bytes())
+            content = statement.attest(
+                key, {file.name: sha256(folder.file(file.name))}, sbom.PREDICATES[form], document
+            )
+            write(folder.file(name), content + b"\n")
+            written.append(name)
+    subjects = {each.name: each.sha256 for each in release.files}
+    predicate = _provenance(settings, release, folder, builder)
+    write(folder.file(release.provenance), statement.attest(key, subjects, provenance.PREDICATE, predicate) + b"\n")
+    return [*written, release.provenance]
+
+
+def attest_images(
+    settings: Settings, registry: Registry, release: Release, folder: Folder,
+    key: PrivateKey, builder: str, told: Callable[[str], object],
+) -> list[str]:  # fmt: skip
+    """Hang provenance on every image and platform, and SBOMs on every platform; return the SBOMs' files.
+
+    Raises:
+        RegistryError: a registry fails.
+    """
+    predicate = _provenance(settings, release, folder, builder)
+    found = inventory.parts(settings, release, folder)
+    written = []
+    for image in release.images:
+        for digest in (image.digest, *image.platforms.values()):
+            _hang(registry, image, digest, provenance.PREDICATE, predicate, key)
+        for file, parts in _in_image(release, image, found):
+            for form, ending in SBOMS.items():
+                content = inventory.FORMS[form](release, file, parts, Commit(release.commit, release.epoch).time)
+                document = sbom.check(form, content, file.name + ending)
+                write(folder.file(file.name + ending), content)
+                written.append(file.name + ending)
+                _hang(registry, image, f"sha256:{file.sha256}", sbom.PREDICATES[form], document, key)
+        told(f"{image.repository}@{image.digest}")
+    return written
+
+
+def on_image(registry: Registry, name: str, digest: str, predicate_type: str) -> Iterator[bytes]:
+    """Yield the bundles on an image that say that they have this predicate type, or do not say; none is verified."""
+    for entry in referrers.listing(registry, name, digest):
+        said = entry.annotations.get("dev.sigstore.bundle.predicateType", predicate_type)
+        if entry.artifact_type == bundle.MEDIA_TYPE and said == predicate_type:
+            try:
+                yield stored.content(registry, name, stored.Found("bundle", entry))
+            except (Malformed, NotFound, Tampered):
+                continue  # what cannot be read attests nothing; another one may
+
+
+def _hang(
+    registry: Registry, image: Image, digest: str, predicate_type: str, predicate: Mapping[str, Any], key: PrivateKey
+) -> None:
+    """Attest once: what this key has attested with the same words already is not repeated."""
+    for there in on_image(registry, image.repository, digest, predicate_type):
+        if _ours(key, there) and statement.read(there, "")[2] == predicate:
+            return
+    what = registry.manifest(image.repository, digest)[1]
+    new = statement.attest(key, {image.repository: digest.removeprefix("sha256:")}, predicate_type, predicate)
+    subject = Descriptor(what.media_type, what.digest, what.size)
+    stored.add_bundle(registry, image.repository, subject, new, predicate_type)
+
+
+def _ours(key: PrivateKey, content: bytes) -> bool:
+    """Say whether this very key signed a bundle's statement."""
+    import base64
+
+    try:
+        envelope = json.loads(content)["dsseEnvelope"]
+        signature = base64.b64decode(envelope["signatures"][0]["sig"])
+        payload = base64.b64decode(envelope["payload"])
+        statement.read(content, "")
+    except (ValueError, KeyError, IndexError, TypeError, Malformed):
+        return False
+    return key.public.verifies(signature, bundle.pae(payload))
+
+
+def _in_image(
+    release: Release, image: Image, found: dict[str, list[Component]]
+) -> Iterable[tuple[File, list[Component]]]:
+    """Yield each platform of an image as something that SBOMs are about, with the modules in it."""
+    for platform, digest in image.platforms.items():
+        name = f"{image.name}-{release.release}-image-{platform.replace('/', '-')}"
+        inside = [
+            found[each.name] for each in release.files if each.platform == platform and each.program in image.programs
+        ]
+        merged = {part for parts in inside for part in parts}
+        parts = sorted(merged, key=lambda part: (part.name != "stdlib", part.name, part.version))
+        yield File(name, "program", digest.removeprefix("sha256:"), platform, image.name), parts
+
+
+def _provenance(settings: Settings, release: Release, folder: Folder, builder: str) -> dict[str, object]:
+    parts = {part for each in inventory.parts(settings, release, folder).values() for part in each}
+    return provenance.predicate(release, builder, compiling.toolchain(settings).version, parts)

@@ -1,0 +1,279 @@
+"""Tasks: make a release, and verify one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from countersign.console.task import task
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+    from countersign.keys.pair import PrivateKey
+    from release.flow import Work
+    from release.model import Project
+
+_VERSION = "the version, as 1.2.3 (default: the project's own)"
+_PROJECT = "the project's release.yaml (default: this repository's)"
+_REGISTRY = "what image names begin with (default: registry of release.yaml)"
+_KEY = "private key (default: beside the public key of release.yaml; password: COSIGN_PASSWORD or KEY.password)"
+_JSON = "one JSON document on stdout"
+
+
+@task(help={"version": _VERSION, "project": _PROJECT, "json": _JSON})
+def prepare(context: Context, version: str = "", project: str = "", json: bool = False) -> None:
+    """Check what has to hold before a release: version, clean tree, no such tag yet, a section of the changelog.
+
+    Example: ./inv release.prepare --version 1.2.3
+    """
+    from countersign.console import output
+    from release import version as versions
+
+    found = _project(context, project)
+    wanted = version or versions.own(found)
+    commit = versions.prepare(found, wanted)
+    output.done(f"{found.name} {wanted} can be made of commit {commit.id[:12]} ({commit.time})")
+    if json:
+        document = {"project": found.name, "release": wanted, "commit": commit.id, "time": commit.time}
+        output.emit_json({"version": "countersign.release-prepared/v1", **document})
+
+
+@task(help={"version": _VERSION, "project": _PROJECT, "json": _JSON})
+def build(context: Context, version: str = "", project: str = "", json: bool = False) -> None:
+    """Build programs, images, packages and source archive of the commit that is checked out, and of nothing else.
+
+    Example: ./inv release.build
+    """
+    from release import flow
+
+    work = _work(context, version, project)
+    _shown(work, flow.run(work, "build", flow.start(work, fresh=True)), json=json)
+
+
+@task(help={"version": _VERSION, "project": _PROJECT, "json": _JSON})
+def sbom(context: Context, version: str = "", project: str = "", json: bool = False) -> None:
+    """Write SBOMs of the programs, in SPDX 2.3 and CycloneDX 1.6.
+
+    Example: ./inv release.sbom
+    """
+    _stage(context, "sbom", version, project, json=json)
+
+
+@task(help={"version": _VERSION, "registry": _REGISTRY, "project": _PROJECT, "json": _JSON})
+def push(context: Context, version: str = "", registry: str = "", project: str = "", json: bool = False) -> None:
+    """Push the images by digest; no tag is touched.
+
+    Example: ./inv release.push --registry registry.example/team
+    """
+    _stage(context, "push", version, project, registry=registry, json=json)
+
+
+@task(help={"version": _VERSION, "key": _KEY, "project": _PROJECT, "json": _JSON})
+def sign(context: Context, version: str = "", key: str = "", project: str = "", json: bool = False) -> None:
+    """Sign the images, index and platforms, by digest.
+
+    Example: ./inv release.sign --key release.key
+    """
+    _stage(context, "sign", version, project, key=key, json=json)
+
+
+@task(help={"version": _VERSION, "key": _KEY, "project": _PROJECT, "json": _JSON})
+def attest(context: Context, version: str = "", key: str = "", project: str = "", json: bool = False) -> None:
+    """Attest SBOMs and SLSA provenance of all programs, packages and images.
+
+    Example: ./inv release.attest --key release.key
+    """
+    _stage(context, "attest", version, project, key=key, json=json)
+
+
+@task(help={"version": _VERSION, "key": _KEY, "project": _PROJECT, "json": _JSON})
+def checksums(context: Context, version: str = "", key: str = "", project: str = "", json: bool = False) -> None:
+    """Write SHA256SUMS over everything, signed, and a signature of each file.
+
+    Example: ./inv release.checksums --key release.key
+    """
+    _stage(context, "checksums", version, project, key=key, json=json)
+
+
+@task(
+    name="all",
+    help={
+        "version": _VERSION,
+        "registry": _REGISTRY,
+        "key": _KEY,
+        "project": _PROJECT,
+        "plan": "say what would be done, and do nothing",
+        "json": _JSON,
+    },
+)
+def all_(
+    context: Context,
+    version: str = "",
+    registry: str = "",
+    key: str = "",
+    project: str = "",
+    plan: bool = False,
+    json: bool = False,
+) -> None:
+    """Make a whole release and verify it; what is done and unchanged is not done again. No tag is touched.
+
+    Example: ./inv release.all --registry registry.example/team
+    """
+    from countersign.console import output
+    from release import flow
+    from release import version as versions
+
+    work = _work(context, version, project, registry=registry, key=key)
+    versions.prepare(work.project, work.version)
+    state = flow.start(work)
+    due = flow.due(work, state)
+    for name in flow.STAGES:
+        if name not in due:
+            output.skipped(f"release.{name}")
+        elif plan:
+            output.say(f"would: release.{name}")
+    if plan:
+        output.say("would: release.verify")
+        return
+    for name in due:
+        output.say(f"release.{name}")
+        state = flow.run(work, name, state)
+    _verified(context, work.project, work.version, "", _public(work.project, key), tags=False, json=json)
+
+
+@task(
+    help={
+        "version": _VERSION,
+        "folder": "the release's files (default: where release.build makes them)",
+        "key": "public key that has to have signed (default: key or identity of release.yaml)",
+        "project": _PROJECT,
+        "unpublished": "tags need not be there yet",
+        "json": _JSON,
+    }
+)
+def verify(
+    context: Context,
+    version: str = "",
+    folder: str = "",
+    key: str = "",
+    project: str = "",
+    unpublished: bool = False,
+    json: bool = False,
+) -> None:
+    """Verify a release as a stranger would: files, signatures, attestations, checksums, images, tags.
+
+    Exit code 1 if any is refused. The plain commands that do the same are printed.
+
+    Example: ./inv release.verify --folder ~/Downloads/countersign-1.2.3 --key release.pub
+    """
+    _verified(context, _project(context, project), version, folder, key, tags=not unpublished, json=json)
+
+
+def _stage(
+    context: Context, name: str, version: str, project: str, *, registry: str = "", key: str = "", json: bool
+) -> None:
+    from release import flow
+
+    work = _work(context, version, project, registry=registry, key=key)
+    _shown(work, flow.run(work, name, flow.start(work)), json=json)
+
+
+def _project(context: Context, path: str) -> Project:
+    from countersign.console import output
+    from countersign.console.config import ROOT
+    from release.load import FILE, ReleaseInvalid, load
+
+    del context
+    try:
+        return load(Path(path).expanduser() if path else ROOT / FILE)
+    except ReleaseInvalid as err:
+        for each in err.problems[1:]:
+            output.say(f"error: {each}")
+        raise
+
+
+def _work(context: Context, version: str, project: str, *, registry: str = "", key: str = "") -> Work:
+    import os
+
+    from countersign.console.config import settings_from
+    from release import flow
+    from release import version as versions
+
+    found = _project(context, project)
+    wanted = versions.check(version) if version else versions.own(found)
+    workflow = os.environ.get("GITHUB_WORKFLOW_REF", "")
+    builder = f"https://github.com/{workflow}" if workflow else f"{found.source}/built-by-hand"
+    base = registry.rstrip("/") or found.registry
+    return flow.Work(settings_from(context), found, wanted, base, builder, lambda: _private(found, key))
+
+
+def _private(project: Project, key: str) -> PrivateKey:
+    import os
+
+    from countersign.console.errors import UsageError
+    from countersign.keys import password, sealed
+    from countersign.keys.pair import load_private
+
+    if not key and project.key is None:
+        raise UsageError(
+            "no key", expected="--key FILE", do="or let the workflow sign, whose identity release.yaml has"
+        )
+    path = Path(key).expanduser() if key else (project.key or Path()).with_suffix(".key")
+    if not sealed.is_sealed(sealed.read(path)):
+        return load_private(path)
+    beside, given = path.with_suffix(".password"), os.environ.get("COSIGN_PASSWORD")
+    file = beside if given is None and beside.is_file() else None
+    return load_private(path, password.choose(file, given, str(path)))
+
+
+def _public(project: Project, key: str) -> str:
+    """Return the public key beside a private one; empty for the project's own."""
+    return str(Path(key).expanduser().with_suffix(".pub")) if key and project.identity is None else ""
+
+
+def _verified(
+    context: Context, project: Project, version: str, folder: str, key: str, *, tags: bool, json: bool
+) -> None:
+    from countersign.console import output
+    from countersign.console.config import settings_from
+    from countersign.console.errors import VerdictError
+    from release import verifying
+
+    settings = settings_from(context)
+    trusted = verifying.trusted(project, key)
+    place = verifying.place(settings, project, version, folder)
+    output.say(f"signed by {trusted.shown()}?")
+    found = verifying.verify(settings, project, version, place, trusted, tags=tags)
+    for each in found.findings:
+        if each.reason:
+            output.failed(f"{each.what}: {each.reason}: {each.detail}")
+        else:
+            output.done(each.what)
+    if found.commands:
+        output.say("the same by hand:")
+        for line in found.commands:
+            output.say(f"  {line}")
+    if json:
+        output.emit_json({"version": "countersign.release-verified/v1", **found.as_json()})
+    refused = [each for each in found.findings if each.reason]
+    if refused:
+        more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
+        raise VerdictError(
+            f"{refused[0].what}: {refused[0].reason}{more}", where=str(place.files), do="do not install or publish it"
+        )
+
+
+def _shown(work: Work, state: object, *, json: bool) -> None:
+    from countersign.console import output
+    from release.made import State
+
+    if not isinstance(state, State):
+        raise TypeError
+    for file in state.release.files:
+        output.done(f"{file.name} sha256:{file.sha256}")
+    for image in state.release.images:
+        output.done(f"image {image.repository or image.name}@{image.digest}")
+    output.say(f"in {work.folder.files}")
+    if json:
+        output.emit_json({**state.release.as_json(), "folder": str(work.folder.files)})

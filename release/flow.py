@@ -1,0 +1,154 @@
+"""The stages of a release, in order; each can be repeated, and what is done and unchanged is not done again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from countersign.console import output
+from countersign.console.errors import UsageError
+from countersign.oci.access import registry
+from release import attest, build, checksums, git, inventory, push
+from release.made import Folder, Release, State, read_state
+from signing import sign as signing
+
+if TYPE_CHECKING:
+    from countersign.console.config import Settings
+    from countersign.keys.pair import PrivateKey
+    from release.model import Project
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every stage works with.
+
+    Attributes:
+        settings: the configuration.
+        project: what is released.
+        version: the version.
+        base: what image names begin with.
+        builder: who builds, for provenance.
+        key: opens the private key; called by what signs.
+    """
+
+    settings: Settings
+    project: Project
+    version: str
+    base: str
+    builder: str
+    key: Callable[[], PrivateKey]
+
+    @property
+    def folder(self) -> Folder:
+        """Where it comes to be."""
+        return Folder(self.settings.state / "release" / f"{self.project.name}-{self.version}")
+
+
+class Stage(Protocol):
+    """One stage: takes what is there, and returns the release and the names of the files that it wrote."""
+
+    def __call__(self, work: Work, release: Release) -> tuple[Release, list[str]]:
+        """Do it."""
+
+
+def _build(work: Work, release: Release) -> tuple[Release, list[str]]:
+    commit = git.Commit(release.commit, release.epoch)
+    made = build.build(work.settings, work.project, work.version, commit, work.folder, output.progress)
+    return made, [each.name for each in made.files]
+
+
+def _sbom(work: Work, release: Release) -> tuple[Release, list[str]]:
+    return release, inventory.write_sboms(work.settings, release, work.folder)
+
+
+def _push(work: Work, release: Release) -> tuple[Release, list[str]]:
+    return push.push(registry(work.settings), release, work.base, work.folder, output.say), []
+
+
+def _sign(work: Work, release: Release) -> tuple[Release, list[str]]:
+    client, key = registry(work.settings), work.key()
+    from countersign.oci.reference import parse
+
+    for image in release.images:
+        ref = parse(f"{image.repository}@{image.digest}")
+        for target in signing.targets(client, ref):
+            result = signing.sign(client, ref.name, target, key, work.project.formats)
+            for wanted, why in result.failed.items():
+                raise UsageError(
+                    f"the format {wanted} could not be written: {why}", where=f"{ref.name}@{target.digest}"
+                )
+            output.say(f"{ref.name}@{target.digest}")
+    return release, []
+
+
+def _attest(work: Work, release: Release) -> tuple[Release, list[str]]:
+    key = work.key()
+    files = attest.attest_files(work.settings, release, work.folder, key, work.builder)
+    client = registry(work.settings)
+    images = attest.attest_images(work.settings, client, release, work.folder, key, work.builder, output.say)
+    return release, [*files, *images]
+
+
+def _checksums(work: Work, release: Release) -> tuple[Release, list[str]]:
+    return release, checksums.write_sums(release, work.folder, work.key())
+
+
+STAGES: Mapping[str, Stage] = {
+    "build": _build,
+    "sbom": _sbom,
+    "push": _push,
+    "sign": _sign,
+    "attest": _attest,
+    "checksums": _checksums,
+}
+"""In order: each needs those before it."""
+
+
+def start(work: Work, *, fresh: bool = False) -> State:
+    """Return the state of a release that is being made, or a new one at the commit that is checked out.
+
+    Raises:
+        UsageError: what was begun is of another commit.
+    """
+    commit = git.head(work.project.root)
+    state = None if fresh else read_state(work.folder)
+    if state is None:
+        return State(Release(work.project.name, work.version, work.project.source, commit.id, commit.epoch))
+    if state.release.commit != commit.id:
+        raise UsageError(
+            f"was begun at commit {state.release.commit[:12]}", where=str(work.folder.path),
+            expected=f"{commit.id[:12]}, which is checked out", do="run release.build to begin again",
+        )  # fmt: skip
+    return state
+
+
+def due(work: Work, state: State) -> list[str]:
+    """Return the stages that are still to be done; what follows one that is to be done is too."""
+    names = list(STAGES)
+    moved = any(each.repository != f"{work.base}/{each.name}" for each in state.release.images)
+    for number, name in enumerate(names):
+        if not state.holds(work.folder, name) or (moved and name == "push"):
+            return names[number:]
+    return []
+
+
+def run(work: Work, name: str, state: State) -> State:
+    """Do one stage, whether it was done before or not.
+
+    Raises:
+        UsageError: a stage before it is not done.
+    """
+    names = list(STAGES)
+    for before in names[: names.index(name)]:
+        if not state.holds(work.folder, before):
+            raise UsageError(f"release.{before} is not done", where=work.folder.path.name, do=f"run release.{before}")
+    work.folder.path.mkdir(parents=True, exist_ok=True)
+    if name == "build":
+        shutil.rmtree(work.folder.path)
+        work.folder.path.mkdir()
+        state = replace(state, stages={})
+    release, wrote = STAGES[name](work, state.release)
+    kept = {each: state.stages[each] for each in names[: names.index(name)] if each in state.stages}
+    return replace(state, stages=kept).done(work.folder, name, wrote, release)

@@ -1,0 +1,201 @@
+"""``release.yaml`` → ``Project``: the form, then everything that the form cannot say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+from countersign.console.errors import UsageError
+from countersign.oci import reference
+from countersign.policy import document, subjects
+from countersign.policy.document import Document
+from countersign.policy.problems import Key, PolicyInvalid, Problem
+from release import schema
+from release.model import PLATFORMS, Identity, Image, Package, Packaged, Program, Project
+from release.schema import FileEntry, PackageEntry, ReleaseEntry
+from signing.formats import FORMATS
+
+FILE = "release.yaml"
+_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
+_VARIABLE = re.compile(r"[A-Za-z0-9_./-]+\.[A-Za-z_][A-Za-z0-9_]*")
+_TAGS = re.compile(r"[A-Za-z0-9_.,]*")
+_MODE = re.compile(r"0?[0-7]{3}")
+_URL = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]+)")
+
+
+class ReleaseInvalid(UsageError):
+    """A ``release.yaml`` cannot be used.
+
+    Args:
+        problems: at least one.
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        more = len(problems) - 1
+        super().__init__(problems[0].text, where=problems[0].where, do=f"and {more} more" if more else "")
+        self.problems = list(problems)
+
+
+def load(path: Path) -> Project:
+    """Read and check a ``release.yaml``; paths in it count from its folder.
+
+    Raises:
+        ReleaseInvalid: with all problems of form, or else with all others.
+    """
+    try:
+        source = document.read(path)
+    except PolicyInvalid as err:
+        raise ReleaseInvalid(err.problems) from err
+    entry = schema.validate(source)
+    if isinstance(entry, list):
+        raise ReleaseInvalid(entry)
+    return _Reader(source).project(entry)
+
+
+class _Reader:
+    """Turns the entries of one file into a project, collecting what is wrong."""
+
+    def __init__(self, source: Document) -> None:
+        self._source = source
+        self._root = source.path.resolve().parent
+        self._problems: list[Problem] = []
+
+    def project(self, entry: ReleaseEntry) -> Project:
+        self._check_name(entry.name, ("name",))
+        if not _URL.fullmatch(entry.source):
+            self._note(("source",), f"got {entry.source!r}; expected the repository's URL, https://HOST/PATH")
+        self._check_registry(entry.registry)
+        for index, platform in enumerate(entry.platforms):
+            if platform not in PLATFORMS:
+                self._note(("platforms", index), f"got {platform!r}; expected {' or '.join(PLATFORMS)}")
+        self._twice(entry.platforms, ("platforms",))
+        programs = self._programs(entry)
+        known = {each.name for each in programs}
+        images = self._images(entry, known)
+        packages = tuple(self._package(each, ("packages", i), known) for i, each in enumerate(entry.packages))
+        self._twice([each.name for each in entry.packages], ("packages",))
+        key, identity = self._signer(entry)
+        found = Project(
+            root=self._root,
+            name=entry.name,
+            source=entry.source.rstrip("/"),
+            registry=entry.registry.rstrip("/"),
+            version_file=self._there(entry.version, ("version",)) if entry.version else None,
+            changelog=self._there(entry.changelog, ("changelog",)) if entry.changelog else None,
+            platforms=tuple(entry.platforms),
+            programs=programs,
+            images=images,
+            packages=packages,
+            archive=entry.archive,
+            formats=tuple(each for each in FORMATS if each in entry.sign.formats),
+            key=key,
+            identity=identity,
+        )
+        if self._problems:
+            raise ReleaseInvalid(sorted(self._problems, key=lambda problem: problem.line))
+        return found
+
+    def _programs(self, entry: ReleaseEntry) -> tuple[Program, ...]:
+        for i, each in enumerate(entry.programs):
+            self._check_name(each.name, ("programs", i, "name"))
+            folder = self._there(each.folder, ("programs", i, "folder"))
+            if folder and not (folder / "go.mod").is_file():
+                self._note(("programs", i, "folder"), f"{each.folder!r} has no go.mod; expected a Go module's folder")
+            if each.variable and not _VARIABLE.fullmatch(each.variable):
+                self._note(
+                    ("programs", i, "variable"), f"got {each.variable!r}; expected PACKAGE.NAME, as main.release"
+                )
+            if not _TAGS.fullmatch(each.tags):
+                self._note(
+                    ("programs", i, "tags"), f"got {each.tags!r}; expected Go build tags with commas between them"
+                )
+            if each.package != "." and (not each.package.startswith("./") or ".." in each.package.split("/")):
+                self._note(("programs", i, "package"), f"got {each.package!r}; expected ./PATH below {each.folder!r}")
+        self._twice([each.name for each in entry.programs], ("programs",))
+        return tuple(Program(each.name, each.folder, each.package, each.tags, each.variable) for each in entry.programs)
+
+    def _images(self, entry: ReleaseEntry, known: set[str]) -> tuple[Image, ...]:
+        for i, each in enumerate(entry.images):
+            self._check_name(each.name, ("images", i, "name"))
+            for j, name in enumerate(each.programs):
+                self._check_program(name, ("images", i, "programs", j), known)
+            self._twice(each.programs, ("images", i, "programs"))
+        self._twice([each.name for each in entry.images], ("images",))
+        return tuple(Image(each.name, tuple(each.programs)) for each in entry.images)
+
+    def _package(self, entry: PackageEntry, key: Key, known: set[str]) -> Package:
+        self._check_name(entry.name, (*key, "name"))
+        files = tuple(self._packaged(each, (*key, "files", i), known) for i, each in enumerate(entry.files))
+        self._twice([each.target for each in entry.files], (*key, "files"))
+        return Package(entry.name, entry.description, tuple(dict.fromkeys(entry.formats)), files, tuple(entry.suggests))
+
+    def _packaged(self, entry: FileEntry, key: Key, known: set[str]) -> Packaged:
+        if entry.source.startswith("{") and entry.source.endswith("}"):
+            self._check_program(entry.source[1:-1], (*key, "source"), known)
+        else:
+            self._there(entry.source, (*key, "source"))
+        target = PurePosixPath(entry.target)
+        if not target.is_absolute() or ".." in target.parts or entry.target.endswith("/"):
+            self._note((*key, "target"), f"got {entry.target!r}; expected a file's absolute path")
+        if not _MODE.fullmatch(entry.mode):
+            self._note((*key, "mode"), f'got {entry.mode!r}; expected permissions in quotes, as "0644"')
+            return Packaged(entry.source, entry.target)
+        return Packaged(entry.source, entry.target, int(entry.mode, 8), entry.replace or None)
+
+    def _signer(self, entry: ReleaseEntry) -> tuple[Path | None, Identity | None]:
+        sign = entry.sign
+        if bool(sign.key) == (sign.identity is not None):
+            self._note(("sign",), f"got {'both' if sign.key else 'neither'}; expected either key or identity")
+        if sign.identity is None:
+            return (self._within(sign.key, ("sign", "key")) if sign.key else None), None
+        who = sign.identity
+        key: Key = ("sign", "identity")
+        if not who.issuer.startswith("https://") or "*" in who.issuer:
+            self._note((*key, "issuer"), f"got {who.issuer!r}; expected the issuer's whole URL")
+        if why := subjects.wrong(who.subject):
+            self._note((*key, "subject"), f"{who.subject!r} {why}; expected host and owner written out")
+        trusted = self._within(who.trusted_root, (*key, "trustedRoot"))
+        return None, Identity(who.issuer, who.subject, trusted or self._root)
+
+    def _check_name(self, name: str, key: Key) -> None:
+        if not _NAME.fullmatch(name):
+            self._note(key, f"got {name!r}; expected up to 64 lower-case letters, digits, '.', '_' and '-'")
+
+    def _check_program(self, name: str, key: Key, known: set[str]) -> None:
+        if name not in known:
+            self._note(key, f"unknown program {name!r}; expected one of {', '.join(sorted(known))}")
+
+    def _check_registry(self, text: str) -> None:
+        try:
+            found = reference.parse(f"{text.rstrip('/')}/x:1")
+        except reference.BadReference as err:
+            self._note(("registry",), str(err))
+            return
+        if found.name != f"{text.rstrip('/')}/x":
+            self._note(("registry",), f"got {text!r}; expected HOST/PATH, such as {found.name.removesuffix('/x')}")
+
+    def _within(self, text: str, key: Key) -> Path | None:
+        """Return a path below the project's root; what leads out of it is noted."""
+        path = (self._root / text).resolve()
+        if not text or not path.is_relative_to(self._root):
+            self._note(key, f"got {text!r}; expected a path below {self._root.name}/")
+            return None
+        return path
+
+    def _there(self, text: str, key: Key) -> Path | None:
+        path = self._within(text, key)
+        if path and not path.exists():
+            self._note(key, f"there is no {text!r}")
+            return None
+        return path
+
+    def _twice(self, names: Iterable[str], key: Key) -> None:
+        seen: set[str] = set()
+        for index, name in enumerate(names):
+            if name in seen:
+                self._note((*key, index), f"{name!r} stands here again")
+            seen.add(name)
+
+    def _note(self, key: Key, text: str) -> None:
+        self._problems.append(self._source.problem(key, text))

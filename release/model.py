@@ -1,0 +1,113 @@
+"""What a project releases, as ``release.yaml`` says it, and what one release consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from signing.formats import Format
+
+PLATFORMS = ("linux/amd64", "linux/arm64")
+
+
+@dataclass(frozen=True)
+class Program:
+    """One Go program.
+
+    Attributes:
+        name: its file name.
+        folder: the Go module, from the project's root.
+        package: the package within it, such as ``./cmd/app``.
+        tags: Go build tags.
+        variable: the Go variable that the linker sets to the version (``main.release``); empty for none.
+    """
+
+    name: str
+    folder: str
+    package: str
+    tags: str = ""
+    variable: str = ""
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image: programs in the root of an otherwise empty file system; the first one is what it runs."""
+
+    name: str
+    programs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """One file of a package.
+
+    Attributes:
+        source: from the project's root; ``{NAME}`` is a program of this release, for the package's architecture.
+        target: where it is installed.
+        mode: its permissions.
+        replace: text in it → what stands there instead.
+    """
+
+    source: str
+    target: str
+    mode: int = 0o644
+    replace: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Package:
+    """One package for Linux distributions, for each platform and format (deb, rpm)."""
+
+    name: str
+    description: str
+    formats: tuple[str, ...]
+    files: tuple[Packaged, ...]
+    suggests: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who signs without a key: exactly this subject, as this issuer tells it."""
+
+    issuer: str
+    subject: str
+    trusted_root: Path
+
+
+@dataclass(frozen=True)
+class Project:
+    """A whole ``release.yaml``.
+
+    Attributes:
+        root: the folder that it lies in.
+        name: what the files of a release begin with.
+        source: where the source is, as provenance names it.
+        registry: what image names begin with (``ghcr.io/acme``).
+        version_file: a pyproject.toml that has the version; None where ``--version`` alone says it.
+        changelog: has a section for each version; None for none.
+        platforms: which the programs are built for.
+        archive: whether the source is released, as an archive.
+        formats: of image signatures.
+        key: the public key of who signs; None with an identity.
+        identity: who signs without a key.
+    """
+
+    root: Path
+    name: str
+    source: str
+    registry: str
+    version_file: Path | None
+    changelog: Path | None
+    platforms: tuple[str, ...]
+    programs: tuple[Program, ...]
+    images: tuple[Image, ...]
+    packages: tuple[Package, ...]
+    archive: bool
+    formats: tuple[Format, ...]
+    key: Path | None = None
+    identity: Identity | None = None
+
+    def program(self, name: str) -> Program:
+        """Return the program of that name, which `load` has found to be there."""
+        return next(each for each in self.programs if each.name == name)

@@ -1,0 +1,79 @@
+"""release.yaml: what is read, and one line for each mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from countersign.console.config import ROOT
+from release.load import ReleaseInvalid, load
+
+Edit = Callable[[str, str], Path]
+
+
+def test_a_whole_file_is_read(project: Path) -> None:
+    found = load(project / "release.yaml")
+    assert (found.name, found.registry, found.formats) == ("app", "registry.example/acme", ("attachment", "bundle"))
+    assert found.platforms == ("linux/amd64", "linux/arm64")
+    assert found.program("app").variable == "main.release"
+    assert found.key == project / "release.pub"
+
+
+def test_our_own_is_valid() -> None:
+    assert load(ROOT / "release.yaml").name == "countersign"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ("name: app\nsource", "name: App\nsource", 2, "got 'App'"),
+        ("https://git.example/acme/app", "git@git.example:acme/app", 3, "expected the repository's URL"),
+        ("registry.example/acme", "registry.example/acme:1", 4, "registry.example/acme:1"),
+        ("registry.example/acme", "acme", 4, "docker.io/acme"),
+        ("version: pyproject.toml", "version: ../pyproject.toml", 5, "expected a path below app/"),
+        ("version: pyproject.toml", "version: VERSION", 5, "there is no 'VERSION'"),
+        ("version: pyproject.toml", "versoin: pyproject.toml", 5, "unknown key"),
+        ("variable: main.release", "variable: release", 8, "expected PACKAGE.NAME"),
+        ("variable: main.release", "package: ./../other", 8, "expected ./PATH below"),
+        ("variable: main.release", "tags: 'a -ldflags=x'", 8, "expected Go build tags"),
+        ("programs: [app]", "programs: [other]", 10, "unknown program 'other'; expected one of app"),
+        ("programs: [app]", "programs: []", 10, "expected at least one entry"),
+        ("[attachment, bundle]", "[cosign]", 12, "expected 'attachment' or 'bundle'"),
+        ("  key: release.pub\n", "", 11, "got neither; expected either key or identity"),
+        ("apiVersion: countersign.release/v1", "apiVersion: v2", 1, "expected 'countersign.release/v1'"),
+    ],
+)
+def test_a_mistake_is_one_line(edited: Edit, old: str, new: str, line: int, says: str) -> None:
+    with pytest.raises(ReleaseInvalid) as caught:
+        load(edited(old, new))
+    assert len(caught.value.problems) == 1
+    assert caught.value.problems[0].line == line
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("subject", "good"),
+    [
+        ("https://github.com/acme/app/.github/workflows/release.yml@refs/tags/*", True),
+        ("https://github.com/**", False),
+    ],
+)
+def test_an_identity_cannot_be_everybody(edited: Edit, subject: str, good: bool) -> None:
+    identity = f'identity: {{issuer: "https://i.example", subject: "{subject}", trustedRoot: root.json}}'
+    path = edited("key: release.pub", identity)
+    if good:
+        found = load(path).identity
+        assert found is not None
+        assert found.subject == subject
+        return
+    with pytest.raises(ReleaseInvalid, match="wildcard"):
+        load(path)
+
+
+def test_every_mistake_is_told(edited: Edit) -> None:
+    path = edited("name: app\nsource: https://git.example/acme/app", "name: A\nsource: x")
+    with pytest.raises(ReleaseInvalid, match="and 1 more") as caught:
+        load(path)
+    assert len(caught.value.problems) == 2
