@@ -12,40 +12,39 @@ from countersign.oci.errors import Malformed, NotFound, Tampered
 from release import compile as compiling
 from release import inventory, provenance, sbom, statement
 from release.git import Commit
-from release.made import SBOMS, File, Folder, Image, Release, sha256, write
+from release.made import SBOMS, File, Folder, Image, Release, write
 from signing import bundle, stored
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
-    from countersign.keys.pair import PrivateKey
     from countersign.oci.registry import Registry
     from release.components import Component
+    from release.signer import Signer
 
 ATTESTATION = {form: ending.replace(".json", ".sigstore.json") for form, ending in SBOMS.items()}
 """Form of an SBOM → what follows the program's name in the file with its attestation."""
 
 
-def attest_files(settings: Settings, release: Release, folder: Folder, key: PrivateKey, builder: str) -> list[str]:
+def attest_files(settings: Settings, release: Release, folder: Folder, signer: Signer, builder: str) -> list[str]:
     """Write an attestation of each SBOM of a program, and one provenance of all files; return their names."""
     written = []
     for file in release.files:
         for form in SBOMS if file.kind == "program" else ():
             name = file.name + ATTESTATION[form]
             document = json.loads(folder.file(file.name + SBOMS[form]).read_bytes())
-            content = statement.attest(
-                key, {file.name: sha256(folder.file(file.name))}, sbom.PREDICATES[form], document
-            )
-            write(folder.file(name), content + b"\n")
+            about = statement.make({file.name: file.sha256}, sbom.PREDICATES[form], document)
+            write(folder.file(name), signer.statement(about) + b"\n")
             written.append(name)
     subjects = {each.name: each.sha256 for each in release.files}
     predicate = _provenance(settings, release, folder, builder)
-    write(folder.file(release.provenance), statement.attest(key, subjects, provenance.PREDICATE, predicate) + b"\n")
+    content = signer.statement(statement.make(subjects, provenance.PREDICATE, predicate))
+    write(folder.file(release.provenance), content + b"\n")
     return [*written, release.provenance]
 
 
 def attest_images(
     settings: Settings, registry: Registry, release: Release, folder: Folder,
-    key: PrivateKey, builder: str, told: Callable[[str], object],
+    signer: Signer, builder: str, told: Callable[[str], object],
 ) -> list[str]:  # fmt: skip
     """Hang provenance on every image and platform, and SBOMs on every platform; return the SBOMs' files.
 
@@ -57,14 +56,14 @@ def attest_images(
     written = []
     for image in release.images:
         for digest in (image.digest, *image.platforms.values()):
-            _hang(registry, image, digest, provenance.PREDICATE, predicate, key)
+            _hang(registry, image, digest, provenance.PREDICATE, predicate, signer)
         for file, parts in _in_image(release, image, found):
             for form, ending in SBOMS.items():
                 content = inventory.FORMS[form](release, file, parts, Commit(release.commit, release.epoch).time)
                 document = sbom.check(form, content, file.name + ending)
                 write(folder.file(file.name + ending), content)
                 written.append(file.name + ending)
-                _hang(registry, image, f"sha256:{file.sha256}", sbom.PREDICATES[form], document, key)
+                _hang(registry, image, f"sha256:{file.sha256}", sbom.PREDICATES[form], document, signer)
         told(f"{image.repository}@{image.digest}")
     return written
 
@@ -81,30 +80,16 @@ def on_image(registry: Registry, name: str, digest: str, predicate_type: str) ->
 
 
 def _hang(
-    registry: Registry, image: Image, digest: str, predicate_type: str, predicate: Mapping[str, Any], key: PrivateKey
+    registry: Registry, image: Image, digest: str, predicate_type: str, predicate: Mapping[str, Any], signer: Signer
 ) -> None:
-    """Attest once: what this key has attested with the same words already is not repeated."""
+    """Attest once: what this signer has attested with the same words already is not repeated."""
     for there in on_image(registry, image.repository, digest, predicate_type):
-        if _ours(key, there) and statement.read(there, "")[2] == predicate:
+        if signer.wrote(there) and statement.read(there, "")[2] == predicate:
             return
     what = registry.manifest(image.repository, digest)[1]
-    new = statement.attest(key, {image.repository: digest.removeprefix("sha256:")}, predicate_type, predicate)
+    new = statement.make({image.repository: digest.removeprefix("sha256:")}, predicate_type, predicate)
     subject = Descriptor(what.media_type, what.digest, what.size)
-    stored.add_bundle(registry, image.repository, subject, new, predicate_type)
-
-
-def _ours(key: PrivateKey, content: bytes) -> bool:
-    """Say whether this very key signed a bundle's statement."""
-    import base64
-
-    try:
-        envelope = json.loads(content)["dsseEnvelope"]
-        signature = base64.b64decode(envelope["signatures"][0]["sig"])
-        payload = base64.b64decode(envelope["payload"])
-        statement.read(content, "")
-    except (ValueError, KeyError, IndexError, TypeError, Malformed):
-        return False
-    return key.public.verifies(signature, bundle.pae(payload))
+    stored.add_bundle(registry, image.repository, subject, signer.statement(new), predicate_type)
 
 
 def _in_image(

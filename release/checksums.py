@@ -7,27 +7,26 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from countersign.console.errors import UsageError
-from release import blob
 from release.made import BUNDLE, FILE_NAME, SUMS, Folder, Release, sha256, write
 
 if TYPE_CHECKING:
-    from countersign.keys.pair import PrivateKey
+    from release.signer import Signer
 
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 _MOST = 10_000
 
 
-def write_sums(release: Release, folder: Folder, key: PrivateKey) -> list[str]:
+def write_sums(release: Release, folder: Folder, signer: Signer) -> list[str]:
     """Write the release's document, a signature for each file, and the sums over all; return what was written."""
     write(folder.file(release.manifest), release.encoded())
     written = [release.manifest]
     for name in [*(each.name for each in release.files), release.manifest]:
-        write(folder.file(name + BUNDLE), blob.sign(key, folder.file(name).read_bytes()))
+        write(folder.file(name + BUNDLE), signer.file(folder.file(name).read_bytes()) + b"\n")
         written.append(name + BUNDLE)
     names = sorted(each.name for each in folder.files.iterdir() if not each.name.startswith((".", SUMS)))
     sums = "".join(f"{sha256(folder.file(name))}  {name}\n" for name in names).encode()
     write(folder.file(SUMS), sums)
-    write(folder.file(SUMS + BUNDLE), blob.sign(key, sums))
+    write(folder.file(SUMS + BUNDLE), signer.file(sums) + b"\n")
     return [*written, SUMS, SUMS + BUNDLE]
 
 

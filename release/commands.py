@@ -10,9 +10,9 @@ from countersign.console.task import task
 if TYPE_CHECKING:
     from invoke.context import Context
 
-    from countersign.keys.pair import PrivateKey
     from release.flow import Work
     from release.model import Project
+    from release.signer import Signer
 
 _VERSION = "the version, as 1.2.3 (default: the project's own)"
 _PROJECT = "the project's release.yaml (default: this repository's)"
@@ -205,15 +205,16 @@ def _work(context: Context, version: str, project: str, *, registry: str = "", k
     workflow = os.environ.get("GITHUB_WORKFLOW_REF", "")
     builder = f"https://github.com/{workflow}" if workflow else f"{found.source}/built-by-hand"
     base = registry.rstrip("/") or found.registry
-    return flow.Work(settings_from(context), found, wanted, base, builder, lambda: _private(found, key))
+    return flow.Work(settings_from(context), found, wanted, base, builder, lambda: _signer(found, key))
 
 
-def _private(project: Project, key: str) -> PrivateKey:
+def _signer(project: Project, key: str) -> Signer:
     import os
 
     from countersign.console.errors import UsageError
     from countersign.keys import password, sealed
     from countersign.keys.pair import load_private
+    from release.signer import ByKey
 
     if not key and project.key is None:
         raise UsageError(
@@ -221,10 +222,10 @@ def _private(project: Project, key: str) -> PrivateKey:
         )
     path = Path(key).expanduser() if key else (project.key or Path()).with_suffix(".key")
     if not sealed.is_sealed(sealed.read(path)):
-        return load_private(path)
+        return ByKey(load_private(path))
     beside, given = path.with_suffix(".password"), os.environ.get("COSIGN_PASSWORD")
     file = beside if given is None and beside.is_file() else None
-    return load_private(path, password.choose(file, given, str(path)))
+    return ByKey(load_private(path, password.choose(file, given, str(path))))
 
 
 def _public(project: Project, key: str) -> str:

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Protocol
 from countersign.console import output
 from countersign.console.errors import UsageError
 from countersign.oci.access import registry
+from countersign.oci.reference import parse
 from release import attest, build, checksums, git, inventory, push
 from release.made import Folder, Release, State, read_state
 from signing import sign as signing
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
-    from countersign.keys.pair import PrivateKey
     from release.model import Project
+    from release.signer import Signer
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Work:
         version: the version.
         base: what image names begin with.
         builder: who builds, for provenance.
-        key: opens the private key; called by what signs.
+        signer: opens the key, or asks who signs; called by what signs.
     """
 
     settings: Settings
@@ -38,7 +39,7 @@ class Work:
     version: str
     base: str
     builder: str
-    key: Callable[[], PrivateKey]
+    signer: Callable[[], Signer]
 
     @property
     def folder(self) -> Folder:
@@ -68,31 +69,24 @@ def _push(work: Work, release: Release) -> tuple[Release, list[str]]:
 
 
 def _sign(work: Work, release: Release) -> tuple[Release, list[str]]:
-    client, key = registry(work.settings), work.key()
-    from countersign.oci.reference import parse
-
+    client, signer = registry(work.settings), work.signer()
     for image in release.images:
-        ref = parse(f"{image.repository}@{image.digest}")
-        for target in signing.targets(client, ref):
-            result = signing.sign(client, ref.name, target, key, work.project.formats)
-            for wanted, why in result.failed.items():
-                raise UsageError(
-                    f"the format {wanted} could not be written: {why}", where=f"{ref.name}@{target.digest}"
-                )
-            output.say(f"{ref.name}@{target.digest}")
+        for target in signing.targets(client, parse(f"{image.repository}@{image.digest}")):
+            signer.image(client, image.repository, target, work.project.formats)
+            output.say(f"{image.repository}@{target.digest}")
     return release, []
 
 
 def _attest(work: Work, release: Release) -> tuple[Release, list[str]]:
-    key = work.key()
-    files = attest.attest_files(work.settings, release, work.folder, key, work.builder)
+    signer = work.signer()
+    files = attest.attest_files(work.settings, release, work.folder, signer, work.builder)
     client = registry(work.settings)
-    images = attest.attest_images(work.settings, client, release, work.folder, key, work.builder, output.say)
+    images = attest.attest_images(work.settings, client, release, work.folder, signer, work.builder, output.say)
     return release, [*files, *images]
 
 
 def _checksums(work: Work, release: Release) -> tuple[Release, list[str]]:
-    return release, checksums.write_sums(release, work.folder, work.key())
+    return release, checksums.write_sums(release, work.folder, work.signer())
 
 
 STAGES: Mapping[str, Stage] = {

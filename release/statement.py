@@ -1,4 +1,4 @@
-"""Attestations: an in-toto statement v1 about files or images, signed as a DSSE envelope in a Sigstore bundle v0.3."""
+"""Statements: in-toto v1 about files or images; signed, a DSSE envelope in a Sigstore bundle v0.3."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from countersign.keys.pair import PrivateKey
 from countersign.oci.errors import Malformed
-from signing import bundle
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 
 
-def attest(key: PrivateKey, subjects: Mapping[str, str], predicate_type: str, predicate: Mapping[str, Any]) -> bytes:
-    """Return the bundle of a statement.
+def make(subjects: Mapping[str, str], predicate_type: str, predicate: Mapping[str, Any]) -> bytes:
+    """Return a statement.
 
     Args:
-        key: who states it.
         subjects: name → SHA-256 in hexadecimal of what it is about.
         predicate_type: what kind of statement.
         predicate: what is stated.
@@ -29,7 +26,7 @@ def attest(key: PrivateKey, subjects: Mapping[str, str], predicate_type: str, pr
         "predicateType": predicate_type,
         "predicate": predicate,
     }
-    return bundle.sign(key, json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode())
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def read(content: bytes, where: str) -> tuple[str, dict[str, str], dict[str, Any]]:
@@ -51,9 +48,18 @@ def claimed(content: bytes) -> list[str]:
     try:
         return list(read(content, "")[1])
     except Malformed:
-        pass
+        return [signed] if (signed := _signed(content)) else []
+
+
+def of_file(content: bytes) -> bool:
+    """Say whether a bundle is a file's signature, and no statement."""
+    return bool(_signed(content))
+
+
+def _signed(content: bytes) -> str:
+    """Return the SHA-256 that a message signature names; empty if it is none."""
     try:
         message = json.loads(content)["messageSignature"]["messageDigest"]
-        return [base64.b64decode(message["digest"]).hex()] if message["algorithm"] == "SHA2_256" else []
+        return base64.b64decode(message["digest"]).hex() if message["algorithm"] == "SHA2_256" else ""
     except (ValueError, KeyError, TypeError, RecursionError):
-        return []
+        return ""

@@ -92,7 +92,8 @@ class Checker:
         digest = about if about.startswith("sha256:") else f"sha256:{sha256(Path(about))}"
         for other in statement.claimed(_read(bundle)):
             if f"sha256:{other}" != digest and self._verify(bundle, f"sha256:{other}")[0]:
-                raise Refused("other-subject", f"it is signed, and about sha256:{other}; expected {digest}")
+                reason = "tampered" if statement.of_file(_read(bundle)) else "other-subject"
+                raise Refused(reason, f"it is signed, and about sha256:{other}; expected {digest}")
         detail = " ".join(said.removeprefix(f"refused: {bundle}: ").split())
         reason = "wrong-identity" if "expected" in detail and "--key" not in self.trusted.blob() else "bad-signature"
         raise Refused(reason, f"{detail}; expected {self.trusted.shown()}")
