@@ -136,6 +136,7 @@ func (a *inProcess) decide(ctx context.Context, p *policy.Policy, source registr
 		return nil, err
 	}
 	defer store.Flush() // what is still being written would outlive the folder
+	source.Spool = store.Spool()
 	gate := engineOver(settings, registry.New(source), store, nowhere{}, silent{})
 	gate.SetPolicy(p)
 	v = decide(ctx, gate, wire.Verify, name)

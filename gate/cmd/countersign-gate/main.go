@@ -13,6 +13,7 @@ import (
 
 	"countersign/gate/internal/clean"
 	"countersign/gate/internal/config"
+	"countersign/gate/internal/judge"
 )
 
 // Exit codes.
@@ -106,6 +107,8 @@ func dispatch(args []string, stdout, stderr io.Writer) int {
 		return exitOK
 	case "image-verifier":
 		return imageVerifier(args, os.Stdin, stdout)
+	case judge.ChildCommand:
+		return judgeLarge(stdout, stderr)
 	case "--version", "-version":
 		name = "version"
 	}

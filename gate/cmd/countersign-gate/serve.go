@@ -256,6 +256,7 @@ func newEngine(settings *config.Config, store *evidence.Store, binder engine.Bin
 		DockerConfig: settings.Registry.DockerConfig,
 		Providers:    newProviders(settings.Registry.CredentialProviders),
 		Timeout:      time.Duration(settings.Timeouts.Registry),
+		Spool:        store.Spool(),
 	}), store, binder, observer)
 }
 

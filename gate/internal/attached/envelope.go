@@ -15,6 +15,25 @@ import (
 // EnvelopeType is the media type of layers that hold an attestation.
 const EnvelopeType = "application/vnd.dsse.envelope.v1+json"
 
+// Around gives what goes before and after a DSSE envelope to make it the bundle that
+// says what the envelope and its annotations say: the envelope's own bytes stay.
+func Around(annotations map[string]string) (before, after []byte, err error) {
+	const empty = `{"payload":"e30=","signatures":[{"sig":""}]}`
+	document, err := Bundle([]byte(empty), annotations)
+	if err != nil {
+		return nil, nil, err
+	}
+	var form struct {
+		Envelope  jsontext.Value `json:"dsseEnvelope"`
+		MediaType string         `json:"mediaType"`
+		Material  jsontext.Value `json:"verificationMaterial"`
+	}
+	if err := json.Unmarshal(document, &form); err != nil {
+		return nil, nil, err
+	}
+	return fmt.Appendf(nil, `{"mediaType":%q,"verificationMaterial":%s,"dsseEnvelope":`, form.MediaType, form.Material), []byte("}"), nil
+}
+
 // Bundle gives what an attached DSSE envelope and its annotations say as the bundle that
 // says the same; what was signed stays as it is. Equal ones give equal bytes.
 func Bundle(envelope []byte, annotations map[string]string) ([]byte, error) {

@@ -20,7 +20,7 @@ const (
 // Kubernetes, and all others are doubles. A name that stands twice in an object, or more
 // than limit values, is an error.
 func Decode(document []byte, limit int) (any, error) {
-	d := &decoder{Decoder: jsontext.NewDecoder(bytes.NewReader(document)), left: limit}
+	d := &decoder{Decoder: jsontext.NewDecoder(bytes.NewBuffer(document)), left: limit, names: map[string]string{}}
 	value, err := d.value()
 	if err != nil {
 		return nil, err
@@ -33,7 +33,22 @@ func Decode(document []byte, limit int) (any, error) {
 
 type decoder struct {
 	*jsontext.Decoder
-	left int
+	left  int
+	names map[string]string // of members, of which a list of objects repeats a few
+}
+
+const maxNames = 1024
+
+// name gives the same text for equal names.
+func (d *decoder) name(token jsontext.Token) string {
+	text := token.String()
+	if known, ok := d.names[text]; ok {
+		return known
+	}
+	if len(d.names) < maxNames {
+		d.names[text] = text
+	}
+	return text
 }
 
 func (d *decoder) value() (any, error) {
@@ -69,7 +84,7 @@ func (d *decoder) object() (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		key := name.String()
+		key := d.name(name)
 		if len(key) > maxKey {
 			return nil, fmt.Errorf("a name of %d bytes", len(key))
 		}

@@ -55,8 +55,14 @@ func (c *Collector) Stored(repository, digest string) (Set, error) {
 	return c.Store.Get(repository, digest)
 }
 
-// Keep puts set into the store; see Store.PutLater.
+// Keep puts set into the store; see Store.PutLater. Large bundles are moved there at
+// once, and are gone where that fails.
 func (c *Collector) Keep(set Set, proven bool) {
+	if c.Store != nil && len(set.Large) > 0 {
+		c.Store.lost(set, c.Store.Put(set, proven))
+		c.Store.discard(set)
+		return
+	}
 	if c.Store != nil {
 		c.Store.PutLater(set, proven)
 	}

@@ -136,9 +136,9 @@ func (s *Store) noteWrite(name string) error {
 	return err
 }
 
-// makeRoom evicts until files fit into the entry called name, or fails with
+// makeRoom evicts until size more bytes fit into the entry called name, or fails with
 // ErrFull and evicts nothing.
-func (s *Store) makeRoom(name string, files map[string][]byte, proven bool) error {
+func (s *Store) makeRoom(name string, size int64, proven bool) error {
 	if err := s.refresh(); err != nil {
 		return err
 	}
@@ -146,9 +146,7 @@ func (s *Store) makeRoom(name string, files map[string][]byte, proven bool) erro
 	if _, ok := s.index.entries[name]; !ok {
 		entries++
 	}
-	for _, data := range files {
-		bytes += int64(len(data))
-	}
+	bytes += size
 	var victims []string
 	for _, candidate := range s.candidates(name, proven) {
 		if bytes <= s.config.MaxBytes && entries <= s.config.MaxEntries {

@@ -14,14 +14,17 @@ import (
 	"time"
 
 	"countersign/gate/internal/code"
+	"countersign/gate/internal/reference"
 )
 
 const (
-	maxFile   = 4 << 20 // bytes, of any file that is read
-	maxBundle = 1 << 20
+	maxFile = 4 << 20 // bytes, of any file that is read
 	// maxPerKind bounds the signatures of one format in one entry: twice what a
 	// look-up gives, so that what it finds never pushes out what the node has.
 	maxPerKind = 128
+
+	// maxLargePerEntry bounds large bundles in one entry.
+	maxLargePerEntry = 8
 
 	manifestFile    = "manifest.json"
 	versionFile     = "version"
@@ -152,7 +155,12 @@ func (r *reader) attachment(name string) {
 }
 
 func (r *reader) bundle(name string) {
-	data, ok := r.file(name, maxBundle)
+	path := filepath.Join(r.dir, name)
+	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && info.Size() > MaxInMemory && info.Size() <= MaxLarge {
+		r.large(Large{Sum: strings.TrimSuffix(strings.TrimPrefix(name, bundlePrefix), ".json"), Size: info.Size(), Path: path})
+		return
+	}
+	data, ok := r.file(name, MaxInMemory)
 	if !ok {
 		return
 	}
@@ -174,6 +182,18 @@ func (r *reader) envelope(name string) {
 		return
 	}
 	r.set.Envelopes = append(r.set.Envelopes, e)
+}
+
+// large notes a bundle that whoever judges it compares with its sum.
+func (r *reader) large(l Large) {
+	switch {
+	case reference.CheckDigest("sha256:"+l.Sum) != nil:
+		r.problem(code.Malformed, l.Path+" is not named by a digest", "the digest in its name")
+	case len(r.set.Large) == maxLargePerEntry:
+		r.problem(code.Malformed, fmt.Sprintf("more large bundles in %s", r.dir), fmt.Sprintf("at most %d", maxLargePerEntry))
+	default:
+		r.set.Large = append(r.set.Large, l)
+	}
 }
 
 // file reads at most limit bytes of a regular file of the entry.

@@ -20,6 +20,7 @@ type Set struct {
 	Attachments []Attachment
 	Bundles     []Bundle
 	Envelopes   []Envelope
+	Large       []Large // bundles that are too large to be held in memory
 
 	// Problems tell what was found and could not be used: it never hides what
 	// could.
@@ -59,6 +60,23 @@ const MaxEnvelope = 64 << 10
 // ID names an envelope by the sha256 (hex) of its bytes, and its type.
 func (e Envelope) ID() string { return sum(e.Raw) + "." + EnvelopeTypes[e.MediaType] }
 
+// Large is a bundle on disk, of more than MaxInMemory bytes: an attestation, such as an
+// SBOM. Nobody has compared the file with its sum yet.
+type Large struct {
+	Sum  string // sha256 (hex) of its bytes
+	Size int64
+	Path string
+}
+
+// Bounds of a bundle, in bytes. An SBOM of 16 MiB is a bundle of 22.
+const (
+	MaxInMemory = 256 << 10
+	MaxLarge    = 24 << 20
+)
+
+// ID names a large bundle as if it were in memory.
+func (l Large) ID() string { return l.Sum }
+
 // ID names an attachment by a sha256 (hex) over all that it says.
 func (a Attachment) ID() string {
 	h := sha256.New()
@@ -74,7 +92,9 @@ func (a Attachment) ID() string {
 func (b Bundle) ID() string { return sum(b.JSON) }
 
 // Empty says that the set has no signature in any format.
-func (s Set) Empty() bool { return len(s.Attachments)+len(s.Bundles)+len(s.Envelopes) == 0 }
+func (s Set) Empty() bool {
+	return len(s.Attachments)+len(s.Bundles)+len(s.Envelopes)+len(s.Large) == 0
+}
 
 // WithManifest gives the set its manifest, if that has the right digest.
 func (s Set) WithManifest(raw []byte) Set {
@@ -99,6 +119,7 @@ func (s Set) Merge(other Set) Set {
 	s.Attachments = all
 	s.Bundles = union(s.Bundles, other.Bundles)
 	s.Envelopes = union(s.Envelopes, other.Envelopes)
+	s.Large = union(s.Large, other.Large)
 	s.Problems = slices.Concat(s.Problems, other.Problems)
 	return s
 }
@@ -134,6 +155,9 @@ func HashOf(sets ...Set) string {
 		}
 		for _, e := range s.Envelopes {
 			lines = append(lines, fmt.Sprintf("%s@%s envelope %s\n", s.Repository, s.Digest, e.ID()))
+		}
+		for _, l := range s.Large {
+			lines = append(lines, fmt.Sprintf("%s@%s bundle %s\n", s.Repository, s.Digest, l.ID()))
 		}
 	}
 	slices.Sort(lines)

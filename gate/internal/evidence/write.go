@@ -34,18 +34,22 @@ func (s *Store) Put(set Set, proven bool) error {
 		return err
 	}
 	files, stale := layout(have, set, proven)
+	moved := missing(have.Large, keepWithin(have.Large, set.Large, proven, maxLargePerEntry))
 	if proven && !have.proven {
 		files[provenFile] = nil
 	}
-	if len(files) == 0 && len(stale) == 0 {
+	if len(files) == 0 && len(stale) == 0 && len(moved) == 0 {
 		return nil
 	}
-	if err := s.makeRoom(name, files, proven); err != nil {
+	if err := s.makeRoom(name, bytesOf(files, moved), proven); err != nil {
 		return err
 	}
 	before, err := s.measure(name)
 	isNew := errors.Is(err, fs.ErrNotExist)
 	if err != nil && !isNew {
+		return fmt.Errorf("evidence store: %w", err)
+	}
+	if err := s.move(name, moved); err != nil {
 		return fmt.Errorf("evidence store: %w", err)
 	}
 	if err := s.write(name, files, stale); err != nil {
@@ -122,17 +126,70 @@ func added[T interface{ ID() string }](have, come []T, proven bool, stale *[]str
 
 // keep unites what an entry has and what comes, within the bound.
 func keep[T interface{ ID() string }](have, come []T, proven bool) []T {
+	return keepWithin(have, come, proven, maxPerKind)
+}
+
+func keepWithin[T interface{ ID() string }](have, come []T, proven bool, bound int) []T {
 	all := union(have, come)
-	if len(all) <= maxPerKind {
+	if len(all) <= bound {
 		return all
 	}
 	if proven {
 		all = union(come, have)
 	}
-	return all[:maxPerKind]
+	return all[:bound]
 }
 
 func same[T interface{ ID() string }](a, b T) bool { return a.ID() == b.ID() }
+
+// missing gives those of all that an entry does not have.
+func missing(have, all []Large) []Large {
+	return slices.DeleteFunc(slices.Clone(all), func(l Large) bool {
+		return slices.ContainsFunc(have, func(h Large) bool { return same(h, l) })
+	})
+}
+
+func bytesOf(files map[string][]byte, moved []Large) (total int64) {
+	for _, data := range files {
+		total += int64(len(data))
+	}
+	for _, l := range moved {
+		total += l.Size
+	}
+	return total
+}
+
+// move puts large bundles, which lie in the store's own folder for what is on its way,
+// into an entry. What a crash cuts short is seen by its digest.
+func (s *Store) move(name string, moved []Large) error {
+	dir := filepath.Join(s.config.Dir, name)
+	if len(moved) > 0 {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	for _, l := range moved {
+		if err := os.Rename(l.Path, filepath.Join(dir, bundlePrefix+l.Sum+".json")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Dir is the store's folder.
+func (s *Store) Dir() string { return s.config.Dir }
+
+// Spool is the folder in which large bundles lie on their way into the store.
+func (s *Store) Spool() string { return filepath.Join(s.config.Dir, tempDir) }
+
+// discard removes what a set has in the spool and was not moved.
+func (s *Store) discard(set Set) {
+	for _, l := range set.Large {
+		if filepath.Dir(l.Path) == s.Spool() {
+			os.Remove(l.Path)
+		}
+	}
+}
 
 // write puts files into the folder of an entry, each one atomically.
 func (s *Store) write(name string, files map[string][]byte, stale []string) error {

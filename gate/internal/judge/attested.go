@@ -2,8 +2,6 @@ package judge
 
 import (
 	"context"
-	"encoding/json/jsontext"
-	"encoding/json/v2"
 	"errors"
 	"fmt"
 	"slices"
@@ -54,25 +52,15 @@ func (a *ask) further(ctx context.Context, set evidence.Set, payload []byte, tim
 // things is refused.
 func (a *ask) input(set evidence.Set, payload []byte) (condition.Input, error) {
 	in := condition.Input{PredicateType: a.Type, Repository: a.repository, Digest: set.Digest}
-	var form struct {
-		Predicate jsontext.Value `json:"predicate"`
-		Subject   jsontext.Value `json:"subject"`
-	}
-	if err := json.Unmarshal(payload, &form); err != nil {
-		return in, err
-	}
-	if form.Predicate == nil {
-		return in, errors.New("it has no predicate")
-	}
-	var err error
-	if in.Predicate, err = condition.Decode(form.Predicate, a.values); err != nil {
-		return in, err
-	}
-	subjects, err := condition.Decode(form.Subject, a.values)
+	decoded, err := condition.Decode(payload, a.values)
 	if err != nil {
 		return in, err
 	}
-	list, _ := subjects.([]any)
+	statement, ok := decoded.(map[string]any)
+	if in.Predicate = statement["predicate"]; !ok || in.Predicate == nil {
+		return in, errors.New("it has no predicate")
+	}
+	list, _ := statement["subject"].([]any)
 	for _, one := range list {
 		if subject, ok := one.(map[string]any); ok {
 			in.Subject = append(in.Subject, subject)
@@ -118,7 +106,7 @@ func (t *trial) attested(ctx context.Context, a policy.Attestation, o *Outcome) 
 			return m, true
 		}
 	}
-	return satisfied{}, false
+	return t.attestedLarge(ctx, a, o)
 }
 
 // refuseAttestations diagnoses which attestations are missing, and why. Findings has
@@ -171,6 +159,7 @@ func (t *trial) diagnoseAttestation(ctx context.Context, a policy.Attestation) [
 			findings = append(findings, t.known[name].diagnose(ctx, t.material(set, a.Type, more))...)
 		}
 	}
+	findings = append(findings, t.diagnoseLarge(ctx, a)...)
 	if len(findings) > 0 {
 		return findings
 	}
@@ -189,6 +178,9 @@ func (t *trial) others() []string {
 		if b.statement.predicateType != "" && b.statement.predicateType != signPredicate {
 			types = append(types, fmt.Sprintf("%.200s", b.statement.predicateType))
 		}
+	}
+	for _, found := range t.large {
+		types = append(types, fmt.Sprintf("%.200s", found.Type))
 	}
 	slices.Sort(types)
 	types = slices.Compact(types)

@@ -23,6 +23,10 @@ type trial struct {
 	sets   []evidence.Set      // one for each signed digest
 	seen   seen
 	wanted []string // predicate types that are read
+
+	policy *policy.Policy
+	alone  *alone             // for large attestations; nil in its child
+	large  map[string]*stated // what it has found, by digest and sum
 }
 
 // seen is what a judgement has read, by ID: each signature is read once.
@@ -103,6 +107,9 @@ func (j *Judge) bySignatures(ctx context.Context, p *policy.Policy, rule policy.
 		rule:   rule,
 		seen:   seen{map[string]*readBundle{}, map[string]*certified{}, map[string]*readEnvelope{}, maxStated},
 		wanted: append([]string{signPredicate}, rule.Types()...),
+		policy: p,
+		alone:  j.alone,
+		large:  map[string]*stated{},
 	}
 	var err error
 	t.known, err = j.verifiers(p)
@@ -257,6 +264,7 @@ func (t *trial) refuse(ctx context.Context, r Request, o *Outcome, offline bool)
 		t.refuseAttestations(ctx, o, findings)
 		return
 	}
+	findings = slices.DeleteFunc(findings, func(f finding) bool { return f.code == code.NoAttestation })
 	for _, name := range t.rule.Roots {
 		root := t.known[name]
 		if t.rule.Kind == policy.AllOf {
@@ -280,12 +288,16 @@ func (t *trial) refuse(ctx context.Context, r Request, o *Outcome, offline bool)
 	o.refuse(furthest.code, bounded.Text(furthest.text, maxFinding), expected(r, t.rule))
 }
 
-// notRead tells of signatures in a format that the rule does not read.
+// notRead tells of what cannot be a signature: by the format that the rule reads, or by
+// its size.
 func (t *trial) notRead() []finding {
 	var findings []finding
 	for _, set := range t.sets {
 		if n := len(set.Attachments); n > 0 && !t.rule.Reads(formatAttachment) {
 			findings = append(findings, finding{code.Unsigned, fmt.Sprintf("%d attachments, and the rule reads signatures in the format %s only", n, strings.Join(t.rule.Formats, " or "))})
+		}
+		if n := len(set.Large); n > 0 {
+			findings = append(findings, finding{code.Unsigned, fmt.Sprintf("%d bundles of more than %d bytes, which no signature of an image has", n, evidence.MaxInMemory)})
 		}
 		if n := len(set.Bundles); n > 0 && !t.rule.Reads(formatBundle) {
 			findings = append(findings, finding{code.Unsigned, fmt.Sprintf("%d bundles, and the rule reads signatures in the format %s only", n, strings.Join(t.rule.Formats, " or "))})

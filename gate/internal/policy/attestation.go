@@ -29,6 +29,11 @@ type Attestation struct {
 	condition *condition.Condition // nil for none
 }
 
+// Equal says whether two ask for the same.
+func (a Attestation) Equal(b Attestation) bool {
+	return a.Type == b.Type && a.Where == b.Where && a.MaxAge == b.MaxAge && slices.Equal(a.By, b.By)
+}
+
 // Condition is what has to be true of the content; nil for nothing.
 func (a Attestation) Condition() *condition.Condition { return a.condition }
 

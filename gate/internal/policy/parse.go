@@ -69,7 +69,7 @@ func Parse(data []byte) (*Policy, error) {
 	if doc.Version != Version {
 		return nil, invalid(fmt.Sprintf("version %q", doc.Version), fmt.Sprintf("%q", Version), rerender)
 	}
-	p := &Policy{Hash: hash(data)}
+	p := &Policy{Hash: hash(data), Document: data}
 	for _, step := range []func(*Policy, *document) error{readSerial, readRoots, readScopes, readPins, readRevoked} {
 		if err := step(p, &doc); err != nil {
 			return nil, err

@@ -26,6 +26,7 @@ type Policy struct {
 	Hash      string // sha256:<hex> of the file's bytes
 	TrustHash string // sha256:<hex> of keys and revocations alone
 	Serial    int64  // grows with each policy of a node; 0 for none
+	Document  []byte // as it was parsed
 
 	roots               map[string]Root
 	scopes              map[string]Rule

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"countersign/gate/internal/bounded"
 )
 
 const (
@@ -100,7 +102,7 @@ func (p program) run(ctx context.Context, s settings, image string) (answer, err
 	cmd := exec.CommandContext(ctx, p.path, s.Args...)
 	cmd.Args[0] = p.called
 	cmd.Dir, cmd.Env, cmd.Stdin = "/", environment(s.Env, os.LookupEnv), bytes.NewReader(request)
-	output := &boundedBuffer{left: maxAnswer}
+	output := &bounded.Buffer{Left: maxAnswer}
 	cmd.Stdout = output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // and what it started
@@ -115,14 +117,14 @@ func (p program) run(ctx context.Context, s settings, image string) (answer, err
 	switch {
 	case ctx.Err() != nil:
 		return answer{}, errLate
-	case output.over:
+	case output.Over:
 		return answer{}, fmt.Errorf("answered over %d bytes", maxAnswer)
 	case errors.As(err, &exit):
 		return answer{}, fmt.Errorf("failed (%v)", exit.ProcessState)
 	case err != nil:
 		return answer{}, fmt.Errorf("failed (%v)", err)
 	}
-	return parseAnswer(output.kept.Bytes(), s.lifetime(), time.Now())
+	return parseAnswer(output.Kept.Bytes(), s.lifetime(), time.Now())
 }
 
 // environment is a small one of our own, with what the settings add.
@@ -178,21 +180,4 @@ func parseAnswer(content []byte, lifetime time.Duration, now time.Time) (answer,
 		}
 	}
 	return a, nil
-}
-
-// boundedBuffer takes no more than it may, and then fails what writes to it. It does
-// not embed its buffer, whose ReadFrom would go around the bound.
-type boundedBuffer struct {
-	kept bytes.Buffer
-	left int
-	over bool
-}
-
-func (b *boundedBuffer) Write(p []byte) (int, error) {
-	if len(p) > b.left {
-		b.over = true
-		return 0, errors.New("the answer is over its bound")
-	}
-	b.left -= len(p)
-	return b.kept.Write(p)
 }

@@ -51,10 +51,12 @@ func (f *fetch) attested(ctx context.Context) error {
 	if !found && err == nil {
 		return nil
 	}
-	read := each(f, f.fit("attestations under its tag", layers.attestations(f)), f.envelope(ctx))
+	small, large := f.apart(layers.attestations(f))
+	read := each(f, f.fit("attestations under its tag", small), f.envelope(ctx))
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.bundles = append(f.bundles, read...)
+	f.mu.Unlock()
+	f.keepLarge(ctx, large, attached.Around)
 	return err
 }
 

@@ -3,6 +3,7 @@ package registry_test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -153,4 +154,52 @@ func TestWhatIsNoAttestationOfCosign2(t *testing.T) {
 		}
 		problem(t, set, code.Malformed, c.saying)
 	}
+}
+
+func TestLargeAttestationsGoToTheSpool(t *testing.T) {
+	w := newWorld(t, true, nil)
+	w.config.Spool = t.TempDir()
+	authority := testsign.NewAuthority(t)
+	signer := authority.Issue(t, testsign.Person{Email: "dev@acme.example", Issuer: "https://accounts.example"})
+	large := func(mark string) []byte { return w.statement(t, bom, mark+strings.Repeat("x", evidence.MaxInMemory)) }
+	w.pusher.Bundles(t, w.digest, false, testsign.Bundle(t, w.key, w.digest), testsign.BundleOf(t, w.key, large("referrer")))
+	w.pusher.Attested(t, w.digest, testsign.Envelope(t, signer.Content(t, large("attached")), testsign.Proof{Log: authority}))
+	set := w.fetchTypes(t, bom)
+	if len(set.Large) != 2 || len(set.Bundles) != 1 || len(set.Problems) != 0 {
+		t.Fatalf("%d large, %d bundles, %v", len(set.Large), len(set.Bundles), set.Problems)
+	}
+	for _, l := range set.Large {
+		content, err := os.ReadFile(l.Path)
+		if err != nil || testsign.Digest(content) != "sha256:"+l.Sum || int64(len(content)) != l.Size || l.Size <= evidence.MaxInMemory {
+			t.Errorf("%+v: %d bytes, %v", l, len(content), err)
+		}
+		if !json.Valid(content) {
+			t.Errorf("%.100s", content)
+		}
+	}
+	spooled, _ := os.ReadDir(w.config.Spool)
+	if len(spooled) != 2 {
+		t.Errorf("%d files in the spool", len(spooled))
+	}
+	// Who asks for none gets none, and without a spool there is no room.
+	if set := w.fetchTypes(t); len(set.Large) != 0 {
+		t.Errorf("%d large", len(set.Large))
+	}
+	w.config.Spool = ""
+	problem(t, w.fetchTypes(t, bom), code.NoAttestation, "too large")
+}
+
+func TestAttestationsBeyondTheBoundAreNotRead(t *testing.T) {
+	w := newWorld(t, true, nil)
+	w.config.Spool = t.TempDir()
+	var bundles []evidence.Bundle
+	for i := range 6 {
+		bundles = append(bundles, testsign.BundleOf(t, w.key, w.statement(t, bom, fmt.Sprint(i)+strings.Repeat("x", evidence.MaxInMemory))))
+	}
+	w.pusher.Bundles(t, w.digest, false, bundles...)
+	set := w.fetchTypes(t, bom)
+	if len(set.Large) != 4 {
+		t.Errorf("%d large", len(set.Large))
+	}
+	problem(t, set, code.NoAttestation, "too large")
 }

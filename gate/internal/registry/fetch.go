@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -59,7 +60,7 @@ func (c *Client) Fetch(ctx context.Context, repository, digest string, known []b
 	need := referrersNeed(s.hosts)
 	fetches := make([]*fetch, len(s.hosts))
 	for i := range s.hosts {
-		f := &fetch{session: s.from(i), digest: digest, types: types, referrersNeed: need, slots: make(chan struct{}, parallel)}
+		f := &fetch{session: s.from(i), digest: digest, types: types, spool: c.config.Spool, referrersNeed: need, slots: make(chan struct{}, parallel)}
 		fetches[i] = f
 		if f.lists(f.tagged(".sig").needs) {
 			wait.Go(func() { failures[2+3*i] = f.attached(ctx) })
@@ -74,7 +75,14 @@ func (c *Client) Fetch(ctx context.Context, repository, digest string, known []b
 		set.Manifest = manifest.Raw
 	}
 	for _, f := range fetches {
-		set = set.Merge(evidence.Set{Attachments: f.attachments, Bundles: f.bundles, Envelopes: f.envelopes, Problems: f.problems})
+		set = set.Merge(evidence.Set{Attachments: f.attachments, Bundles: f.bundles, Envelopes: f.envelopes, Large: f.large, Problems: f.problems})
+	}
+	for _, f := range fetches {
+		for _, l := range f.large {
+			if !slices.Contains(set.Large, l) { // another host had it too
+				os.Remove(l.Path)
+			}
+		}
 	}
 	return set, split(&set, failures)
 }
@@ -84,6 +92,7 @@ type fetch struct {
 	*session
 	digest        string
 	types         []string // predicate types of the attestations that are wanted
+	spool         string   // for large ones
 	referrersNeed docker.HostCapabilities
 	slots         chan struct{}
 
@@ -91,6 +100,7 @@ type fetch struct {
 	attachments []evidence.Attachment
 	bundles     []evidence.Bundle
 	envelopes   []evidence.Envelope
+	large       []evidence.Large
 	problems    []*code.Refusal
 }
 

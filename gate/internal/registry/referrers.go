@@ -59,7 +59,10 @@ func (f *fetch) referred(ctx context.Context) error {
 	read := func(d descriptor) (content, error) { return f.referrer(ctx, d) }
 	found := united(each(f, listed.best(f, "referrers"), read))
 	attested := united(each(f, listed.attestations(f), read))
-	f.keepBundles(ctx, append(f.fit("bundles", found.bundles), f.fit("attestations", attested.bundles)...))
+	stated, large := f.apart(attested.bundles)
+	unnamed, largeToo := f.apart(found.bundles)
+	f.keepBundles(ctx, append(f.fit("bundles", unnamed), f.fit("attestations", stated)...))
+	f.keepLarge(ctx, append(large, largeToo...), nil)
 	f.keepAttachments(ctx, append(found.signatures, attested.signatures...))
 	f.keepEnvelopes(ctx, append(found.envelopes, attested.envelopes...))
 	return errors.Join(failures[:]...)

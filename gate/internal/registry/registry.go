@@ -25,6 +25,7 @@ type Config struct {
 	Providers    *provider.Providers // the kubelet's credential providers, for what the Docker config does not have; nil for none
 	Transport    http.RoundTripper   // answers instead of the network; nil for the network
 	Timeout      time.Duration       // of one whole look-up; 0 means 3 s
+	Spool        string              // folder for attestations that are too large to be held in memory; "" for none
 }
 
 // Client is a registry client. It reads the files of its Config anew for each
