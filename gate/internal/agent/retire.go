@@ -18,9 +18,12 @@ func Retire(ctx context.Context, api *API, within time.Duration, say func(string
 	told := map[string]bool{}
 	var left []string
 	for {
-		var err error
-		if left, err = retire(ctx, api, told, say); err == nil && len(left) == 0 {
+		still, err := retire(ctx, api, told, say)
+		switch {
+		case err == nil && len(still) == 0:
 			return nil
+		case err == nil:
+			left = still
 		}
 		if ctx.Err() == nil && err != nil {
 			say(err.Error() + "; asked again")
