@@ -1,4 +1,4 @@
-"""Containers that are started over and over on a containerd under enforcement, for the tests that disturb its gate."""
+"""Containers that are started over and over on a runtime under enforcement, for the tests that disturb its gate."""
 
 from __future__ import annotations
 
@@ -7,20 +7,32 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Collection, Iterator
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from countersign.console import output
 from countersign.console.config import ROOT, CheckSettings, Settings
+from countersign.console.sources import load_settings
 from countersign.cri.errors import CriError
+from countersign.nodes import service
 from lab.demo.registries import REFERRERS
-from lab.trials.containerd_place import ContainerdPlace
 from lab.trials.images import TAG
 
 if TYPE_CHECKING:
-    from containerd.instance import Instance
+    from countersign.enforcement.layout import Layout
+    from countersign.nodes.service import State
+    from countersign.runtimes.private import PrivateMachine
+    from lab.trials.cri_place import CriPlace
+
+SET_UP = {"containerd": "containerd.setup", "crio": "crio.configure"}
+PATIENCE = 600.0
 
 STARTS = int(os.environ.get("INVOKE_TESTS_STARTS") or CheckSettings().starts)
 """How many containers are started."""
@@ -30,17 +42,24 @@ NAMED_BY_THE_POLICY = ("pinned", "revoked_digest")
 
 @dataclass(frozen=True)
 class Enforced:
-    """A containerd of this host under enforcement, whose store has images that were let in before.
+    """A runtime of this host under enforcement, whose store has images that were let in before.
 
     Attributes:
         settings: with a state folder of its own.
-        at: the containerd.
-        place: the same, opened for trials.
+        place: the runtime, opened for trials.
     """
 
     settings: Settings
-    at: Instance
-    place: ContainerdPlace
+    place: CriPlace
+
+    @property
+    def layout(self) -> Layout:
+        """Where gate and logs lie."""
+        return self.place.at.layout
+
+    def gate(self) -> State:
+        """Return how the gate is."""
+        return service.state(Path(self.layout.run), "gate")
 
     def attempt(self, image: str) -> tuple[str, str]:
         """Start a container and remove it.
@@ -65,43 +84,105 @@ class Enforced:
 
     def allowed(self) -> list[dict[str, Any]]:
         """Return all verdicts that let a container start, from the log and what was rotated out of it."""
-        log = Path(self.at.layout.verdicts)
+        log = Path(self.layout.verdicts)
         lines = [line for file in log.parent.glob(f"{log.name}*") for line in file.read_text().splitlines()]
         return [each for each in map(json.loads, lines) if each["layer"] == "create" and each["allow"]]
 
 
 @contextmanager
-def enforced(images: Collection[str]) -> Iterator[Enforced]:
-    """Set a containerd up with these images of the matrix in its store, refuse what is not signed, and clean up."""
-    from containerd.instance import instance
+def enforced(images: Collection[str], runtime: str = "containerd") -> Iterator[Enforced]:
+    """Set a runtime up with these images of the matrix in its store, refuse what is not signed, and clean up."""
     from countersign.oci.access import registry
     from countersign.oci.build import variant
     from countersign.tools.images import demo_layout
-    from lab.demo.lab import with_demo
     from lab.trials import lab, model
 
     folder = Path(tempfile.mkdtemp(prefix="cs-"))  # short: sockets lie below it
     try:
-        inv(folder, "containerd.setup")
-        settings = Settings(node="host", state=folder)
-        at = with_demo(settings, instance(folder))
+        inv(folder, SET_UP[runtime])
+        settings = replace(load_settings(), node="host", state=folder, room=runtime)
         there = [row for row in model.load() if row.registry == "referrers" and row.name != "short"]
-        built = lab.build(
-            folder / "cases",
-            ContainerdPlace.registries,
-            registry(settings),
-            lambda mark, target: variant(demo_layout(settings), mark, target),
-            [row for row in there if row.image in {*images, *NAMED_BY_THE_POLICY}],
-        )
-        with ContainerdPlace(at, settings.policy) as place:
+        with opened(settings) as place:
+            built = lab.build(
+                folder / "cases",
+                place.registries,
+                registry(settings),
+                lambda mark, target: variant(demo_layout(settings), mark, target),
+                [row for row in there if row.image in {*images, *NAMED_BY_THE_POLICY}],
+            )
             place.set_policy(built.lax)
             for image in images:
                 place.pull(named(image))
             place.set_policy(built.strict)
-            yield Enforced(settings, at, place)
+            yield Enforced(settings, place)
     finally:
-        inv(folder, "containerd.clean")
+        inv(folder, f"{runtime}.clean")
         shutil.rmtree(folder)
+
+
+def opened(settings: Settings) -> CriPlace:
+    """Return the runtime that set-up made, for trials."""
+    from lab.trials.containerd_place import ContainerdPlace
+    from lab.trials.crio_place import CrioPlace
+
+    kinds: dict[str, type[CriPlace]] = {"containerd": ContainerdPlace, "crio": CrioPlace}
+    return kinds[settings.room](machine(settings), settings.policy)
+
+
+def machine(settings: Settings) -> PrivateMachine:
+    """Return the private runtime itself."""
+    from containerd.instance import instance as containerd
+    from crio.private import instance as crio
+    from lab.demo.lab import with_demo
+
+    if settings.room == "crio":
+        return with_demo(settings, crio(settings.state))
+    return with_demo(settings, containerd(settings.state))
+
+
+def upgraded_under_starts(at: Enforced, upgrades: int, upgrade: Callable[[int], None]) -> None:
+    """Upgrade the gate again and again while containers start: none is refused for it, and none starts unjudged.
+
+    Args:
+        at: with the images ``both`` and ``unsigned``.
+        upgrades: how many there are, spread over `STARTS` starts.
+        upgrade: brings the upgrade with this number about, to its end.
+    """
+    allowed: list[tuple[str, str]] = [at.attempt("both")]  # the pod and its network are there from here on
+    refused: list[tuple[str, str]] = []
+    restarts, gates, over = at.gate().restarts, {at.gate().child}, threading.Event()
+
+    def start(image: str, attempts: list[tuple[str, str]]) -> None:
+        while not over.is_set():
+            attempts.append(at.attempt(image))
+
+    with ThreadPoolExecutor() as pool:
+        starting = [pool.submit(start, *each) for each in (("both", allowed), ("both", allowed), ("unsigned", refused))]
+        try:
+            for number in range(upgrades):
+                _wait_for(allowed, number * STARTS // upgrades)
+                upgrade(number)
+                gates.add(at.gate().child)
+            _wait_for(allowed, STARTS)
+        finally:
+            over.set()
+    for worker in starting:
+        worker.result()
+
+    output.say(f"{len(allowed)} signed and {len(refused)} unsigned starts over {len(gates) - 1} upgrades")
+    assert (len(gates), at.gate().restarts) == (upgrades + 1, restarts)
+    assert Counter(code for _, code in allowed) == {"": len(allowed)}
+    assert Counter(code for _, code in refused) == {"UNSIGNED": len(refused)}
+    verdicts = at.allowed()
+    assert {container for container, _ in allowed} <= {each["container"] for each in verdicts}
+    assert named("unsigned") not in {each["image"] for each in verdicts}
+
+
+def _wait_for(attempts: list[tuple[str, str]], count: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while len(attempts) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def named(image: str) -> str:

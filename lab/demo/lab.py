@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from countersign.enforcement.additions import NOTHING, Addition
 from lab.demo import kind_registry, registries
@@ -14,10 +14,12 @@ from lab.demo.host import HostDemo
 from lab.demo.remote import NAMES, remote_demo
 
 if TYPE_CHECKING:
-    from containerd.instance import Instance
     from countersign.console.config import Settings
     from countersign.enforcement.layout import Layout
     from countersign.nodes.node import Node
+    from countersign.runtimes.private import PrivateMachine
+
+    MachineT = TypeVar("MachineT", bound=PrivateMachine)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,6 @@ class Demo:
 DEMO = Demo()
 
 
-def with_demo(settings: Settings, ours: Instance) -> Instance:
-    """Return a private containerd of this host with the demo beside it."""
+def with_demo(settings: Settings, ours: MachineT) -> MachineT:
+    """Return a private runtime of this host with the demo beside it."""
     return replace(ours, addition=DEMO.for_host(settings, ours.layout, ours.cgroup, ours.root))

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -64,7 +65,7 @@ def killed_every_second(at: Enforced) -> Iterator[list[int]]:
     def kill() -> None:
         while not over.wait(1):
             with suppress(InfrastructureError):  # it has not come back from the last blow
-                service.signal_child(at.at.run, "gate", signal.SIGKILL)
+                service.signal_child(Path(at.layout.run), "gate", signal.SIGKILL)
                 kills[0] += 1
 
     worker = threading.Thread(target=kill)
