@@ -157,7 +157,7 @@ class Removed:
 
     kube: Kube = field(repr=False)
     documents: Callable[[], Sequence[Document]] = field(repr=False)
-    name: str = "Kyverno and its policy are gone"
+    name: str = "Kyverno and its policy are removed"
 
     def needed(self) -> bool:
         """Return whether there is one. Raises UsageError when it is not ours."""

@@ -188,7 +188,7 @@ class ImagesRemoved:
 
     machine: Containerd
     names: Sequence[str]
-    name: str = "the demo's images are gone"
+    name: str = "the demo's images are removed"
 
     def needed(self) -> bool:
         """Return whether it has one."""

@@ -66,8 +66,8 @@ class Instance(PrivateMachine, Containerd):
         """See `Machine.as_set_up`."""
         return replace(cls(**private.placed(settings.state, cls.folder)), addition=addition)
 
-    def looked_at(self, settings: Settings) -> Self:  # noqa: ARG002 - it is made, not found
-        """See `Machine.looked_at`."""
+    def inspected(self, settings: Settings) -> Self:  # noqa: ARG002 - it is made, not found
+        """See `Machine.inspected`."""
         return self
 
     def require(self, settings: Settings) -> None:

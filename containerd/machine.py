@@ -56,8 +56,8 @@ class Machine(Containerd):
         """See `Machine.as_set_up`."""
         return cls(settings.state, node, SYSTEM, (), pins, addition)
 
-    def looked_at(self, settings: Settings) -> Self:  # noqa: ARG002 - the configuration says nothing about it
-        """See `Machine.looked_at`."""
+    def inspected(self, settings: Settings) -> Self:  # noqa: ARG002 - the configuration says nothing about it
+        """See `Machine.inspected`."""
         return self.surveyed(survey(self.node, SYSTEM))
 
     def surveyed(self, found: Survey) -> Self:

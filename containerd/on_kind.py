@@ -72,7 +72,7 @@ class OnKind(Place):
         return self.addition.running()
 
     def _nodes(self) -> list[Machine]:
-        return [each for each in self.looked_at if isinstance(each, Machine)]
+        return [each for each in self.inspected if isinstance(each, Machine)]
 
     def _take(self) -> Taken:
         cluster = self.cluster()
@@ -82,7 +82,7 @@ class OnKind(Place):
     def _enforcement(self) -> Sequence[Step]:
         if not self._pins.is_file():
             raise NotThereYet("there are no pins yet")
-        for machine in self.looked_at:
+        for machine in self.inspected:
             for line in machine.warnings():
                 output.warn(f"{machine.node.name}: {line}")
         return on_each({given.machine.node.name: steps(given) for given in self.works})
@@ -93,11 +93,11 @@ class OnKind(Place):
 
         programs, found = install(TOOLS, self.settings), read(self._pins) or Taken(())
         coming = self.addition.keys_to_come()
-        return [work(self.settings, each, found.pins, programs, keys_to_come=coming) for each in self.looked_at]
+        return [work(self.settings, each, found.pins, programs, keys_to_come=coming) for each in self.inspected]
 
-    def ask(self) -> list[Machine]:
-        """See `Place.ask`."""
-        return self._asked(self.cluster().nodes)
+    def inspect(self) -> list[Machine]:
+        """See `Place.inspect`."""
+        return self._inspected(self.cluster().nodes)
 
     def units(self, given: Work) -> Sequence[Step]:
         """See `Place.units`."""
@@ -114,16 +114,16 @@ class OnKind(Place):
     def _member(self, node: clusters.KindNode) -> Machine:
         return Machine.as_set_up(self.settings, node.node, self.addition, self._pins)
 
-    def _asked(self, nodes: Sequence[clusters.KindNode]) -> list[Machine]:
-        return side_by_side(lambda each: self._member(each).looked_at(self.settings), nodes)
+    def _inspected(self, nodes: Sequence[clusters.KindNode]) -> list[Machine]:
+        return side_by_side(lambda each: self._member(each).inspected(self.settings), nodes)
 
     def runtime(self) -> Machine:
         """See `Place.runtime`; the first worker."""
-        return self._asked(self.cluster().workers[:1])[0]
+        return self._inspected(self.cluster().workers[:1])[0]
 
     def workers(self) -> list[Machine]:
         """Return the workers of the cluster, looked at."""
-        return self._asked(self.cluster().workers)
+        return self._inspected(self.cluster().workers)
 
     def load(self, archive: Path) -> None:
         """Load the images of an archive into every node, past every check at pull."""
@@ -211,7 +211,7 @@ class ClusterRemoved:
     @property
     def name(self) -> str:
         """What users read."""
-        return f"cluster {self.place.settings.kind.cluster} and its registries are gone"
+        return f"cluster {self.place.settings.kind.cluster} and its registries are removed"
 
     def needed(self) -> bool:
         """Return whether there is one, or anything is kept of one."""

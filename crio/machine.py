@@ -12,9 +12,9 @@ from countersign.enforcement.layout import SYSTEM
 from countersign.enforcement.node_units import ACTIVE
 from countersign.nodes.systemd import UnitRuns, unit_state
 from countersign.runtimes.machine import Taken
-from crio import effective, enforce, packages, system_images
+from crio import effective, packages, system_images
 from crio.paths import INSTALLED
-from crio.runtime import UNIT, Crio, engine_of
+from crio.runtime import UNIT, Configured, Crio, engine_of
 from crio.units import ImagesRemoved, Restored
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class Machine(Crio):
         """See `Machine.as_set_up`."""
         return cls(settings.state, node, SYSTEM, (), pins, addition, engine=engine_of(settings))
 
-    def looked_at(self, settings: Settings) -> Self:  # noqa: ARG002 - the node says all of it
-        """See `Machine.looked_at`."""
+    def inspected(self, settings: Settings) -> Self:  # noqa: ARG002 - the node says all of it
+        """See `Machine.inspected`."""
         packages.require_version(self.node)
         state = unit_state(self.node, UNIT).active
         if state != ACTIVE:
@@ -91,8 +91,8 @@ class Machine(Crio):
     def configured(self, gate: Gate) -> list[Step]:  # noqa: ARG002 - the hook finds it by its socket
         """See `Machine.configured`."""
         hooks_dirs, sandbox = self.taken.get("hooks_dirs", ()), str(self.taken.get("sandbox", ""))
-        files = enforce.configuration(self.node, self.layout, self.paths, hooks_dirs, sandbox)
-        return [enforce.Configured(self, files, UnitRuns(self.node, UNIT, [file.path for file in files]))]
+        files = self.configuration(hooks_dirs, sandbox)
+        return [Configured(self, files, UnitRuns(self.node, UNIT, [file.path for file in files]))]
 
     def restored(self, names: Sequence[str]) -> Step:
         """See `Machine.restored`."""

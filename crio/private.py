@@ -16,8 +16,8 @@ from countersign.nodes.steps import File, Folder, Group, Link, Running
 from countersign.nodes.template import render
 from countersign.runtimes import private
 from countersign.runtimes.private import HANDLERS, HOST_PATH, PrivateMachine
-from crio import enforce, paths
-from crio.runtime import Crio, engine_of
+from crio import paths
+from crio.runtime import Configured, Crio, engine_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -52,14 +52,15 @@ class Instance(PrivateMachine, Crio):
 
     folder = "crio"
     tools = ("runc", "cni-loopback")
+    private = True
 
     @classmethod
     def as_set_up(cls, settings: Settings, node: Node, addition: Addition, pins: Path) -> Self:  # noqa: ARG003
         """See `Machine.as_set_up`: everything is this host's."""
         return replace(_placed(cls, settings.state), addition=addition)
 
-    def looked_at(self, settings: Settings) -> Self:
-        """See `Machine.looked_at`: it is made, not found."""
+    def inspected(self, settings: Settings) -> Self:
+        """See `Machine.inspected`: it is made, not found."""
         return replace(self, binary=settings.crio.binary, engine=engine_of(settings))
 
     def require(self, settings: Settings) -> None:
@@ -70,7 +71,7 @@ class Instance(PrivateMachine, Crio):
         """See `PrivateMachine.prepared`."""
         folder = next(each for each in (self.root, *self.root.parents) if each.is_dir())
         driver = "overlay" if overlay_works(self.node, str(folder)) else "vfs"
-        ready = replace(self.looked_at(settings), programs=programs, sandbox_image=sandbox, driver=driver)
+        ready = replace(self.inspected(settings), programs=programs, sandbox_image=sandbox, driver=driver)
         return replace(ready, binary=program(settings))
 
     @property
@@ -97,10 +98,6 @@ class Instance(PrivateMachine, Crio):
         """See `Machine.own_files`: its files, and every log."""
         return (*super().own_files(), *(f"{self.layout.log}/{name}.log" for name in self.services))
 
-    def way(self) -> list[Group]:
-        """See `Machine.way`."""
-        return enforce.way_to_registries(self.node, self.layout, self.paths, self.addition, private=True)
-
     def folders(self) -> list[Step]:
         """See `PrivateMachine.folders`."""
         layout, node = self.layout, self.node
@@ -119,10 +116,10 @@ class Instance(PrivateMachine, Crio):
         """See `Machine.configured`."""
         files = [
             *self.files(),
-            *enforce.configuration(self.node, self.layout, self.paths, (), self.sandbox_image),
+            *self.configuration((), self.sandbox_image),
         ]
         link = Link(self.node, f"{self.layout.bin}/cni/loopback", str(self.programs["cni-loopback"]))
-        runs = enforce.Configured(self, files, Running(self.service(files)), ran_before=False)
+        runs = Configured(self, files, Running(self.service(files)), ran_before=False)
         return [Group(self.node, "CRI-O runs by our settings", [link, runs])]
 
     def files(self) -> list[File]:

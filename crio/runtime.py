@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from countersign.console.errors import InfrastructureError
+from countersign.enforcement import reach
 from countersign.enforcement.gate import CrioStorage
+from countersign.nodes.files import stats
+from countersign.nodes.node import CommandError
+from countersign.nodes.steps import File, Folder, Group
 from countersign.runtimes.machine import Machine
-from crio import enforce
+from crio import render
+from crio.credentials import Credentials
 from crio.paths import INSTALLED, Paths
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from countersign.console.config import Settings
     from countersign.console.steps import Step
-    from countersign.nodes.steps import Group
+    from countersign.nodes.node import Node
     from crio.render import Engine
 
 UNIT = "crio.service"
@@ -43,6 +48,8 @@ class Crio(Machine):
     unit = UNIT
     answers_within = 120.0
     """An emulated machine takes one of the two minutes."""
+    private = False
+    """It is all ours: short names lead to a lab's registries, too, and the gate knows the way to them already."""
 
     @property
     def socket(self) -> str:
@@ -72,16 +79,43 @@ class Crio(Machine):
 
     def way(self) -> list[Group]:
         """See `Machine.way`."""
-        return enforce.way_to_registries(self.node, self.layout, self.paths, self.addition)
+        addition = self.addition
+        if not addition.urls:
+            return []
+        files = render.registry_files(self.node, self.paths, addition, short_names=self.private)
+        hosts = [] if self.private else reach.hosts_files(self.node, self.layout.certs, addition.urls, addition.ca)
+        places = {name: url.partition("://")[2] for name, url in addition.urls.items()}
+        logins = {places[name]: reach.basic(login) for name, login in addition.logins.items()}
+        parts: list[Step] = [
+            *render.folders([*files, *hosts]),
+            *files,
+            *hosts,
+            Credentials(self.node, self.paths.auth, logins),
+        ]
+        return [Group(self.node, f"the way to the demo's registries ({self.paths.registries_conf})", parts)]
 
     def own_policy(self, policy: Path, pins: Sequence[str], *, keys_to_come: bool = False) -> list[Step]:
         """See `Machine.own_policy`."""
         tags = tuple(self.tags)
-        return [enforce.NativePolicy(self, policy, tuple(pins), tags, keys_to_come=keys_to_come)]
+        return [NativePolicy(self, policy, tuple(pins), tags, keys_to_come=keys_to_come)]
 
     def remembered(self) -> list[Step]:
         """See `Machine.remembered`."""
-        return [enforce.hook_file(self.node, self.layout, self.paths)]
+        return [self.hook_file()]
+
+    def hook_file(self) -> File:
+        """Return the step that puts our hook where CRI-O reads hooks."""
+        return File(self.node, self.paths.hook, render.hook(self.layout))
+
+    def configuration(self, hooks_dirs: Sequence[str], sandbox: str) -> list[File]:
+        """Return the files by which it runs: hook and drop-in.
+
+        Args:
+            hooks_dirs: the node's own folders of hooks.
+            sandbox: the sandbox image by digest; empty leaves the node's own.
+        """
+        drop_in = render.drop_in(self.paths, hooks_dirs, sandbox)
+        return [self.hook_file(), File(self.node, self.paths.drop_in, drop_in)]
 
     def fetch(self, reference: str) -> None:
         """See `Machine.fetch`: CRI-O has no way past its own engine, so it pulls; the gate has no say then."""
@@ -98,3 +132,126 @@ class Crio(Machine):
 def engine_of(settings: Settings) -> Engine:
     """Return how strict the settings want CRI-O's own engine."""
     return "lenient" if settings.crio.engine == "lenient" else "strict"
+
+
+@dataclass(frozen=True)
+class NativePolicy:
+    """CRI-O's own engine has the policy in its form, with keys and the place of signatures.
+
+    Attributes:
+        machine: the CRI-O.
+        source: the policy.yaml.
+        pins: of the set-up, by digest.
+        tags: names by tag of what is pinned.
+        keys_to_come: a step before this one makes the keys that the policy names.
+    """
+
+    machine: Crio
+    source: Path
+    pins: tuple[str, ...]
+    tags: tuple[str, ...] = ()
+    keys_to_come: bool = False
+
+    @property
+    def name(self) -> str:
+        """What users read."""
+        return f"CRI-O's own policy ({self.machine.paths.policy})"
+
+    def _group(self) -> Group:
+        paths, node = self.machine.paths, self.machine.node
+        found = render.native(self.source, paths, self.pins, self.machine.engine, self.tags)
+        files = found.files(node, paths)
+        return Group(node, self.name, [*render.folders(files), Folder(node, paths.namespaces, 0o700), *files])
+
+    def laid_out(self) -> list[Group]:
+        """See `countersign.enforcement.record.LaysOut`."""
+        return [self._group()]
+
+    def needed(self) -> bool:
+        """Return whether the node has another one."""
+        return self.keys_to_come or self._group().needed()
+
+    def apply(self) -> None:
+        """Put it there; CRI-O reads it anew for each pull and each container."""
+        self._group().apply()
+
+    def diff(self) -> str:
+        """Return how the node's files would change; see `countersign.console.steps.ShowsDiff`."""
+        return "" if self.keys_to_come else self._group().diff()
+
+
+@dataclass(frozen=True)
+class Configured:
+    """CRI-O runs by our configuration; if it does not come back, the old one is put back.
+
+    Attributes:
+        machine: the CRI-O.
+        files: its drop-in and the hook.
+        runs: makes it run by them.
+        ran_before: there is an old configuration, by which it ran.
+    """
+
+    machine: Crio
+    files: Sequence[File] = field(repr=False)
+    runs: Step = field(repr=False)
+    ran_before: bool = True
+
+    @property
+    def name(self) -> str:
+        """What users read."""
+        return f"CRI-O by our settings in {self.machine.paths.drop_in}"
+
+    def _group(self) -> Group:
+        return Group(self.machine.node, self.name, [*render.folders(self.files), *self.files])
+
+    def needed(self) -> bool:
+        """Return whether a file differs, or CRI-O has not read it."""
+        return self._group().needed() or self.runs.needed()
+
+    def diff(self) -> str:
+        """Return how the node's files would change; see `countersign.console.steps.ShowsDiff`."""
+        return self._group().diff()
+
+    def apply(self) -> None:
+        """Write, let CRI-O itself read it, restart, and wait until it answers and has the gate as its plugin.
+
+        Raises:
+            InfrastructureError: CRI-O does not read it, or did not come back and runs as before.
+        """
+        paths = [file.path for file in self.files]
+        seen = stats(self.machine.node, paths)
+        before = {path: self.machine.node.get(path) if path in seen else None for path in paths}
+        try:
+            self._group().apply()
+            self._check()
+            self.runs.apply()
+            self.machine.wait_until_ready()
+        except InfrastructureError as error:
+            changed = [file.path for file in self.files if before[file.path] != file.content]
+            if not changed or not self.ran_before:
+                raise
+            for path in changed:
+                _put_back(self.machine.node, path, before[path])
+            self.runs.apply()
+            raise InfrastructureError(
+                f"CRI-O did not come back ({error.found}); it runs by its old configuration again",
+                where=f"{self.machine.node.name}: {self.machine.paths.drop_in}",
+                do="read CRI-O's log there",
+            ) from error
+
+    def _check(self) -> None:
+        """Let CRI-O itself read the configuration before it has to live by it."""
+        if self.machine.paths.drop_in.startswith("/etc/crio/"):
+            try:
+                self.machine.node.run([self.machine.program, "config"], timeout=30)
+            except CommandError as error:
+                raise InfrastructureError(
+                    f"CRI-O does not read our settings: {error.found}", where=self.machine.node.name
+                ) from error
+
+
+def _put_back(node: Node, path: str, content: bytes | None) -> None:
+    if content is None:
+        node.run(["rm", "-f", "--", path])
+    else:
+        node.put(content, path)

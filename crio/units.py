@@ -78,7 +78,7 @@ class ImagesRemoved:
 
     node: Node
     hosts: Sequence[str]
-    name: str = "the demo's images are gone"
+    name: str = "the demo's images are removed"
 
     def needed(self) -> bool:
         """Return whether it has one; a CRI-O that does not answer is asked nothing."""

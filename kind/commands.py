@@ -76,7 +76,7 @@ def delete(context: Context) -> None:
     from kind.cluster import delete as delete_cluster
 
     settings = settings_from(context)
-    with output.progress(f"cluster {settings.kind.cluster} is gone"):
+    with output.progress(f"cluster {settings.kind.cluster} is removed"):
         was = delete_cluster(settings)
     if not was:
         output.say("there was none")

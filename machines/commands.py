@@ -101,7 +101,7 @@ def destroy(context: Context) -> None:
     from machines import vagrant
 
     settings = settings_from(context)
-    with output.progress(f"machine {settings.vagrant.machine} is gone"):
+    with output.progress(f"machine {settings.vagrant.machine} is removed"):
         was = vagrant.destroy(settings)
     if not was:
         output.say("there was none")

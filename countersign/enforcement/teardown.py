@@ -70,7 +70,7 @@ class ProcessesRemoved:
     """The instance's cgroup is gone, with every process in it: shims, containers, what a crash left."""
 
     instance: Private
-    name: str = "processes and cgroups are gone"
+    name: str = "processes and cgroups are removed"
 
     def needed(self) -> bool:
         """Return whether there is such a cgroup."""
@@ -90,7 +90,7 @@ class FilesRemoved:
     @property
     def name(self) -> str:
         """What users read."""
-        return f"{self.instance.root} is gone"
+        return f"{self.instance.root} is removed"
 
     def needed(self) -> bool:
         """Return whether it is there."""

@@ -95,7 +95,7 @@ class Machine(ABC):
         """Return a node with systemd to be looked at only: nothing is asked of a runtime that may be down."""
 
     @abstractmethod
-    def looked_at(self, settings: Settings) -> Self:
+    def inspected(self, settings: Settings) -> Self:
         """Return it with all that set-up has to know of it.
 
         Raises:

@@ -54,7 +54,7 @@ class Place(ABC):
         """Return what set-up does, in order."""
 
     @abstractmethod
-    def ask(self) -> Sequence[Machine]:
+    def inspect(self) -> Sequence[Machine]:
         """Return every node with what it is like."""
 
     @abstractmethod
@@ -92,9 +92,9 @@ class Place(ABC):
     # What all of them do.
 
     @cached_property
-    def looked_at(self) -> Sequence[Machine]:
+    def inspected(self) -> Sequence[Machine]:
         """Every node with what it is like, asked once a set-up."""
-        return self.ask()
+        return self.inspect()
 
     @cached_property
     def works(self) -> Sequence[Work]:
@@ -108,7 +108,7 @@ class Place(ABC):
             keep: what there is stays when a step fails.
             plan: list what would be done, and change nothing.
         """
-        for earlier in ("looked_at", "works"):
+        for earlier in ("inspected", "works"):
             self.__dict__.pop(earlier, None)
         if not self.addition.keys_to_come():
             policy.render(self.settings.policy, ())

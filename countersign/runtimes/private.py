@@ -191,8 +191,8 @@ class PrivatePlace(Place):
         """See `Place.stages`."""
         return [Stage(lambda: steps(self._machine, self.works[0]))]
 
-    def ask(self) -> Sequence[Machine]:
-        """See `Place.ask`: it is made, not found."""
+    def inspect(self) -> Sequence[Machine]:
+        """See `Place.inspect`: it is made, not found."""
         return self.members()
 
     def give(self) -> Sequence[Work]:

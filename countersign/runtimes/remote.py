@@ -36,32 +36,32 @@ class RemotePlace(Place):
 
     def look(self, *, keep: bool) -> None:  # noqa: ARG002 - a failed look changed nothing
         """See `Place.look`."""
-        machine = self.looked_at[0]
+        machine = self.inspected[0]
         machine.require_pods()
         for line in machine.warnings():
             output.warn(f"{self._node.name}: {line}")
 
     def exists(self) -> bool:
         """See `Place.exists`."""
-        return self.looked_at[0].restored(self._names).needed()
+        return self.inspected[0].restored(self._names).needed()
 
     def stages(self) -> Sequence[Stage]:
         """See `Place.stages`; what is pinned is known only once it was taken."""
         return [
             Stage(lambda: [*self.addition.prepared(), *self.addition.running()]),
-            Stage(lambda: [pins.PinsTaken(self._pins, self.looked_at[0].take)]),
+            Stage(lambda: [pins.PinsTaken(self._pins, self.inspected[0].take)]),
             Stage(lambda: [step for given in self.works for step in steps(given)]),
         ]
 
-    def ask(self) -> Sequence[Machine]:
-        """See `Place.ask`."""
-        return [self.members()[0].looked_at(self.settings)]
+    def inspect(self) -> Sequence[Machine]:
+        """See `Place.inspect`."""
+        return [self.members()[0].inspected(self.settings)]
 
     def give(self) -> Sequence[Work]:
         """See `Place.give`."""
         from countersign.tools.resolver import install
 
-        machine = self.looked_at[0]
+        machine = self.inspected[0]
         taken = pins.read(self._pins) or machine.take()
         coming, programs = self.addition.keys_to_come(), install(TOOLS, self.settings)
         return [work(self.settings, machine.knowing(taken), taken.pins, programs, keys_to_come=coming)]
@@ -77,7 +77,7 @@ class RemotePlace(Place):
 
     def runtime(self) -> Machine:
         """See `Place.runtime`."""
-        return self.ask()[0]
+        return self.inspect()[0]
 
     def require_up(self) -> None:
         """See `Place.require_up`."""

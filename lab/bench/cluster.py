@@ -100,7 +100,7 @@ def _measure(settings: Settings, place: OnKind, pods: int, at_once: int) -> Figu
     set_up = _timed(lambda: place.setup(keep=True, plan=False))
     _sign(settings, place)
     after = _one_by_one(api, worker, pods)
-    [machine] = [each for each in place.ask() if each.node.name == worker]
+    [machine] = [each for each in place.inspect() if each.node.name == worker]
     made = gauges.verifications(_metrics(machine))
     all_ready = _timed(lambda: _many(api, worker, at_once))
     verified = {worker: int(gauges.verifications(_metrics(machine)) - made)}

@@ -74,7 +74,7 @@ def opened(settings: Settings, *, compared: bool = True) -> Iterator[Testbed]:
     ours = with_demo(own, instance(state))
     if os.geteuid() != 0:
         raise MissingError("the bench needs root", do="run it as root")
-    with _alone(settings.state):
+    with _exclusive(settings.state):
         _remove(ours)
         try:
             yield _set_up(own, ours, compared=compared)
@@ -88,7 +88,7 @@ def opened(settings: Settings, *, compared: bool = True) -> Iterator[Testbed]:
 
 
 @contextmanager
-def _alone(state: Path) -> Iterator[None]:
+def _exclusive(state: Path) -> Iterator[None]:
     """Let one run at a time have the machine; the lock ends with the process."""
     state.mkdir(parents=True, exist_ok=True)
     with (state / "bench.lock").open("w") as lock:

@@ -191,7 +191,7 @@ class CriPlace(ABC):
         """See `lab.trials.place.Place.added_handler`."""
 
     @contextmanager
-    def hook_program_gone(self) -> Iterator[None]:
+    def hook_program_missing(self) -> Iterator[None]:
         """Move the hook's program away."""
         node, path = self.at.node, self.at.layout.hook
         node.run(["mv", "--", path, f"{path}.away"])

@@ -250,7 +250,7 @@ def _without(scene: Scene, path: str) -> Iterator[None]:
         node.run(["mv", "--", beside, path])
 
 
-def hook_program_gone(scene: Scene, image: str) -> Found:
+def hook_program_missing(scene: Scene, image: str) -> Found:
     """The hook's program is removed."""
     scene.cache(image)
     with _without(scene, scene.machine.layout.hook):
@@ -268,7 +268,7 @@ def _hook_dropped(scene: Scene) -> Iterator[None]:
             _touch_hook(scene)
 
 
-def hook_program_gone_and_read_again(scene: Scene, image: str) -> Found:
+def hook_program_missing_and_read_again(scene: Scene, image: str) -> Found:
     """The hook's program is removed and CRI-O reads hooks.d again."""
     scene.cache(image)
     with _hook_dropped(scene):
@@ -283,16 +283,16 @@ def _touch_hook(scene: Scene) -> None:
 
 
 @contextmanager
-def _hook_file_gone(scene: Scene) -> Iterator[None]:
+def _hook_file_missing(scene: Scene) -> Iterator[None]:
     with _without(scene, scene.machine.paths.hook), scene.own_accepts():
         scene.machine.node.run(WATCHED)
         yield
 
 
-def hook_file_gone(scene: Scene, image: str) -> Found:
+def hook_file_missing(scene: Scene, image: str) -> Found:
     """The hook's JSON is removed."""
     scene.cache(image)
-    with _hook_file_gone(scene):
+    with _hook_file_missing(scene):
         return scene.start(image)
 
 
@@ -323,14 +323,14 @@ def plugin_absent(scene: Scene, image: str) -> Found:
         return scene.start(image)
 
 
-def hook_file_gone_gate_hung(scene: Scene, image: str) -> Found:
+def hook_file_missing_gate_hung(scene: Scene, image: str) -> Found:
     """The hook's JSON is removed while the gate hangs: the first container that waits for it, and the next."""
     scene.cache(image)
-    with _hook_file_gone(scene), scene.place.gate_hung():
+    with _hook_file_missing(scene), scene.place.gate_hung():
         return _twice(scene, image)
 
 
-def hook_program_gone_gate_hung(scene: Scene, image: str) -> Found:
+def hook_program_missing_gate_hung(scene: Scene, image: str) -> Found:
     """The hook's program is removed and hooks.d read again, while the gate hangs."""
     scene.cache(image)
     with _hook_dropped(scene), scene.own_accepts(), scene.place.gate_hung():
@@ -381,18 +381,25 @@ _ROWS: tuple[tuple[str, str, str, Callable[[Scene, str], Found], str, By], ...] 
     ("namespace-other", "another namespace", UNSIGNED, namespace_other, "UNSIGNED", "own"),
     ("registries.d-off", "pulled without signatures", SIGNED, signatures_not_fetched, "UNSIGNED", "own"),
     ("registries.d-on", "pulled again with signatures", SIGNED, signatures_fetched_later, OK, ""),
-    ("hook-gone", "the hook's program is removed", SIGNED, hook_program_gone, "GATE_DOWN", "runtime"),
+    ("hook-missing", "the hook's program is removed", SIGNED, hook_program_missing, "GATE_DOWN", "runtime"),
     (
-        *("hook-gone-reread", "removed, and hooks.d read again", SIGNED),
-        *(hook_program_gone_and_read_again, "GATE_DOWN", "runtime"),
+        *("hook-missing-reread", "removed, and hooks.d read again", SIGNED),
+        *(hook_program_missing_and_read_again, "GATE_DOWN", "runtime"),
     ),
-    ("hook-file-gone", "the hook's JSON is removed", UNSIGNED, hook_file_gone, "UNSIGNED", "gate"),
+    ("hook-file-missing", "the hook's JSON is removed", UNSIGNED, hook_file_missing, "UNSIGNED", "gate"),
     ("hook-file-half", "the hook's JSON ends half-way", UNSIGNED, hook_file_half_written, "UNSIGNED", "gate"),
     ("hook-file-half-signed", "the same, a signed image", SIGNED, hook_file_half_written, OK, ""),
-    ("hook-file-gone-hung", "the same, the gate hangs", UNSIGNED, hook_file_gone_gate_hung, "GATE_DOWN", "runtime"),
     (
-        *("hook-gone-hung", "the program gone, the gate hangs", UNSIGNED),
-        *(hook_program_gone_gate_hung, "GATE_DOWN", "runtime"),
+        "hook-file-missing-hung",
+        "the same, the gate hangs",
+        UNSIGNED,
+        hook_file_missing_gate_hung,
+        "GATE_DOWN",
+        "runtime",
+    ),
+    (
+        *("hook-missing-hung", "the program gone, the gate hangs", UNSIGNED),
+        *(hook_program_missing_gate_hung, "GATE_DOWN", "runtime"),
     ),
     ("plugin-absent", "the gate is stopped", SIGNED, plugin_absent, "GATE_DOWN", "runtime"),
     ("plugin-back", "the gate is back", SIGNED, plugin_back, OK, ""),

@@ -113,7 +113,7 @@ class Place(Protocol):
     def added_handler(self, *, hooked: bool) -> AbstractContextManager[str]:
         """Have one more runtime handler and give its name; ``hooked``: its base spec is the one with the hook."""
 
-    def hook_program_gone(self) -> AbstractContextManager[None]:
+    def hook_program_missing(self) -> AbstractContextManager[None]:
         """Keep the hook's program away."""
 
     def gate_stopped(self) -> AbstractContextManager[None]:

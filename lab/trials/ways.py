@@ -137,15 +137,15 @@ def added_handler_gate_hung(place: Place, lab: Lab, case: Case) -> Found:
         return _twice(under, place, lab, case)
 
 
-def hook_program_gone(place: Place, lab: Lab, case: Case) -> Found:
+def hook_program_missing(place: Place, lab: Lab, case: Case) -> Found:
     """The hook's program is removed."""
-    with place.hook_program_gone():
+    with place.hook_program_missing():
         return cached(place, lab, case)
 
 
-def hook_program_gone_gate_hung(place: Place, lab: Lab, case: Case) -> Found:
+def hook_program_missing_gate_hung(place: Place, lab: Lab, case: Case) -> Found:
     """The hook's program is removed while the gate hangs, twice as above."""
-    with place.hook_program_gone(), place.gate_hung():
+    with place.hook_program_missing(), place.gate_hung():
         return _twice(cached, place, lab, case)
 
 
@@ -214,8 +214,8 @@ WAYS: dict[str, Callable[[Place, Lab, Case], Found]] = {
     "added_handler": added_handler,
     "added_handler_gate_hung": added_handler_gate_hung,
     "cached": cached,
-    "hook_program_gone": hook_program_gone,
-    "hook_program_gone_gate_hung": hook_program_gone_gate_hung,
+    "hook_program_missing": hook_program_missing,
+    "hook_program_missing_gate_hung": hook_program_missing_gate_hung,
     "gate_stopped": gate_stopped,
     "gate_stopped_at_start": gate_stopped_at_start,
     "gate_hung": gate_hung,

@@ -71,7 +71,7 @@ def test_doctor_tells_a_setting_that_lets_images_past(
     settings: Settings, cluster: Cluster, setting: str, changed: str
 ) -> None:
     node = cluster.workers[0].node
-    [machine] = [each for each in OnKind(settings, DEMO).ask() if each.node.name == node.name]
+    [machine] = [each for each in OnKind(settings, DEMO).inspect() if each.node.name == node.name]
     config = node.get("/etc/containerd/config.toml").decode()
     assert setting in config
     try:

@@ -171,7 +171,7 @@ def test_the_gate_judged_every_container_from_the_first_start(cluster: Cluster) 
     assert {each["code"] for each in found if each.get("pod", "").startswith("kube-system/")} == {"PINNED_DIGEST"}
     first = next(each for each in found if each["layer"] == "create")
     assert first["pod"].startswith("kube-system/")
-    machine = cluster.place.ask()[0]
+    machine = cluster.place.inspect()[0]
     known = machine.ctr(["containers", "ls", "-q", 'labels."io.cri-containerd.kind"==container']).text.split()
     assert known
 

@@ -24,7 +24,7 @@ const margin = time.Second
 // verify has the running gate decide, or this process by what was given to it.
 func verify(c *invocation) int {
 	if !c.given.wanted() {
-		return c.ask(wire.Verify)
+		return c.request(wire.Verify)
 	}
 	p, err := c.given.load(c.arguments[0])
 	var source registry.Config
@@ -45,11 +45,11 @@ func verify(c *invocation) int {
 	return c.show(v)
 }
 
-func explain(c *invocation) int { return c.ask(wire.Explain) }
+func explain(c *invocation) int { return c.request(wire.Explain) }
 
-// ask has the running gate decide, so that what is shown is its true state. If
+// request has the running gate decide, so that what is shown is its true state. If
 // none runs, this process does it.
-func (c *invocation) ask(op wire.Op) int {
+func (c *invocation) request(op wire.Op) int {
 	settings, err := config.Load(c.configPath)
 	if err != nil {
 		fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, err)

@@ -78,10 +78,10 @@ def machine_of(runtime: str, images: Images) -> Memory:
     return box
 
 
-def looked_at(runtime: str, settings: Settings, node: Node) -> Machine:
+def inspected(runtime: str, settings: Settings, node: Node) -> Machine:
     """Return the machine as set-up finds it."""
     adapter: type[Machine] = Containerd if runtime == "containerd" else Crio
-    found = adapter.as_set_up(settings, node, NOTHING, settings.state / "pins.json").looked_at(settings)
+    found = adapter.as_set_up(settings, node, NOTHING, settings.state / "pins.json").inspected(settings)
     return found.knowing(Taken((BY_DIGEST,), {"sandbox": BY_DIGEST, "tags": [TAGGED], "hooks_dirs": []}))
 
 
@@ -104,7 +104,7 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, M
         roots = "roots: {k: {publicKey: {files: [k.pub]}}}"
         policy.write_text(f"apiVersion: countersign/v1\ndefault: reject\n{roots}\n{scopes}\n")
         settings = Settings(state=tmp_path / "state", policy=policy)
-        return steps(work(settings, looked_at(runtime, settings, box), (BY_DIGEST,), programs))
+        return steps(work(settings, inspected(runtime, settings, box), (BY_DIGEST,), programs))
 
     return plan
 

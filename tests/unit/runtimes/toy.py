@@ -41,7 +41,7 @@ class Toy(Machine):
     def as_set_up(cls, settings: Settings, node: Node, addition: Addition, pins: Path) -> Self:
         return cls(settings.state, node, SYSTEM, ("toy",), pins, addition)
 
-    def looked_at(self, settings: Settings) -> Self:
+    def inspected(self, settings: Settings) -> Self:
         found = self.node.run(["toyd", "--version"], check=False).text
         if not found:
             raise MissingError("there is no toy", where=self.node.name, do="install one")

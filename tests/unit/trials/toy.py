@@ -146,7 +146,7 @@ class Toy:
     def added_handler(self, *, hooked: bool) -> Iterator[str]:
         yield "added" if hooked else "bare"
 
-    def hook_program_gone(self) -> Any:
+    def hook_program_missing(self) -> Any:
         return self._without("hook")
 
     def gate_stopped(self) -> Any:
