@@ -10,6 +10,7 @@ from countersign.enforcement import additions
 ROOMS = {  # namespace -> modules; a room of the product stands without the lab, which adds its own tasks
     "containerd": ("containerd.commands", "lab.trials.containerd_tasks"),
     "signing": ("signing.commands",),
+    "signing.stack": ("signing.stack.commands",),
     "policy": ("countersign.policy.commands", "containerd.pinning", "rollout.commands"),  # policy/ knows no nodes
     "rollout": ("rollout.chart_tasks",),
     "tools": ("countersign.tools.commands",),
@@ -28,12 +29,13 @@ ROOMS = {  # namespace -> modules; a room of the product stands without the lab,
 additions.offer(lambda: import_module("lab.demo.lab").DEMO)  # what host and Kind have, and other machines if asked
 ns = Collection()
 for name, modules in ROOMS.items():
-    namespace = Collection(name)
+    above, _, leaf = name.rpartition(".")
+    namespace = Collection(leaf)
     for module in modules:
         if (Path(__file__).parent / f"{module.replace('.', '/')}.py").is_file():
             for task in Collection.from_module(import_module(module)).tasks.values():
                 namespace.add_task(task)
-    ns.add_collection(namespace)
+    (ns.collections[above] if above else ns).add_collection(namespace)
 if (Path(__file__).parent / "tests" / "commands.py").is_file():
     ns.add_task(import_module("tests.commands").run_tests)
 

@@ -20,7 +20,7 @@ DOCUMENTS = [
 ]
 CODE = re.compile(r"`([A-Z][A-Z_]{3,})`")
 ROW = re.compile(r"`([a-z_]+(?:/[a-z_…-]+)+)`")
-COMMAND = re.compile(r"\./inv ((?:[a-z]+\.[a-z0-9-]+ ?)+)")
+COMMAND = re.compile(r"\./inv ((?:[a-z]+(?:\.[a-z0-9-]+)+ ?)+)")
 
 
 def section(document: str, title: str) -> list[str]:

@@ -1,0 +1,138 @@
+"""The keys and certificates of a private Sigstore, as files in memory."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+_YEARS = 10
+_ORGANISATION = "private Sigstore"
+
+Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A key and its certificates.
+
+    Attributes:
+        key: of the first certificate.
+        certificates: each issued by the next; the last one is the root.
+    """
+
+    key: ec.EllipticCurvePrivateKey = field(repr=False)
+    certificates: tuple[x509.Certificate, ...]
+
+    @property
+    def pem(self) -> bytes:
+        """The certificates, PEM."""
+        return b"".join(each.public_bytes(serialization.Encoding.PEM) for each in self.certificates)
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    """Make an ECDSA P-256 key."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def private_pem(key: Key) -> bytes:
+    """Return a private key's file, without a password: SEC 1 (TesseraCT reads no other) or PKCS #8."""
+    elliptic = isinstance(key, ec.EllipticCurvePrivateKey)
+    form = serialization.PrivateFormat.TraditionalOpenSSL if elliptic else serialization.PrivateFormat.PKCS8
+    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+
+
+def public_pem(key: Key) -> bytes:
+    """Return a key's public half as a file."""
+    return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def public_der(key: Key) -> bytes:
+    """Return a key's SubjectPublicKeyInfo."""
+    return key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def authority(now: dt.datetime) -> Chain:
+    """Return what Fulcio issues with: an intermediate for code signing, below a root that nobody keeps the key of."""
+    root_key, root = _root("root", now)
+    key = new_key()
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING])
+    certificate = (
+        _builder(_name("intermediate"), root.subject, key, now)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(authority=True), critical=True)
+        .add_extension(usage, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), critical=False)
+        .sign(root_key, hashes.SHA256())
+    )
+    return Chain(key, (certificate, root))
+
+
+def timestamps(now: dt.datetime) -> Chain:
+    """Return what timestamps are signed with (RFC 3161, 2.3: that use alone, and critical), below a root of its own."""
+    root_key, root = _root("timestamp root", now)
+    key = new_key()
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
+    certificate = (
+        _builder(_name("timestamps"), root.subject, key, now)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(authority=False), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), critical=False)
+        .sign(root_key, hashes.SHA256())
+    )
+    return Chain(key, (certificate, root))
+
+
+def _root(common: str, now: dt.datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    key, name = ec.generate_private_key(ec.SECP384R1()), _name(common)
+    certificate = (
+        _builder(name, name, key, now)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
+        .add_extension(_key_usage(authority=True), critical=True)
+        .sign(key, hashes.SHA384())
+    )
+    return key, certificate
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, _ORGANISATION),
+            x509.NameAttribute(NameOID.COMMON_NAME, common),
+        ]
+    )
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: dt.datetime
+) -> x509.CertificateBuilder:
+    public = key.public_key()
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + dt.timedelta(days=365 * _YEARS))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+    )
+
+
+def _key_usage(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
