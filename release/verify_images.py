@@ -42,6 +42,9 @@ def verify_images(
         tags: whether tags have to be there already.
     """
     for image in release.images:
+        if not image.repository:
+            yield Finding(image.name, "missing", f"{release.manifest} does not say where it is; expected a repository")
+            continue
         going_by = checker.trusted.image(image.repository, scratch)
         for digest in (image.digest, *image.platforms.values()):
             name = f"{image.repository}@{digest}"

@@ -130,6 +130,14 @@ def _engine(settings: Settings) -> None:
     url(settings)
 
 
+def _release(settings: Settings) -> None:
+    for program, package in (("git", "git"), ("dpkg-deb", "dpkg")):
+        if shutil.which(program) is None:
+            raise MissingError(f"there is no {program}", do=f"apt-get install {package}")
+    for name in ("go", "nfpm", "cosign", "registry"):
+        tool(name, settings)
+
+
 def _rollout(settings: Settings) -> None:
     _engine(settings)
     tool("helm", settings)
@@ -193,6 +201,7 @@ PARTS = (
     Part("interop", lambda settings: tool("cosign", settings), 120, folder="tests/interop"),
     Part("ssh", _sshd, 120, folder="tests/ssh"),
     Part("e2e", _root, 420, folder="tests/e2e"),
+    Part("release", _release, 480, folder="tests/release"),
     Part("chaos", _root, 120, folder="tests/chaos"),
     Part("kind", _engine, 300, folder="tests/kind"),
     Part("rollout", _rollout, 300, folder="tests/rollout"),

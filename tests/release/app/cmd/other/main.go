@@ -1,0 +1,4 @@
+// other is released beside app.
+package main
+
+func main() { println("other") }

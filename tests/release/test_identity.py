@@ -1,0 +1,119 @@
+"""Releases that somebody signs without a key: exactly that workflow, and no other."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from countersign.oci.descriptor import Descriptor
+from countersign.oci.registry import Registry
+from lab.trials import authority, certified
+from lab.trials.authority import Authority
+from release.trust import ByIdentity
+from signing import attachment, bundle, stored
+from signing.formats import Format
+from tests.release.conftest import Make
+
+ISSUER = "https://token.actions.githubusercontent.com"
+WORKFLOW = "https://github.com/acme/app/.github/workflows/release.yml@refs/tags/v1.2.3"
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """Signs as a workflow does: with a key for this once, and a certificate and a log entry for it."""
+
+    sigstore: Authority
+    subject: str
+
+    def file(self, content: bytes) -> bytes:
+        """See ``release.signer.Signer``."""
+        signer = self._signer()
+        signature, digest = signer.key.sign(content), hashlib.sha256(content)
+        spec = {
+            "data": {"hash": {"algorithm": "sha256", "value": digest.hexdigest()}},
+            "signature": {"content": _b64(signature), "publicKey": {"content": _b64(signer.pem.encode())}},
+        }
+        entry = self.sigstore.log("hashedrekord", spec)
+        material = {"certificate": {"rawBytes": _b64(signer.der)}, "tlogEntries": [entry]}
+        stated = {"algorithm": "SHA2_256", "digest": _b64(digest.digest())}
+        message = {"messageDigest": stated, "signature": _b64(signature)}
+        document = {"mediaType": bundle.MEDIA_TYPE, "verificationMaterial": material, "messageSignature": message}
+        return json.dumps(document).encode()
+
+    def statement(self, content: bytes) -> bytes:
+        """See ``release.signer.Signer``."""
+        return certified.bundle(self._signer(), content, self.sigstore)
+
+    def image(self, registry: Registry, name: str, target: Descriptor, formats: Sequence[Format]) -> None:
+        """See ``release.signer.Signer``."""
+        assert set(formats) == {"attachment", "bundle"}
+        stored.add_bundle(registry, name, target, self.statement(bundle.statement(target.digest)))
+        claim = attachment.payload(name, target.digest)
+        signed = certified.attachment(self._signer(), claim, self.sigstore)
+        stored.add_attachment(registry, name, target.digest, signed)
+
+    def wrote(self, _: bytes) -> bool:
+        """See ``release.signer.Signer``: whose key it was, nobody knows any more."""
+        return False
+
+    def _signer(self) -> authority.Signer:
+        return self.sigstore.issue(x509.UniformResourceIdentifier(self.subject), ISSUER)
+
+
+def _b64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+@pytest.fixture(scope="module")
+def sigstore() -> Authority:
+    return authority.make()
+
+
+@pytest.fixture
+def trusted(sigstore: Authority, tmp_path: Path) -> ByIdentity:
+    """That workflow, at any version's tag."""
+    root = tmp_path / "trusted_root.json"
+    root.write_text(json.dumps(sigstore.trusted_root()))
+    return ByIdentity(ISSUER, WORKFLOW, root)
+
+
+def test_a_release_of_that_workflow_is_good(make: Make, sigstore: Authority, trusted: ByIdentity) -> None:
+    assert make(signer=Workflow(sigstore, WORKFLOW)).verify(trusted) == {}
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        WORKFLOW.replace("release.yml", "test.yml"),
+        WORKFLOW.replace("refs/tags/v1.2.3", "refs/heads/main"),
+        WORKFLOW.replace("acme", "eve"),
+    ],
+)
+def test_a_release_of_another_workflow_is_refused(
+    make: Make, sigstore: Authority, trusted: ByIdentity, subject: str
+) -> None:
+    made = make(signer=Workflow(sigstore, subject))
+    assert made.verify(replace(trusted, subject=subject)) == {}
+    assert made.verify(trusted) == {"SHA256SUMS": "wrong-identity"}
+
+
+def test_images_of_another_workflow_are_refused(make: Make, sigstore: Authority, trusted: ByIdentity) -> None:
+    from tests.release.test_verify import resign_all
+
+    made = make(signer=Workflow(sigstore, WORKFLOW.replace("acme", "eve")))
+    resign_all(made, Workflow(sigstore, WORKFLOW))
+    refused = made.verify(trusted)
+    assert set(refused.values()) == {"wrong-identity"}
+    assert all("@sha256:" in what for what in refused)
+
+
+def test_a_release_of_another_sigstore_is_refused(make: Make, trusted: ByIdentity) -> None:
+    made = make(signer=Workflow(authority.make(), WORKFLOW))
+    assert made.verify(trusted) == {"SHA256SUMS": "bad-signature"}
