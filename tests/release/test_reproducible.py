@@ -68,8 +68,8 @@ def _modules(settings: Settings) -> str:
 
 def digests(document: dict[str, object]) -> dict[str, str]:
     """Return name → digest of a release's document."""
-    files = {each["name"]: each["sha256"] for each in document["files"]}  # type: ignore[attr-defined,index]
-    return files | {each["name"]: each["digest"] for each in document["images"]}  # type: ignore[attr-defined,index]
+    files = {each["name"]: each["sha256"] for each in document["files"]}  # type: ignore[attr-defined]
+    return files | {each["name"]: each["digest"] for each in document["images"]}  # type: ignore[attr-defined]
 
 
 def test_a_small_project_comes_out_the_same(lab: Lab, built: Folder, tmp_path: Path) -> None:
