@@ -25,7 +25,6 @@ def start(context: Context, plan: bool = False, json: bool = False) -> None:
     Example: ./inv signing.stack.start
     """
     from countersign.console.steps import run_steps
-    from countersign.nodes.host import HostNode
     from countersign.tools.resolver import find as found
     from countersign.tools.resolver import install
     from signing.stack import place, services
@@ -43,7 +42,7 @@ def start(context: Context, plan: bool = False, json: bool = False) -> None:
     else:
         programs = install(services.TOOLS, settings)
     try:
-        run_steps(HostNode(), services.steps(stack, programs), plan=plan)
+        run_steps(services.steps(stack, programs), plan=plan)
     except BaseException:
         services.stop(stack, down)
         raise

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from countersign.nodes import service
+from countersign.nodes.host import HostNode
 from countersign.nodes.service import Service
 from countersign.nodes.steps import File, Folder, Group, Running
 from signing.stack.place import AUDIENCE, HOST, Stack
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step
-    from countersign.nodes.node import Node
 
 TOOLS = ("sigstore-services", "rekor-server", "ct-server")
 NAMES = ("issuer", "ct", "fulcio", "rekor", "rekor-v1", "timestamps")
@@ -37,15 +37,16 @@ class Made:
         """What users read."""
         return f"keys, certificates and trusted root ({self.stack.folder})"
 
-    def needed(self, node: Node) -> bool:  # noqa: ARG002 - it lies on this machine
+    def needed(self) -> bool:
         """Return whether they are not all there."""
         return not self.stack.kept_at.is_file()
 
-    def apply(self, node: Node) -> None:
+    def apply(self) -> None:
         """Make them, and write last what says that they are there."""
+        here = HostNode()
         files = make(self.stack, dt.datetime.now(dt.timezone.utc).replace(microsecond=0))
-        Group(self.name, files).apply(node)
-        File(str(self.stack.kept_at), self.stack.kept(), 0o600).apply(node)
+        Group(here, self.name, files).apply()
+        File(here, str(self.stack.kept_at), self.stack.kept(), 0o600).apply()
 
 
 def make(stack: Stack, now: dt.datetime) -> list[File]:
@@ -101,12 +102,13 @@ def services(stack: Stack, programs: Mapping[str, Path]) -> list[Service]:
     ]
 
 
-def steps(stack: Stack, programs: Mapping[str, Path]) -> list[Step[Node]]:
+def steps(stack: Stack, programs: Mapping[str, Path]) -> list[Step]:
     """Return the steps that make the private Sigstore, if it is not made yet, and have all its services run."""
     names = ("run", "log", "trust", *NAMES, "ct/log", "rekor/log")
-    folders = [Folder(str(stack.folder / name), 0o700) for name in ("", *names)]
+    here = HostNode()
+    folders = [Folder(here, str(stack.folder / name), 0o700) for name in ("", *names)]
     return [
-        Group(f"folders ({stack.folder})", folders),
+        Group(here, f"folders ({stack.folder})", folders),
         Made(stack),
         *(Running(each) for each in services(stack, programs)),
     ]
@@ -181,11 +183,11 @@ def _inputs(stack: Stack, name: str) -> list[Path]:
 
 
 def _file(stack: Stack, name: str, content: bytes) -> File:
-    return File(str(stack.folder / name), content)
+    return File(HostNode(), str(stack.folder / name), content)
 
 
 def _secret(stack: Stack, name: str, content: bytes) -> File:
-    return File(str(stack.folder / name), content, 0o600)
+    return File(HostNode(), str(stack.folder / name), content, 0o600)
 
 
 def _json(document: object) -> bytes:

@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key, lo
 
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError, UsageError
-from countersign.nodes.host import HostNode
 from signing.stack import place, services, token
 from signing.stack.place import Stack
 
@@ -28,7 +27,7 @@ def stack(tmp_path: Path) -> Stack:
     """Return a private Sigstore that is made and does not run."""
     found = place.find(Settings(state=tmp_path))
     for step in services.steps(found, PROGRAMS)[:2]:
-        step.apply(HostNode())
+        step.apply()
     return place.require(Settings(state=tmp_path))
 
 
@@ -44,12 +43,12 @@ def test_nobody_else_reads_it(stack: Stack) -> None:
 def test_it_is_made_once(stack: Stack) -> None:
     made = services.Made(stack)
     before = stack.trusted_root.read_bytes()
-    assert not made.needed(HostNode())
+    assert not made.needed()
     again = place.find(Settings(state=stack.folder.parent))
     assert again == stack
     stack.kept_at.unlink()  # cut off before its end
-    assert made.needed(HostNode())
-    made.apply(HostNode())
+    assert made.needed()
+    made.apply()
     assert stack.trusted_root.read_bytes() != before
 
 
