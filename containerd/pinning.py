@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from countersign.console.task import task
@@ -13,10 +14,11 @@ if TYPE_CHECKING:
 @task(
     help={
         "from_node": "take them from the nodes of the Kind cluster, as they are now",
+        "kubeconfig": "take them from the system's pods of any cluster: this FILE leads there",
         "json": "one JSON document on stdout",
     }
 )
-def pin(context: Context, from_node: bool = False, json: bool = False) -> None:
+def pin(context: Context, from_node: bool = False, kubeconfig: str = "", json: bool = False) -> None:
     """Show the images that a cluster itself needs, by digest, for `pinned` in policy.yaml; changes nothing.
 
     Without an option: those that set-up took before enforcement.
@@ -33,7 +35,16 @@ def pin(context: Context, from_node: bool = False, json: bool = False) -> None:
     settings = settings_from(context)
     taken = read_pins(folder(settings) / "pins.json")
     found = taken
-    if from_node:
+    if from_node and kubeconfig:
+        raise UsageError("got --from-node and --kubeconfig", expected="one of them")
+    if kubeconfig:
+        path = Path(kubeconfig).expanduser()
+        if not path.is_file():
+            raise UsageError("there is no such file", where=kubeconfig)
+        found, unknown = pins.running(path)
+        for name in unknown:
+            output.warn(f"{name}: no registry's digest is known of it; see its nodes: countersign-gate install --plan")
+    elif from_node:
         cluster = require(settings)
         cluster.require_running()
         found = pins.take([each.node for each in cluster.nodes], cluster.kubeconfig)

@@ -36,6 +36,28 @@ def take(nodes: Sequence[Node], kubeconfig: Path) -> list[str]:
     return sorted({*preloaded, *_of(system_images(kubeconfig), stores)})
 
 
+def running(kubeconfig: Path) -> tuple[list[str], list[str]]:
+    """Return what the system's pods of any cluster run, as its kubelets say.
+
+    Args:
+        kubeconfig: of somebody who may list the pods of the system's namespaces.
+
+    Returns:
+        ``repository@digest``, sorted; and the names of images that a kubelet knows by no digest of a registry, for they
+        came to the node by hand.
+
+    Raises:
+        InfrastructureError: the API server does not answer.
+    """
+    api = connect(kubeconfig)
+    pods = [pod for name in SYSTEM_NAMESPACES for pod in api.pods(name)]
+    kinds = ("containerStatuses", "initContainerStatuses")
+    states = [each for pod in pods for kind in kinds for each in pod.get("status", {}).get(kind) or ()]
+    found = {each["image"]: str(each.get("imageID", "")).rpartition("://")[2] for each in states}
+    known = {name: pin(image, image.partition("@")[2]) for name, image in found.items() if "@" in image}
+    return sorted({each for each in known.values() if each}), sorted(name for name in found if not known.get(name))
+
+
 def take_from(node: Node) -> list[str]:
     """Return ``repository@digest`` of what came with one machine and of what the system's pods run on it, sorted.
 
