@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from containerd.runtime import DEFAULT_SNAPSHOTTER, Containerd
-from countersign.enforcement.gate import environment, specs
+from countersign.enforcement.base_spec import with_hook
+from countersign.enforcement.gate import environment
 from countersign.nodes import facts
 from countersign.nodes.facts import Facts
 from countersign.nodes.service import Service
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
     from countersign.console.config import Settings
     from countersign.console.steps import Step
-    from countersign.enforcement.additions import Addition
-    from countersign.enforcement.gate import Gate
-    from countersign.nodes.node import Node
 
 HERE = Path(__file__).resolve().parent
 NETWORK = HERE.parent / "countersign/cri" / "10-loopback.conflist"
@@ -48,6 +46,7 @@ class Instance(PrivateMachine, Containerd):
     Attributes:
         programs: tool → its file.
         sandbox_image: by digest, as CRI pulls it and the policy pins it.
+        spec: the OCI spec that every container starts from, as the runtime itself has it.
         facts: of this machine.
         more_handlers: runtime handlers with base specs of their own: name → path. The bench compares with them, without
             NRI, which would refuse them; doctor refuses each that lacks the hook.
@@ -55,20 +54,12 @@ class Instance(PrivateMachine, Containerd):
 
     programs: Mapping[str, Path] = field(default_factory=dict, repr=False, compare=False)
     sandbox_image: str = ""
+    spec: bytes = field(default=b"", repr=False, compare=False)
     facts: Facts = USUAL
     more_handlers: Mapping[str, str] = field(default_factory=dict)
 
     folder = "host"
     tools = tuple(PROGRAMS)
-
-    @classmethod
-    def as_set_up(cls, settings: Settings, node: Node, addition: Addition, pins: Path) -> Self:  # noqa: ARG003 - it is this host's
-        """See `Machine.as_set_up`."""
-        return replace(cls(**private.placed(settings.state, cls.folder)), addition=addition)
-
-    def inspected(self, settings: Settings) -> Self:  # noqa: ARG002 - it is made, not found
-        """See `Machine.inspected`."""
-        return self
 
     def require(self, settings: Settings) -> None:
         """See `PrivateMachine.require`: whatever it needs is built."""
@@ -76,7 +67,9 @@ class Instance(PrivateMachine, Containerd):
     def prepared(self, settings: Settings, programs: Mapping[str, Path], sandbox: str) -> Self:  # noqa: ARG002
         """See `PrivateMachine.prepared`."""
         folder = next(each for each in (self.root, *self.root.parents) if each.is_dir())
-        return replace(self, programs=programs, sandbox_image=sandbox, facts=facts.gather(self.node, str(folder)))
+        spec = self.node.run([str(programs["ctr"]), "oci", "spec"]).stdout
+        found = facts.gather(self.node, str(folder))
+        return replace(self, programs=programs, sandbox_image=sandbox, facts=found, spec=spec)
 
     @property
     def data(self) -> str:
@@ -124,14 +117,13 @@ class Instance(PrivateMachine, Containerd):
 
     def gate_options(self) -> Mapping[str, Any]:
         """See `Machine.gate_options`."""
-        spec = self.node.run([str(self.programs["ctr"]), "oci", "spec"]).stdout
-        return {"runtime_socket": self.socket, "nri": self.nri, "base_specs": {self.layout.base_spec: spec}}
+        return {"runtime_socket": self.socket, "nri": self.nri, "base_specs": {self.layout.base_spec: self.spec}}
 
     def way(self) -> list[Group]:
         """See `Machine.way`: its registries put their own hosts.toml files there."""
         return []
 
-    def configured(self, gate: Gate) -> list[Step]:
+    def configured(self) -> list[Step]:
         """See `Machine.configured`."""
         layout = self.layout
         folders = [
@@ -144,7 +136,7 @@ class Instance(PrivateMachine, Containerd):
         return [
             Group(self.node, f"programs of containerd ({layout.bin})", [*folders, *links]),
             Group(self.node, f"configuration of containerd ({self.config})", self.files()),
-            Running(self.service(specs(gate))),
+            Running(self.service()),
         ]
 
     def files(self) -> list[File]:
@@ -173,13 +165,14 @@ class Instance(PrivateMachine, Containerd):
             File(self.node, f"{layout.etc}/cni/{NETWORK.name}", NETWORK.read_bytes()),
         ]
 
-    def service(self, read: Sequence[File]) -> Service:
-        """Return containerd as a supervised service; ``read`` are the base specs.
+    def service(self) -> Service:
+        """Return containerd as a supervised service.
 
         Two paths can't be configured, so it sees folders of the instance there: shim sockets and
         runc's state (/run/containerd, kept short for the sockets' sake) and libcni's cache (/var/lib/cni).
         """
         layout = self.layout
+        spec = File(self.node, layout.base_spec, with_hook(self.spec, layout))
         return Service(
             name=self.room,
             argv=(self.program, "--config", self.config),
@@ -190,7 +183,7 @@ class Instance(PrivateMachine, Containerd):
             cgroup=self.cgroup,
             shadows={"/run/containerd": f"{self.data}/state", "/var/lib/cni": f"{self.data}/cni"},
             inputs={
-                **{file.path: file.digest() for file in (*self.files(), *read)},
+                **{file.path: file.digest() for file in (*self.files(), spec)},
                 **{tool: str(self.programs[tool]) for tool in PROGRAMS},
             },
         )

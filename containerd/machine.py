@@ -16,7 +16,7 @@ from containerd.survey import certs, survey
 from countersign.console.errors import InfrastructureError, MissingError
 from countersign.enforcement import reach, versions
 from countersign.enforcement.layout import SYSTEM
-from countersign.runtimes.machine import Taken
+from countersign.runtimes.systemd import SystemdMachine, Taken
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from countersign.console.config import Settings
     from countersign.console.steps import Step
     from countersign.enforcement.additions import Addition
-    from countersign.enforcement.gate import Gate
     from countersign.nodes.node import Node
     from countersign.nodes.steps import Group
 
@@ -42,7 +41,7 @@ TOO_OLD_FOR_NRI = (
 
 
 @dataclass(frozen=True)
-class Machine(Containerd):
+class Machine(SystemdMachine, Containerd):
     """See `countersign.runtimes.machine.Machine`.
 
     Attributes:
@@ -56,7 +55,7 @@ class Machine(Containerd):
         """See `Machine.as_set_up`."""
         return cls(settings.state, node, SYSTEM, (), pins, addition)
 
-    def inspected(self, settings: Settings) -> Self:  # noqa: ARG002 - the configuration says nothing about it
+    def inspected(self) -> Self:
         """See `Machine.inspected`."""
         return self.surveyed(survey(self.node, SYSTEM))
 
@@ -135,10 +134,10 @@ class Machine(Containerd):
         """See `Machine.way`."""
         return reach.way(self.node, self.layout.certs, self.addition)
 
-    def configured(self, gate: Gate) -> list[Step]:
+    def configured(self) -> list[Step]:
         """See `Machine.configured`."""
         config = adapt.adapted(self.known.config, self._wanted())
-        return [SandboxNamed(self, self.sandbox), Configured(self, config, tuple(gate.base_specs))]
+        return [SandboxNamed(self, self.sandbox), Configured(self, config, tuple(self.known.base_specs))]
 
     def _wanted(self) -> adapt.Wanted:
         found = self.known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,10 @@ from countersign.console.steps import NotThereYet, Stage, Step
 from countersign.enforcement import record
 from countersign.enforcement.report import ServiceState
 from countersign.nodes.each import on_each, side_by_side
-from countersign.runtimes.machine import Taken
 from countersign.runtimes.pins import PinsTaken, read
 from countersign.runtimes.place import Place
-from countersign.runtimes.work import TOOLS, Work, steps, unit, work
+from countersign.runtimes.systemd import Taken
+from countersign.runtimes.work import TOOLS, Work, steps, work
 from kind import cluster as clusters
 from kind import engine
 from kind.cluster import TAINT, Cluster
@@ -44,9 +45,8 @@ class OnKind(Place):
         super().__init__(settings, lab.for_cluster(settings), Machine)
         self._pins: Path = clusters.folder(settings) / "pins.json"
 
-    def look(self, *, keep: bool) -> None:
+    def look(self) -> None:
         """See `Place.look`; nodes can be asked once there is a cluster."""
-        self._keep = keep
 
     def exists(self) -> bool:
         """See `Place.exists`."""
@@ -64,20 +64,17 @@ class OnKind(Place):
     def _cluster(self) -> Step:
         wanted = self.settings.kind.preinstalled
         preinstall = Preinstalled(self.settings, self.addition, self._pins) if wanted else None
-        return clusters.Exists(self.settings, self._keep, preinstall)
+        return clusters.Exists(self.settings, self.keep, preinstall)
 
     def _registries(self) -> Sequence[Step]:
         if clusters.find(self.settings) is None:
             raise NotThereYet("there is no cluster yet")
         return self.addition.running()
 
-    def _nodes(self) -> list[Machine]:
-        return [each for each in self.inspected if isinstance(each, Machine)]
-
     def _take(self) -> Taken:
         cluster = self.cluster()
         taken = pins.take([each.node for each in cluster.nodes], cluster.kubeconfig)
-        return Taken(sorted({*taken, *(machine.sandbox for machine in self._nodes())}))
+        return Taken(sorted({*taken, *(machine.sandbox for machine in self.inspected)}))
 
     def _enforcement(self) -> Sequence[Step]:
         if not self._pins.is_file():
@@ -85,7 +82,8 @@ class OnKind(Place):
         for machine in self.inspected:
             for line in machine.warnings():
                 output.warn(f"{machine.node.name}: {line}")
-        return on_each({given.machine.node.name: steps(given) for given in self.works})
+        pairs = zip(self.inspected, self.works, strict=True)
+        return on_each({machine.node.name: steps(machine, given) for machine, given in pairs})
 
     def give(self) -> Sequence[Work]:
         """See `Place.give`."""
@@ -96,12 +94,13 @@ class OnKind(Place):
         return [work(self.settings, each, found.pins, programs, keys_to_come=coming) for each in self.inspected]
 
     def inspect(self) -> list[Machine]:
-        """See `Place.inspect`."""
+        """Return every node of the cluster with what it is like."""
         return self._inspected(self.cluster().nodes)
 
-    def units(self, given: Work) -> Sequence[Step]:
-        """See `Place.units`."""
-        return [unit(given.machine)]
+    @cached_property
+    def inspected(self) -> list[Machine]:
+        """Every node with what it is like, asked once a set-up."""
+        return self.inspect()
 
     def afterwards(self) -> Sequence[Step]:
         """See `Place.afterwards`: no pod of the user's runs on a node that has not proven itself."""
@@ -115,7 +114,7 @@ class OnKind(Place):
         return Machine.as_set_up(self.settings, node.node, self.addition, self._pins)
 
     def _inspected(self, nodes: Sequence[clusters.KindNode]) -> list[Machine]:
-        return side_by_side(lambda each: self._member(each).inspected(self.settings), nodes)
+        return side_by_side(lambda each: self._member(each).inspected(), nodes)
 
     def runtime(self) -> Machine:
         """See `Place.runtime`; the first worker."""

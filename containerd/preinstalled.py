@@ -35,8 +35,8 @@ from countersign.nodes.host import HOST
 from countersign.nodes.node import CommandError, Node
 from countersign.nodes.steps import File, Folder, Link
 from countersign.nodes.template import render
-from countersign.runtimes.machine import Taken
 from countersign.runtimes.pins import keep
+from countersign.runtimes.systemd import Taken
 from countersign.runtimes.work import TOOLS, steps, work
 from kind import cluster as clusters
 from kind import engine
@@ -111,7 +111,7 @@ class Preinstalled:
         from countersign.tools.resolver import install
 
         machine = Machine.as_set_up(self.settings, HOST, self.addition, self.pins).surveyed(found.survey)
-        return steps(work(self.settings, machine, pins, install(TOOLS, self.settings)))
+        return steps(machine, work(self.settings, machine, pins, install(TOOLS, self.settings)))
 
 
 def _confirm(node: Node) -> None:

@@ -6,12 +6,11 @@ What distributions have is too old (Debian 12: 1.6, Ubuntu 24.04: 1.7), so it is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from countersign.console.config import Settings
-from countersign.console.errors import UsageError
 from countersign.console.steps import StepResult, run_steps
 from countersign.enforcement.gate_unit import SYSTEMD
 from countersign.enforcement.node_units import CONTAINERD
@@ -19,7 +18,7 @@ from countersign.nodes import facts
 from countersign.nodes.steps import File, Folder, Group
 from countersign.nodes.systemd import UnitRuns
 from countersign.nodes.template import render
-from machines.remote import VAGRANT, is_remote, open_node
+from machines.remote import brought_up
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step
@@ -48,18 +47,8 @@ def setup_vm(settings: Settings, *, plan: bool) -> list[StepResult]:
     """
     from countersign.tools.resolver import install
 
-    if settings.node == "auto":
-        settings = replace(settings, node=VAGRANT)
-    if not is_remote(settings.node) or "," in settings.node:
-        raise UsageError(f"got {settings.node!r}", where="--on", expected="vagrant or one ssh://USER@HOST")
-    if settings.node == VAGRANT:
-        from machines import vagrant
-
-        vagrant.up(settings, plan=plan)
-        if plan and vagrant.state(settings) != "running":
-            return []
-    programs = install(tuple(PROGRAMS), settings)
-    return run_steps([Containerd(open_node(settings), programs)], plan=plan)
+    node = brought_up(settings, plan=plan)
+    return run_steps([Containerd(node, install(tuple(PROGRAMS), settings))], plan=plan) if node else []
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def open_place(settings: Settings, *, demo: bool = False) -> Place:
         from countersign.runtimes.private import PrivatePlace
         from crio.private import instance
 
-        return PrivatePlace(settings, offered(), instance(settings.state).inspected(settings))
+        return PrivatePlace(settings, offered(), instance(settings.state).named(settings))
     if is_remote(settings.node):
         from countersign.runtimes.remote import RemotePlace
         from crio.machine import Machine

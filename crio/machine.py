@@ -11,7 +11,7 @@ from countersign.console.errors import InfrastructureError, MissingError
 from countersign.enforcement.layout import SYSTEM
 from countersign.enforcement.node_units import ACTIVE
 from countersign.nodes.systemd import UnitRuns, unit_state
-from countersign.runtimes.machine import Taken
+from countersign.runtimes.systemd import SystemdMachine, Taken
 from crio import effective, packages, system_images
 from crio.paths import INSTALLED
 from crio.runtime import UNIT, Configured, Crio, engine_of
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from countersign.console.config import Settings
     from countersign.console.steps import Step
     from countersign.enforcement.additions import Addition
-    from countersign.enforcement.gate import Gate
     from countersign.nodes.node import Node
     from crio.effective import Effective
 
@@ -31,7 +30,7 @@ SLICE, CGROUP = "countersign.slice", "/countersign"
 
 
 @dataclass(frozen=True)
-class Machine(Crio):
+class Machine(SystemdMachine, Crio):
     """See `countersign.runtimes.machine.Machine`.
 
     Attributes:
@@ -47,7 +46,7 @@ class Machine(Crio):
         """See `Machine.as_set_up`."""
         return cls(settings.state, node, SYSTEM, (), pins, addition, engine=engine_of(settings))
 
-    def inspected(self, settings: Settings) -> Self:  # noqa: ARG002 - the node says all of it
+    def inspected(self) -> Self:
         """See `Machine.inspected`."""
         packages.require_version(self.node)
         state = unit_state(self.node, UNIT).active
@@ -88,7 +87,7 @@ class Machine(Crio):
         """See `Crio.storage`."""
         return self.known.storage, self.known.run_storage
 
-    def configured(self, gate: Gate) -> list[Step]:  # noqa: ARG002 - the hook finds it by its socket
+    def configured(self) -> list[Step]:
         """See `Machine.configured`."""
         hooks_dirs, sandbox = self.taken.get("hooks_dirs", ()), str(self.taken.get("sandbox", ""))
         files = self.configuration(hooks_dirs, sandbox)

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from countersign.console.errors import MissingError, UsageError
 from countersign.nodes.facts import overlay_works
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from countersign.console.config import Settings
     from countersign.console.steps import Step
-    from countersign.enforcement.additions import Addition
-    from countersign.enforcement.gate import Gate
-    from countersign.nodes.node import Node
 
 HERE = Path(__file__).resolve().parent
 NETWORK = HERE.parent / "countersign/cri" / "10-loopback.conflist"
@@ -54,13 +51,8 @@ class Instance(PrivateMachine, Crio):
     tools = ("runc", "cni-loopback")
     private = True
 
-    @classmethod
-    def as_set_up(cls, settings: Settings, node: Node, addition: Addition, pins: Path) -> Self:  # noqa: ARG003
-        """See `Machine.as_set_up`: everything is this host's."""
-        return replace(_placed(cls, settings.state), addition=addition)
-
-    def inspected(self, settings: Settings) -> Self:
-        """See `Machine.inspected`: it is made, not found."""
+    def named(self, settings: Settings) -> Self:
+        """Return it with what the settings say of it."""
         return replace(self, binary=settings.crio.binary, engine=engine_of(settings))
 
     def require(self, settings: Settings) -> None:
@@ -71,7 +63,7 @@ class Instance(PrivateMachine, Crio):
         """See `PrivateMachine.prepared`."""
         folder = next(each for each in (self.root, *self.root.parents) if each.is_dir())
         driver = "overlay" if overlay_works(self.node, str(folder)) else "vfs"
-        ready = replace(self.inspected(settings), programs=programs, sandbox_image=sandbox, driver=driver)
+        ready = replace(self.named(settings), programs=programs, sandbox_image=sandbox, driver=driver)
         return replace(ready, binary=program(settings))
 
     @property
@@ -112,7 +104,7 @@ class Instance(PrivateMachine, Crio):
         ]
         return [Group(node, f"folders of CRI-O ({self.root})", parts)]
 
-    def configured(self, gate: Gate) -> list[Step]:  # noqa: ARG002 - the hook finds it by its socket
+    def configured(self) -> list[Step]:
         """See `Machine.configured`."""
         files = [
             *self.files(),
@@ -161,15 +153,8 @@ def instance(state: Path) -> Instance:
     Raises:
         UsageError: the folder's path is too long for sockets.
     """
-    return _placed(Instance, state)
-
-
-InstanceT = TypeVar("InstanceT", bound=Instance)
-
-
-def _placed(kind: type[InstanceT], state: Path) -> InstanceT:
-    found = private.placed(state, kind.folder, suffix="-crio")
-    return kind(**found, paths=paths.private(found["layout"]))
+    found = private.placed(state, Instance.folder, suffix="-crio")
+    return Instance(**found, paths=paths.private(found["layout"]))
 
 
 def program(settings: Settings) -> Path:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from countersign.console.config import Settings
 from countersign.console.errors import UsageError
 from countersign.console.steps import StepResult, run_steps
 from crio import packages
-from machines.remote import VAGRANT, is_remote, open_node
+from machines.remote import brought_up
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step
@@ -28,20 +27,10 @@ def setup_vm(settings: Settings, *, kubernetes: bool, plan: bool) -> list[StepRe
         UsageError: the place is no machine, or a binary is to be a cluster.
         MissingError: this host or the distribution cannot do it.
     """
-    if settings.node == "auto":
-        settings = replace(settings, node=VAGRANT)
-    if not is_remote(settings.node) or "," in settings.node:
-        raise UsageError(f"got {settings.node!r}", where="--on", expected="vagrant or one ssh://USER@HOST")
     if kubernetes and settings.crio.binary:
         raise UsageError("CRIO_BIN is set", where="--kubernetes", expected="CRI-O from its packages", do="unset it")
-    if settings.node == VAGRANT:
-        from machines import vagrant
-
-        vagrant.up(settings, plan=plan)
-        if plan and vagrant.state(settings) != "running":
-            return []
-    node = open_node(settings)
-    return run_steps(steps(settings, node, kubernetes=kubernetes), plan=plan)
+    node = brought_up(settings, plan=plan)
+    return run_steps(steps(settings, node, kubernetes=kubernetes), plan=plan) if node else []
 
 
 def steps(settings: Settings, node: Node, *, kubernetes: bool) -> list[Step]:

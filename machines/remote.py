@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from countersign.console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +19,30 @@ VAGRANT = "vagrant"
 def is_remote(place: str) -> bool:
     """Return whether a place is a machine over SSH: ``vagrant``, or a URL."""
     return place == VAGRANT or "://" in place
+
+
+def brought_up(settings: Settings, *, plan: bool) -> SshNode | None:
+    """Return the one machine that a place names (``auto``: the Vagrant machine, which is brought up first).
+
+    Args:
+        settings: the user's.
+        plan: list the steps and change nothing; then there may be none yet, which is None.
+
+    Raises:
+        UsageError: the place is no machine, or several.
+        MissingError: this host cannot do it.
+    """
+    if settings.node == "auto":
+        settings = replace(settings, node=VAGRANT)
+    if not is_remote(settings.node) or "," in settings.node:
+        raise UsageError(f"got {settings.node!r}", where="--on", expected="vagrant or one ssh://USER@HOST")
+    if settings.node == VAGRANT:
+        from machines import vagrant
+
+        vagrant.up(settings, plan=plan)
+        if plan and vagrant.state(settings) != "running":
+            return None
+    return open_node(settings)
 
 
 _OPEN: dict[tuple[str, str], SshNode] = {}

@@ -116,13 +116,8 @@ def files(gate: Gate) -> list[File]:
         File(gate.node, layout.hook, gate.hook, 0o755),
         File(gate.node, layout.gate_config, config),
         File(gate.node, layout.docker_config, gate.docker_config, 0o600),
-        *specs(gate),
+        *(File(gate.node, path, with_hook(spec, layout)) for path, spec in gate.base_specs.items()),
     ]
-
-
-def specs(gate: Gate) -> list[File]:
-    """Return the base specs, which the runtime reads at its start."""
-    return [File(gate.node, path, with_hook(spec, gate.layout)) for path, spec in gate.base_specs.items()]
 
 
 def steps(gate: Gate) -> list[Step]:

@@ -1,6 +1,7 @@
 """A runtime on one node: what every runtime does the same way over CRI, and what each has to say for itself.
 
-A runtime's adapter is one class derived from `Machine`; see CONTRIBUTING.md, "a runtime".
+A runtime's adapter is a class derived from it, under systemd (`systemd.py`) or private to this host (`private.py`); see
+CONTRIBUTING.md, "a runtime".
 """
 
 from __future__ import annotations
@@ -12,44 +13,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from countersign.console.errors import InfrastructureError, MissingError
+from countersign.console.errors import InfrastructureError
 from countersign.cri.errors import CriError
 from countersign.enforcement import additions, doctor, inspection, nri, policy, proof
 from countersign.enforcement.additions import NOTHING
-from countersign.enforcement.node_units import GATE, KUBELET
+from countersign.enforcement.node_units import KUBELET
 from countersign.enforcement.recovering import Recovering
-from countersign.nodes.facts import CAP_SYS_RESOURCE, has_capability
 from countersign.nodes.waiting import RECOVERY, wait_for
-from countersign.runtimes.keeping import BySystemd
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    from countersign.console.config import Settings
     from countersign.console.steps import Step
     from countersign.cri.client import Client
     from countersign.cri.model import Auth
     from countersign.enforcement.additions import Addition
-    from countersign.enforcement.gate import Gate
     from countersign.enforcement.layout import Layout
     from countersign.enforcement.problem import Problem
     from countersign.enforcement.proof import Proof
     from countersign.nodes.node import Node
     from countersign.nodes.steps import Group
     from countersign.runtimes.keeping import Keeper
-
-
-@dataclass(frozen=True)
-class Taken:
-    """What a node itself needs, taken before enforcement.
-
-    Attributes:
-        pins: its images, by digest.
-        more: what its runtime has to know as well at every set-up, as JSON.
-    """
-
-    pins: Sequence[str]
-    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,32 +71,10 @@ class Machine(ABC):
 
     # What each runtime has to say for itself.
 
-    @classmethod
-    @abstractmethod
-    def as_set_up(cls, settings: Settings, node: Node, addition: Addition, pins: Path) -> Self:
-        """Return a node with systemd to be looked at only: nothing is asked of a runtime that may be down."""
-
-    @abstractmethod
-    def inspected(self, settings: Settings) -> Self:
-        """Return it with all that set-up has to know of it.
-
-        Raises:
-            MissingError: it is not there, too old, or lacks what no pod could start without.
-            InfrastructureError: it cannot be asked.
-        """
-
     @property
     @abstractmethod
     def socket(self) -> str:
         """Its CRI socket on the node."""
-
-    @abstractmethod
-    def take(self) -> Taken:
-        """Return what the node itself needs. Raises MissingError where its sandbox image cannot be pinned."""
-
-    @abstractmethod
-    def knowing(self, taken: Taken) -> Self:
-        """Return it with what was taken at the first set-up."""
 
     @abstractmethod
     def gate_options(self) -> Mapping[str, Any]:
@@ -135,28 +95,12 @@ class Machine(ABC):
         return []
 
     @abstractmethod
-    def configured(self, gate: Gate) -> list[Step]:
-        """Return the steps by which it runs by our settings, the gate's among them; they come last."""
+    def configured(self) -> list[Step]:
+        """Return the steps by which it runs by our settings; they come last, when all that it reads is there."""
 
     def remembered(self) -> list[Step]:
         """Return what of its own configuration has to stay as it was put there."""
         return []
-
-    @abstractmethod
-    def restored(self, names: Sequence[str]) -> Step:
-        """Return the step after which it runs as before set-up, and nothing of ours is left.
-
-        Args:
-            names: of registries that the node may have been led to.
-        """
-
-    @abstractmethod
-    def taken_off(self, names: Sequence[str]) -> list[Step]:
-        """Return all steps that take us off the node, `restored` among them; no image of those registries stays."""
-
-    def placed(self) -> Self:
-        """Return it with the paths that it has been given itself; a runtime that is down is no hindrance."""
-        return self
 
     @abstractmethod
     def fetch(self, reference: str) -> None:
@@ -170,10 +114,6 @@ class Machine(ABC):
         """Return those of its files that tell what happened; none has secrets."""
         return ()
 
-    def warnings(self) -> list[str]:
-        """Return a line for each of its known holes."""
-        return []
-
     @property
     def program(self) -> str:
         """Its program on the node, which knows the NRI that it was built with."""
@@ -184,14 +124,14 @@ class Machine(ABC):
         return ["--cgroup-parent", self.cgroup_parent]
 
     @property
-    def lacks_resource(self) -> bool:
-        """Whether no unit there can lower its OOM score (CAP_SYS_RESOURCE)."""
-        return not has_capability(self.node, CAP_SYS_RESOURCE)
-
-    @property
     def crio_socket(self) -> str:
         """For the doctor: CRI-O's socket, where it is CRI-O."""
         return ""
+
+    @property
+    @abstractmethod
+    def keeper(self) -> Keeper:
+        """What keeps it and its gate running."""
 
     # What all of them do.
 
@@ -199,11 +139,6 @@ class Machine(ABC):
     def setup(cls) -> str:
         """Return the command that sets it up."""
         return f"./inv {cls.room}.{cls.verb}"
-
-    @property
-    def keeper(self) -> Keeper:
-        """What keeps it and its gate running."""
-        return BySystemd(self.node, self.layout, {self.room: self.unit, "gate": GATE}, self.addition, self.setup())
 
     @property
     def registry_names(self) -> Sequence[str]:
@@ -247,17 +182,6 @@ class Machine(ABC):
         for found in self.keeper.states():
             if not found.up and found.name != KUBELET:
                 raise InfrastructureError(f"{found.name} is {found.state}", where=found.node, do=f"run {self.setup()}")
-
-    def require_pods(self) -> None:
-        """Raise MissingError on a node on which no pod could start, with us or without."""
-        with self.client(timeout=10) as client:
-            why = client.conditions().get("NetworkReady", "")
-        if why:
-            raise MissingError(
-                f"{self.title} has no network for pods ({why})",
-                where=self.node.name,
-                do="install CNI plugins in /opt/cni/bin and a configuration in /etc/cni/net.d there",
-            )
 
     def wait_until_it_answers(self) -> None:
         """Return once it answers over CRI. Raises InfrastructureError when it does not in time."""

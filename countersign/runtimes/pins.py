@@ -11,7 +11,7 @@ from typing import Any
 from countersign.console import output
 from countersign.enforcement import policy
 from countersign.nodes.host import HOST
-from countersign.runtimes.machine import Taken
+from countersign.runtimes.systemd import Taken
 
 
 @dataclass(frozen=True)

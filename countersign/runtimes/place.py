@@ -30,6 +30,7 @@ class Place(ABC):
         settings: the configuration, with this place alone.
         addition: what the place is given beside enforcement.
         adapter: the runtime.
+        keep: what a set-up that fails has made stays.
     """
 
     claim = proof.CLAIM
@@ -38,12 +39,13 @@ class Place(ABC):
         self.settings = settings
         self.addition = addition
         self.adapter = adapter
+        self.keep = False
 
     # What each kind of place has to say for itself.
 
     @abstractmethod
-    def look(self, *, keep: bool) -> None:
-        """Find out all that can be before the first change, and refuse what can't work; ``keep`` as in `setup`."""
+    def look(self) -> None:
+        """Find out all that can be before the first change, and refuse what can't work."""
 
     @abstractmethod
     def exists(self) -> bool:
@@ -54,16 +56,8 @@ class Place(ABC):
         """Return what set-up does, in order."""
 
     @abstractmethod
-    def inspect(self) -> Sequence[Machine]:
-        """Return every node with what it is like."""
-
-    @abstractmethod
     def give(self) -> Sequence[Work]:
         """Return what each node is given, once that can be told."""
-
-    def units(self, given: Work) -> Sequence[Step]:  # noqa: ARG002 - a place of this host has none
-        """Return the steps that bring units to a node."""
-        return ()
 
     def afterwards(self) -> Sequence[Step]:
         """Return what only a place that has proven itself is given."""
@@ -92,11 +86,6 @@ class Place(ABC):
     # What all of them do.
 
     @cached_property
-    def inspected(self) -> Sequence[Machine]:
-        """Every node with what it is like, asked once a set-up."""
-        return self.inspect()
-
-    @cached_property
     def works(self) -> Sequence[Work]:
         """What each node is given, worked out once a set-up."""
         return self.give()
@@ -112,7 +101,8 @@ class Place(ABC):
             self.__dict__.pop(earlier, None)
         if not self.addition.keys_to_come():
             policy.render(self.settings.policy, ())
-        self.look(keep=keep)
+        self.keep = keep
+        self.look()
         existed = self.exists()
         try:
             return self._set_up(plan=plan)
@@ -153,7 +143,7 @@ class Place(ABC):
     def _remember(self) -> None:
         """Keep a record of what was put on every node, for those who look later."""
         works = self.works
-        lists = {given.machine.node.name: remembered(given, *self.units(given)) for given in works}
+        lists = {given.machine.node.name: remembered(given) for given in works}
         for path in {record.beside(given.machine.pins) for given in works}:
             record.keep(path, lists)
 

@@ -20,7 +20,7 @@ from countersign.nodes import service
 from countersign.nodes.host import HOST
 from countersign.nodes.steps import File, Running
 from countersign.runtimes.keeping import BySupervisors
-from countersign.runtimes.machine import Machine, Taken
+from countersign.runtimes.machine import Machine
 from countersign.runtimes.pins import content
 from countersign.runtimes.place import Place
 from countersign.runtimes.work import TOOLS, Work, work
@@ -101,22 +101,6 @@ class PrivateMachine(Machine):
             raise MissingError("brings no sandbox image", where=where, do="set up one that has one")
         return found
 
-    def take(self) -> Taken:
-        """See `Machine.take`: nothing but its sandbox image."""
-        return Taken((self.sandbox(),))
-
-    def knowing(self, taken: Taken) -> Self:  # noqa: ARG002 - it is made anew each time
-        """See `Machine.knowing`."""
-        return self
-
-    def restored(self, names: Sequence[str]) -> Step:  # noqa: ARG002 - all of it goes
-        """See `Machine.restored`."""
-        return teardown.FilesRemoved(self)
-
-    def taken_off(self, names: Sequence[str]) -> list[Step]:  # noqa: ARG002
-        """See `Machine.taken_off`."""
-        return list(teardown.steps(self))
-
 
 class Placed(TypedDict):
     """The fields of `Machine` that a state folder says."""
@@ -162,7 +146,7 @@ def steps(machine: PrivateMachine, given: Work) -> list[Step]:
         *machine.addition.running(),
         *machine.way(),
         Running(gate.service(given.gate, machine.cgroup)),
-        *given.machine.configured(given.gate),
+        *given.machine.configured(),
     ]
 
 
@@ -176,7 +160,7 @@ class PrivatePlace(Place):
         self._machine = replace(machine, addition=addition)
         super().__init__(settings, addition, type(machine))
 
-    def look(self, *, keep: bool) -> None:  # noqa: ARG002
+    def look(self) -> None:
         """See `Place.look`."""
         if os.geteuid() != 0:
             title = self.adapter.title
@@ -190,10 +174,6 @@ class PrivatePlace(Place):
     def stages(self) -> Sequence[Stage]:
         """See `Place.stages`."""
         return [Stage(lambda: steps(self._machine, self.works[0]))]
-
-    def inspect(self) -> Sequence[Machine]:
-        """See `Place.inspect`: it is made, not found."""
-        return self.members()
 
     def give(self) -> Sequence[Work]:
         """See `Place.give`."""
@@ -209,7 +189,7 @@ class PrivatePlace(Place):
     def teardown(self) -> Sequence[Step]:
         """See `Place.teardown`. Raises MissingError when there is something to clean and we are not root."""
         teardown.check(self._machine)
-        return self._machine.taken_off(())
+        return teardown.steps(self._machine)
 
     def what(self) -> str:
         """See `Place.what`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,9 @@ from countersign.console.errors import InfrastructureError
 from countersign.console.steps import Stage, Step, run_steps
 from countersign.enforcement import record
 from countersign.runtimes import pins
-from countersign.runtimes.machine import Machine, Taken
 from countersign.runtimes.place import Place
-from countersign.runtimes.work import TOOLS, Work, steps, unit, work
+from countersign.runtimes.systemd import SystemdMachine, Taken
+from countersign.runtimes.work import TOOLS, Work, steps, work
 from machines.remote import open_node
 
 if TYPE_CHECKING:
@@ -27,57 +28,55 @@ if TYPE_CHECKING:
 class RemotePlace(Place):
     """See `Place`."""
 
-    def __init__(self, settings: Settings, lab: Lab, adapter: type[Machine], *, demo: bool = False) -> None:
+    def __init__(self, settings: Settings, lab: Lab, adapter: type[SystemdMachine], *, demo: bool = False) -> None:
         self._node: SshNode = open_node(settings)
         self._names = lab.names
+        self._adapter = adapter
         super().__init__(settings, lab.for_machine(settings, self._node, adapter.room, asked=demo), adapter)
         home = settings.state.resolve() / "ssh" / self._node.name
         self._pins: Path = home / ("pins.json" if adapter.room == "containerd" else f"{adapter.room}-pins.json")
 
-    def look(self, *, keep: bool) -> None:  # noqa: ARG002 - a failed look changed nothing
+    def look(self) -> None:
         """See `Place.look`."""
-        machine = self.inspected[0]
+        machine = self.inspected
         machine.require_pods()
         for line in machine.warnings():
             output.warn(f"{self._node.name}: {line}")
 
     def exists(self) -> bool:
         """See `Place.exists`."""
-        return self.inspected[0].restored(self._names).needed()
+        return self.inspected.restored(self._names).needed()
 
     def stages(self) -> Sequence[Stage]:
         """See `Place.stages`; what is pinned is known only once it was taken."""
         return [
             Stage(lambda: [*self.addition.prepared(), *self.addition.running()]),
-            Stage(lambda: [pins.PinsTaken(self._pins, self.inspected[0].take)]),
-            Stage(lambda: [step for given in self.works for step in steps(given)]),
+            Stage(lambda: [pins.PinsTaken(self._pins, self.inspected.take)]),
+            Stage(lambda: steps(self.inspected, self.works[0])),
         ]
 
-    def inspect(self) -> Sequence[Machine]:
-        """See `Place.inspect`."""
-        return [self.members()[0].inspected(self.settings)]
+    @cached_property
+    def inspected(self) -> SystemdMachine:
+        """The machine with what it is like, asked once a set-up."""
+        return self.members()[0].inspected()
 
     def give(self) -> Sequence[Work]:
         """See `Place.give`."""
         from countersign.tools.resolver import install
 
-        machine = self.inspected[0]
+        machine = self.inspected
         taken = pins.read(self._pins) or machine.take()
         coming, programs = self.addition.keys_to_come(), install(TOOLS, self.settings)
         return [work(self.settings, machine.knowing(taken), taken.pins, programs, keys_to_come=coming)]
 
-    def units(self, given: Work) -> Sequence[Step]:
-        """See `Place.units`."""
-        return [unit(given.machine)]
-
-    def members(self) -> Sequence[Machine]:
+    def members(self) -> Sequence[SystemdMachine]:
         """See `Place.members`."""
-        machine = self.adapter.as_set_up(self.settings, self._node, self.addition, self._pins)
+        machine = self._adapter.as_set_up(self.settings, self._node, self.addition, self._pins)
         return [machine.knowing(pins.read(self._pins) or Taken(()))]
 
-    def runtime(self) -> Machine:
+    def runtime(self) -> SystemdMachine:
         """See `Place.runtime`."""
-        return self.inspect()[0]
+        return self.members()[0].inspected()
 
     def require_up(self) -> None:
         """See `Place.require_up`."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from countersign.enforcement import gate, gate_unit, reach
+from countersign.enforcement import gate, reach
 from countersign.enforcement.node_units import KubeletRuns
 from countersign.enforcement.policy import Policy
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from countersign.console.config import Settings
     from countersign.console.steps import Step
     from countersign.runtimes.machine import Machine
+    from countersign.runtimes.systemd import SystemdMachine
 
 TOOLS = ("countersign-gate", "countersign-hook")
 
@@ -80,25 +81,19 @@ def work(
     return Work(machine, parts, settings.policy, tuple(pins), keys_to_come)
 
 
-def steps(given: Work) -> list[Step]:
+def steps(machine: SystemdMachine, given: Work) -> list[Step]:
     """Return the steps for a node with systemd, in order; nothing restarts before all that it reads is there."""
-    machine = given.machine
     return [
         *gate.steps(given.gate),
         *machine.way(),
         *given.policies(),
-        unit(machine),
-        *machine.configured(given.gate),
+        machine.gate_unit(),
+        *machine.configured(),
         KubeletRuns(machine.node),
     ]
 
 
-def unit(machine: Machine) -> Step:
-    """Return the step that makes the gate run as a unit."""
-    return gate_unit.group(machine.node, machine.layout, lacks_resource=machine.lacks_resource)
-
-
-def remembered(given: Work, *units: Step) -> list[Step]:
+def remembered(given: Work) -> list[Step]:
     """Return what set-up put on a node that has to stay as it is (`countersign.enforcement.record`)."""
     machine = given.machine
     return [
@@ -106,5 +101,4 @@ def remembered(given: Work, *units: Step) -> list[Step]:
         given.policy_step().as_laid(),
         *given.own_policy(),
         *machine.remembered(),
-        *units,
     ]

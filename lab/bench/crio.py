@@ -53,7 +53,7 @@ def measure(settings: Settings, rounds: int) -> dict[str, Any]:
         rounds: how often each variant is started, and pulls.
     """
     own = replace(settings, node="host", room="crio", state=settings.state / "bench-crio")
-    place, machine = PrivatePlace(own, DEMO, instance(own.state).inspected(own)), gauges.machine()
+    place, machine = PrivatePlace(own, DEMO, instance(own.state).named(own)), gauges.machine()
     seconds = {}
     try:
         seconds["configure"] = _timed(lambda: place.setup(keep=True, plan=False))
@@ -68,7 +68,7 @@ def measure(settings: Settings, rounds: int) -> dict[str, Any]:
 
 def machine_of(place: PrivatePlace) -> Crio:
     """Return the CRI-O of a place of this host."""
-    found = instance(place.settings.state).inspected(place.settings)
+    found = instance(place.settings.state).named(place.settings)
     return replace(found, addition=place.addition)
 
 

@@ -11,8 +11,6 @@ from containerd.adapt import IMAGES, RUNTIME, VERIFIED_PULLS, VERIFIER
 from containerd.instance import PROGRAMS, Instance, instance
 from countersign.enforcement import nri
 from countersign.nodes.facts import Facts
-from countersign.nodes.host import HOST
-from countersign.nodes.steps import File
 from countersign.runtimes.private import HANDLERS
 
 if sys.version_info >= (3, 11):
@@ -22,13 +20,14 @@ else:
 
 SANDBOX = "registry.example/pause@sha256:" + "0" * 64
 PLAIN = Facts("overlayfs", restrict_oom_score_adj=False, platform="linux/amd64")
+SPEC = b'{"process": {}}'
 POOR = Facts("native", restrict_oom_score_adj=True, platform="linux/arm64")
 CACHED = {tool: Path(f"/cache/{tool}") for tool in PROGRAMS}
 
 
 @pytest.fixture
 def ours(tmp_path: Path) -> Instance:
-    return replace(instance(tmp_path), sandbox_image=SANDBOX, programs=CACHED, facts=PLAIN)
+    return replace(instance(tmp_path), sandbox_image=SANDBOX, programs=CACHED, facts=PLAIN, spec=SPEC)
 
 
 def config(ours: Instance, facts: Facts = PLAIN) -> dict[str, Any]:
@@ -100,19 +99,18 @@ def test_a_poor_machine_gets_what_works_there(ours):
 
 
 def test_what_no_setting_moves_is_shadowed(ours):
-    base = File(HOST, ours.layout.base_spec, b"{}")
-    made = ours.service([base])
+    made = ours.service()
     assert set(made.shadows) == {"/run/containerd", "/var/lib/cni"}
     assert all(target.startswith(f"{ours.root}/") for target in made.shadows.values())
     assert made.env["COUNTERSIGN_CONFIG"] == ours.layout.gate_config
 
 
 def test_containerd_restarts_when_anything_it_read_changes(ours):
-    def digest(facts: Facts = PLAIN, spec: bytes = b"{}", shim: str = "shim") -> str:
+    def digest(facts: Facts = PLAIN, spec: bytes = SPEC, shim: str = "shim") -> str:
         programs = {**CACHED, "containerd-shim-runc-v2": Path(shim)}
-        made = replace(ours, facts=facts, programs=programs)
-        found: str = made.service([File(HOST, ours.layout.base_spec, spec)]).digest()
+        made = replace(ours, facts=facts, programs=programs, spec=spec)
+        found: str = made.service().digest()
         return found
 
     assert digest() == digest()
-    assert len({digest(), digest(facts=POOR), digest(spec=b"[]"), digest(shim="other")}) == 4
+    assert len({digest(), digest(facts=POOR), digest(spec=b'{"process": {"user": {}}}'), digest(shim="other")}) == 4

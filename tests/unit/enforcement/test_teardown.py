@@ -17,7 +17,7 @@ def set_up(ours: Instance, error: type[BaseException], *, keep: bool) -> None:
     """Have a set-up fail after its first change."""
 
     class Failing(PrivatePlace):
-        def look(self, *, keep: bool) -> None:
+        def look(self) -> None:
             pass
 
         def _set_up(self, *, plan: bool) -> list[StepResult]:

@@ -11,7 +11,7 @@ import pytest
 
 from countersign.console.config import Settings, recorded_place
 from countersign.console.errors import InfrastructureError, MissingError, UsageError
-from countersign.enforcement import nri
+from countersign.enforcement import nri, record
 from countersign.enforcement.additions import NoLab
 from countersign.enforcement.layout import SYSTEM
 from countersign.enforcement.problem import NotEnforced
@@ -78,6 +78,8 @@ def test_set_up_brings_gate_policy_and_the_runtimes_settings_and_a_second_one_ch
     opened = place()
     assert recorded_place(opened.settings.state, "toy") == PLACE
     assert names(opened.setup(keep=False, plan=False)) == []
+    laid = record.read(record.beside(opened.runtime().pins), "box") or {}
+    assert {SYSTEM.gate, SYSTEM.policy, "/etc/systemd/system/countersign-gate.service"} <= set(laid)
 
 
 def test_a_plan_is_the_same_steps_and_changes_nothing(box, place) -> None:

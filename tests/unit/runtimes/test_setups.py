@@ -15,7 +15,7 @@ from countersign.console.config import Settings
 from countersign.console.steps import Step
 from countersign.enforcement.additions import NOTHING
 from countersign.nodes.node import Node
-from countersign.runtimes.machine import Machine, Taken
+from countersign.runtimes.systemd import SystemdMachine, Taken
 from countersign.runtimes.work import TOOLS, steps, work
 from crio.machine import Machine as Crio
 from tests.unit.runtimes.memory import Entry, Memory, Unit
@@ -78,10 +78,10 @@ def machine_of(runtime: str, images: Images) -> Memory:
     return box
 
 
-def inspected(runtime: str, settings: Settings, node: Node) -> Machine:
+def inspected(runtime: str, settings: Settings, node: Node) -> SystemdMachine:
     """Return the machine as set-up finds it."""
-    adapter: type[Machine] = Containerd if runtime == "containerd" else Crio
-    found = adapter.as_set_up(settings, node, NOTHING, settings.state / "pins.json").inspected(settings)
+    adapter: type[SystemdMachine] = Containerd if runtime == "containerd" else Crio
+    found = adapter.as_set_up(settings, node, NOTHING, settings.state / "pins.json").inspected()
     return found.knowing(Taken((BY_DIGEST,), {"sandbox": BY_DIGEST, "tags": [TAGGED], "hooks_dirs": []}))
 
 
@@ -104,7 +104,8 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, M
         roots = "roots: {k: {publicKey: {files: [k.pub]}}}"
         policy.write_text(f"apiVersion: countersign/v1\ndefault: reject\n{roots}\n{scopes}\n")
         settings = Settings(state=tmp_path / "state", policy=policy)
-        return steps(work(settings, inspected(runtime, settings, box), (BY_DIGEST,), programs))
+        machine = inspected(runtime, settings, box)
+        return steps(machine, work(settings, machine, (BY_DIGEST,), programs))
 
     return plan
 

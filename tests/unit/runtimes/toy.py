@@ -15,19 +15,18 @@ from countersign.console.config import Settings
 from countersign.console.errors import MissingError
 from countersign.console.steps import Step
 from countersign.enforcement.additions import Addition
-from countersign.enforcement.gate import Gate
 from countersign.enforcement.layout import SYSTEM
 from countersign.nodes.node import Node
 from countersign.nodes.steps import File, Group
 from countersign.nodes.systemd import UnitRuns
-from countersign.runtimes.machine import Machine, Taken
+from countersign.runtimes.systemd import SystemdMachine, Taken
 
 CONFIG = "/etc/toy/countersign.conf"
 PAUSE = f"registry.example/pause@sha256:{'a' * 64}"
 
 
 @dataclass(frozen=True)
-class Toy(Machine):
+class Toy(SystemdMachine):
     """The adapter; ``shutter`` stands for what it has to be asked."""
 
     shutter: str = ""
@@ -41,7 +40,7 @@ class Toy(Machine):
     def as_set_up(cls, settings: Settings, node: Node, addition: Addition, pins: Path) -> Self:
         return cls(settings.state, node, SYSTEM, ("toy",), pins, addition)
 
-    def inspected(self, settings: Settings) -> Self:
+    def inspected(self) -> Self:
         found = self.node.run(["toyd", "--version"], check=False).text
         if not found:
             raise MissingError("there is no toy", where=self.node.name, do="install one")
@@ -69,8 +68,8 @@ class Toy(Machine):
     def way(self) -> list[Group]:
         return []
 
-    def configured(self, gate: Gate) -> list[Step]:
-        config = File(self.node, CONFIG, f"hook = {gate.layout.hook}\nshutter = {self.shutter}\n".encode())
+    def configured(self) -> list[Step]:
+        config = File(self.node, CONFIG, f"hook = {self.layout.hook}\nshutter = {self.shutter}\n".encode())
         return [Group(self.node, "Toy by our settings", [config, UnitRuns(self.node, self.unit, [CONFIG])])]
 
     def restored(self, names: Sequence[str]) -> Step:
