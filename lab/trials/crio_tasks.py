@@ -22,14 +22,9 @@ def sign(context: Context, on: str = "", key: str = "") -> None:
     from countersign.console.config import settings_from
     from countersign.runtimes.verbs import open_places
     from crio.backend import open_place
-    from lab.trials.demo import push_demo, require_demo
-    from signing import commands as signing
+    from lab.trials.demo import sign_demo
 
-    for place in open_places(settings_from(context, on or None, room="crio"), open_place).each:
-        place.require_up()
-        require_demo(place.runtime(), place.settings.node)
-        context.config["node"], context.config["room"] = place.settings.node, "crio"
-        signing.sign(context, image=[str(image) for image in push_demo(place.settings)], key=key)
+    sign_demo(context, open_places(settings_from(context, on or None, room="crio"), open_place), key)
 
 
 @task(
@@ -44,10 +39,9 @@ def test(context: Context, only: list[str], on: str = "", json: bool = False) ->
     from countersign.console.config import settings_from
     from countersign.runtimes.verbs import open_places
     from crio.backend import open_place
-    from lab.trials.demo import require_demo
+    from lab.trials.demo import require_up
     from lab.trials.runtimes import run_all
 
     for place in open_places(settings_from(context, on or None, room="crio"), open_place).each:
-        place.require_up()
-        require_demo(place.runtime(), place.settings.node)
+        require_up(place)
         run_all(place.settings, "crio", place.runtime(), only, json=json)

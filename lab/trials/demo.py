@@ -9,10 +9,13 @@ from countersign.cri.errors import CriError
 from lab.demo.registries import FALLBACK, REFERRERS
 
 if TYPE_CHECKING:
+    from invoke.context import Context
+
     from countersign.console.config import Settings
-    from countersign.enforcement.runtime import Runtime
+    from countersign.enforcement.several import Places
     from countersign.oci.reference import Reference
     from countersign.oci.registry import Registry
+    from countersign.runtimes.place import Place
     from lab.trials.cri_place import CriPlace
 
 DEMO = "demo/app"
@@ -28,10 +31,27 @@ def registry(settings: Settings) -> Registry:
     return reach(settings)
 
 
-def require_demo(runtime: Runtime, place: str) -> None:
-    """Raise UsageError where set-up gave a runtime nothing of the demo, which every trial needs."""
-    if REFERRERS not in runtime.registry_names:
-        raise UsageError("was set up without the demo", where=place, do=f"run ./inv lab.setup --on {place}")
+def require_up(place: Place) -> None:
+    """Refuse a place that trials cannot go to.
+
+    Raises:
+        InfrastructureError: not everything runs there.
+        UsageError: set-up gave it nothing of the demo, which every trial needs.
+    """
+    place.require_up()
+    node = place.settings.node
+    if REFERRERS not in place.addition.names:
+        raise UsageError("was set up without the demo", where=node, do=f"run ./inv lab.setup --on {node}")
+
+
+def sign_demo(context: Context, places: Places[Place], key: str) -> None:
+    """Push the demo image to both registries of every place and sign it there; a second time adds nothing."""
+    from signing import commands as signing
+
+    for place in places.each:
+        require_up(place)
+        context.config["node"], context.config["room"] = place.settings.node, place.adapter.room
+        signing.sign(context, image=[str(image) for image in push_demo(place.settings)], key=key)
 
 
 def demo_images() -> list[Reference]:
