@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from countersign.console.task import task
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from invoke.context import Context
+
+    from countersign.console.config import Settings
 
 JSON = "one JSON document on stdout"
 
@@ -24,7 +28,6 @@ def start(context: Context, rounds: int = 60, at_once: int = 50, json: bool = Fa
 
     Example: ./inv bench.start --rounds 60
     """
-    from countersign.console import output
     from countersign.console.config import settings_from
     from lab.bench import show
     from lab.bench.run import measure_starts
@@ -33,13 +36,7 @@ def start(context: Context, rounds: int = 60, at_once: int = 50, json: bool = Fa
     _at_least_one("--at-once", at_once)
     settings = settings_from(context)
     document = measure_starts(settings, rounds, at_once)
-    rows = show.start_rows(document)
-    path = show.save(settings.state / "report", "bench-start", document, show.START_COLUMNS, rows)
-    output.table(show.START_COLUMNS, rows)
-    output.table(show.GOAL_COLUMNS, show.goal_rows(document["goals"]))
-    output.say(f"JSON {path}, Markdown {path.with_suffix('.md')}")
-    if json:
-        output.emit_json(document)
+    _tell(settings, "bench-start", document, show.START_COLUMNS, show.start_rows(document), json=json)
 
 
 @task(help={"rounds": "how many images each way signs", "json": JSON})
@@ -48,7 +45,6 @@ def sign(context: Context, rounds: int = 10, json: bool = False) -> None:
 
     Example: ./inv bench.sign --rounds 10
     """
-    from countersign.console import output
     from countersign.console.config import settings_from
     from lab.bench import show
     from lab.bench.sign import measure_signing
@@ -56,13 +52,7 @@ def sign(context: Context, rounds: int = 10, json: bool = False) -> None:
     _at_least_one("--rounds", rounds)
     settings = settings_from(context)
     document = measure_signing(settings, rounds)
-    rows = show.sign_rows(document)
-    path = show.save(settings.state / "report", "bench-sign", document, show.SIGN_COLUMNS, rows)
-    output.table(show.SIGN_COLUMNS, rows)
-    output.table(show.GOAL_COLUMNS, show.goal_rows(document["goals"]))
-    output.say(f"JSON {path}, Markdown {path.with_suffix('.md')}")
-    if json:
-        output.emit_json(document)
+    _tell(settings, "bench-sign", document, show.SIGN_COLUMNS, show.sign_rows(document), json=json)
 
 
 @task(
@@ -77,21 +67,14 @@ def kind(context: Context, pods: int = 15, at_once: int = 30, json: bool = False
 
     Example: ./inv bench.kind --pods 15
     """
-    from countersign.console import output
     from countersign.console.config import settings_from
-    from lab.bench import cluster, show
+    from lab.bench import cluster
 
     _at_least_one("--pods", pods)
     _at_least_one("--at-once", at_once)
     settings = settings_from(context)
     document = cluster.measure(settings, pods, at_once)
-    rows = cluster.rows(document)
-    path = show.save(settings.state / "report", "bench-kind", document, cluster.COLUMNS, rows)
-    output.table(cluster.COLUMNS, rows)
-    output.table(show.GOAL_COLUMNS, show.goal_rows(document["goals"]))
-    output.say(f"JSON {path}, Markdown {path.with_suffix('.md')}")
-    if json:
-        output.emit_json(document)
+    _tell(settings, "bench-kind", document, cluster.COLUMNS, cluster.rows(document), json=json)
 
 
 @task(help={"rounds": "how often each variant pulls and starts", "json": JSON})
@@ -100,21 +83,13 @@ def crio(context: Context, rounds: int = 50, json: bool = False) -> None:
 
     Example: ./inv bench.crio --rounds 50
     """
-    from countersign.console import output
     from countersign.console.config import settings_from
     from lab.bench import crio as measured
-    from lab.bench import show
 
     _at_least_one("--rounds", rounds)
     settings = settings_from(context, "host", room="crio")
     document = measured.measure(settings, rounds)
-    rows = measured.rows(document)
-    path = show.save(settings.state / "report", "bench-crio", document, measured.COLUMNS, rows)
-    output.table(measured.COLUMNS, rows)
-    output.table(show.GOAL_COLUMNS, show.goal_rows(document["goals"]))
-    output.say(f"JSON {path}, Markdown {path.with_suffix('.md')}")
-    if json:
-        output.emit_json(document)
+    _tell(settings, "bench-crio", document, measured.COLUMNS, measured.rows(document), json=json)
 
 
 @task(help={"rounds": "how often each variant starts a container", "json": JSON})
@@ -123,17 +98,30 @@ def nri(context: Context, rounds: int = 100, json: bool = False) -> None:
 
     Example: ./inv bench.nri --rounds 100
     """
-    from countersign.console import output
     from countersign.console.config import settings_from
     from lab.bench import nri as measured
-    from lab.bench import show
 
     _at_least_one("--rounds", rounds)
     settings = settings_from(context)
     document = measured.measure(settings, rounds)
-    rows = measured.rows(document)
-    path = show.save(settings.state / "report", "bench-nri", document, measured.COLUMNS, rows)
-    output.table(measured.COLUMNS, rows)
+    _tell(settings, "bench-nri", document, measured.COLUMNS, measured.rows(document), json=json)
+
+
+def _tell(
+    settings: Settings,
+    name: str,
+    document: Mapping[str, Any],
+    columns: Sequence[str],
+    rows: Sequence[Any],
+    *,
+    json: bool,
+) -> None:
+    """Show what was measured, and keep it for the report."""
+    from countersign.console import output
+    from lab.bench import show
+
+    path = show.save(settings.state / "report", name, document, columns, rows)
+    output.table(columns, rows)
     output.table(show.GOAL_COLUMNS, show.goal_rows(document["goals"]))
     output.say(f"JSON {path}, Markdown {path.with_suffix('.md')}")
     if json:
