@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from countersign.enforcement.layout import SYSTEM
 from countersign.enforcement.problem import NotEnforced
 from countersign.runtimes import verbs
 from countersign.runtimes.remote import RemotePlace
+from rollout import places
 from tests.unit.runtimes.memory import Memory, Unit
 from tests.unit.runtimes.toy import CONFIG, PAUSE, Toy
 
@@ -147,3 +149,13 @@ def test_clean_takes_all_of_it_off_and_forgets_the_place(box, place) -> None:
     assert recorded_place(opened.settings.state, "toy") == ""
     assert not (opened.settings.state / "ssh").exists() or not any((opened.settings.state / "ssh").iterdir())
     assert names(place().clean(plan=False)) == []
+
+
+def test_a_row_in_the_table_lets_policies_go_to_it(place, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = place()
+    opened.setup(keep=False, plan=False)
+    monkeypatch.setitem(places.RUNTIMES, "toy", lambda _: place())
+    [target] = places.targets(opened.settings, opened.settings.policy)
+    assert (target.node.name, target.engine, target.policy.pins) == ("box", None, (PAUSE,))
+    with pytest.raises(UsageError, match="got 'unknown'; expected containerd or crio or toy"):
+        places.targets(replace(opened.settings, room="unknown"), opened.settings.policy)
