@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +15,15 @@ from countersign.console.config import ROOT, Settings
 from countersign.console.sources import load_settings
 from crio import private
 from lab.trials.crio_starts import STARTS
+from lab.trials.demo import demo_images
 from tests.e2e import footprint
+from tests.starts import opened
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A state folder of its own."""
-    return dataclasses.replace(load_settings(), state=tmp_path_factory.mktemp("s"))
+    return replace(load_settings(), state=tmp_path_factory.mktemp("s"))
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,20 @@ def test_the_whole_matrix_both_engines_and_every_start(configured: Settings) -> 
     assert (matrix["failed"], matrix["passed"] > 80) == (0, True)
     starts = json.loads((report / "starts-crio-host.json").read_text())
     assert (starts["failed"], starts["passed"]) == (0, len(STARTS))
+
+
+def test_an_orderly_restart_keeps_its_pods(configured: Settings) -> None:
+    assert inv(configured, "crio.sign").returncode == 0
+    image = str(demo_images()[0])
+    with opened(replace(configured, node="host", room="crio")) as place, place.at.client() as client:
+        place.pull(image)
+        container = place.create(place.image_id(image), image)
+        place.start(container)
+        pods = client.list_pods()
+        place.at.controls().restart_runtime()
+        assert client.list_pods() == pods
+        assert client.status(container).state == "running"
+        place.remove(container)
 
 
 def test_bad_input_is_one_line_and_changes_nothing(configured: Settings) -> None:

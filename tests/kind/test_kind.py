@@ -6,19 +6,33 @@ import json
 import os
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from containerd.on_kind import OnKind
 from countersign.console.config import ROOT, Settings
 from countersign.console.sources import load_settings
+from countersign.cri.errors import CriError
 from countersign.enforcement import doctor
+from countersign.enforcement.node_units import GATE
 from countersign.enforcement.problem import NotEnforced
+from countersign.nodes.systemd import unit_state
 from kind import cluster as clusters
 from kind import engine
 from kind.cluster import Cluster
 from lab.demo.lab import DEMO
+from lab.trials.containerd_place import ContainerdPlace
+from lab.trials.demo import demo_images
+
+if TYPE_CHECKING:
+    from countersign.nodes.node import Node
+
+SIGNED = str(demo_images()[0])
+ENOUGH = 20
+"""How many containers are started while a gate hands over, at least."""
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +97,44 @@ def test_doctor_tells_a_setting_that_lets_images_past(
         node.run(["systemctl", "restart", "containerd"])  # the file is newer than the start before
         machine.wait_until_ready()
     doctor.examine(node, machine.layout)
+
+
+def test_over_an_older_gate_set_up_has_it_hand_over(settings: Settings, cluster: Cluster) -> None:
+    with ContainerdPlace(OnKind(settings, DEMO).runtime(), settings.policy) as place:
+        node, layout = place.at.node, place.at.layout
+        began, before = service_of(node), unit_state(node, GATE).main_pid
+        node.put(node.get(layout.gate) + b"older", layout.gate, 0o755)  # what comes after an ELF is not loaded
+        place.pull(SIGNED)
+        reloaded = threading.Thread(target=node.run, args=(["systemctl", "reload", "--", GATE],))
+        codes = [attempt(place)]
+        reloaded.start()
+        while len(codes) < ENOUGH or unit_state(node, GATE).main_pid == before:
+            codes.append(attempt(place))
+        reloaded.join()
+        assert set(codes) == {""}
+    older = unit_state(node, GATE).main_pid
+    done = inv("containerd.setup", "--on", "kind", "--json")
+    assert (done.returncode, json.loads(done.stdout)["changed"] > 0) == (0, True), done.stderr
+    assert unit_state(node, GATE).main_pid not in (0, before, older)
+    assert service_of(node) == began
+    done = inv("containerd.setup", "--on", "kind", "--json")
+    assert (done.returncode, json.loads(done.stdout)["changed"]) == (0, 0)
+
+
+def service_of(node: Node) -> str:
+    """Return what systemd gives a unit anew whenever it starts it."""
+    return node.run(["systemctl", "show", "--property=InvocationID", "--", GATE]).text
+
+
+def attempt(place: ContainerdPlace) -> str:
+    """Start a container of the signed demo; return the code that it was refused with."""
+    try:
+        container = place.create(place.image_id(SIGNED), SIGNED)
+        place.start(container)
+    except CriError as error:
+        return place.code_of(error.message) or error.message
+    place.remove(container)
+    return ""
 
 
 def test_a_cluster_that_is_not_ours_is_refused_and_stays(settings: Settings, cluster: Cluster) -> None:
