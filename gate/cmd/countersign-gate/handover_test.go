@@ -132,12 +132,15 @@ func (m *manager) handOver() {
 	m.reap(before)
 }
 
-// withNRI has the gate be a plugin of a runtime that requires it, and gives what asks
-// that runtime for a container with the hook.
+// withNRI has the gate be a plugin of a runtime that requires it, and starts that.
 func (p *place) withNRI() (create func() error) {
 	p.t.Helper()
-	socket, program := filepath.Join(p.dir, "nri.sock"), "/opt/bin/countersign-hook"
-	r := fakenri.Start(p.t, socket, nri.Name)
+	p.expectsNRI()
+	return p.startNRI()
+}
+
+func (p *place) expectsNRI() {
+	p.t.Helper()
 	settings := map[string]any{}
 	content, err := os.ReadFile(p.config)
 	if err == nil {
@@ -146,13 +149,21 @@ func (p *place) withNRI() (create func() error) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	settings["containerd"] = map[string]any{"address": p.node.Address, "nri": socket, "hook": program}
+	settings["containerd"] = map[string]any{"address": p.node.Address, "nri": p.nriSocket(), "hook": "/opt/bin/" + hookProgram}
 	p.write(filepath.Base(p.config), settings)
+}
+
+// startNRI gives what asks the runtime for a container with the hook.
+func (p *place) startNRI() (create func() error) {
+	p.t.Helper()
+	r := fakenri.Start(p.t, p.nriSocket(), nri.Name)
 	return func() error {
-		_, err := fakenri.Create(r, &api.Hook{Path: program, Args: []string{"countersign-hook", "--socket", p.settings.Socket}})
+		_, err := fakenri.Create(r, &api.Hook{Path: "/opt/bin/" + hookProgram, Args: []string{hookProgram, "--socket", p.settings.Socket}})
 		return err
 	}
 }
+
+func (p *place) nriSocket() string { return filepath.Join(p.dir, "nri.sock") }
 
 func TestHandOversRefuseNothing(t *testing.T) {
 	const handOvers, clients = 20, 4
@@ -195,6 +206,20 @@ func TestHandOversRefuseNothing(t *testing.T) {
 	}
 	if p.metric("countersign_policy_valid") != 1 {
 		t.Error("the last gate serves no metrics")
+	}
+}
+
+func TestARuntimeThatComesUpAfterAHandOverFindsTheNextGate(t *testing.T) {
+	p := newPlace(t)
+	p.expectsNRI()
+	m := p.managed()
+	m.handOver()
+	ask := p.startNRI()
+	eventually(t, func() bool { return ask() == nil })
+	p.want(p.create(), code.OK)
+	m.handOver()
+	if err := ask(); err != nil {
+		t.Error(err)
 	}
 }
 

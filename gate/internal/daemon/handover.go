@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -55,6 +56,9 @@ type Sockets struct {
 	lock        *os.File
 	line        *os.File // to the gate before; nil where there is none
 	pluginFirst bool
+
+	talk  sync.Mutex // one word on the line and its answer at a time
+	alone bool       // the gate before has handed over
 }
 
 // OpenSockets makes the sockets, or takes those over that the gate before left.
@@ -111,9 +115,14 @@ func listenerOf(fd int) (net.Listener, error) {
 	return net.FileListener(file)
 }
 
-// Displace has the gate before, from which these were taken over, leave NRI, and
-// returns once it has closed its connection.
+// Displace has the gate before leave NRI, where there still is one, and returns once it
+// has closed its connection.
 func (s *Sockets) Displace() error {
+	s.talk.Lock()
+	defer s.talk.Unlock()
+	if s.alone {
+		return nil
+	}
 	err := s.line.SetDeadline(time.Now().Add(displaced))
 	if err == nil {
 		err = s.told(leaving, leaving)
@@ -144,10 +153,13 @@ func (s *Sockets) Await() error {
 	if s.line == nil {
 		return nil
 	}
+	s.talk.Lock()
+	defer s.talk.Unlock()
 	before := os.Getppid()
 	if err := s.told(ready, goAhead); err != nil {
 		return fmt.Errorf("the gate before went away before it had handed over: %w", err)
 	}
+	s.alone = true
 	unlinkOnClose(s.Listener, true) // only now: a gate that takes nothing over leaves the files alone
 	unlinkOnClose(s.Metrics, true)
 	go dieWithParent(before)
