@@ -15,7 +15,7 @@ from countersign.console import output
 from countersign.console.config import ROOT, Settings
 from countersign.console.errors import MissingError
 from countersign.tools.recipes import recipes
-from countersign.tools.resolver import tool
+from countersign.tools.resolver import install, tool
 from countersign.tools.toolchain import go_environment
 from tests import fuzz, guards, turns
 from tests.failures import CheckFailed
@@ -182,6 +182,12 @@ def _crio(settings: Settings) -> None:
     program(settings)
 
 
+def _sigstore(settings: Settings) -> None:
+    from signing.stack.services import TOOLS
+
+    install([*TOOLS, "cosign"], settings)
+
+
 def _chromium(_: Settings) -> None:
     from lab.report.browser import program
 
@@ -199,6 +205,7 @@ PARTS = (
     ),
     Part("browser", _chromium, 60, folder="tests/browser"),
     Part("interop", lambda settings: tool("cosign", settings), 120, folder="tests/interop"),
+    Part("sigstore", _sigstore, 180, folder="tests/sigstore"),
     Part("ssh", _sshd, 120, folder="tests/ssh"),
     Part("e2e", _root, 420, folder="tests/e2e"),
     Part("release", _release, 480, folder="tests/release"),

@@ -13,6 +13,7 @@ from countersign.nodes import service
 from countersign.nodes.host import HostNode
 from countersign.nodes.service import Service
 from countersign.nodes.steps import File, Folder, Group, Running
+from signing.stack.first_entry import FirstEntry
 from signing.stack.place import AUDIENCE, HOST, Stack
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def steps(stack: Stack, programs: Mapping[str, Path]) -> list[Step]:
         Group(here, f"folders ({stack.folder})", folders),
         Made(stack),
         *(Running(each) for each in services(stack, programs)),
+        FirstEntry(stack),
     ]
 
 

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key, lo
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError, UsageError
 from signing.stack import place, services, token
+from signing.stack.first_entry import FirstEntry
 from signing.stack.place import Stack
 
 NOW = dt.datetime(2026, 11, 29, tzinfo=dt.timezone.utc)
@@ -137,3 +138,13 @@ def test_a_workflows_claims_are_those_of_its_name(stack: Stack) -> None:
 def test_a_subject_that_is_neither_is_refused(stack: Stack, subject: str) -> None:
     with pytest.raises(UsageError, match=r"an e-mail address, or https://github\.com/"):
         token.claims(stack, subject, 1)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "needed"),
+    [("127.0.0.1\n0\nhash\n", True), ("127.0.0.1\n1\nhash\n", False), ("", True), (None, True)],
+)
+def test_a_log_without_entries_gets_one(stack: Stack, checkpoint: str | None, needed: bool) -> None:
+    if checkpoint is not None:
+        (stack.folder / "rekor" / "log" / "checkpoint").write_text(checkpoint)
+    assert FirstEntry(stack).needed() is needed
