@@ -7,13 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import BinaryIO
 
+_CHUNK = 1 << 20  # bytes
 _DIGEST_RE = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def of(content: bytes) -> str:
     """Return the sha256 digest of ``content``."""
     return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def of_file(file: BinaryIO) -> str:
+    """Return the sha256 digest of a file's content, from its start."""
+    file.seek(0)
+    found = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        found.update(chunk)
+    return "sha256:" + found.hexdigest()
 
 
 def valid(text: str) -> bool:

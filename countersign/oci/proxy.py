@@ -96,12 +96,12 @@ def connections(context: ssl.SSLContext | None, proxy: Proxy | None) -> urllib3.
     import urllib3
 
     if proxy is None:
-        return urllib3.PoolManager(maxsize=4, ssl_context=context)
+        return urllib3.PoolManager(maxsize=8, ssl_context=context)
     return urllib3.ProxyManager(
         proxy.url,
         proxy_headers=urllib3.make_headers(proxy_basic_auth=proxy.login) if proxy.login else None,
         proxy_ssl_context=ssl.create_default_context() if proxy.scheme == "https" else None,
-        maxsize=4,
+        maxsize=8,
         ssl_context=context,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from countersign.oci import descriptor, tagged
@@ -82,11 +83,33 @@ def add(registry: Registry, name: str, content: bytes) -> Descriptor:
         _check_tag(registry.manifest_or_none(name, tag), name, tag, subject.digest)
     answer = registry.send_manifest(name, entry.digest, content, entry.media_type)
     if not _is_shown(registry, name, subject.digest, entry, told=answer.headers.get("OCI-Subject") == subject.digest):
-        _add_to_tag(registry, name, subject.digest, entry)
+        _add_to_tag(registry, name, subject.digest, [entry])
         if registry.manifest_or_none(name, entry.digest) is None:
             where = f"{name}@{entry.digest}"
             raise RegistryError("the registry took a referrer, and does not have it", where=where, do="ask who runs it")
     return entry
+
+
+def show(registry: Registry, name: str, digest: str, entries: Sequence[Descriptor]) -> None:
+    """See to it that ``listing`` finds referrers of ``digest`` that are stored already.
+
+    What the API does not show goes into the fallback index, all at once.
+
+    Raises:
+        RegistryError: if the tag cannot be had to show them either.
+    """
+    shown: set[str] = set()
+    for attempt in range(_LOOKS):
+        if name in registry.without_referrers:
+            break
+        time.sleep(0.1 * attempt)
+        try:
+            shown = {one.digest for one in _from_api(registry, name, digest) or ()}
+        except RegistryError:  # as in ``_is_shown``
+            break
+        if all(entry.digest in shown for entry in entries):
+            return
+    _add_to_tag(registry, name, digest, [entry for entry in entries if entry.digest not in shown])
 
 
 def _is_shown(registry: Registry, name: str, digest: str, entry: Descriptor, *, told: bool) -> bool:
@@ -142,8 +165,8 @@ def _check_tag(found: Found, name: str, tag: str, subject: str) -> None:
         )
 
 
-def _add_to_tag(registry: Registry, name: str, subject: str, entry: Descriptor) -> None:
-    """Put an entry into the fallback index, keeping all others as they are."""
+def _add_to_tag(registry: Registry, name: str, subject: str, entries: Sequence[Descriptor]) -> None:
+    """Put entries into the fallback index, keeping all others as they are."""
     tag = digests.tag(subject)
     where = f"{name}:{tag}"
 
@@ -151,9 +174,11 @@ def _add_to_tag(registry: Registry, name: str, subject: str, entry: Descriptor) 
         _check_tag(found, name, tag, subject)
         new = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
         index: dict[str, Any] = descriptor.read_object(found[0], where) if found else new
-        if any(other.digest == entry.digest for other in descriptor.read_descriptors(index, "manifests", where)):
+        there = {other.digest for other in descriptor.read_descriptors(index, "manifests", where)}
+        lacking = [entry for entry in entries if entry.digest not in there]
+        if not lacking:
             return None
-        index["manifests"].append(entry.as_json())
+        index["manifests"] += [entry.as_json() for entry in lacking]
         return descriptor.encode(index), OCI_INDEX
 
     tagged.change(registry, name, tag, wanted)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from countersign.oci import credentials, descriptor, hosts
 from countersign.oci import digest as digests
@@ -138,6 +138,32 @@ class Registry:
         answer = self._send(host, name, "PUT", url, headers=headers, body=content)
         _expect(answer, f"{name}@{what.digest}", HTTPStatus.CREATED, HTTPStatus.NO_CONTENT)
 
+    def fetch(self, name: str, what: Descriptor, into: BinaryIO) -> None:
+        """Write a blob of any size into a file, from its start; exactly the bytes that its descriptor names.
+
+        Raises:
+            NotFound: if there is none.
+            Tampered: if the bytes are not those of the digest.
+            Malformed: if it is larger than its descriptor says.
+        """
+        self.get(name, f"blobs/{what.digest}", what.size, into=into)
+        found = digests.of_file(into)
+        if found != what.digest:
+            raise Tampered(f"the bytes are {found}", where=f"{name}@{what.digest}", expected=what.digest)
+
+    def has_blob(self, name: str, digest: str) -> bool:
+        """Say whether a blob is where content of this repository is pushed to."""
+        host = self._pusher(name)
+        return self._send(host, name, "HEAD", _url(host, name, f"blobs/{digest}")).status == HTTPStatus.OK
+
+    def mount(self, name: str, digest: str, source: str) -> bool:
+        """Have the registry take a blob from another repository of its own ("Mounting a blob"); say whether it did."""
+        host = self._pusher(name)
+        query = urlencode({"mount": digest, "from": source.partition("/")[2]})
+        url = _url(host, name, "blobs/uploads/")
+        answer = self._send(host, name, "POST", f"{url}{'&' if urlsplit(url).query else '?'}{query}")
+        return answer.status == HTTPStatus.CREATED
+
     def get(
         self,
         name: str,
@@ -146,6 +172,7 @@ class Registry:
         headers: Mapping[str, str] | None = None,
         *,
         missing: tuple[int, ...] = (),
+        into: BinaryIO | None = None,
     ) -> Answer:
         """GET ``tail`` below a repository, from the first server that has it.
 
@@ -155,6 +182,7 @@ class Registry:
             limit: the most bytes to accept.
             headers: more header fields.
             missing: statuses that mean "there is none", beside 404.
+            into: a file that takes the content instead of the answer.
 
         Raises:
             NotFound: if the last server, the registry itself, has none.
@@ -164,7 +192,8 @@ class Registry:
             if not host.capabilities & {"pull", "resolve"}:
                 continue
             try:
-                answer = self._send(host, name, "GET", _url(host, name, tail), headers=headers or {}, limit=limit)
+                url = _url(host, name, tail)
+                answer = self._send(host, name, "GET", url, headers=headers or {}, limit=limit, into=into)
             except RegistryError as err:
                 failure = err
                 continue

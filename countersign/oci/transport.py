@@ -29,6 +29,7 @@ from countersign.oci.proxy import NONE, Proxies, Proxy, connections
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=30)  # seconds
 _DEADLINE = 120  # seconds for one answer's body
+_SLOWEST = 256 << 10  # bytes a second of what goes into a file
 _CHUNK = 64 << 10
 _MAX_REDIRECTS = 5
 _CONNECTION_RE = re.compile(r"^HTTPS?Connection(?:Pool)?\(.*?\): ")  # how urllib3 begins its messages
@@ -50,6 +51,7 @@ class Request:
         headers: header fields.
         body: bytes or a seekable file.
         limit: the most bytes to accept as the answer's body, if it brings content.
+        into: a file that takes the content instead of the answer, from its start.
     """
 
     method: str
@@ -57,6 +59,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body = None
     limit: int = _SMALL
+    into: BinaryIO | None = None
 
 
 @dataclass(frozen=True)
@@ -268,15 +271,26 @@ def _same_origin(url: str, host: Host) -> bool:
 
 def _read(response: urllib3.BaseHTTPResponse, request: Request) -> bytes:
     """Read a body within its bound and before the deadline."""
-    limit = request.limit if response.status == HTTPStatus.OK else _SMALL
-    end = time.monotonic() + _DEADLINE
-    content = bytearray()
+    brings = response.status == HTTPStatus.OK
+    limit = request.limit if brings else _SMALL
+    seconds = _DEADLINE
+    into = request.into if brings else None
+    if into is not None:
+        seconds += limit // _SLOWEST
+        into.seek(0)
+        into.truncate()
+    end = time.monotonic() + seconds
+    content, size = bytearray(), 0
     for chunk in response.stream(_CHUNK, decode_content=False):
-        content += chunk
-        if len(content) > limit:
+        size += len(chunk)
+        if size > limit:
             raise Malformed(f"an answer of more than {limit} bytes", where=request.url)
         if time.monotonic() > end:
-            raise RegistryUnreachable(f"no whole answer in {_DEADLINE} s", where=request.url)
+            raise RegistryUnreachable(f"no whole answer in {seconds} s", where=request.url)
+        if into is None:
+            content += chunk
+        else:
+            into.write(chunk)
     return bytes(content)
 
 
