@@ -118,19 +118,24 @@ def appended(manifest: bytes | None, attachment: Attachment, where: str) -> tupl
     document: dict[str, Any] = descriptor.read_object(manifest, where) if manifest else new
     layers = descriptor.read_descriptors(document, "layers", where) if manifest else []
     layers.append(attachment.layer)
-    config = descriptor.encode(
+    config = dummy_config([layer.digest for layer in layers])
+    document["config"] = descriptor.of(config, OCI_CONFIG).as_json()
+    document["layers"] = [*document.get("layers", []), attachment.layer.as_json()]
+    return descriptor.encode(document), config
+
+
+def dummy_config(layers: list[str]) -> bytes:
+    """Return the config of a ``.sig`` image whose layers have these digests, as cosign writes it."""
+    return descriptor.encode(
         {
             "architecture": "",
             "created": _EPOCH,
             "history": [{"created": _EPOCH} for _ in layers],
             "os": "",
-            "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
+            "rootfs": {"type": "layers", "diff_ids": layers},
             "config": {},
         }
     )
-    document["config"] = descriptor.of(config, OCI_CONFIG).as_json()
-    document["layers"] = [*document.get("layers", []), attachment.layer.as_json()]
-    return descriptor.encode(document), config
 
 
 def listed(manifest: bytes, where: str) -> list[tuple[Descriptor, str]]:
