@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from release.flow import Work
     from release.model import Project
     from release.signer import Signer
+    from release.verifying import Verified
 
 _VERSION = "the version, as 1.2.3 (default: the project's own)"
 _PROJECT = "the project's release.yaml (default: this repository's)"
@@ -170,6 +171,67 @@ def verify(
     _verified(context, _project(context, project), version, folder, key, tags=not unpublished, json=json)
 
 
+@task(
+    help={
+        "version": _VERSION,
+        "github": "also a release on GitHub, with GITHUB_TOKEN (--no-github: only the images' tags)",
+        "key": "public key that has to have signed (default: key or identity of release.yaml)",
+        "project": _PROJECT,
+        "plan": "verify it and say what would be done, and do nothing",
+        "json": _JSON,
+    }
+)
+def publish(
+    context: Context,
+    version: str = "",
+    github: bool = True,
+    key: str = "",
+    project: str = "",
+    plan: bool = False,
+    json: bool = False,
+) -> None:
+    """Publish a release, if it verifies: draft, files, tags, then all at once; what fails leaves nothing behind.
+
+    Example: ./inv release.publish --version 1.2.3
+    """
+    import os
+
+    from countersign.console import output
+    from countersign.console.config import settings_from
+    from countersign.oci.access import registry
+    from countersign.oci.proxy import from_environment
+    from release import notes, verifying
+    from release import publish as publishing
+    from release.github import of
+
+    found, settings = _project(context, project), settings_from(context)
+    environ = os.environ
+    api = environ.get("GITHUB_API_URL") or "https://api.github.com"
+    target = of(found.source, environ.get("GITHUB_TOKEN", ""), api, from_environment(environ)) if github else None
+    trusted, place = verifying.trusted(found, key), verifying.place(settings, found, version, "")
+    verified = verifying.verify(settings, found, version, place, trusted, tags=False)
+    _say(verified)
+    release = verified.check()
+    done: list[str] = []
+
+    def tell(line: str) -> None:
+        done.append(line)
+        output.done(line)
+
+    def again() -> None:
+        verifying.verify(settings, found, version, place, trusted, tags=True).check()
+
+    if plan:
+        for line in publishing.plan(release, target):
+            output.say(f"would: {line}")
+    else:
+        files = sorted(place.files.iterdir())
+        text = notes.write(found, release, trusted)
+        publishing.publish(registry(settings), release, files, text, target, again, tell)
+    if json:
+        output.emit_json({"version": "countersign.release-published/v1", "plan": plan, "done": done})
+
+
 def _stage(
     context: Context, name: str, version: str, project: str, *, registry: str = "", key: str = "", json: bool
 ) -> None:
@@ -238,31 +300,29 @@ def _verified(
 ) -> None:
     from countersign.console import output
     from countersign.console.config import settings_from
-    from countersign.console.errors import VerdictError
     from release import verifying
 
     settings = settings_from(context)
-    trusted = verifying.trusted(project, key)
     place = verifying.place(settings, project, version, folder)
-    output.say(f"signed by {trusted.shown()}?")
-    found = verifying.verify(settings, project, version, place, trusted, tags=tags)
-    for each in found.findings:
-        if each.reason:
-            output.failed(f"{each.what}: {each.reason}: {each.detail}")
-        else:
-            output.done(each.what)
+    found = verifying.verify(settings, project, version, place, verifying.trusted(project, key), tags=tags)
+    _say(found)
     if found.commands:
         output.say("the same by hand:")
         for line in found.commands:
             output.say(f"  {line}")
     if json:
         output.emit_json({"version": "countersign.release-verified/v1", **found.as_json()})
-    refused = [each for each in found.findings if each.reason]
-    if refused:
-        more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
-        raise VerdictError(
-            f"{refused[0].what}: {refused[0].reason}{more}", where=str(place.files), do="do not install or publish it"
-        )
+    found.check()
+
+
+def _say(found: Verified) -> None:
+    from countersign.console import output
+
+    for each in found.findings:
+        if each.reason:
+            output.failed(f"{each.what}: {each.reason}: {each.detail}")
+        else:
+            output.done(each.what)
 
 
 def _shown(work: Work, state: object, *, json: bool) -> None:

@@ -18,9 +18,10 @@ _TYPES = {"spdx": "spdxjson", "cyclonedx": "cyclonedx", "provenance": "slsaprove
 """What is attested → cosign's word for its predicate type."""
 
 
-def commands(release: Release, trusted: Trust, folder: Path, *, tags: bool) -> list[str]:
-    """Return the commands, to be run one after another in the folder with the release's files."""
-    return [f"cd {shlex.quote(str(folder))}", *(shlex.join(each) for each in _all(release, trusted, tags=tags))]
+def commands(release: Release, trusted: Trust, folder: Path | None, *, tags: bool) -> list[str]:
+    """Return the commands, to be run one after another in the folder with the release's files, which is the first."""
+    go_there = [f"cd {shlex.quote(str(folder))}"] if folder else []
+    return [*go_there, *(shlex.join(each) for each in _all(release, trusted, tags=tags))]
 
 
 def _all(release: Release, trusted: Trust, *, tags: bool) -> Iterator[list[str]]:

@@ -20,34 +20,15 @@ def push(registry: Registry, release: Release, base: str, folder: Folder, told: 
     """
     images = [replace(each, repository=f"{base}/{each.name}") for each in release.images]
     for image in images:
-        _check_free(registry, image, release.release)
+        check_free(registry, image, release.release)
     for image in images:
         told(f"{image.repository}@{image.digest}")
         layouts.push(registry, image.repository, folder.layout(image.name), image.digest)
     return replace(release, images=tuple(images))
 
 
-def move_tags(registry: Registry, release: Release) -> list[str]:
-    """Point the tags of every image at its index; return those that were moved.
-
-    Raises:
-        RegistryError: a registry fails; the version's own tags, which people name, go last.
-        UsageError: a version's tag points at another image already.
-    """
-    moved = []
-    for image in release.images:
-        _check_free(registry, image, release.release)
-    wanted = [(image, tag) for image in release.images for tag in image.tags]
-    for image, tag in sorted(wanted, key=lambda each: each[1] == release.release):
-        content, what = registry.manifest(image.repository, image.digest)
-        found = registry.manifest_or_none(image.repository, tag)
-        if found is None or found[1].digest != image.digest:
-            registry.put_manifest(image.repository, tag, content, what.media_type)
-            moved.append(f"{image.repository}:{tag}")
-    return moved
-
-
-def _check_free(registry: Registry, image: Image, version: str) -> None:
+def check_free(registry: Registry, image: Image, version: str) -> None:
+    """Raise ``UsageError`` if a version's tag points at another image already: that version is released."""
     found = registry.manifest_or_none(image.repository, version)
     if found and found[1].digest != image.digest:
         where = f"{image.repository}:{version}"

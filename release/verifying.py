@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from countersign.console.errors import UsageError
+from countersign.console.errors import UsageError, VerdictError
 from countersign.oci.access import docker_configs, hosts_folder, registry
 from release import page
 from release import version as versions
@@ -35,6 +35,19 @@ class Verified:
     findings: list[Finding]
     release: Release | None
     commands: list[str]
+
+    def check(self) -> Release:
+        """Return the release if everything is good.
+
+        Raises:
+            VerdictError: something is refused.
+        """
+        refused = [each for each in self.findings if each.reason]
+        if refused or self.release is None:
+            more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
+            what = f"{refused[0].what}: {refused[0].reason}{more}"
+            raise VerdictError(what, expected="a release in which all is good", do="do not install or publish it")
+        return self.release
 
     def as_json(self) -> dict[str, Any]:
         """Return it for ``--json``."""

@@ -109,6 +109,9 @@ class FakeRegistry:
             return Reply(201, headers={"Docker-Content-Digest": digest})
         if (name, reference) not in self.manifests:
             return Reply(404, _error("MANIFEST_UNKNOWN", "no such manifest"))
+        if request.method == "DELETE":
+            del self.manifests[name, reference]
+            return Reply(202)
         body, media_type = self.manifests[name, reference]
         return Reply(200, body, {"Content-Type": media_type, "Docker-Content-Digest": _digest(body)})
 
@@ -171,7 +174,7 @@ def serving(tls: tuple[Path, Path] | None = None) -> Iterator[FakeRegistry]:
             if self.command != "HEAD":
                 self.wfile.write(reply.body)
 
-        do_GET = do_HEAD = do_PUT = do_POST = _serve  # noqa: N815
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815
 
         def log_message(self, *args: Any) -> None:
             """Say nothing."""

@@ -106,6 +106,12 @@ class Registry:
         _expect(answer, f"{name}:{reference}", HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
         return answer
 
+    def delete_manifest(self, name: str, reference: str) -> None:
+        """Remove a tag, or a manifest by its digest ("Content Management"); one that is gone is fine."""
+        host = self._pusher(name)
+        answer = self._send(host, name, "DELETE", _url(host, name, f"manifests/{reference}"))
+        _expect(answer, f"{name}:{reference}", HTTPStatus.OK, HTTPStatus.ACCEPTED, HTTPStatus.NOT_FOUND)
+
     def blob(self, name: str, digest: str, limit: int) -> bytes:
         """Return a blob of at most ``limit`` bytes.
 

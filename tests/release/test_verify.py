@@ -12,7 +12,7 @@ import pytest
 from countersign.keys import files as keyfiles
 from countersign.keys import pair as keys
 from countersign.oci.descriptor import Descriptor
-from release import push, sbom, statement
+from release import sbom, statement, tags
 from release.signer import ByKey, Signer
 from release.trust import ByKey as TrustKey
 from signing import stored
@@ -224,9 +224,9 @@ def test_a_tag_that_was_moved_is_refused(make: Make, lab: Lab) -> None:
     image = made.release.images[0]
     assert made.verify(tags=True) == {f"{image.repository}:{tag}": "missing" for tag in image.tags}
     moved = [f"{image.repository}:{tag}" for tag in ("1.2", image.tags[2], "1.2.3")]
-    assert push.move_tags(lab.client, made.release) == moved
+    assert [str(each) for each in tags.move(lab.client, made.release)] == moved
     assert made.verify(tags=True) == {}
-    assert push.move_tags(lab.client, made.release) == []
+    assert [str(each) for each in tags.move(lab.client, made.release)] == []
     push_image(lab.client, image.repository, "1.2", "evil")
     assert made.verify(tags=True) == {f"{image.repository}:1.2": "moved-tag"}
 

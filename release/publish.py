@@ -1,0 +1,101 @@
+"""A verified release is published, wholly or not at all: a draft, its files, the images' tags, then the release."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from countersign.console.errors import CountersignError, InfrastructureError, UsageError
+from release import tags
+
+if TYPE_CHECKING:
+    from countersign.oci.registry import Registry
+    from release.github import GitHub
+    from release.made import Release
+
+
+def publish(
+    registry: Registry, release: Release, files: list[Path], notes: str,
+    github: GitHub | None, verified: Callable[[], None], told: Callable[[str], object],
+) -> None:  # fmt: skip
+    """Publish a release that was verified without its tags.
+
+    Args:
+        registry: where its images lie.
+        release: what it consists of.
+        files: what is added to the release on GitHub.
+        notes: what is said of it there.
+        github: where; None to move tags only.
+        verified: verifies all of it, tags included, before anybody can see it on GitHub; raises if it is refused.
+        told: takes a line about each thing that was done.
+
+    Raises:
+        CountersignError: something failed; everything is as it was before, or the error says what is left.
+    """
+    tag = f"v{release.release}"
+    with ExitStack() as undo:
+        number = 0
+        if github:
+            number = _drafted(github, release, tag, notes, files, undo)
+            told(f"draft {tag} with {len(files)} files")
+        moved = tags.move(registry, release)
+        undo.callback(tags.put_back, registry, moved)
+        told(f"tags: {', '.join(map(str, moved)) or 'all there'}")
+        verified()
+        if github:
+            github.publish(number)
+            told(f"release {tag}")
+        undo.pop_all()
+
+
+def plan(release: Release, github: GitHub | None) -> list[str]:
+    """Return what `publish` would do."""
+    moving = [f"tag {image.repository}:{tag} -> {image.digest}" for image in release.images for tag in image.tags]
+    there = [f"release v{release.release} at {github.repository}, a draft first"] if github else []
+    return [*there, *moving]
+
+
+def _drafted(github: GitHub, release: Release, tag: str, notes: str, files: list[Path], undo: ExitStack) -> int:
+    if github.numbers(tag):
+        do = "a version is released once; a draft that an earlier run left is yours to remove"
+        raise UsageError("is there already, as a release or draft", where=f"{github.repository} {tag}", do=do)
+    had_tag = github.tag_there(tag)
+    undo.callback(_removed, github, tag, had_tag=had_tag)
+    draft = github.draft(tag, release.commit, notes, prerelease="-" in release.release)
+    for path in files:
+        github.upload(draft, path)
+    return int(draft["id"])
+
+
+def _removed(github: GitHub, tag: str, *, had_tag: bool) -> None:
+    """Remove what this run made on GitHub, whether or not its answers arrived.
+
+    Raises:
+        InfrastructureError: with what is left.
+    """
+    left = [_tried("the release", lambda: _remove_releases(github, tag))]
+    if not had_tag:
+        left.append(_tried("the tag", lambda: github.remove_tag(tag)))
+    if any(left):
+        where = f"{github.repository} {tag}"
+        what = ", ".join(filter(None, left))
+        raise InfrastructureError(f"could not be taken back: {what}", where=where, do="remove it by hand")
+
+
+def _tried(what: str, work: Callable[[], None]) -> str:
+    """Do something, twice if need be; return what and why if it cannot be done."""
+    try:
+        work()
+    except CountersignError:
+        try:
+            work()
+        except CountersignError as err:
+            return f"{what} ({err.found})"
+    return ""
+
+
+def _remove_releases(github: GitHub, tag: str) -> None:
+    for number in github.numbers(tag):
+        github.remove(number)
