@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 SLSA = "https://slsa.dev/provenance/v1"
 SPDX = "https://spdx.dev/Document"
+CYCLONEDX = "https://cyclonedx.org/bom"
+_COMPONENTS = 33_000
+"""About 16 MiB of them."""
 RIGHT = {"workflow": "release.yml", "numbers": [1, 2, 3]}
 """What the condition of the scope is true of."""
 ENVELOPE = "application/vnd.dsse.envelope.v1+json"
@@ -149,6 +152,39 @@ def provenance_other_digest(image: Image) -> None:
     signer = workflow(image.authorities.ours)
     for part in image.parts:
         _hang(image, part, certified.bundle(signer, _statement(image.other(part), RIGHT), image.authorities.ours))
+
+
+def sbom_large(image: Image) -> None:
+    """Signed by the team, and the workflow attests an SBOM of 16 MiB."""
+    image.sign("team")
+    _attest_index(image, _sbom("zlib"))
+
+
+def sbom_large_false(image: Image) -> None:
+    """The same with a component that the condition does not want."""
+    image.sign("team")
+    _attest_index(image, _sbom("log4j-core"))
+
+
+def _sbom(last: str) -> Mapping[str, Any]:
+    """Return a CycloneDX document of 16 MiB whose last component has that name."""
+    components = [
+        {
+            "type": "library",
+            "name": f"component-{n}",
+            "purl": f"pkg:npm/component-{n}@1.2.{n}",
+            "description": "x" * 400,
+        }
+        for n in range(_COMPONENTS)
+    ]
+    return {"bomFormat": "CycloneDX", "components": [*components, {"type": "library", "name": last}]}
+
+
+def _attest_index(image: Image, predicate: Mapping[str, Any]) -> None:
+    """Attest the index alone: that is enough, and large ones are not made three times."""
+    signer, part = workflow(image.authorities.ours), image.root
+    statement = _statement(part.digest, predicate, CYCLONEDX)
+    _hang(image, part, certified.bundle(signer, statement, image.authorities.ours), CYCLONEDX)
 
 
 def _tester(image: Image) -> Signer:

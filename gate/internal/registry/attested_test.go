@@ -161,7 +161,7 @@ func TestLargeAttestationsGoToTheSpool(t *testing.T) {
 	w.config.Spool = t.TempDir()
 	authority := testsign.NewAuthority(t)
 	signer := authority.Issue(t, testsign.Person{Email: "dev@acme.example", Issuer: "https://accounts.example"})
-	large := func(mark string) []byte { return w.statement(t, bom, mark+strings.Repeat("x", evidence.MaxInMemory)) }
+	large := func(mark string) []byte { return w.statement(t, bom, mark+strings.Repeat("x", 16<<20)) }
 	w.pusher.Bundles(t, w.digest, false, testsign.Bundle(t, w.key, w.digest), testsign.BundleOf(t, w.key, large("referrer")))
 	w.pusher.Attested(t, w.digest, testsign.Envelope(t, signer.Content(t, large("attached")), testsign.Proof{Log: authority}))
 	set := w.fetchTypes(t, bom)

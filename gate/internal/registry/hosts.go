@@ -23,7 +23,7 @@ import (
 const (
 	maxRedirects   = 5
 	maxHeaderBytes = 64 << 10
-	maxBody        = maxList + 1 // of any response: nothing larger is ever read
+	maxBody        = maxList + 1 // of any response that does not go to the disk: nothing larger is ever read
 )
 
 // complaint keeps what containerd's loader of hosts.toml says of a file that it cannot
@@ -124,7 +124,11 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp, err := g.next.RoundTrip(req)
 	if err == nil {
-		resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxBody}
+		left := int64(maxBody)
+		if asked, ok := req.Context().Value(bodyLimit{}).(int64); ok {
+			left = max(left, asked+1)
+		}
+		resp.Body = &boundedBody{ReadCloser: resp.Body, left: left}
 	}
 	return resp, err
 }
@@ -135,6 +139,9 @@ func (g *guard) CloseIdleConnections() {
 		closer.CloseIdleConnections()
 	}
 }
+
+// bodyLimit is the key of a request's own bound, where that is larger than maxBody.
+type bodyLimit struct{}
 
 type clearTextError struct{ host string }
 

@@ -209,7 +209,7 @@ func (s *session) exchange(ctx context.Context, host docker.RegistryHost, q ask)
 	ctx = docker.WithScope(ctx, "repository:"+s.path+":pull")
 	var asked []*http.Response
 	for range maxAttempts {
-		resp, err := s.send(ctx, host, target, q.accept)
+		resp, err := s.send(ctx, host, target, q)
 		if err != nil {
 			return response{}, false, classify(host.Host, err)
 		}
@@ -239,7 +239,7 @@ func (s *session) url(host docker.RegistryHost, q ask) *url.URL {
 	return &url.URL{Scheme: host.Scheme, Host: host.Host, Path: host.Path + "/" + s.path + "/" + q.path, RawQuery: query.Encode()}
 }
 
-func (s *session) send(ctx context.Context, host docker.RegistryHost, target *url.URL, accept string) (*http.Response, error) {
+func (s *session) send(ctx context.Context, host docker.RegistryHost, target *url.URL, q ask) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
 	if err != nil {
 		return nil, err
@@ -247,10 +247,13 @@ func (s *session) send(ctx context.Context, host docker.RegistryHost, target *ur
 	for key, values := range host.Header {
 		req.Header[key] = values
 	}
-	req.Header.Set("Accept", accept)
+	req.Header.Set("Accept", q.accept)
 	req.Header.Set("User-Agent", "countersign-gate")
 	if err := s.authorize(ctx, host, req); err != nil {
 		return nil, &authError{err}
+	}
+	if q.consume != nil { // what is not kept in memory; the token before was
+		req = req.WithContext(context.WithValue(ctx, bodyLimit{}, q.limit))
 	}
 	return host.Client.Do(req)
 }
