@@ -99,6 +99,17 @@ func (t *trial) attestations(ctx context.Context, o *Outcome) (met []satisfied, 
 	return met, ok
 }
 
+// tellAttestations makes a step of each attestation that was looked for.
+func (o *Outcome) tellAttestations() {
+	for _, a := range o.Attestations {
+		outcome := a.Outcome
+		if a.OK {
+			outcome += ", by " + a.Root
+		}
+		o.step("attestation "+a.Type, outcome, a.OK)
+	}
+}
+
 func (t *trial) attested(ctx context.Context, a policy.Attestation, o *Outcome) (satisfied, bool) {
 	more := &ask{a, t.sets[0].Repository, t.seen.values}
 	for _, name := range a.By {

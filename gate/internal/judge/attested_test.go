@@ -200,6 +200,9 @@ func TestAVerdictEndsWithTheAgeOfItsAttestation(t *testing.T) {
 	if len(o.Attestations) != 1 || !o.Attestations[0].OK || o.Attestations[0].Root != "release" || o.Attestations[0].Expires == nil {
 		t.Errorf("%+v", o.Attestations)
 	}
+	if last := o.Steps[len(o.Steps)-1]; last.Name != "attestation "+slsa || last.Outcome != "found, by release" || !last.OK {
+		t.Errorf("step %+v", last)
+	}
 	if o.Root != "team-key" {
 		t.Errorf("root %q", o.Root)
 	}

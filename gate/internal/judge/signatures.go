@@ -139,6 +139,9 @@ func (j *Judge) bySignatures(ctx context.Context, p *policy.Policy, rule policy.
 	o.Settled = met != nil
 	if met == nil {
 		j.refuse(ctx, &t, r, o)
+	}
+	o.tellAttestations()
+	if met == nil {
 		return
 	}
 	if o.Source == string(evidence.FromStore) {
