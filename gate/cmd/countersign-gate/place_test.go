@@ -82,7 +82,7 @@ func newPlace(t *testing.T) *place {
 		"evidence":   map[string]any{"dir": filepath.Join(p.dir, "evidence")},
 		"containerd": map[string]any{"address": p.node.Address},
 		"registry":   map[string]any{"certsDir": ""},
-		"timeouts":   map[string]any{"registry": "1s", "verdict": "2s", "pull": "3s", "runtime": "500ms"},
+		"timeouts":   map[string]any{"registry": "2s", "verdict": "4s", "pull": "6s", "runtime": "2s"},
 	})
 	p.policy(p.key)
 	settings, err := config.Load(p.config)
