@@ -212,6 +212,12 @@ class _Reader:
     def _attestation(self, entry: AttestationEntry, key: Key, policy: PolicyEntry) -> Attestation:
         self._type(entry.type, (*key, "type"))
         self._names(entry.by, (*key, "by"), policy)
+        for i, name in enumerate(entry.by):
+            if name in policy.roots and policy.roots[name].notation:
+                expected = "a root publicKey, keyless or pki"
+                self._note(
+                    (*key, "by", i), f"{name!r} is of the Notary Project, which attests nothing; expected {expected}"
+                )
         if entry.where is not None and not entry.where.strip():
             self._note((*key, "where"), "is empty; expected an expression in CEL, or leave it out")
         age = 0

@@ -109,7 +109,7 @@ class AttestationEntry(_Strict):
 class _Signed(_Strict):
     """What a rule may say beside its roots."""
 
-    formats: list[Literal["attachment", "bundle"]] | None = Field(default=None, min_length=1)
+    formats: list[Literal["attachment", "bundle", "notation"]] | None = Field(default=None, min_length=1)
     signature: str | None = None
     attestations: list[AttestationEntry] = Field(default=[], max_length=16)
 

@@ -24,7 +24,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-const formatNotation = "notation"
+const formatNotation = policy.FormatNotation
 
 // notation verifies for a root of trust of the Notary Project. notation-go decides, at its
 // level "strict"; its trust store is in memory, and what is revoked it asks of the policy.

@@ -500,3 +500,31 @@ func FuzzEnvelope(f *testing.F) {
 		}
 	})
 }
+
+// A Notation signature is of an image: it attests nothing, and a rule may leave it out.
+func TestANotationSignatureIsNoAttestation(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		rule map[string]any
+		want code.Code
+	}{
+		{"a signature", map[string]any{"anyOf": []string{"notary"}}, code.OK},
+		{"a signature in a format that is read", map[string]any{"anyOf": []string{"notary"}, "formats": []string{"notation"}}, code.OK},
+		{"a signature in a format that is not read", map[string]any{"anyOf": []string{"notary"}, "formats": []string{"bundle"}}, code.Unsigned},
+		{"beside an attestation", map[string]any{"anyOf": []string{"notary"},
+			"attestations": []any{map[string]any{"type": slsa, "by": []string{"team-key"}}}}, code.NoAttestation},
+		{"for which an attestation may stand", map[string]any{"allOf": []string{"notary"}, "signature": slsa}, code.OK},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := newNotarial(t)
+			n.trust()
+			n.doc.Scopes = map[string]any{repository: c.rule}
+			if err := n.store.Put(evidence.Set{Repository: repository, Digest: n.digest(), Manifest: n.manifest, Envelopes: []evidence.Envelope{n.envelope(t)}}, false); err != nil {
+				t.Fatal(err)
+			}
+			if o := n.judge(t); o.Code != c.want {
+				t.Errorf("%s, expected %s: %v", o.Code, c.want, o.Details)
+			}
+		})
+	}
+}

@@ -245,6 +245,9 @@ func (t *trial) material(set evidence.Set, kind string, more *ask) *material {
 	if kind != signPredicate || !t.rule.Reads(formatAttachment) {
 		set.Attachments = nil
 	}
+	if kind != signPredicate || !t.rule.Reads(formatNotation) {
+		set.Envelopes = nil
+	}
 	if kind == signPredicate && !t.rule.Reads(formatBundle) {
 		set.Bundles = nil
 	}
@@ -301,6 +304,9 @@ func (t *trial) notRead() []finding {
 		}
 		if n := len(set.Large); n > 0 {
 			findings = append(findings, finding{code.Unsigned, fmt.Sprintf("%d bundles of more than %d bytes, which no signature of an image has", n, evidence.MaxInMemory)})
+		}
+		if n := len(set.Envelopes); n > 0 && !t.rule.Reads(formatNotation) {
+			findings = append(findings, finding{code.Unsigned, fmt.Sprintf("%d Notation signatures, and the rule reads signatures in the format %s only", n, strings.Join(t.rule.Formats, " or "))})
 		}
 		if n := len(set.Bundles); n > 0 && !t.rule.Reads(formatBundle) {
 			findings = append(findings, finding{code.Unsigned, fmt.Sprintf("%d bundles, and the rule reads signatures in the format %s only", n, strings.Join(t.rule.Formats, " or "))})

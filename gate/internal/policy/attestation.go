@@ -13,7 +13,10 @@ import (
 const (
 	FormatAttachment = "attachment"
 	FormatBundle     = "bundle"
+	FormatNotation   = "notation"
 )
+
+var formatsKnown = []string{FormatAttachment, FormatBundle, FormatNotation}
 
 // SignPredicate is the predicate type of bundles that sign an image (cosign).
 const SignPredicate = "https://sigstore.dev/cosign/sign/v1"
@@ -118,8 +121,8 @@ func readFurther(rule *Rule, where string, r ruleJSON, roots map[string]Root) er
 
 func checkFormats(where string, formats []string) error {
 	for i, format := range formats {
-		if format != FormatAttachment && format != FormatBundle || slices.Contains(formats[:i], format) {
-			return invalid(fmt.Sprintf("%s: %q", where, format), FormatAttachment+" or "+FormatBundle+", each once", rerender)
+		if !slices.Contains(formatsKnown, format) || slices.Contains(formats[:i], format) {
+			return invalid(fmt.Sprintf("%s: %q", where, format), strings.Join(formatsKnown, " or ")+", each once", rerender)
 		}
 	}
 	if len(formats) == 0 {
@@ -147,6 +150,11 @@ func readAttestation(where string, document attestationJSON, roots map[string]Ro
 	}
 	if err := checkRootNames(where+".by", AnyOf, a.By, roots); err != nil {
 		return a, err
+	}
+	for _, name := range a.By {
+		if roots[name].Notation != nil {
+			return a, invalid(fmt.Sprintf("%s.by: %q is a root of the Notary Project, which signs images and no attestations", where, name), "a root publicKey, keyless or pki", rerender)
+		}
 	}
 	if document.MaxAge != nil {
 		age, err := time.ParseDuration(*document.MaxAge)

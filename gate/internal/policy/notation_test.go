@@ -3,6 +3,7 @@ package policy_test
 import (
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"testing"
 	"time"
@@ -106,5 +107,25 @@ func TestNotationRootsThatAreNone(t *testing.T) {
 				t.Errorf("got %+v, %v", p, err)
 			}
 		})
+	}
+}
+
+func TestTheNotaryProjectAttestsNothing(t *testing.T) {
+	roots := map[string]any{
+		"notary": map[string]any{"notation": map[string]any{"roots": []string{testsign.CertificatePEM(testsign.NewAuthority(t).Root)},
+			"identities": []string{"x509.subject: C=FI, O=Acme, CN=release"}}},
+		"team": map[string]any{"publicKey": map[string]any{"keys": []string{testsign.NewKey(t).PEM}}},
+	}
+	for _, by := range []string{"notary", "team"} {
+		data, err := json.Marshal(map[string]any{"version": policy.Version, "roots": roots, "scopes": map[string]any{"registry.example": map[string]any{
+			"anyOf": []string{"notary"}, "attestations": []any{map[string]any{"type": "https://slsa.dev/provenance/v1", "by": []string{by}}}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = policy.Parse(data); by == "notary" {
+			invalidSaying(t, err, "attestations[0].by")
+		} else if err != nil {
+			t.Error(err)
+		}
 	}
 }

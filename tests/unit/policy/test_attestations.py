@@ -104,7 +104,7 @@ def test_the_gate_is_given_it(loaded: Load) -> None:
         ("{anyOf: [team], attestations: [{type: a/b, by: [team], where: ''}]}", "attestations[0].where", "is empty"),
         ("{anyOf: [team], signature: slsaprovenance1}", "signature", f"in full: {SLSA}"),
         ("{anyOf: [team], signature: ''}", "signature", "predicate type in full"),
-        ("{anyOf: [team], formats: [pgp]}", "formats[0]", "got 'pgp'; expected 'attachment' or 'bundle'"),
+        ("{anyOf: [team], formats: [pgp]}", "formats[0]", "got 'pgp'; expected 'attachment', 'bundle' or 'notation'"),
         ("{anyOf: [team], formats: []}", "formats", "at least one entry"),
         ("{anyOf: [team], formats: [bundle, bundle]}", "formats[1]", "twice"),
         ("{anyOf: [team], formats: bundle}", "formats", "expected a list"),

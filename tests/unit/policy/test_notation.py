@@ -187,3 +187,14 @@ def test_other_engines_leave_it_to_the_gate(loaded: Load) -> None:
     assert [rule[0]["type"] for name, rule in scopes.items() if not canary.reserved(name)] == ["insecureAcceptAnything"]
     for rendered in (kyverno.render(policy), kyverno.render_verify_images(policy)):
         assert b"notation) and attestations are judged at pull and at create" in rendered
+
+
+def test_the_notary_project_attests_nothing(write: Write, loaded: Load) -> None:
+    roots = f"roots: {{x: {{notation: {{{NOTARY}}}}}, team: {{publicKey: {{files: [team.pub]}}}}}}\n"
+    asked = "scopes: {r.example: {anyOf: [x], attestations: [{type: a/b, by: [BY]}]}}\n"
+    loaded(roots + asked.replace("BY", "team"))
+    with pytest.raises(PolicyInvalid) as caught:
+        load(write(roots + asked.replace("BY", "x")))
+    (problem,) = caught.value.problems
+    assert problem.where.endswith("scopes.r.example.attestations[0].by[0]")
+    assert "attests nothing" in problem.text
