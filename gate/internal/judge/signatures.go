@@ -2,12 +2,8 @@ package judge
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"iter"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"countersign/gate/internal/bounded"
@@ -27,54 +23,6 @@ type trial struct {
 	policy *policy.Policy
 	alone  *alone             // for large attestations; nil in its child
 	large  map[string]*stated // what it has found, by digest and sum
-}
-
-// seen is what a judgement has read, by ID: each signature is read once.
-type seen struct {
-	read      map[string]*readBundle
-	attached  map[string]*certified
-	enveloped map[string]*readEnvelope
-	values    int // that a statement may have
-}
-
-// material is one set of a trial. Roots ask it for its bundles, of which each is read
-// when it is first asked for.
-type material struct {
-	evidence.Set
-	seen
-	wanted []string
-	kind   string // the predicate type of what is asked for: that of signatures, or an attestation's
-	ask    *ask   // what the rule wants of an attestation beside its signature; nil for nothing
-}
-
-// what says what is asked for, in a word.
-func (m *material) what() string {
-	if m.kind == signPredicate {
-		return "signature"
-	}
-	return "attestation"
-}
-
-// bundles yields the bundles of the set in order, until the context ends: for an
-// attestation those that may be one of its type, for a signature all.
-func (m *material) bundles(ctx context.Context) iter.Seq2[int, *readBundle] {
-	return func(yield func(int, *readBundle) bool) {
-		for i, b := range m.Bundles {
-			if ctx.Err() != nil {
-				return
-			}
-			id := b.ID()
-			if m.read[id] == nil {
-				m.read[id] = parseBundle(b, m.wanted, m.values)
-			}
-			if stated := m.read[id].statement.predicateType; m.kind != signPredicate && stated != m.kind && stated != "" {
-				continue
-			}
-			if !yield(i, m.read[id]) {
-				return
-			}
-		}
-	}
 }
 
 // share waits until what sets hold fits beside what other judgements hold, decoded
@@ -240,20 +188,6 @@ func (t *trial) try(ctx context.Context, root verifier, kind string, more *ask, 
 	return satisfied{}, false
 }
 
-// material gives the part of a set that counts for what is asked.
-func (t *trial) material(set evidence.Set, kind string, more *ask) *material {
-	if kind != signPredicate || !t.rule.Reads(formatAttachment) {
-		set.Attachments = nil
-	}
-	if kind != signPredicate || !t.rule.Reads(formatNotation) {
-		set.Envelopes = nil
-	}
-	if kind == signPredicate && !t.rule.Reads(formatBundle) {
-		set.Bundles = nil
-	}
-	return &material{Set: set, seen: t.seen, wanted: t.wanted, kind: kind, ask: more}
-}
-
 // refuse diagnoses why the rule is not satisfied. Where no registry was asked, that
 // nothing is on the node says nothing of the image.
 func (t *trial) refuse(ctx context.Context, r Request, o *Outcome, offline bool) {
@@ -292,115 +226,4 @@ func (t *trial) refuse(ctx context.Context, r Request, o *Outcome, offline bool)
 	furthest := slices.MaxFunc(findings, func(a, b finding) int { return progress[a.code] - progress[b.code] })
 	o.Details = details(findings)
 	o.refuse(furthest.code, bounded.Text(furthest.text, maxFinding), expected(r, t.rule))
-}
-
-// notRead tells of what cannot be a signature: by the format that the rule reads, or by
-// its size.
-func (t *trial) notRead() []finding {
-	var findings []finding
-	for _, set := range t.sets {
-		if n := len(set.Attachments); n > 0 && !t.rule.Reads(formatAttachment) {
-			findings = append(findings, finding{code.Unsigned, fmt.Sprintf("%d attachments, and the rule reads signatures in the format %s only", n, strings.Join(t.rule.Formats, " or "))})
-		}
-		if n := len(set.Large); n > 0 {
-			findings = append(findings, finding{code.Unsigned, fmt.Sprintf("%d bundles of more than %d bytes, which no signature of an image has", n, evidence.MaxInMemory)})
-		}
-		if n := len(set.Envelopes); n > 0 && !t.rule.Reads(formatNotation) {
-			findings = append(findings, finding{code.Unsigned, fmt.Sprintf("%d Notation signatures, and the rule reads signatures in the format %s only", n, strings.Join(t.rule.Formats, " or "))})
-		}
-		if n := len(set.Bundles); n > 0 && !t.rule.Reads(formatBundle) {
-			findings = append(findings, finding{code.Unsigned, fmt.Sprintf("%d bundles, and the rule reads signatures in the format %s only", n, strings.Join(t.rule.Formats, " or "))})
-		}
-	}
-	return findings
-}
-
-// stored reads the evidence that is on the node.
-func (j *Judge) stored(r Request, o *Outcome) []evidence.Set {
-	var sets []evidence.Set
-	for _, digest := range r.signed() {
-		set, ok := r.Stored[digest]
-		if !ok {
-			var err error
-			set, err = j.evidence.Stored(r.Repository, digest)
-			o.StoreError = errors.Join(o.StoreError, err)
-		}
-		if raw, ok := r.Raw[digest]; ok && set.Manifest == nil {
-			set = set.WithManifest(raw)
-		}
-		sets = append(sets, set)
-	}
-	return sets
-}
-
-// fetch asks the registry for the evidence of all sets at once. A failure is
-// among the problems of the set that it concerns.
-func (j *Judge) fetch(ctx context.Context, sets []evidence.Set, types []string) []evidence.Set {
-	fetched := make([]evidence.Set, len(sets))
-	var wait sync.WaitGroup
-	for i, set := range sets {
-		wait.Go(func() {
-			var err error
-			fetched[i], err = j.evidence.Registry.Fetch(ctx, set.Repository, set.Digest, set.Manifest, types...)
-			var refusal *code.Refusal
-			switch {
-			case errors.As(err, &refusal):
-				fetched[i].Problems = append(fetched[i].Problems, refusal)
-			case err != nil:
-				fetched[i].Problems = append(fetched[i].Problems, code.Refuse(code.RegistryError, err.Error(), "", ""))
-			}
-		})
-	}
-	wait.Wait()
-	return fetched
-}
-
-// keep puts into the store what the registry has added. What satisfied the rule
-// is marked as proven.
-func (j *Judge) keep(sets, fetched []evidence.Set, met []satisfied) {
-	for i, set := range sets {
-		if fetched[i].Empty() {
-			continue
-		}
-		proven := slices.ContainsFunc(met, func(m satisfied) bool { return m.digest == set.Digest })
-		j.evidence.Keep(set, proven)
-	}
-}
-
-// markProven lets the store know what has satisfied a rule.
-func (j *Judge) markProven(sets []evidence.Set, met []satisfied, o *Outcome) {
-	for _, set := range sets {
-		if slices.ContainsFunc(met, func(m satisfied) bool { return m.digest == set.Digest }) {
-			o.StoreError = errors.Join(o.StoreError, j.evidence.Store.MarkProven(set))
-		}
-	}
-}
-
-// count describes sets for a step.
-func count(sets []evidence.Set) string {
-	attachments, bundles, envelopes, problems := 0, 0, 0, 0
-	for _, set := range sets {
-		attachments += len(set.Attachments)
-		bundles += len(set.Bundles)
-		envelopes += len(set.Envelopes)
-		problems += len(set.Problems)
-	}
-	text := fmt.Sprintf("%d attachments, %d bundles", attachments, bundles)
-	if envelopes > 0 {
-		text += fmt.Sprintf(", %d envelopes", envelopes)
-	}
-	if problems > 0 {
-		text += fmt.Sprintf(", %d problems", problems)
-	}
-	return text
-}
-
-func appendWord(list, word string) string {
-	if list == "" {
-		return word
-	}
-	if slices.Contains(strings.Split(list, ","), word) {
-		return list
-	}
-	return list + "," + word
 }
