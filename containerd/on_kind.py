@@ -82,10 +82,9 @@ class OnKind(Place):
         for machine in self.inspected:
             for line in machine.warnings():
                 output.warn(f"{machine.node.name}: {line}")
-        pairs = zip(self.inspected, self.works, strict=True)
-        return on_each({machine.node.name: steps(machine, given) for machine, given in pairs})
+        return on_each({given.machine.node.name: steps(given) for given in self.works})
 
-    def give(self) -> Sequence[Work]:
+    def give(self) -> Sequence[Work[Machine]]:
         """See `Place.give`."""
         from countersign.tools.resolver import install
 

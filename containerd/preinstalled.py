@@ -111,7 +111,7 @@ class Preinstalled:
         from countersign.tools.resolver import install
 
         machine = Machine.as_set_up(self.settings, HOST, self.addition, self.pins).surveyed(found.survey)
-        return steps(machine, work(self.settings, machine, pins, install(TOOLS, self.settings)))
+        return steps(work(self.settings, machine, pins, install(TOOLS, self.settings)))
 
 
 def _confirm(node: Node) -> None:

@@ -56,7 +56,7 @@ class Place(ABC):
         """Return what set-up does, in order."""
 
     @abstractmethod
-    def give(self) -> Sequence[Work]:
+    def give(self) -> Sequence[Work[Any]]:
         """Return what each node is given, once that can be told."""
 
     def afterwards(self) -> Sequence[Step]:
@@ -86,7 +86,7 @@ class Place(ABC):
     # What all of them do.
 
     @cached_property
-    def works(self) -> Sequence[Work]:
+    def works(self) -> Sequence[Work[Any]]:
         """What each node is given, worked out once a set-up."""
         return self.give()
 
@@ -134,7 +134,7 @@ class Place(ABC):
         for given in self.works if not self.addition.keys_to_come() else ():
             foreseen.show(given.machine.node, self._audit(given))
 
-    def _audit(self, given: Work) -> foreseen.AuditRequest:
+    def _audit(self, given: Work[Any]) -> foreseen.AuditRequest:
         machine, rendered = given.machine, policy.render(given.policy, given.pins)
         return foreseen.AuditRequest(
             machine.layout, given.gate.program, rendered, given.gate.docker_config, machine.room, machine.socket

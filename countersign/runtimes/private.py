@@ -135,8 +135,9 @@ def placed(state: Path, folder: str, suffix: str = "") -> Placed:
     }
 
 
-def steps(machine: PrivateMachine, given: Work) -> list[Step]:
+def steps(given: Work[PrivateMachine]) -> list[Step]:
     """Return every step for a private runtime, in order: what it is given beside, the gate, the runtime."""
+    machine = given.machine
     return [
         *machine.addition.prepared(),
         *gate.steps(given.gate),
@@ -146,7 +147,7 @@ def steps(machine: PrivateMachine, given: Work) -> list[Step]:
         *machine.addition.running(),
         *machine.way(),
         Running(gate.service(given.gate, machine.cgroup)),
-        *given.machine.configured(),
+        *machine.configured(),
     ]
 
 
@@ -173,9 +174,9 @@ class PrivatePlace(Place):
 
     def stages(self) -> Sequence[Stage]:
         """See `Place.stages`."""
-        return [Stage(lambda: steps(self._machine, self.works[0]))]
+        return [Stage(lambda: steps(self.works[0]))]
 
-    def give(self) -> Sequence[Work]:
+    def give(self) -> Sequence[Work[PrivateMachine]]:
         """See `Place.give`."""
         return [made_of(self.settings, self._machine)]
 
@@ -205,7 +206,7 @@ class PrivatePlace(Place):
         output.say(f"artifacts   {kept}")
 
 
-def made_of(settings: Settings, machine: PrivateMachine) -> Work:
+def made_of(settings: Settings, machine: PrivateMachine) -> Work[PrivateMachine]:
     """Get every tool and image, and work out all that a private runtime is given.
 
     Raises:

@@ -52,7 +52,7 @@ class RemotePlace(Place):
         return [
             Stage(lambda: [*self.addition.prepared(), *self.addition.running()]),
             Stage(lambda: [pins.PinsTaken(self._pins, self.inspected.take)]),
-            Stage(lambda: steps(self.inspected, self.works[0])),
+            Stage(lambda: steps(self.works[0])),
         ]
 
     @cached_property
@@ -60,7 +60,7 @@ class RemotePlace(Place):
         """The machine with what it is like, asked once a set-up."""
         return self.members()[0].inspected()
 
-    def give(self) -> Sequence[Work]:
+    def give(self) -> Sequence[Work[SystemdMachine]]:
         """See `Place.give`."""
         from countersign.tools.resolver import install
 

@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from countersign.enforcement import gate, reach
 from countersign.enforcement.node_units import KubeletRuns
 from countersign.enforcement.policy import Policy
+from countersign.runtimes.machine import Machine
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
     from countersign.console.steps import Step
-    from countersign.runtimes.machine import Machine
     from countersign.runtimes.systemd import SystemdMachine
 
+MachineT = TypeVar("MachineT", bound=Machine)
 TOOLS = ("countersign-gate", "countersign-hook")
 
 
 @dataclass(frozen=True)
-class Work:
+class Work(Generic[MachineT]):
     """All that one node is given.
 
     Attributes:
@@ -32,7 +33,7 @@ class Work:
         keys_to_come: an earlier step makes the keys that the policy names.
     """
 
-    machine: Machine
+    machine: MachineT
     gate: gate.Gate = field(repr=False)
     policy: Path
     pins: tuple[str, ...]
@@ -54,12 +55,12 @@ class Work:
 
 def work(
     settings: Settings,
-    machine: Machine,
+    machine: MachineT,
     pins: Sequence[str],
     programs: Mapping[str, Path],
     *,
     keys_to_come: bool = False,
-) -> Work:
+) -> Work[MachineT]:
     """Return what a node is given.
 
     Args:
@@ -81,8 +82,9 @@ def work(
     return Work(machine, parts, settings.policy, tuple(pins), keys_to_come)
 
 
-def steps(machine: SystemdMachine, given: Work) -> list[Step]:
+def steps(given: Work[SystemdMachine]) -> list[Step]:
     """Return the steps for a node with systemd, in order; nothing restarts before all that it reads is there."""
+    machine = given.machine
     return [
         *gate.steps(given.gate),
         *machine.way(),
@@ -93,7 +95,7 @@ def steps(machine: SystemdMachine, given: Work) -> list[Step]:
     ]
 
 
-def remembered(given: Work) -> list[Step]:
+def remembered(given: Work[Any]) -> list[Step]:
     """Return what set-up put on a node that has to stay as it is (`countersign.enforcement.record`)."""
     machine = given.machine
     return [

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from containerd.instance import Instance, instance
 from countersign.console import output
@@ -48,7 +48,7 @@ class Testbed:
 
     settings: Settings
     instance: Instance
-    plan: Work
+    plan: Work[Any]
     programs: Mapping[str, Path]
 
     def forget(self) -> None:
@@ -104,7 +104,7 @@ def _set_up(settings: Settings, ours: Instance, *, compared: bool) -> Testbed:
     shutil.copyfile(POLICY, settings.policy)
     if not compared:
         plan = made_of(settings, ours)
-        run_steps(steps(ours, plan))
+        run_steps(steps(plan))
         return Testbed(settings, ours, plan, {})
     folder = settings.state / "specs"
     plan = made_of(settings, replace(ours, more_handlers=hooks.paths(folder)))
@@ -115,11 +115,11 @@ def _set_up(settings: Settings, ours: Instance, *, compared: bool) -> Testbed:
     handlers = Group(
         ours.node, f"handlers to compare with ({folder})", [Folder(ours.node, str(folder)), *compared_specs]
     )
-    run_steps([handlers, *steps(ours, plan)])
+    run_steps([handlers, *steps(plan)])
     return Testbed(settings, ours, plan, programs)
 
 
-def _base_spec(plan: Work) -> bytes:
+def _base_spec(plan: Work[Any]) -> bytes:
     layout = plan.gate.layout
     return with_hook(plan.gate.base_specs[layout.base_spec], layout)
 

@@ -69,7 +69,7 @@ def on_containerd(settings: Settings, addition: Addition) -> Mapping[str, bytes]
     """Return path → content of all that set-up puts on a machine with containerd."""
     machine = Machine(Path("/s"), NODE, SYSTEM, ("runc",), Path("/s/pins.json"), addition).surveyed(survey())
     programs = dict.fromkeys(TOOLS, settings.policy)
-    laid = list(enforce.laid_out(steps(machine, work(settings, machine, (PIN,), programs))))
+    laid = list(enforce.laid_out(steps(work(settings, machine, (PIN,), programs))))
     return {part.path: _content(part) for part in laid}
 
 

@@ -104,8 +104,7 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, M
         roots = "roots: {k: {publicKey: {files: [k.pub]}}}"
         policy.write_text(f"apiVersion: countersign/v1\ndefault: reject\n{roots}\n{scopes}\n")
         settings = Settings(state=tmp_path / "state", policy=policy)
-        machine = inspected(runtime, settings, box)
-        return steps(machine, work(settings, machine, (BY_DIGEST,), programs))
+        return steps(work(settings, inspected(runtime, settings, box), (BY_DIGEST,), programs))
 
     return plan
 

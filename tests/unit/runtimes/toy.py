@@ -27,7 +27,7 @@ PAUSE = f"registry.example/pause@sha256:{'a' * 64}"
 
 @dataclass(frozen=True)
 class Toy(SystemdMachine):
-    """The adapter; ``shutter`` stands for what it has to be asked."""
+    """The adapter; ``shutter`` stands for what was taken before the first set-up."""
 
     shutter: str = ""
 
@@ -41,10 +41,9 @@ class Toy(SystemdMachine):
         return cls(settings.state, node, SYSTEM, ("toy",), pins, addition)
 
     def inspected(self) -> Self:
-        found = self.node.run(["toyd", "--version"], check=False).text
-        if not found:
+        if not self.node.run(["toyd", "--version"], check=False).text:
             raise MissingError("there is no toy", where=self.node.name, do="install one")
-        return replace(self, shutter=found)
+        return self
 
     @property
     def socket(self) -> str:
@@ -57,10 +56,10 @@ class Toy(SystemdMachine):
         return nullcontext(answers)
 
     def take(self) -> Taken:
-        return Taken((PAUSE,), {"shutter": self.shutter})
+        return Taken((PAUSE,), {"shutter": self.node.run(["toyd", "--version"]).text})
 
     def knowing(self, taken: Taken) -> Self:
-        return replace(self, shutter=str(taken.more.get("shutter", self.shutter)))
+        return replace(self, shutter=str(taken.more.get("shutter", "")))
 
     def gate_options(self) -> Mapping[str, Any]:
         return {"runtime_socket": self.socket}
