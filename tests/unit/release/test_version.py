@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
+from countersign.console.config import ROOT
 from countersign.console.errors import UsageError
 from release import version
 from release.load import load
@@ -73,3 +75,8 @@ def test_outside_of_git_there_is_nothing_to_release(project: Path) -> None:
 def test_a_pre_release_does_not_move_major_minor() -> None:
     assert version.tags("1.2.3", "abcdef0123456789") == ("1.2.3", "1.2", "sha-abcdef012345")
     assert version.tags("1.2.3-rc.1", "abcdef0123456789") == ("1.2.3-rc.1", "sha-abcdef012345")
+
+
+def test_the_chart_has_the_version_that_is_released() -> None:
+    chart = yaml.safe_load((ROOT / "rollout" / "chart" / "Chart.yaml").read_text())
+    assert chart["version"] == chart["appVersion"] == version.own(load(ROOT / "release.yaml"))
