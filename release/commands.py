@@ -70,6 +70,15 @@ def push(context: Context, version: str = "", registry: str = "", project: str =
     _stage(context, "push", version, project, registry=registry, json=json)
 
 
+@task(help={"version": _VERSION, "registry": _REGISTRY, "project": _PROJECT, "json": _JSON})
+def chart(context: Context, version: str = "", registry: str = "", project: str = "", json: bool = False) -> None:
+    """Have Helm lint and render the chart, write its archive, and push it by digest.
+
+    Example: ./inv release.chart --registry registry.example/team
+    """
+    _stage(context, "chart", version, project, registry=registry, json=json)
+
+
 @task(help={"version": _VERSION, "key": _KEY, "project": _PROJECT, "json": _JSON})
 def sign(context: Context, version: str = "", key: str = "", project: str = "", json: bool = False) -> None:
     """Sign the images, index and platforms, by digest.

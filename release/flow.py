@@ -11,8 +11,8 @@ from countersign.console import output
 from countersign.console.errors import UsageError
 from countersign.oci.access import registry
 from countersign.oci.reference import parse
-from release import attest, build, checksums, git, inventory, push
-from release.made import Folder, Release, State, read_state
+from release import attest, build, charts, checksums, git, inventory, push
+from release.made import File, Folder, Image, Release, State, read_state, sha256
 from signing import sign as signing
 
 if TYPE_CHECKING:
@@ -68,6 +68,24 @@ def _push(work: Work, release: Release) -> tuple[Release, list[str]]:
     return push.push(registry(work.settings), release, work.base, work.folder, output.say), []
 
 
+def _chart(work: Work, release: Release) -> tuple[Release, list[str]]:
+    chart = work.project.chart
+    kept = [each for each in release.files if each.kind != "chart"]
+    images = [each for each in release.images if each.programs]
+    release = replace(release, files=tuple(kept), images=tuple(images))
+    if chart is None:
+        output.skipped("there is no chart in release.yaml")
+        return release, []
+    name, repository = f"{chart.name}-{work.version}.tgz", f"{work.base}/{chart.name}"
+    charts.package(work.settings, work.project, chart, release, work.folder.file(name))
+    time = git.Commit(release.commit, release.epoch).time
+    found = charts.push(registry(work.settings), repository, work.folder.file(name), release, time)
+    output.say(f"{repository}@{found.digest}")
+    pushed = Image(chart.name, found.digest, {}, (work.version,), (), repository)
+    file = File(name, "chart", sha256(work.folder.file(name)))
+    return replace(release, files=(*release.files, file), images=(*release.images, pushed)), [name]
+
+
 def _sign(work: Work, release: Release) -> tuple[Release, list[str]]:
     client, signer = registry(work.settings), work.signer()
     for image in release.images:
@@ -93,6 +111,7 @@ STAGES: Mapping[str, Stage] = {
     "build": _build,
     "sbom": _sbom,
     "push": _push,
+    "chart": _chart,
     "sign": _sign,
     "attest": _attest,
     "checksums": _checksums,

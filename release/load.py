@@ -11,8 +11,8 @@ from countersign.oci import reference
 from countersign.policy import document, subjects
 from countersign.policy.document import Document
 from countersign.policy.problems import Key, PolicyInvalid, Problem
-from release import schema
-from release.model import PLATFORMS, Identity, Image, Package, Packaged, Program, Project
+from release import charts, schema
+from release.model import PLATFORMS, Chart, Identity, Image, Package, Packaged, Program, Project
 from release.schema import FileEntry, PackageEntry, ReleaseEntry
 from signing.formats import FORMATS
 
@@ -88,6 +88,7 @@ class _Reader:
             images=images,
             packages=packages,
             archive=entry.archive,
+            chart=self._chart(entry),
             formats=tuple(each for each in FORMATS if each in entry.sign.formats),
             key=key,
             identity=identity,
@@ -142,6 +143,26 @@ class _Reader:
             self._note((*key, "mode"), f'got {entry.mode!r}; expected permissions in quotes, as "0644"')
             return Packaged(entry.source, entry.target)
         return Packaged(entry.source, entry.target, int(entry.mode, 8), entry.replace or None)
+
+    def _chart(self, entry: ReleaseEntry) -> Chart | None:
+        if entry.chart is None:
+            return None
+        key: Key = ("chart",)
+        folder = self._there(entry.chart.folder, (*key, "folder"))
+        if entry.chart.values:
+            self._there(entry.chart.values, (*key, "values"))
+        known = [each.name for each in entry.images]
+        if entry.chart.image and entry.chart.image not in known:
+            self._note((*key, "image"), f"unknown image {entry.chart.image!r}; expected one of {', '.join(known)}")
+        name = ""
+        if folder:
+            try:
+                name = str(charts.metadata(folder)["name"])
+            except UsageError as err:
+                self._note((*key, "folder"), str(err))
+        if name in known:
+            self._note((*key, "folder"), f"its chart is called {name!r}, as an image is; both would be REGISTRY/{name}")
+        return Chart(name, entry.chart.folder, entry.chart.image, entry.chart.values)
 
     def _signer(self, entry: ReleaseEntry) -> tuple[Path | None, Identity | None]:
         sign = entry.sign

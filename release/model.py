@@ -67,6 +67,23 @@ class Package:
 
 
 @dataclass(frozen=True)
+class Chart:
+    """A Helm chart.
+
+    Attributes:
+        name: as Chart.yaml has it.
+        folder: from the project's root.
+        image: the image of this release that its values name, by digest; empty for none.
+        values: what it is rendered with, to see that it renders; empty for its own alone.
+    """
+
+    name: str
+    folder: str
+    image: str = ""
+    values: str = ""
+
+
+@dataclass(frozen=True)
 class Identity:
     """Who signs without a key: exactly this subject, as this issuer tells it."""
 
@@ -88,6 +105,7 @@ class Project:
         changelog: has a section for each version; None for none.
         platforms: which the programs are built for.
         archive: whether the source is released, as an archive.
+        chart: the Helm chart; None for none.
         formats: of image signatures.
         key: the public key of who signs; None with an identity.
         identity: who signs without a key.
@@ -104,6 +122,7 @@ class Project:
     images: tuple[Image, ...]
     packages: tuple[Package, ...]
     archive: bool
+    chart: Chart | None
     formats: tuple[Format, ...]
     key: Path | None = None
     identity: Identity | None = None

@@ -63,6 +63,14 @@ class PackageEntry(_Strict):
     suggests: list[str] = []
 
 
+class ChartEntry(_Strict):
+    """A Helm chart."""
+
+    folder: str
+    image: str = ""
+    values: str = ""
+
+
 class IdentityEntry(_Strict):
     """Who signs without a key."""
 
@@ -93,6 +101,7 @@ class ReleaseEntry(_Strict):
     images: list[ImageEntry] = []
     packages: list[PackageEntry] = []
     archive: bool = True
+    chart: ChartEntry | None = None
     sign: SignEntry
 
 

@@ -19,7 +19,10 @@ from signing import stored
 from tests.images import push_image
 from tests.release.conftest import Lab, Made, Make, resign
 
-ARTEFACTS = ("app-1.2.3-linux-amd64", "app_1.2.3_arm64.deb", "app-1.2.3-1.x86_64.rpm", "app-1.2.3.tar.gz")
+ARTEFACTS = (
+    *("app-1.2.3-linux-amd64", "app_1.2.3_arm64.deb", "app-1.2.3-1.x86_64.rpm", "app-1.2.3.tar.gz"),
+    "app-chart-1.2.3.tgz",
+)
 
 
 def test_a_release_is_good(make: Make) -> None:
@@ -175,14 +178,14 @@ def test_images_that_nobody_signed_are_refused(make: Make) -> None:
     refused = make(leave_out=["sign"]).verify()
     assert set(refused.values()) == {"unsigned"}
     assert all(what.endswith(": signature") for what in refused)
-    assert len(refused) == 3
+    assert len(refused) == 3 + 1  # index, two platforms, chart
 
 
 def test_an_image_that_is_not_attested_is_refused(make: Make) -> None:
     made = make(leave_out=["attest"])
     refused = {what: reason for what, reason in made.verify().items() if "@sha256" in what}
     assert set(refused.values()) == {"unattested"}
-    assert len(refused) == 3 + 2 * 2
+    assert len(refused) == 3 + 2 * 2 + 1
 
 
 def test_an_image_whose_sbom_is_of_another_digest_is_refused(make: Make) -> None:
@@ -208,22 +211,26 @@ def test_a_bad_attestation_does_not_hide_a_good_one(make: Make) -> None:
 
 def test_an_image_that_is_gone_is_refused(make: Make) -> None:
     made = make()
-    elsewhere = replace(made.release.images[0], repository=f"{made.release.images[0].repository}-gone")
-    moved = replace(made, release=replace(made.release, images=(elsewhere,)))
+    image, chart = made.release.images
+    elsewhere = replace(image, repository=f"{image.repository}-gone")
+    moved = replace(made, release=replace(made.release, images=(elsewhere, chart)))
     resign(moved)
     reasons = {reason for what, reason in moved.verify().items() if what.endswith(": there")}
     assert reasons == {"missing"}
 
 
 def test_an_image_that_was_never_pushed_is_refused(make: Make) -> None:
-    assert make(leave_out=["push", "sign", "attest"]).verify()["app"] == "missing"
+    assert make(leave_out=["push", "chart", "sign", "attest"]).verify()["app"] == "missing"
 
 
 def test_a_tag_that_was_moved_is_refused(make: Make, lab: Lab) -> None:
     made = make()
     image = made.release.images[0]
-    assert made.verify(tags=True) == {f"{image.repository}:{tag}": "missing" for tag in image.tags}
+    chart = f"{made.release.images[1].repository}:1.2.3"
+    missing = [*(f"{image.repository}:{tag}" for tag in image.tags), chart]
+    assert made.verify(tags=True) == dict.fromkeys(missing, "missing")
     moved = [f"{image.repository}:{tag}" for tag in ("1.2", image.tags[2], "1.2.3")]
+    moved.append(chart)
     assert [str(each) for each in tags.move(lab.client, made.release)] == moved
     assert made.verify(tags=True) == {}
     assert [str(each) for each in tags.move(lab.client, made.release)] == []

@@ -1,0 +1,150 @@
+"""A Helm chart of a release: it names the release's image by digest, renders, and is pushed as Helm pushes it (OCI)."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from countersign.console.errors import InfrastructureError, UsageError
+from countersign.oci import descriptor
+from countersign.oci.descriptor import OCI_MANIFEST, Descriptor
+from countersign.tools.resolver import tool
+from release import git
+
+if TYPE_CHECKING:
+    from countersign.console.config import Settings
+    from countersign.oci.registry import Registry
+    from release.made import Image, Release
+    from release.model import Chart, Project
+
+_CONFIG = "application/vnd.cncf.helm.config.v1+json"
+_LAYER = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def metadata(folder: Path) -> Mapping[str, Any]:
+    """Return what Chart.yaml says.
+
+    Raises:
+        UsageError: it is no chart's.
+    """
+    path = folder / "Chart.yaml"
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        good = found["apiVersion"] == "v2" and _NAME.fullmatch(found["name"]) and isinstance(found["version"], str)
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        good = False
+    if not good:
+        where = f"{folder.name}/Chart.yaml"
+        raise UsageError("is missing or no chart's", where=where, expected="apiVersion: v2, name and version")
+    return dict(found)
+
+
+def package(settings: Settings, project: Project, chart: Chart, release: Release, into: Path) -> None:
+    """Write a chart's archive from the commit's own files, after Helm has linted and rendered it.
+
+    Raises:
+        UsageError: its version is not the release's, or its values have no place for the image.
+        InfrastructureError: Helm refuses it.
+    """
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=into.parent) as scratch:
+        tar = Path(scratch, "source.tar")
+        git.archive(project.root, git.Commit(release.commit, release.epoch), "source", tar)
+        with tarfile.open(tar) as opened:
+            opened.extractall(scratch, filter="data")
+        folder = Path(scratch, "source", chart.folder)
+        said = metadata(folder)
+        for key in ("version", "appVersion"):
+            if said.get(key) != release.release:
+                where = f"{chart.folder}/Chart.yaml: {key}"
+                raise UsageError(
+                    f"is {said.get(key)!r}", where=where, expected=release.release, do="change and commit it"
+                )
+        if chart.image:
+            image = next(each for each in release.images if each.name == chart.image)
+            _name_image(folder / "values.yaml", image)
+        _try(settings, chart, folder, Path(scratch, "source", chart.values) if chart.values else None)
+        into.write_bytes(_archived(folder, chart.name, release.epoch))
+
+
+def push(registry: Registry, name: str, archive: Path, release: Release, time: str) -> Descriptor:
+    """Push a chart by digest, as ``helm push`` writes it; return its manifest's descriptor."""
+    content = archive.read_bytes()
+    with tarfile.open(fileobj=io.BytesIO(content)) as opened:
+        first = opened.extractfile(opened.getmembers()[0])
+        said = yaml.safe_load(first.read()) if first else {}
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": registry.put_blob(name, descriptor.encode(said), _CONFIG).as_json(),
+        "layers": [registry.put_blob(name, content, _LAYER).as_json()],
+        "annotations": {
+            "org.opencontainers.image.created": time,
+            "org.opencontainers.image.description": str(said.get("description", "")),
+            "org.opencontainers.image.revision": release.commit,
+            "org.opencontainers.image.source": release.source,
+            "org.opencontainers.image.title": said["name"],
+            "org.opencontainers.image.version": said["version"],
+        },
+    }
+    encoded = descriptor.encode(manifest)
+    return registry.put_manifest(name, descriptor.of(encoded, OCI_MANIFEST).digest, encoded, OCI_MANIFEST)
+
+
+def _name_image(values: Path, image: Image) -> None:
+    """Put the image's repository and digest into ``image:`` of a chart's values, whose comments stay."""
+    text = values.read_text(encoding="utf-8")
+    for key, value in (("repository", image.repository), ("digest", image.digest)):
+        pattern = rf'(^image:\n(?:^[ #].*\n|^\n)*?^  {key}:) (?:""|\'\')'
+        found = re.search(pattern, text, flags=re.MULTILINE)
+        if found is None:
+            raise UsageError(f"has no empty image.{key}", where="values.yaml", expected=f'image: {{{key}: ""}}')
+        text = f"{text[: found.start()]}{found[1]} {json.dumps(value)}{text[found.end() :]}"
+    values.write_text(text, encoding="utf-8")
+
+
+def _try(settings: Settings, chart: Chart, folder: Path, values: Path | None) -> None:
+    """Have Helm lint and render a chart."""
+    helm = str(tool("helm", settings))
+    more = ["--values", str(values)] if values else []
+    for argv in ([helm, "lint", "--strict", str(folder), *more], [helm, "template", chart.name, str(folder), *more]):
+        with tempfile.TemporaryDirectory() as home:
+            environment = {"PATH": "/usr/bin:/bin", "HOME": home}
+            ended = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+        if ended.returncode:
+            said = " ".join((ended.stderr or ended.stdout).split())
+            raise InfrastructureError(f"helm {argv[1]} refuses it: {said}", where=chart.folder)
+
+
+def _archived(folder: Path, name: str, epoch: int) -> bytes:
+    """Return the archive: Chart.yaml first, without what .helmignore names; all is root's, and of the commit's time."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    ignore = folder / ".helmignore"
+    left_out = [*(ignore.read_text(encoding="utf-8").split() if ignore.is_file() else ()), ".*"]
+    shown = [
+        path
+        for path in paths
+        if not any(fnmatch(part, each) for part in path.relative_to(folder).parts for each in left_out)
+    ]
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for path in sorted(shown, key=lambda path: path != folder / "Chart.yaml"):
+            content = path.read_bytes()
+            entry = tarfile.TarInfo(f"{name}/{path.relative_to(folder)}")
+            entry.size, entry.mode, entry.mtime = len(content), 0o644, epoch
+            archive.addfile(entry, io.BytesIO(content))
+    packed = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=9, mtime=epoch, fileobj=packed) as stream:
+        stream.write(raw.getvalue())
+    return packed.getvalue()
