@@ -13,6 +13,7 @@ ROOMS = {  # namespace -> modules; a room of the product stands without the lab,
     "signing.stack": ("signing.stack.commands",),
     "policy": ("countersign.policy.commands", "containerd.pinning", "rollout.commands"),  # policy/ knows no nodes
     "rollout": ("rollout.chart_tasks",),
+    "trust": ("countersign.trust.commands",),
     "tools": ("countersign.tools.commands",),
     "kind": ("kind.commands",),
     "vagrant": ("machines.commands",),

@@ -15,7 +15,7 @@ ORDER: tuple[frozenset[str], ...] = tuple(
         "countersign.console",
         "countersign.oci countersign.cri countersign.keys countersign.nodes countersign.tools",
         "countersign.policy",
-        "countersign.enforcement signing machines kind",
+        "countersign.trust countersign.enforcement signing machines kind",
         "countersign.runtimes",
         "containerd crio admission",
         "rollout release",
