@@ -89,15 +89,13 @@ def sign(key: PrivateKey, content: bytes) -> Attachment:
     return Attachment(content, base64.b64encode(key.sign(content)).decode())
 
 
-def signed_by(key: PublicKey, attachment: Attachment, repository: str, digest: str) -> bool:
-    """Say whether an attachment is what ``sign`` makes of ``payload`` with this key."""
+def signed_by(key: PublicKey, attachment: Attachment, content: bytes) -> bool:
+    """Say whether an attachment is one of this payload, signed with this key."""
     try:
         signature = base64.b64decode(attachment.signature, validate=True)
     except ValueError:
         return False
-    return attachment.payload == payload(repository, digest) and key.verifies(
-        signature, attachment.payload, sha256=True
-    )
+    return attachment.payload == content and key.verifies(signature, content, sha256=True)
 
 
 def appended(manifest: bytes | None, attachment: Attachment, where: str) -> tuple[bytes, bytes]:

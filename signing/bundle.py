@@ -37,18 +37,26 @@ class Claim:
     digests: tuple[str, ...]
 
 
-def statement(digest: str, predicate_type: str = PREDICATE_TYPE, predicate: Mapping[str, Any] | None = None) -> bytes:
+def statement(
+    digest: str,
+    predicate_type: str = PREDICATE_TYPE,
+    predicate: Mapping[str, Any] | None = None,
+    *,
+    named: bool = False,
+) -> bytes:
     """Return the in-toto statement that a bundle signs: that ``digest`` is signed.
 
     Args:
         digest: the index's or manifest's digest.
         predicate_type: what is stated; anything but cosign's "sign" is no image signature.
         predicate: the statement's content.
+        named: give the subject a name, an empty one: sigstore-python reads no subject without.
     """
     algorithm, _, encoded = digest.partition(":")
+    name = {"name": ""} if named else {}
     document = {
         "_type": _STATEMENT_TYPE,
-        "subject": [{"digest": {algorithm: encoded}, "annotations": {}}],
+        "subject": [{**name, "digest": {algorithm: encoded}, "annotations": {}}],
         "predicateType": predicate_type,
         "predicate": predicate or {},
     }
@@ -61,10 +69,15 @@ def sign(key: PrivateKey, content: bytes) -> bytes:
 
 
 def wrap(content: bytes, signature: bytes, hint: str) -> bytes:
-    """Return the bundle of a statement and a signature that has been made already."""
+    """Return the bundle of a statement and a signature that a key has made already."""
+    return enclose(content, signature, {"publicKey": {"hint": hint}})
+
+
+def enclose(content: bytes, signature: bytes, material: Mapping[str, Any]) -> bytes:
+    """Return the bundle of a statement, its signature, and what verifies that (``verificationMaterial``)."""
     document = {
         "mediaType": MEDIA_TYPE,
-        "verificationMaterial": {"publicKey": {"hint": hint}},
+        "verificationMaterial": material,
         "dsseEnvelope": {
             "payload": base64.b64encode(content).decode(),
             "payloadType": _PAYLOAD_TYPE,
@@ -92,16 +105,23 @@ def manifest(content: bytes, subject: Descriptor, predicate_type: str = PREDICAT
     return descriptor.encode(document)
 
 
-def signed_by(key: PublicKey, content: bytes, digest: str) -> bool:
-    """Say whether a bundle is what ``sign`` makes of ``statement`` with this key, but for white space between tokens.
+def signed_by(key: PublicKey, content: bytes, stated: bytes, material: Mapping[str, Any] | None = None) -> bool:
+    """Say whether a bundle is exactly a statement, signed with this key, beside exactly this material.
 
-    (cosign's JSON library puts some there, by chance of its build.)
+    White space between tokens apart: cosign's JSON library puts some there, by chance of its build.
+
+    Args:
+        key: the key.
+        content: the bundle.
+        stated: the statement, as ``statement`` makes it.
+        material: what verifies it (``verificationMaterial``); the key's own hint if there is none.
     """
+    material = material or {"publicKey": {"hint": key.hint}}
     try:
         envelope = json.loads(content)["dsseEnvelope"]
         signature = base64.b64decode(envelope["signatures"][0]["sig"])
         payload = base64.b64decode(envelope["payload"])
-        same = _same(payload, statement(digest)) and _same(content, wrap(payload, signature, key.hint))
+        same = _same(payload, stated) and _same(content, enclose(payload, signature, material))
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         return False
     return same and key.verifies(signature, pae(payload))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +12,16 @@ from countersign.console.config import settings_from
 from countersign.console.errors import UsageError, VerdictError
 from countersign.console.output import Branch, done, emit_json, failed, say, show_tree
 from countersign.console.task import task
+from signing.signers import CERTIFICATE_HELP, IDENTITY_HELP, PASSWORD, opening
 
 if TYPE_CHECKING:
-    from countersign.keys.pair import PrivateKey
     from countersign.oci.reference import Reference
     from signing.formats import Format
     from signing.sign import Signed
+    from signing.signer import Signer
     from signing.tree import Node
     from signing.verify import Verdict
 
-_PASSWORD = "COSIGN_PASSWORD"  # noqa: S105  the variable's name
 _IMAGE = "an image: NAME:TAG or NAME@DIGEST (may be given more than once)"
 
 
@@ -32,7 +29,7 @@ _IMAGE = "an image: NAME:TAG or NAME@DIGEST (may be given more than once)"
     help={
         "out": "where to: PREFIX.key and PREFIX.pub (default: keys/cosign of the configuration)",
         "force": "replace a key that is there",
-        "password_file": f"file with the password; else {_PASSWORD}, else you are asked",
+        "password_file": f"file with the password; else {PASSWORD}, else the configuration's, else you are asked",
         "json": "one JSON document on stdout",
     }
 )
@@ -45,10 +42,12 @@ def keys(context: Context, out: str = "", force: bool = False, password_file: st
     from countersign.keys import password
     from countersign.keys.pair import generate
 
-    prefix = _path(out) or settings_from(context).keys / "cosign"
+    settings = settings_from(context)
+    prefix = _path(out) or settings.keys / "cosign"
     if not force:
         keyfiles.check_free(prefix)
-    secret = password.choose(_path(password_file), os.environ.get(_PASSWORD), f"{prefix}.key", twice=True)
+    given = _path(password_file) or settings.signing.password_file
+    secret = password.choose(given, os.environ.get(PASSWORD), f"{prefix}.key", twice=True)
     key = generate()
     private, public = keyfiles.write(prefix, key, secret, force=force)
     done(f"{private} and {public}: {key.public.kind} {key.public.fingerprint}")
@@ -59,12 +58,13 @@ def keys(context: Context, out: str = "", force: bool = False, password_file: st
 
 @task(
     iterable=["image"],
+    optional=["identity"],
     help={
         "image": _IMAGE,
         "key": "private key (default: keys/cosign.key of the configuration)",
+        "certificate": CERTIFICATE_HELP,
+        "identity": IDENTITY_HELP,
         "format": "attachment, bundle, or both with a comma between",
-        "password_file": f"file with the password; else {_PASSWORD}, else the file KEY.password, else you are asked",
-        "recursive": "sign every platform's manifest too (--no-recursive: only what the name resolves to)",
         "json": "one JSON document on stdout",
     },
 )
@@ -72,37 +72,40 @@ def sign(
     context: Context,
     image: list[str],
     key: str = "",
+    certificate: str = "",
+    identity: str | None = None,
     format: str = "attachment,bundle",  # noqa: A002  the option's name
-    password_file: str = "",
-    recursive: bool = True,
     json: bool = False,
 ) -> None:
-    """Sign images by digest; what they have stays, and signing twice adds nothing.
+    """Sign images by digest, with a key, a certificate or an identity; what they have stays.
 
+    Twice with a key adds nothing; a timestamp or an identity's certificate is new each time, and so is the signature.
+    The password, the chain, a timestamp server and the Sigstore are configuration: `signing` in invoke.yaml.
     Example: ./inv signing.sign --image registry.example/app:v1 --image registry.example/db:v2
     """
     settings = settings_from(context)
     refs = _references(image)
     formats = _formats(format)
-    opened = _opening(_path(key) or settings.keys / "cosign.key", _path(password_file))
+    opened = opening(settings, key, certificate, identity)
     from countersign.oci.access import registry
     from signing import sign as signing
 
     client = registry(settings)
-    found = [(ref, signing.targets(client, ref, recursive=recursive)) for ref in refs]
+    found = [(ref, signing.targets(client, ref, recursive=settings.signing.recursive)) for ref in refs]
     for ref, targets in found:
         say(f"{ref} is {targets[0].digest}")
-    private = opened()
+    signer = opened()
+    formats = _possible(formats, signer)
     document: list[dict[str, Any]] = []
     for ref, targets in found:
-        results = [signing.sign(client, ref.name, target, private, formats) for target in targets]
+        results = [signing.sign(client, ref.name, target, signer, formats) for target in targets]
         for result in results:
             done(_signed_line(result))
         document.append({"image": str(ref), "digest": targets[0].digest, "signed": [_signed_json(r) for r in results]})
     for where in client.logins:
         say(f"login from {where}")
     if json:
-        emit_json({"version": "countersign.signed/v1", "key": private.public.fingerprint, "images": document})
+        emit_json({"version": "countersign.signed/v1", **signer.about, "images": document})
 
 
 @task(
@@ -167,32 +170,6 @@ def tree(context: Context, image: list[str], json: bool = False) -> None:
         show_tree(str(ref), [_drawn(node)])
 
 
-def _opening(path: Path, password_file: Path | None) -> Callable[[], PrivateKey]:
-    """Start to open a private key; return what waits for it.
-
-    The password's KDF takes 0.15 s of a core, in which the other one can load modules and ask the registry.
-    """
-    from countersign.keys import password, sealed
-
-    content = sealed.read(path)
-    if sealed.is_sealed(content):
-        beside = path.with_suffix(".password")
-        given = os.environ.get(_PASSWORD)
-        if password_file is None and given is None and beside.is_file():
-            password_file = beside
-        secret = password.choose(password_file, given, str(path))
-        opened = ThreadPoolExecutor(1).submit(sealed.unseal, content, secret, str(path)).result
-    else:
-        opened = functools.partial(bytes, content)
-
-    def wait() -> PrivateKey:
-        from countersign.keys.pair import parse_private
-
-        return parse_private(opened(), str(path))
-
-    return wait
-
-
 def _references(images: list[str]) -> list[Reference]:
     from countersign.oci.reference import parse
 
@@ -212,6 +189,22 @@ def _formats(text: str) -> list[Format]:
     if not asked <= set(FORMATS):
         raise UsageError(f"got {text!r}", where="--format", expected=" or ".join(FORMATS))
     return [one for one in FORMATS if one in asked]
+
+
+def _possible(formats: list[Format], signer: Signer) -> list[Format]:
+    """Return the formats that this signer can write.
+
+    Raises:
+        UsageError: none of them.
+    """
+    if signer.attaches or "attachment" not in formats:
+        return formats
+    if formats == ["attachment"]:
+        raise UsageError(
+            "the Sigstore has no log that attachments can be in", where="--format", expected="bundle, or a Rekor v1"
+        )
+    say("no attachment: the Sigstore has no Rekor v1, whose signed time attachments need")
+    return ["bundle"]
 
 
 def _path(text: str) -> Path | None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from countersign.keys.pair import PrivateKey, PublicKey
+from countersign.keys.pair import PrivateKey
 from countersign.oci import descriptor
 from countersign.oci.descriptor import Descriptor
 from countersign.oci.errors import Malformed, NotFound, RegistryError, Tampered
 from countersign.oci.reference import Reference
 from countersign.oci.registry import Registry
 from signing import attachment, bundle, stored
-from signing.attachment import Attachment
 from signing.formats import FORMATS, Format
+from signing.signer import ByKey, Signer
 from signing.stored import Found
 
 _MAX_DEPTH = 4  # indexes in indexes
@@ -57,7 +57,7 @@ def targets(registry: Registry, ref: Reference, *, recursive: bool = True) -> li
 
 
 def sign(
-    registry: Registry, name: str, target: Descriptor, key: PrivateKey, formats: Sequence[Format] = FORMATS
+    registry: Registry, name: str, target: Descriptor, by: PrivateKey | Signer, formats: Sequence[Format] = FORMATS
 ) -> Signed:
     """Sign one digest.
 
@@ -65,19 +65,20 @@ def sign(
         registry: where the image lies and the signatures go.
         name: the repository with its registry; an attachment names it.
         target: the index or manifest.
-        key: the key.
+        by: who signs; a key for itself, without a certificate.
         formats: the formats wanted.
 
     Raises:
         RegistryError: if nothing could be stored, in no format.
     """
+    signer = ByKey(by) if isinstance(by, PrivateKey) else by
     result = Signed(target)
     for chosen in formats:
         try:
-            if there(registry, name, target.digest, key.public, chosen):
+            if there(registry, name, target.digest, signer, chosen):
                 result.present.append(chosen)
                 continue
-            _add(registry, name, target, key, chosen)
+            _add(registry, name, target, signer, chosen)
         except RegistryError as err:
             result.failed[chosen] = err
         else:
@@ -87,34 +88,36 @@ def sign(
     return result
 
 
-def there(registry: Registry, name: str, digest: str, key: PublicKey, chosen: Format) -> bool:
-    """Say whether exactly what ``sign`` would write is there already, and holds under this very key.
+def there(registry: Registry, name: str, digest: str, signer: Signer, chosen: Format) -> bool:
+    """Say whether exactly what ``sign`` would write is there already, and holds under this very signer's key.
 
     Anything else that hangs there, good or not, is for the gate to judge; one's own signature goes beside it. What
-    cannot be listed or read is not what would be written.
+    cannot be listed or read is not what would be written. Nothing that has a new certificate or time is ever there.
     """
+    if not signer.lasting:
+        return False
+    wanted = attachment.payload(name, digest) if chosen == "attachment" else bundle.statement(digest)
     try:
-        return any(_ours(registry, name, digest, key, one) for one in stored.listed(registry, name, digest, chosen))
+        found = stored.listed(registry, name, digest, chosen)
+        return any(_wrote(registry, name, signer, one, wanted) for one in found)
     except RegistryError:
         return False
 
 
-def _add(registry: Registry, name: str, target: Descriptor, key: PrivateKey, chosen: Format) -> None:
-    if chosen == "attachment":
-        claim = attachment.payload(name, target.digest)
-        stored.add_attachment(registry, name, target.digest, attachment.sign(key, claim))
-    else:
-        stored.add_bundle(registry, name, target, bundle.sign(key, bundle.statement(target.digest)))
-
-
-def _ours(registry: Registry, name: str, digest: str, key: PublicKey, found: Found) -> bool:
+def _wrote(registry: Registry, name: str, signer: Signer, found: Found, wanted: bytes) -> bool:
     try:
-        content = stored.content(registry, name, found)
+        return signer.wrote(found, stored.content(registry, name, found), wanted)
     except (Malformed, Tampered, NotFound):
         return False
-    if found.format == "attachment":
-        return attachment.signed_by(key, Attachment(content, found.signature), name, digest)
-    return bundle.signed_by(key, content, digest)
+
+
+def _add(registry: Registry, name: str, target: Descriptor, signer: Signer, chosen: Format) -> None:
+    if chosen == "attachment":
+        claim = attachment.payload(name, target.digest)
+        stored.add_attachment(registry, name, target.digest, signer.attachment(claim))
+    else:
+        stated = bundle.statement(target.digest, named=signer.names_subjects)
+        stored.add_bundle(registry, name, target, signer.statement(stated))
 
 
 def _collect(

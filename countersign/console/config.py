@@ -131,6 +131,27 @@ class VagrantSettings:
 
 
 @dataclass(frozen=True)
+class SigningSettings:
+    """How ``signing.sign`` and ``signing.attest`` sign.
+
+    Attributes:
+        password_file: a file with the key's password.
+        recursive: sign every platform's manifest too, not only what the name resolves to.
+        certificate: the key's certificate (PEM); None for a key without one.
+        certificate_chain: what leads from there to a root (PEM).
+        timestamp_server: URL of a timestamp server (RFC 3161), with a certificate; empty for none.
+        trust_config: trust and services of the Sigstore that ``--identity`` uses; None for the public one.
+    """
+
+    password_file: Path | None = None
+    recursive: bool = True
+    certificate: Path | None = None
+    certificate_chain: Path | None = None
+    timestamp_server: str = ""
+    trust_config: Path | None = None
+
+
+@dataclass(frozen=True)
 class CheckSettings:
     """What ``./inv test`` runs.
 
@@ -159,6 +180,7 @@ class Settings:
         policy: the policy that nodes are given.
         keys: generated keys.
         registry: how registries are reached.
+        signing: how images are signed.
         kind: the cluster of the place ``kind``.
         crio: CRI-O.
         vagrant: the machine of the place ``vagrant``.
@@ -174,6 +196,7 @@ class Settings:
     policy: Path = ROOT / "shared" / "policy.yaml"
     keys: Path = ROOT / "shared" / "keys"
     registry: RegistrySettings = RegistrySettings()
+    signing: SigningSettings = SigningSettings()
     kind: KindSettings = KindSettings()
     crio: CrioSettings = CrioSettings()
     vagrant: VagrantSettings = VagrantSettings()
@@ -216,6 +239,7 @@ def settings_from(context: Any, on: str | None = None, room: str = "") -> Settin
             credential_providers=_text(registry, "credential_providers", "", "registry."),
             credential_provider_bin_dir=_text(registry, "credential_provider_bin_dir", "", "registry."),
         ),
+        signing=_signing(given.get("signing") or {}),
         kind=_kind(given.get("kind") or {}),
         crio=_crio(given.get("crio") or {}),
         vagrant=_vagrant(given.get("vagrant") or {}),
@@ -247,6 +271,15 @@ def record_place(state: Path, place: str, room: str = "containerd") -> None:
 
 def _place_file(state: Path, room: str) -> Path:
     return state / ("place" if room == "containerd" else f"place-{room}")
+
+
+def _signing(given: Mapping[str, Any]) -> SigningSettings:
+    paths = ("password_file", "certificate", "certificate_chain", "trust_config")
+    return SigningSettings(
+        **{key: _path(given, key, None) for key in paths},
+        recursive=_switch({"recursive": SigningSettings.recursive, **given}, "recursive"),
+        timestamp_server=_text(given, "timestamp_server", "", "signing."),
+    )
 
 
 def _kind(given: Mapping[str, Any]) -> KindSettings:

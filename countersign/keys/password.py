@@ -8,7 +8,7 @@ from pathlib import Path
 from countersign.console.errors import UsageError
 
 _LIMIT = 4096  # bytes
-_SOURCES = "set COSIGN_PASSWORD or give --password-file"
+_SOURCES = "set COSIGN_PASSWORD, or INVOKE_SIGNING_PASSWORD_FILE to a file that has it"
 
 
 def read_file(path: Path) -> bytes:

@@ -43,8 +43,8 @@ def test_our_manifest_and_config_are_cosigns() -> None:
 
 
 def test_what_we_would_write_is_there() -> None:
-    assert attachment.signed_by(keys.load_public(DATA / "signer.pub"), cosigns(), NAME, DIGEST)
-    assert attachment.signed_by(KEY.public, OURS, NAME, DIGEST)
+    assert attachment.signed_by(keys.load_public(DATA / "signer.pub"), cosigns(), attachment.payload(NAME, DIGEST))
+    assert attachment.signed_by(KEY.public, OURS, attachment.payload(NAME, DIGEST))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_what_we_would_write_is_there() -> None:
     ],
 )
 def test_anything_else_is_not_what_we_would_write(one: Attachment) -> None:
-    assert not attachment.signed_by(KEY.public, one, NAME, DIGEST)
+    assert not attachment.signed_by(KEY.public, one, attachment.payload(NAME, DIGEST))
 
 
 @pytest.mark.parametrize(

@@ -47,11 +47,13 @@ def test_our_manifest_says_what_cosigns_says() -> None:
 
 
 def test_what_we_would_write_is_there() -> None:
-    assert bundle.signed_by(keys.load_public(DATA / "signer.pub"), COSIGNS, DIGEST)
-    assert bundle.signed_by(KEY.public, OURS, DIGEST)
-    assert bundle.signed_by(KEY.public, json.dumps(json.loads(OURS), indent=1).encode() + b"\n", DIGEST)
+    assert bundle.signed_by(keys.load_public(DATA / "signer.pub"), COSIGNS, bundle.statement(DIGEST))
+    assert bundle.signed_by(KEY.public, OURS, bundle.statement(DIGEST))
+    assert bundle.signed_by(
+        KEY.public, json.dumps(json.loads(OURS), indent=1).encode() + b"\n", bundle.statement(DIGEST)
+    )
     spaced = json.dumps(json.loads(bundle.statement(DIGEST))).encode()
-    assert bundle.signed_by(KEY.public, bundle.sign(KEY, spaced), DIGEST)
+    assert bundle.signed_by(KEY.public, bundle.sign(KEY, spaced), bundle.statement(DIGEST))
 
 
 def changed(**change: Any) -> bytes:
@@ -84,7 +86,7 @@ def enveloped(**change: Any) -> bytes:
     ],
 )
 def test_anything_else_is_not_what_we_would_write(content: bytes) -> None:
-    assert not bundle.signed_by(KEY.public, content, DIGEST)
+    assert not bundle.signed_by(KEY.public, content, bundle.statement(DIGEST))
 
 
 def test_a_claim_is_read_whoever_signed_it() -> None:

@@ -187,7 +187,8 @@ def test_the_tree_names_every_signature(
         ({"image": ["x"], "format": "pgp"}, "--format: got 'pgp'"),
         ({"image": ["x"], "format": ""}, "--format: got ''"),
         ({"image": ["x"], "key": "/nowhere/k.key"}, "/nowhere/k.key: the key cannot be read"),
-        ({"image": ["x"], "password_file": "/nowhere/pw"}, "/nowhere/pw: the password cannot be read"),
+        ({"image": ["x"], "identity": True, "key": "k"}, "--identity, --key: got both"),
+        ({"image": ["x"], "certificate": "/nowhere/pem"}, "/nowhere/pem: the certificate cannot be read"),
     ],
 )
 def test_bad_input_is_one_line_and_2(
@@ -200,6 +201,14 @@ def test_bad_input_is_one_line_and_2(
     assert pair
     capsys.readouterr()
     assert message in refused(capsys, 2, commands.sign, context, **options)
+
+
+def test_a_password_file_that_cannot_be_read_is_one_line_and_2(
+    context: MockContext, pair: keys.PublicKey, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pair
+    context.config.signing = {"password_file": "/nowhere/pw"}
+    assert "/nowhere/pw: the password cannot be read" in refused(capsys, 2, commands.sign, context, image=["x"])
 
 
 def test_an_unknown_image_is_one_line_and_2(

@@ -14,6 +14,7 @@ from countersign.oci.reference import Reference, parse
 from countersign.oci.registry import Registry
 from signing import attachment, bundle, sign, stored
 from signing.formats import FORMATS, Format
+from signing.signer import ByKey
 from tests.fake_registry import FakeRegistry, Reply, Request
 from tests.images import push_image, push_index
 
@@ -90,9 +91,9 @@ def test_ours_that_is_annotated_as_something_else_is_not_there(fake: FakeRegistr
     target = push_image(registry, fake.name(), "v1")
     ours = bundle.sign(KEY, bundle.statement(target.digest))
     stored.add_bundle(registry, fake.name(), target, ours, "https://spdx.dev/Document")  # the gate passes it by
-    assert not sign.there(registry, fake.name(), target.digest, KEY.public, "bundle")
+    assert not sign.there(registry, fake.name(), target.digest, ByKey(KEY), "bundle")
     stored.add_bundle(registry, fake.name(), target, ours)
-    assert sign.there(registry, fake.name(), target.digest, KEY.public, "bundle")
+    assert sign.there(registry, fake.name(), target.digest, ByKey(KEY), "bundle")
 
 
 def test_no_number_of_attestations_hides_ours(fake: FakeRegistry) -> None:
