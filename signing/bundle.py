@@ -135,7 +135,12 @@ def _same(content: bytes, ours: bytes) -> bool:
 
 def may_sign(entry: Descriptor) -> bool:
     """Say whether a referrer may be a signature's bundle: not one that is annotated as stating something else."""
-    return entry.artifact_type == MEDIA_TYPE and entry.annotations.get(_PREDICATE, PREDICATE_TYPE) == PREDICATE_TYPE
+    return may_state(entry, PREDICATE_TYPE)
+
+
+def may_state(entry: Descriptor, predicate_type: str) -> bool:
+    """Say whether a referrer may be a bundle of that predicate type: not one that is annotated as another's."""
+    return entry.artifact_type == MEDIA_TYPE and entry.annotations.get(_PREDICATE, predicate_type) == predicate_type
 
 
 def layer(content: bytes, where: str) -> Descriptor:

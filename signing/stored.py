@@ -49,8 +49,8 @@ def listed(registry: Registry, name: str, digest: str, chosen: Format) -> list[F
     return found
 
 
-def content(registry: Registry, name: str, found: Found) -> bytes:
-    """Return an attachment's payload, or a bundle.
+def content(registry: Registry, name: str, found: Found, limit: int = bundle.BUNDLE_LIMIT) -> bytes:
+    """Return an attachment's payload, or a bundle of at most that many bytes.
 
     Raises:
         NotFound: if the registry lists it and does not have it.
@@ -61,7 +61,7 @@ def content(registry: Registry, name: str, found: Found) -> bytes:
         return registry.blob(name, found.entry.digest, attachment.PAYLOAD_LIMIT)
     manifest, _ = registry.manifest(name, found.entry.digest)
     layer = bundle.layer(manifest, f"{name}@{found.entry.digest}")
-    return registry.blob(name, layer.digest, bundle.BUNDLE_LIMIT)
+    return registry.blob(name, layer.digest, limit)
 
 
 def add_attachment(registry: Registry, name: str, digest: str, new: Attachment) -> None:

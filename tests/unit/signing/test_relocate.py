@@ -23,6 +23,7 @@ from countersign.oci.registry import Registry
 from countersign.oci.repository import Repository
 from signing import attachment, gather, places, relocate, sign, stored
 from signing.gather import Stock
+from signing.signer import ByKey
 from tests.fake_registry import FakeRegistry, Reply, Request, serving
 from tests.images import push_image, push_index
 
@@ -138,7 +139,7 @@ def test_what_the_destination_has_under_an_attachments_tag_stays(fake: FakeRegis
     for _ in range(2):
         carried(stock, source, Repository(registry, there))
         assert len(stored.listed(registry, there, image.digest, "attachment")) == 2
-    assert sign.there(registry, there, image.digest, OTHER_KEY.public, "attachment")
+    assert sign.there(registry, there, image.digest, ByKey(OTHER_KEY), "attachment")
 
 
 def test_attachments_name_their_repository_and_bundles_none(fake: FakeRegistry) -> None:
