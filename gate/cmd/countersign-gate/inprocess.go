@@ -42,6 +42,7 @@ type inProcess struct {
 	dockerConfig string
 	certsDir     string
 	layout       string
+	free         bool // neither keys nor a policy are needed
 }
 
 // files is an option that may be given more than once.
@@ -72,9 +73,9 @@ func (a *inProcess) check() error {
 	switch {
 	case len(a.keys) > 0 && a.policy != "":
 		return errors.New("expected --key or --policy, got both")
-	case !a.wanted() && a.layout != "":
+	case !a.wanted() && !a.free && a.layout != "":
 		return errors.New("--layout goes with --key or --policy")
-	case !a.wanted() && (a.dockerConfig != "" || a.certsDir != ""):
+	case !a.wanted() && !a.free && (a.dockerConfig != "" || a.certsDir != ""):
 		return errors.New("--docker-config and --certs-dir go with --key or --policy; else gate.json has them")
 	case a.layout != "" && (a.dockerConfig != "" || a.certsDir != ""):
 		return errors.New("--docker-config and --certs-dir are for registries, and with --layout none is asked")

@@ -36,6 +36,7 @@ type command struct {
 	verdict   bool // takes --config and --json
 	config    bool // takes --config
 	inProcess bool // takes --key, --policy and what goes with them
+	free      bool // needs neither --key nor --policy
 	doctor    bool // takes --list and what goes with it
 	signed    bool // takes --bundle and what it is held against
 	installs  bool // takes what says how to install
@@ -52,6 +53,7 @@ var commands = []command{
 	{name: "observe", about: "judge each container that starts and enforce nothing, on a node without the hook", run: observeNode, config: true},
 	{name: "image-verifier", argument: "-name REF -digest DIGEST", about: "be containerd's image verifier (io.containerd.image-verifier.v1.bindir)"},
 	{name: "verify", argument: "REF", about: "say whether an image may run here, and show every step", run: verify, verdict: true, inProcess: true},
+	{name: "inspect", argument: "REF", about: "print every signature and attestation on an image, and what each root of a policy says of it, as JSON", run: inspect, inProcess: true, free: true},
 	{name: "explain", argument: "REF|CONTAINER", about: "say what binds and allows or refuses an image or a container", run: explain, verdict: true},
 	{name: "doctor", about: "find every setting and file that would let an image run unseen on this node", run: examine, verdict: true, doctor: true},
 	{name: "audit", about: "judge what runs on this node already, as its start would be judged now", run: runAudit, verdict: true, audits: true},
@@ -122,7 +124,7 @@ func dispatch(args []string, stdout, stderr io.Writer) int {
 }
 
 func (c command) invoke(args []string, stdout, stderr io.Writer) int {
-	in := &invocation{command: c, stdout: stdout, stderr: stderr}
+	in := &invocation{command: c, stdout: stdout, stderr: stderr, given: inProcess{free: c.free}}
 	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	if c.config || c.verdict {

@@ -24,6 +24,9 @@ const (
 	maxContent    = 512 << 10 // bytes of signatures, per digest, format and host
 	maxProblems   = 64        // told
 
+	// EveryType, as a predicate type, has Fetch read attestations of all types.
+	EveryType = "*"
+
 	// maxAttestations that say to be of a wanted type are read beside signatures.
 	maxAttestations = 32
 )

@@ -92,7 +92,7 @@ func (s *shortlist) referrer(d descriptor, types []string) {
 	switch {
 	case annotations.Predicate == signPredicate || annotations.Predicate == "" && d.ArtifactType == signatureType:
 		s.add(0, d)
-	case slices.Contains(types, annotations.Predicate):
+	case slices.Contains(types, annotations.Predicate), annotations.Predicate != "" && slices.Contains(types, EveryType):
 		s.attestation(d)
 	case annotations.Predicate != "":
 	case d.ArtifactType == bundleType, d.ArtifactType == notationType:
