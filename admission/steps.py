@@ -45,14 +45,15 @@ class Signed:
         """Return whether a part of it lacks a signature by the key."""
         from countersign.oci.errors import NotFound
         from signing.sign import targets, there
+        from signing.signer import ByKey
 
-        client, key = self.registry(), self.key().public
+        client, signer = self.registry(), ByKey(self.key())
         try:
             parts = targets(client, self.image)
         except NotFound:
             return True
         return not all(
-            there(client, self.image.name, part.digest, key, chosen)
+            there(client, self.image.name, part.digest, signer, chosen)
             for part in parts
             for chosen in ("attachment", "bundle")
         )

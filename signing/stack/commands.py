@@ -20,7 +20,7 @@ _JSON = "one JSON document on stdout"
 
 @task(help={"plan": "list what would be done, and change nothing", "json": _JSON})
 def start(context: Context, plan: bool = False, json: bool = False) -> None:
-    """Start a private Sigstore on loopback: Fulcio with a log of certificates, Rekor v2 and v1, timestamps, an issuer.
+    """Start a private Sigstore on loopback: Fulcio, a log of certificates, Rekor v2 and v1, timestamps, an issuer.
 
     Example: ./inv signing.stack.start
     """
