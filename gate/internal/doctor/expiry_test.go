@@ -1,0 +1,143 @@
+package doctor
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"countersign/gate/internal/policy"
+	"countersign/gate/internal/testsign"
+)
+
+const day = 24 * time.Hour
+
+// policyWith gives a policy with one root of trust.
+func policyWith(t *testing.T, kind string, root any) string {
+	t.Helper()
+	document, err := json.Marshal(map[string]any{
+		"version": "countersign.policy/v1", "roots": map[string]any{"signer": map[string]any{kind: root}}, "scopes": map[string]any{},
+		"pinned": []string{"registry.k8s.io/pause@" + pause}, "revoked": map[string]any{"keys": []string{}, "certificates": []string{}, "digests": []string{}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(document)
+}
+
+func keyless(trusted ...json.RawMessage) map[string]any {
+	return map[string]any{"issuer": "https://issuer.example", "subject": "me@acme.example", "trustedRoot": trusted}
+}
+
+func pki(a *testsign.Authority, crls ...string) map[string]any {
+	found := map[string]any{"roots": []string{testsign.CertificatePEM(a.Root)}, "intermediates": []string{testsign.CertificatePEM(a.Intermediate)}, "email": "me@acme.example"}
+	if len(crls) > 0 {
+		found["crls"] = crls
+	}
+	return found
+}
+
+// withEnd gives a trusted root in which the first of a kind ends.
+func withEnd(t *testing.T, trusted json.RawMessage, kind string, at time.Time) json.RawMessage {
+	t.Helper()
+	var document map[string]any
+	if err := json.Unmarshal(trusted, &document); err != nil {
+		t.Fatal(err)
+	}
+	entry := document[kind].([]any)[0].(map[string]any)
+	if key, ok := entry["publicKey"].(map[string]any); ok {
+		entry = key
+	}
+	entry["validFor"].(map[string]any)["end"] = at.UTC().Format(time.RFC3339)
+	changed, err := json.Marshal(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return changed
+}
+
+func TestWhatEndsWithinAMonthIsWarnedOf(t *testing.T) {
+	soon, later, past := time.Now().Add(29*day), time.Now().Add(31*day), time.Now().Add(-day)
+	from := time.Now().Add(-2 * day)
+	a := testsign.NewAuthority(t)
+	trusted := testsign.Listed{CA: a, CT: a, Log: a}.TrustedRoot(t)
+	ofTSA := testsign.Listed{CA: a, TSA: a}.TrustedRoot(t)
+	for name, root := range map[string]struct {
+		kind string
+		root any
+		says string
+	}{
+		"log":                 {"keyless", keyless(withEnd(t, trusted, "tlogs", soon)), "the last log of its trusted root is ends"},
+		"log, later":          {"keyless", keyless(withEnd(t, trusted, "tlogs", later)), ""},
+		"log, past":           {"keyless", keyless(withEnd(t, trusted, "tlogs", past)), "the last log of its trusted root is ended"},
+		"log of certificates": {"keyless", keyless(withEnd(t, trusted, "ctlogs", soon)), "the last log of certificates of its"},
+		"authority":           {"keyless", keyless(withEnd(t, trusted, "certificateAuthorities", soon)), "the last authority of its"},
+		"timestamps":          {"keyless", keyless(withEnd(t, ofTSA, "timestampAuthorities", soon)), "the last timestamp authority of its"},
+		"intermediate":        {"pki", pki(testsign.NewAuthorityOf(t, from, soon)), "the certificate of CN=intermediate of the test"},
+		"intermediate, later": {"pki", pki(testsign.NewAuthorityOf(t, from, later)), ""},
+		"CRL":                 {"pki", pki(a, a.CRL(t, soon)), "the list of revoked certificates by CN=intermediate of the test"},
+		"CRL, later":          {"pki", pki(a, a.CRL(t, later)), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, false)
+			w.write("etc/policy.json", policyWith(t, root.kind, root.root), 0o644)
+			p, err := policy.Load(w.path("etc/policy.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.ping.Policy = p.Hash
+			report := w.look()
+			if !report.OK {
+				t.Errorf("open: %q, unknown: %q: this node enforces", states(report, Open), states(report, Unknown))
+			}
+			warnings := states(report, Warning)
+			if root.says == "" {
+				if len(warnings) > 0 {
+					t.Errorf("warned of %q", warnings)
+				}
+				return
+			}
+			if !slices.Equal(warnings, []string{"gate.expiry"}) {
+				t.Fatalf("warned of %q", warnings)
+			}
+			for _, check := range report.Checks {
+				if check.Name == "gate.expiry" && (len(check.Findings) != 1 || !strings.HasPrefix(check.Findings[0].String(), "roots.signer: "+root.says)) {
+					t.Errorf("got %q", check.Findings)
+				}
+			}
+		})
+	}
+}
+
+func TestALogThatEndedIsNotToldWhileAnotherGoesOn(t *testing.T) {
+	a := testsign.NewAuthority(t)
+	ended := withEnd(t, a.TrustedRoot(t), "tlogs", time.Now().Add(-day))
+	var one, other map[string]any
+	for document, into := range map[string]*map[string]any{string(ended): &one, string(testsign.NewAuthority(t).TrustedRoot(t)): &other} {
+		if err := json.Unmarshal([]byte(document), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one["timestampAuthorities"] = []any{}
+	one["tlogs"] = append(one["tlogs"].([]any), other["tlogs"].([]any)...)
+	both, err := json.Marshal(one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := policy.Parse([]byte(policyWith(t, "keyless", keyless(both))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found := endings(p, time.Now()); len(found) != 0 {
+		t.Errorf("got %q", found)
+	}
+}
+
+func TestAPolicyThatCannotBeReadHasItsOwnCheck(t *testing.T) {
+	w := newWorld(t, false)
+	w.write("etc/policy.json", "{", 0o644)
+	if report := w.look(); !slices.Contains(states(report, Skipped), "gate.expiry") {
+		t.Errorf("skipped: %q", states(report, Skipped))
+	}
+}
