@@ -19,7 +19,8 @@ from countersign.console.config import Settings
 from countersign.oci.descriptor import Descriptor
 from countersign.policy import gate
 from countersign.policy.load import load
-from signing import bundle, stored
+from signing import bundle, identity, sign, stored
+from signing.formats import Format
 from signing.stack import token
 from signing.stack.place import Stack
 from signing.verify import Verdict, by_policy, program, verify
@@ -121,6 +122,23 @@ def python_bundle(scene: Scene, subject: str) -> None:
     stored.add_bundle(scene.lab.client, scene.name, scene.image, signed.to_json().encode())
 
 
+def our_bundle(scene: Scene, subject: str) -> None:
+    """Sign as ``signing.sign --identity TOKEN --format bundle`` does."""
+    _sign(scene, subject, "bundle")
+
+
+def our_attachment(scene: Scene, subject: str) -> None:
+    """Sign as ``signing.sign --identity TOKEN --format attachment`` does."""
+    _sign(scene, subject, "attachment")
+
+
+def _sign(scene: Scene, subject: str, chosen: Format) -> None:
+    config = identity.open_config(scene.stack.trust_config)
+    signer = identity.ByIdentity(config, identity.token(config, scene.token(subject)))
+    done = sign.sign(scene.lab.client, scene.name, scene.image, signer, [chosen])
+    assert done.added == [chosen]
+
+
 def gate_says(scene: Scene, expected: Expected) -> Verdict:
     """Return the verdict of ``countersign-gate verify`` by a policy with one keyless root."""
     root = {"issuer": expected.issuer, "subject": expected.subject, "trustedRoot": str(expected.root)}
@@ -171,6 +189,8 @@ def python_reads(scene: Scene, expected: Expected) -> str:
 
 
 SIGNERS: Mapping[str, Callable[[Scene, str], None]] = {
+    "countersign, bundle (Rekor v2, timestamp)": our_bundle,
+    "countersign, attachment (Rekor v1)": our_attachment,
     "cosign 3, bundle (Rekor v2, timestamp)": cosign_bundle,
     "cosign 3, attachment as of cosign 1 and 2 (Rekor v1)": cosign_attachment,
     "sigstore-python, bundle (Rekor v2, timestamp)": python_bundle,
