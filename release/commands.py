@@ -61,6 +61,22 @@ def sbom(context: Context, version: str = "", project: str = "", json: bool = Fa
     _stage(context, "sbom", version, project, json=json)
 
 
+@task(
+    help={
+        "version": _VERSION,
+        "database": "Go vulnerability database: a URL, or a folder with a copy (default: GOVULNDB, else https://vuln.go.dev)",
+        "project": _PROJECT,
+        "json": _JSON,
+    }
+)
+def scan(context: Context, version: str = "", database: str = "", project: str = "", json: bool = False) -> None:
+    """Look for known vulnerabilities in the programs; exit code 1 for one that the project does not except.
+
+    Example: ./inv release.scan --database /mnt/vulndb
+    """
+    _stage(context, "scan", version, project, database=database, json=json)
+
+
 @task(help={"version": _VERSION, "registry": _REGISTRY, "project": _PROJECT, "json": _JSON})
 def push(context: Context, version: str = "", registry: str = "", project: str = "", json: bool = False) -> None:
     """Push the images by digest; no tag is touched.
@@ -242,11 +258,23 @@ def publish(
 
 
 def _stage(
-    context: Context, name: str, version: str, project: str, *, registry: str = "", key: str = "", json: bool
+    context: Context,
+    name: str,
+    version: str,
+    project: str,
+    *,
+    registry: str = "",
+    key: str = "",
+    database: str = "",
+    json: bool,
 ) -> None:
+    from dataclasses import replace
+
     from release import flow
 
     work = _work(context, version, project, registry=registry, key=key)
+    if database:
+        work = replace(work, database=database)
     _shown(work, flow.run(work, name, flow.start(work)), json=json)
 
 
@@ -269,6 +297,7 @@ def _work(context: Context, version: str, project: str, *, registry: str = "", k
 
     from countersign.console.config import settings_from
     from release import flow
+    from release import scan as scanning
     from release import version as versions
 
     found = _project(context, project)
@@ -276,7 +305,8 @@ def _work(context: Context, version: str, project: str, *, registry: str = "", k
     workflow = os.environ.get("GITHUB_WORKFLOW_REF", "")
     builder = f"https://github.com/{workflow}" if workflow else f"{found.source}/built-by-hand"
     base = registry.rstrip("/") or found.registry
-    return flow.Work(settings_from(context), found, wanted, base, builder, lambda: _signer(found, key))
+    database = os.environ.get("GOVULNDB") or scanning.DATABASE
+    return flow.Work(settings_from(context), found, wanted, base, builder, lambda: _signer(found, key), database)
 
 
 def _signer(project: Project, key: str) -> Signer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,8 +13,8 @@ from countersign.console import output
 from countersign.console.errors import UsageError
 from countersign.oci.access import registry
 from countersign.oci.reference import parse
-from release import attest, build, charts, checksums, git, inventory, push
-from release.made import File, Folder, Image, Release, State, read_state, sha256
+from release import attest, build, charts, checksums, exceptions, git, inventory, push, scan
+from release.made import File, Folder, Image, Release, State, read_state, sha256, write
 from signing import sign as signing
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class Work:
         base: what image names begin with.
         builder: who builds, for provenance.
         signer: opens the key, or asks who signs; called by what signs.
+        database: of known vulnerabilities: a URL or a folder.
     """
 
     settings: Settings
@@ -40,6 +43,7 @@ class Work:
     base: str
     builder: str
     signer: Callable[[], Signer]
+    database: str = scan.DATABASE
 
     @property
     def folder(self) -> Folder:
@@ -62,6 +66,26 @@ def _build(work: Work, release: Release) -> tuple[Release, list[str]]:
 
 def _sbom(work: Work, release: Release) -> tuple[Release, list[str]]:
     return release, inventory.write_sboms(work.settings, release, work.folder)
+
+
+def _scan(work: Work, release: Release) -> tuple[Release, list[str]]:
+    if work.project.exceptions is None:
+        output.skipped("release.yaml has no scan")
+        return replace(release, scanned=False), []
+    today = dt.datetime.now(dt.timezone.utc).date()
+    allowed = exceptions.load(work.project.exceptions, today)
+    programs = [work.folder.file(each.name) for each in release.files if each.kind == "program"]
+    result = scan.scan(work.settings, programs, work.database)
+    for each in result.findings:
+        output.say(f"{each}{'' if each.reached else ' (the package is not in it)'}")
+    for name in sorted(set(allowed) - {each.id for each in result.findings}):
+        output.warn(f"{work.project.exceptions.name}: {name} is in no program; the exception can go")
+    scan.check(result.findings, allowed, today)
+    time = dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    document = scan.predicate(result, allowed, time)
+    write(work.folder.path / "scan.json", json.dumps(document).encode())
+    write(work.folder.file(release.sarif), scan.sarif(result, allowed))
+    return replace(release, scanned=True), [release.sarif]
 
 
 def _push(work: Work, release: Release) -> tuple[Release, list[str]]:
@@ -110,6 +134,7 @@ def _checksums(work: Work, release: Release) -> tuple[Release, list[str]]:
 STAGES: Mapping[str, Stage] = {
     "build": _build,
     "sbom": _sbom,
+    "scan": _scan,
     "push": _push,
     "chart": _chart,
     "sign": _sign,

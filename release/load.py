@@ -89,6 +89,7 @@ class _Reader:
             packages=packages,
             archive=entry.archive,
             chart=self._chart(entry),
+            exceptions=self._there(entry.scan.exceptions, ("scan", "exceptions")) if entry.scan else None,
             formats=tuple(each for each in FORMATS if each in entry.sign.formats),
             key=key,
             identity=identity,

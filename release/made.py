@@ -82,6 +82,7 @@ class Release:
         epoch: that commit's time, in seconds.
         files: what is released as files.
         images: what is released as images.
+        scanned: whether it was looked at for known vulnerabilities.
     """
 
     project: str
@@ -91,6 +92,7 @@ class Release:
     epoch: int
     files: tuple[File, ...] = ()
     images: tuple[Image, ...] = ()
+    scanned: bool = False
 
     @property
     def title(self) -> str:
@@ -101,6 +103,16 @@ class Release:
     def manifest(self) -> str:
         """The name of the file that describes the release."""
         return f"{self.title}.release.json"
+
+    @property
+    def scan(self) -> str:
+        """The name of the file with the attested result of the scan."""
+        return f"{self.title}.scan.sigstore.json"
+
+    @property
+    def sarif(self) -> str:
+        """The name of the file with that result as SARIF."""
+        return f"{self.title}.sarif.json"
 
     @property
     def provenance(self) -> str:

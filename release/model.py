@@ -106,6 +106,7 @@ class Project:
         platforms: which the programs are built for.
         archive: whether the source is released, as an archive.
         chart: the Helm chart; None for none.
+        exceptions: the file with vulnerabilities that may be there; None for a project that is not scanned.
         formats: of image signatures.
         key: the public key of who signs; None with an identity.
         identity: who signs without a key.
@@ -123,6 +124,7 @@ class Project:
     packages: tuple[Package, ...]
     archive: bool
     chart: Chart | None
+    exceptions: Path | None
     formats: tuple[Format, ...]
     key: Path | None = None
     identity: Identity | None = None

@@ -14,7 +14,7 @@ from release.made import BUNDLE, SBOMS, SUMS, Release
 if TYPE_CHECKING:
     from release.trust import Trust
 
-_TYPES = {"spdx": "spdxjson", "cyclonedx": "cyclonedx", "provenance": "slsaprovenance1"}
+_TYPES = {"spdx": "spdxjson", "cyclonedx": "cyclonedx", "provenance": "slsaprovenance1", "scan": "vuln"}
 """What is attested → cosign's word for its predicate type."""
 
 
@@ -33,6 +33,7 @@ def _all(release: Release, trusted: Trust, *, tags: bool) -> Iterator[list[str]]
         yield ["cosign", "verify-blob", *who, "--bundle", file.name + BUNDLE, file.name]
         attested = {"provenance": release.provenance}
         if file.kind == "program":
+            attested |= {"scan": release.scan} if release.scanned else {}
             attested |= {form: file.name + ATTESTATION[form] for form in SBOMS}
         for what, bundle in attested.items():
             kind = ["--type", _TYPES[what]]

@@ -71,6 +71,12 @@ class ChartEntry(_Strict):
     values: str = ""
 
 
+class ScanEntry(_Strict):
+    """Known vulnerabilities stop a release."""
+
+    exceptions: str
+
+
 class IdentityEntry(_Strict):
     """Who signs without a key."""
 
@@ -102,6 +108,7 @@ class ReleaseEntry(_Strict):
     packages: list[PackageEntry] = []
     archive: bool = True
     chart: ChartEntry | None = None
+    scan: ScanEntry | None = None
     sign: SignEntry
 
 

@@ -6,6 +6,7 @@ believed in anything that is not signed: first the checksums, then the document 
 
 from __future__ import annotations
 
+import datetime as dt
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import UsageError
-from release import checksums, provenance, sbom, statement, trust
+from release import checksums, provenance, sbom, scan, statement, trust
 from release.attest import ATTESTATION
 from release.made import BUNDLE, FILE_NAME, SBOMS, SUMS, File, Folder, Release, parse, sha256
 
@@ -30,6 +31,8 @@ REASONS = {
     "other-subject": "it is signed, and about something else",
     "other-release": "it is of another release",
     "wrong-content": "it is signed, and says what does not fit the release",
+    "vulnerable": "it has a known vulnerability that nothing excepts",
+    "expired-exception": "a vulnerability was excepted until a day that has passed",
     "unlisted": "the checksums do not have it",
     "moved-tag": "the tag points at something else",
     "refused": "the gate's engine refuses the image; its own code says why",
@@ -132,6 +135,8 @@ def verify_files(checker: Checker, folder: Folder, project: str, version: str) -
         yield _found(f"{name}: signature", lambda name=name: _signature(checker, folder, sums, name))
     for file in release.files:
         yield _found(f"{file.name}: provenance", lambda file=file: _built(checker, folder, release, file))
+        if release.scanned and file.kind == "program":
+            yield _found(f"{file.name}: scan", lambda file=file: _scanned(checker, folder, release, file))
         for form in SBOMS if file.kind == "program" else ():
             yield _found(f"{file.name}: {form}", lambda file=file, form=form: _inventory(checker, folder, file, form))
 
@@ -198,6 +203,14 @@ def _inventory(checker: Checker, folder: Folder, file: File, form: str) -> None:
         raise Refused("wrong-content", f"{file.name + SBOMS[form]} is not what {path.name} attests")
     if (about := sbom.about(form, document)) != file.sha256:
         raise Refused("other-subject", f"it is of sha256:{about}; expected sha256:{file.sha256}")
+
+
+def _scanned(checker: Checker, folder: Folder, release: Release, file: File) -> None:
+    path = folder.file(release.scan)
+    predicate = _attested(checker, path, scan.PREDICATE, str(_there(folder, file.name)))
+    reason, detail = scan.wrong(predicate, dt.datetime.now(dt.timezone.utc).date())
+    if reason:
+        raise Refused(reason, f"{path.name}: {detail}")
 
 
 def _attested(checker: Checker, bundle: Path, predicate_type: str, about: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -62,7 +63,8 @@ class Lab:
         """Return what stages work with; images go below ``base`` in the registry."""
         chosen = signer or ByKey(self.key)
         settings = replace(self.settings, state=self.settings.state / base)
-        return flow.Work(settings, self.project, version, f"{self.netloc}/{base}", BUILDER, lambda: chosen)
+        database = str(self.settings.state / "vulndb")
+        return flow.Work(settings, self.project, version, f"{self.netloc}/{base}", BUILDER, lambda: chosen, database)
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,8 @@ def lab(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def built(lab: Lab) -> Folder:
     """What the stage build makes, once for all tests."""
     work = lab.work("built")
-    flow.run(work, "sbom", flow.run(work, "build", flow.start(work)))
+    write_database(lab.settings.state / "vulndb", [])
+    flow.run(work, "scan", flow.run(work, "sbom", flow.run(work, "build", flow.start(work))))
     return work.folder
 
 
@@ -152,6 +155,24 @@ def make(lab: Lab, built: Folder, request: pytest.FixtureRequest, tmp_path: Path
         return Made(lab, state.release, copy)
 
     return made
+
+
+def write_database(folder: Path, ids: Sequence[str]) -> None:
+    """Write a Go vulnerability database in which every program has these, by its standard library."""
+    changed = "2026-11-01T00:00:00Z"
+    for name in ("index", "ID"):
+        (folder / name).mkdir(parents=True)
+    (folder / "index" / "db.json").write_text(json.dumps({"modified": changed}))
+    listed = [{"id": name, "modified": changed, "fixed": "1.99.0"} for name in ids]
+    (folder / "index" / "modules.json").write_text(json.dumps([{"path": "stdlib", "vulns": listed}]))
+    (folder / "index" / "vulns.json").write_text(json.dumps([{"id": name, "modified": changed} for name in ids]))
+    ranges = [{"type": "SEMVER", "events": [{"introduced": "0"}, {"fixed": "1.99.0"}]}]
+    affected = {"package": {"name": "stdlib", "ecosystem": "Go"}, "ranges": ranges}
+    affected["ecosystem_specific"] = {"imports": [{"path": "runtime"}]}
+    for name in ids:
+        said = {"schema_version": "1.3.1", "id": name, "modified": changed, "published": changed}
+        document = {**said, "summary": "for a test", "details": "", "affected": [affected]}
+        (folder / "ID" / f"{name}.json").write_text(json.dumps(document))
 
 
 def resign(made: Made, signer: Signer | None = None) -> None:
