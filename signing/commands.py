@@ -15,8 +15,10 @@ from countersign.console.task import task
 from signing.signers import CERTIFICATE_HELP, IDENTITY_HELP, PASSWORD, opening
 
 if TYPE_CHECKING:
+    from countersign.console.config import Settings
     from countersign.oci.reference import Reference
     from signing.formats import Format
+    from signing.notary import Notary
     from signing.sign import Signed
     from signing.signer import Signer
     from signing.tree import Node
@@ -64,7 +66,7 @@ def keys(context: Context, out: str = "", force: bool = False, password_file: st
         "key": "private key (default: keys/cosign.key of the configuration)",
         "certificate": CERTIFICATE_HELP,
         "identity": IDENTITY_HELP,
-        "format": "attachment, bundle, or both with a comma between",
+        "format": "attachment, bundle, notation (docs/notation.md), or several with commas between",
         "json": "one JSON document on stdout",
     },
 )
@@ -86,26 +88,33 @@ def sign(
     settings = settings_from(context)
     refs = _references(image)
     formats = _formats(format)
-    opened = opening(settings, key, certificate, identity)
+    opened = opening(settings, key, certificate, identity) if formats != ["notation"] else None
     from countersign.oci.access import registry
+    from signing import notary_options
     from signing import sign as signing
 
     client = registry(settings)
     found = [(ref, signing.targets(client, ref, recursive=settings.signing.recursive)) for ref in refs]
     for ref, targets in found:
         say(f"{ref} is {targets[0].digest}")
-    signer = opened()
-    formats = _possible(formats, signer)
+    notary = _notary(settings, formats, (key, certificate, identity))
+    envelopes = notary_options.envelopes(client, notary, found) if notary else {}
+    signer = opened() if opened else None
+    formats = _possible(formats, signer) if signer else formats
     document: list[dict[str, Any]] = []
     for ref, targets in found:
-        results = [signing.sign(client, ref.name, target, signer, formats) for target in targets]
+        results = [
+            signing.sign(client, ref.name, target, signer, formats, envelopes.get((ref.name, target.digest)))
+            for target in targets
+        ]
         for result in results:
             done(_signed_line(result))
         document.append({"image": str(ref), "digest": targets[0].digest, "signed": [_signed_json(r) for r in results]})
     for where in client.logins:
         say(f"login from {where}")
     if json:
-        emit_json({"version": "countersign.signed/v1", **signer.about, "images": document})
+        by = signer.about if signer else {"signer": notary.about if notary else ""}
+        emit_json({"version": "countersign.signed/v1", **by, "images": document})
 
 
 @task(
@@ -183,12 +192,19 @@ def _no_image() -> UsageError:
 
 
 def _formats(text: str) -> list[Format]:
-    from signing.formats import FORMATS
+    from signing.formats import KNOWN
 
     asked = {part.strip() for part in text.split(",")}
-    if not asked <= set(FORMATS):
-        raise UsageError(f"got {text!r}", where="--format", expected=" or ".join(FORMATS))
-    return [one for one in FORMATS if one in asked]
+    if not asked <= set(KNOWN):
+        raise UsageError(f"got {text!r}", where="--format", expected=" or ".join(KNOWN))
+    return [one for one in KNOWN if one in asked]
+
+
+def _notary(settings: Settings, formats: list[Format], named: tuple[str, str, str | None]) -> Notary | None:
+    """Return who signs in the format notation; None if that is not asked for."""
+    from signing import notary_options
+
+    return notary_options.signer(settings, *named) if "notation" in formats else None
 
 
 def _possible(formats: list[Format], signer: Signer) -> list[Format]:
@@ -204,7 +220,7 @@ def _possible(formats: list[Format], signer: Signer) -> list[Format]:
             "the Sigstore has no log that attachments can be in", where="--format", expected="bundle, or a Rekor v1"
         )
     say("no attachment: the Sigstore has no Rekor v1, whose signed time attachments need")
-    return ["bundle"]
+    return [one for one in formats if one != "attachment"]
 
 
 def _path(text: str) -> Path | None:

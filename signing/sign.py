@@ -11,8 +11,9 @@ from countersign.oci.descriptor import Descriptor
 from countersign.oci.errors import Malformed, NotFound, RegistryError, Tampered
 from countersign.oci.reference import Reference
 from countersign.oci.registry import Registry
-from signing import attachment, bundle, stored
+from signing import attachment, bundle, notary, notation, stored
 from signing.formats import FORMATS, Format
+from signing.notary import Notary
 from signing.signer import ByKey, Signer
 from signing.stored import Found
 
@@ -57,7 +58,12 @@ def targets(registry: Registry, ref: Reference, *, recursive: bool = True) -> li
 
 
 def sign(
-    registry: Registry, name: str, target: Descriptor, by: PrivateKey | Signer, formats: Sequence[Format] = FORMATS
+    registry: Registry,
+    name: str,
+    target: Descriptor,
+    by: PrivateKey | Signer | None,
+    formats: Sequence[Format] = FORMATS,
+    envelope: bytes | None = None,
 ) -> Signed:
     """Sign one digest.
 
@@ -65,8 +71,9 @@ def sign(
         registry: where the image lies and the signatures go.
         name: the repository with its registry; an attachment names it.
         target: the index or manifest.
-        by: who signs; a key for itself, without a certificate.
+        by: who signs; a key for itself, without a certificate. None where the only format is notation.
         formats: the formats wanted.
+        envelope: what ``prepare`` has made for the format notation; None where that is there already.
 
     Raises:
         RegistryError: if nothing could be stored, in no format.
@@ -75,10 +82,13 @@ def sign(
     result = Signed(target)
     for chosen in formats:
         try:
-            if there(registry, name, target.digest, signer, chosen):
+            written = envelope if chosen == "notation" else signer
+            if written is None or (
+                not isinstance(written, bytes) and there(registry, name, target.digest, written, chosen)
+            ):
                 result.present.append(chosen)
                 continue
-            _add(registry, name, target, signer, chosen)
+            _add(registry, name, target, written, chosen)
         except RegistryError as err:
             result.failed[chosen] = err
         else:
@@ -111,8 +121,39 @@ def _wrote(registry: Registry, name: str, signer: Signer, found: Found, wanted: 
         return False
 
 
-def _add(registry: Registry, name: str, target: Descriptor, signer: Signer, chosen: Format) -> None:
-    if chosen == "attachment":
+def prepare(registry: Registry, name: str, target: Descriptor, signer: Notary) -> bytes | None:
+    """Have a signature in the format notation made, and nothing pushed; None if what would be written is there.
+
+    Raises:
+        CountersignError: the signer fails.
+    """
+    expected = signer.expected(target)
+    if expected and _enveloped(registry, name, target, expected):
+        return None
+    made = signer.make(target)
+    found = notary.checked(made, target, signer.about)
+    return None if not expected and _enveloped(registry, name, target, found) else made
+
+
+def _enveloped(registry: Registry, name: str, target: Descriptor, expected: notation.Envelope) -> bool:
+    try:
+        listed = stored.listed(registry, name, target.digest, "notation")
+    except RegistryError:
+        return False
+    return any(_is_written(registry, name, one, expected) for one in listed)
+
+
+def _is_written(registry: Registry, name: str, found: Found, expected: notation.Envelope) -> bool:
+    try:
+        return notary.there(stored.content(registry, name, found), expected)
+    except (RegistryError, NotFound):
+        return False
+
+
+def _add(registry: Registry, name: str, target: Descriptor, signer: Signer | bytes, chosen: Format) -> None:
+    if isinstance(signer, bytes):
+        stored.add_envelope(registry, name, target, signer)
+    elif chosen == "attachment":
         claim = attachment.payload(name, target.digest)
         stored.add_attachment(registry, name, target.digest, signer.attachment(claim))
     else:

@@ -76,7 +76,19 @@ def _identity(settings: Settings, file: Path | None) -> Callable[[], Signer]:
 
 
 def _private(path: Path, password_file: Path | None) -> Callable[[], PrivateKey]:
-    """Start to open a private key; return what waits for it.
+    """Start to open a private key; return what waits for it."""
+    opened = clear(path, password_file)
+
+    def wait() -> PrivateKey:
+        from countersign.keys.pair import parse_private
+
+        return parse_private(opened(), str(path))
+
+    return wait
+
+
+def clear(path: Path, password_file: Path | None) -> Callable[[], bytes]:
+    """Start to open a private key; return what waits for its file's content in the clear.
 
     The password's KDF takes 0.15 s of a core, in which the other one can load modules and ask the registry.
     """
@@ -89,13 +101,5 @@ def _private(path: Path, password_file: Path | None) -> Callable[[], PrivateKey]
         if password_file is None and given is None and beside.is_file():
             password_file = beside
         secret = password.choose(password_file, given, str(path))
-        opened = ThreadPoolExecutor(1).submit(sealed.unseal, content, secret, str(path)).result
-    else:
-        opened = functools.partial(bytes, content)
-
-    def wait() -> PrivateKey:
-        from countersign.keys.pair import parse_private
-
-        return parse_private(opened(), str(path))
-
-    return wait
+        return ThreadPoolExecutor(1).submit(sealed.unseal, content, secret, str(path)).result
+    return functools.partial(bytes, content)

@@ -8,7 +8,7 @@ from countersign.oci import referrers, tagged
 from countersign.oci.descriptor import EMPTY_JSON, OCI_EMPTY, OCI_MANIFEST, Descriptor
 from countersign.oci.errors import Malformed
 from countersign.oci.registry import Registry
-from signing import attachment, bundle
+from signing import attachment, bundle, notation
 from signing.attachment import Attachment
 from signing.formats import Format
 
@@ -21,7 +21,7 @@ class Found:
 
     Attributes:
         format: its format.
-        entry: the payload's layer of an attachment, the referrer's manifest of a bundle.
+        entry: the payload's layer of an attachment, the referrer's manifest of a bundle or envelope.
         signature: an attachment's signature, in base64.
     """
 
@@ -37,7 +37,10 @@ def listed(registry: Registry, name: str, digest: str, chosen: Format) -> list[F
         Malformed: if what lists them cannot be read, or they are more than 64.
     """
     where = f"{name}@{digest}"
-    if chosen == "bundle":
+    if chosen == "notation":
+        entries = referrers.listing(registry, name, digest)
+        found = [Found("notation", entry) for entry in entries if entry.artifact_type == notation.MEDIA_TYPE]
+    elif chosen == "bundle":
         entries = referrers.listing(registry, name, digest)
         found = [Found("bundle", entry) for entry in entries if bundle.may_sign(entry)]
     else:
@@ -50,7 +53,7 @@ def listed(registry: Registry, name: str, digest: str, chosen: Format) -> list[F
 
 
 def content(registry: Registry, name: str, found: Found, limit: int = bundle.BUNDLE_LIMIT) -> bytes:
-    """Return an attachment's payload, or a bundle of at most that many bytes.
+    """Return an attachment's payload, a bundle of at most that many bytes, or an envelope.
 
     Raises:
         NotFound: if the registry lists it and does not have it.
@@ -60,6 +63,9 @@ def content(registry: Registry, name: str, found: Found, limit: int = bundle.BUN
     if found.format == "attachment":
         return registry.blob(name, found.entry.digest, attachment.PAYLOAD_LIMIT)
     manifest, _ = registry.manifest(name, found.entry.digest)
+    if found.format == "notation":
+        envelope = notation.layer(manifest, f"{name}@{found.entry.digest}")
+        return registry.blob(name, envelope.digest, notation.ENVELOPE_LIMIT)
     layer = bundle.layer(manifest, f"{name}@{found.entry.digest}")
     return registry.blob(name, layer.digest, limit)
 
@@ -91,6 +97,13 @@ def add_bundle(
     registry.put_blob(name, EMPTY_JSON, OCI_EMPTY)
     registry.put_blob(name, new)
     return referrers.add(registry, name, bundle.manifest(new, subject, predicate_type))
+
+
+def add_envelope(registry: Registry, name: str, subject: Descriptor, new: bytes) -> Descriptor:
+    """Store a Notary Project envelope and hang it on ``subject``; return its manifest's descriptor."""
+    registry.put_blob(name, EMPTY_JSON)
+    registry.put_blob(name, new)
+    return referrers.add(registry, name, notation.manifest(new, subject, notation.parse(new).chain))
 
 
 def _pairs(manifest: bytes, where: str) -> list[tuple[str, str]]:

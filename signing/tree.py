@@ -12,7 +12,7 @@ from countersign.oci.descriptor import Descriptor
 from countersign.oci.errors import Malformed, NotFound, Tampered
 from countersign.oci.reference import Reference
 from countersign.oci.registry import Registry
-from signing import attachment, bundle, stored
+from signing import attachment, bundle, notation, stored
 from signing.stored import Found
 
 _OTHER_TAGS = {".att": "attestation", ".sbom": "SBOM"}  # cosign's older places
@@ -80,6 +80,8 @@ def _referrers(registry: Registry, name: str, digest: str) -> Iterator[Leaf]:
     for entry in referrers.listing(registry, name, digest):
         if entry.artifact_type == bundle.MEDIA_TYPE:
             yield Leaf("bundle", entry.digest, _about(registry, name, digest, Found("bundle", entry)))
+        elif entry.artifact_type == notation.MEDIA_TYPE:
+            yield Leaf("notation", entry.digest, _about(registry, name, digest, Found("notation", entry)))
         else:
             yield Leaf("referrer", entry.digest, entry.artifact_type)
 
@@ -99,8 +101,24 @@ def _about(registry: Registry, name: str, digest: str, found: Found) -> str:
         if found.format == "attachment":
             repository, named = attachment.claim(content)
             return f"names {repository}" if named == digest else f"names {repository} and another digest, {named}"
+        if found.format == "notation":
+            return _envelope(content, digest)
         said = bundle.claim(content)
     except (Malformed, NotFound, Tampered) as err:
         return f"unreadable: {err}"
     what = "signature" if said.predicate_type == bundle.PREDICATE_TYPE else said.predicate_type
     return what if digest in said.digests else f"{what} of another digest, {', '.join(said.digests)}"
+
+
+def _envelope(content: bytes, digest: str) -> str:
+    """Say what an envelope claims: by whom, and until when."""
+    from cryptography import x509
+
+    found = notation.parse(content)
+    try:
+        by = x509.load_der_x509_certificate(found.chain[0]).subject.rfc4514_string()
+    except (ValueError, IndexError):
+        by = "a certificate that cannot be read"
+    signed = notation.target(found).digest
+    until = f", good until {found.expiry:%Y-%m-%d %H:%M}" if found.expiry else ""
+    return f"signature by {by}{until}" if signed == digest else f"signature of another digest, {signed}, by {by}"

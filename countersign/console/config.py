@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from countersign.console.errors import UsageError
+from countersign.console.notation import NotationSettings, notation_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 """The repository: relative paths in the configuration count from here."""
@@ -184,6 +185,7 @@ class Settings:
         kind: the cluster of the place ``kind``.
         crio: CRI-O.
         vagrant: the machine of the place ``vagrant``.
+        notation: who signs in the format notation, and how.
         tests: what ``./inv test`` runs.
         offline: never use the network to fetch tools.
         sudo_password: for sudo on a machine over SSH where it wants one (Invoke's own ``sudo.password``).
@@ -200,6 +202,7 @@ class Settings:
     kind: KindSettings = KindSettings()
     crio: CrioSettings = CrioSettings()
     vagrant: VagrantSettings = VagrantSettings()
+    notation: NotationSettings = NotationSettings()  # noqa: RUF009  frozen, like the others
     tests: CheckSettings = CheckSettings()
     offline: bool = False
     sudo_password: str = field(default="", repr=False)
@@ -243,6 +246,7 @@ def settings_from(context: Any, on: str | None = None, room: str = "") -> Settin
         kind=_kind(given.get("kind") or {}),
         crio=_crio(given.get("crio") or {}),
         vagrant=_vagrant(given.get("vagrant") or {}),
+        notation=notation_settings(given.get("notation") or {}, ROOT),
         tests=_tests(given.get("tests") or {}),
         offline=_switch(given, "offline"),
         sudo_password=str((given.get("sudo") or {}).get("password") or ""),

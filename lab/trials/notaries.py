@@ -1,0 +1,145 @@
+"""Authorities whose certificates sign for the Notary Project, in memory, and signatures with them.
+
+A signer's subject has C, ST, O and CN: what the notation CLI asks of each.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from countersign.oci.descriptor import Descriptor
+from signing import chain as chains
+from signing import notation
+
+_DAY = dt.timedelta(days=1)
+_AUTHORITY = (-500 * _DAY, 3000 * _DAY)
+LASTING = (-_DAY, 1000 * _DAY)
+"""How long a certificate is valid, counted from now."""
+
+
+@dataclass(frozen=True)
+class NotarySigner:
+    """A key, and its certificates up to the root, its own first."""
+
+    key: chains.Private = field(repr=False)
+    chain: tuple[x509.Certificate, ...]
+
+    def envelope(self, target: Descriptor, *, at: dt.datetime | None = None, until: dt.datetime | None = None) -> bytes:
+        """Sign an image, as of ``at`` and good until ``until``, with no look at whether that is right."""
+        spec = chains.spec(self.chain[0].public_key(), "the lab")
+        attributes = notation.protected(spec, at or dt.datetime.now(dt.timezone.utc), until)
+        payload = notation.payload(target)
+        signature = chains.sign(self.key, notation.to_sign(attributes, payload))
+        return notation.wrap(attributes, payload, signature, chains.as_der(self.chain), agent="countersign lab")
+
+    def write(self, folder: Path, name: str) -> Path:
+        """Write NAME.key and NAME.crt; return the key's path."""
+        path = folder / f"{name}.key"
+        private = self.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        path.touch(0o600)
+        path.write_bytes(private)
+        path.with_suffix(".crt").write_text(pem(self.chain))
+        return path
+
+
+@dataclass(frozen=True)
+class NotaryAuthority:
+    """A root certificate and its key."""
+
+    certificate: x509.Certificate
+    _key: ec.EllipticCurvePrivateKey = field(repr=False)
+
+    @property
+    def pem(self) -> str:
+        """The certificate, PEM."""
+        return pem([self.certificate])
+
+    def issue(
+        self,
+        common_name: str = "release",
+        key: chains.Private | None = None,
+        *,
+        valid: tuple[dt.timedelta, dt.timedelta] = LASTING,
+        usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.CODE_SIGNING,
+    ) -> NotarySigner:
+        """Return a signer with that name, for a new key on P-256 or the given one."""
+        signs = key or ec.generate_private_key(ec.SECP256R1())
+        leaf = (
+            _builder(subject(common_name), self.certificate.subject, signs.public_key(), valid)
+            .add_extension(_usage(authority=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        return NotarySigner(signs, (leaf, self.certificate))
+
+
+def make(name: str = "countersign lab notary") -> NotaryAuthority:
+    """Return a new authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = (
+        _builder(subject(name), subject(name), key.public_key(), _AUTHORITY)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(authority=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return NotaryAuthority(certificate, key)
+
+
+def subject(common_name: str) -> x509.Name:
+    """Return the subject of a signer."""
+    names = {
+        NameOID.COUNTRY_NAME: "FI",
+        NameOID.STATE_OR_PROVINCE_NAME: "Uusimaa",
+        NameOID.ORGANIZATION_NAME: "Acme",
+        NameOID.COMMON_NAME: common_name,
+    }
+    return x509.Name([x509.NameAttribute(kind, value) for kind, value in names.items()])
+
+
+def identity(common_name: str) -> str:
+    """Return a signer as a policy names them."""
+    return f"x509.subject: C=FI, ST=Uusimaa, O=Acme, CN={common_name}"
+
+
+def pem(certificates: Sequence[x509.Certificate]) -> str:
+    """Return certificates in PEM."""
+    return "".join(each.public_bytes(serialization.Encoding.PEM).decode() for each in certificates)
+
+
+def _builder(
+    name: x509.Name, issuer: x509.Name, key: chains.Public, valid: tuple[dt.timedelta, dt.timedelta]
+) -> x509.CertificateBuilder:
+    now = dt.datetime.now(dt.timezone.utc)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + valid[0])
+        .not_valid_after(now + valid[1])
+    )
+
+
+def _usage(*, authority: bool) -> x509.KeyUsage:
+    others = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+        **dict.fromkeys(others, False),
+    )

@@ -1,0 +1,95 @@
+"""The signer in the format notation, by a task's options and the configuration; and what it signs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from countersign.console.config import Settings
+from countersign.console.errors import UsageError
+from signing import chain, notary, notary_timestamp, plugin, signers
+from signing.notary import Notary, Options
+
+if TYPE_CHECKING:
+    from countersign.oci.descriptor import Descriptor
+    from countersign.oci.reference import Reference
+    from countersign.oci.registry import Registry
+
+_BESIDE = (".crt", ".pem", ".cer")
+"""Endings of the file beside a key that has its certificates."""
+Envelopes = dict[tuple[str, str], bytes | None]
+"""Repository and digest → the envelope to be hung there, or None where it is there already."""
+
+
+def envelopes(client: Registry, signer: Notary, found: Sequence[tuple[Reference, Sequence[Descriptor]]]) -> Envelopes:
+    """Have all signatures made before anything is pushed."""
+    from signing import sign
+
+    return {
+        (ref.name, target.digest): sign.prepare(client, ref.name, target, signer)
+        for ref, targets in found
+        for target in targets
+    }
+
+
+def signer(settings: Settings, key: str, certificate: str, identity: str | bool | None) -> Notary:
+    """Return who signs.
+
+    Args:
+        settings: the configuration.
+        key: file of a private key; empty for the default one.
+        certificate: file with its certificates; empty for the configuration's, or those beside it.
+        identity: given where a Sigstore is to certify.
+
+    Raises:
+        CountersignError: there is no such signer, saying what is missing.
+    """
+    group, options = settings.notation, _options(settings)
+    if identity:
+        raise UsageError(
+            "a Notary Project signature has certificates of its own", where="--identity, --format notation"
+        )
+    if group.plugin:
+        found = plugin.find(group.plugin)
+        named = plugin.Plugin(group.plugin, found, group.plugin_key, group.plugin_config, group.plugin_timeout)
+        return plugin.signer(named, options)
+    path = Path(key).expanduser() if key else settings.keys / "cosign.key"
+    content = signers.clear(path, settings.signing.password_file)
+    own = Path(certificate).expanduser() if certificate else settings.signing.certificate or beside(path)
+    certificates = chain.load(own)
+    if len(certificates) == 1 and settings.signing.certificate_chain:
+        certificates = (*certificates, *chain.load(settings.signing.certificate_chain))
+    return notary.by_key(content(), str(path), certificates, own, options)
+
+
+def beside(key: Path) -> Path:
+    """Return the file with a key's certificates that lies beside it.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for ending in _BESIDE:
+        if (found := key.with_suffix(ending)) != key and found.is_file():
+            return found
+    raise UsageError(
+        f"there is no {key.with_suffix(_BESIDE[0])}",
+        where=f"--format notation: {key}",
+        expected="the key's certificates beside it, or --certificate to name them",
+    )
+
+
+def _options(settings: Settings) -> Options:
+    from countersign.oci.proxy import from_environment
+    from signing.timestamp import Server
+
+    group, url = settings.notation, settings.signing.timestamp_server
+    if not url:
+        return Options(group.expiry)
+    if group.timestamp_roots is None:
+        expected = "a PEM file with the roots of signing.timestamp_server"
+        raise UsageError("is empty", where="notation.timestamp_roots", expected=expected)
+    server = Server(url, from_environment(os.environ))
+    return Options(group.expiry, partial(notary_timestamp.token, server, group.timestamp_roots))
