@@ -9,8 +9,9 @@ from pathlib import Path
 
 from cryptography import x509
 
-from lab.trials import authority
+from lab.trials import authority, notaries
 from lab.trials.authority import CODE_SIGNING, LASTING, Authority, Signer
+from lab.trials.notaries import NotaryAuthority, NotarySigner
 
 ISSUER = "https://token.actions.githubusercontent.com"
 WORKFLOW = "https://github.com/acme/app/.github/workflows/release.yml@refs/tags/v1"
@@ -26,20 +27,26 @@ class Authorities:
     Attributes:
         ours, strangers: one that the policy trusts, and one that it does not.
         leaver: a signer of ours whose certificate the policy revokes.
+        notary, other_notary, notary_leaver: the same for signatures of the Notary Project.
     """
 
     ours: Authority
     strangers: Authority
     leaver: Signer
+    notary: NotaryAuthority
+    other_notary: NotaryAuthority
+    notary_leaver: NotarySigner
 
 
 def make(folder: Path) -> Authorities:
-    """Make them, and write what the policy has of them: ``trusted_root.json``, ``ca.pem``, ``leaver.pem``."""
-    ours = authority.make()
-    found = Authorities(ours, authority.make(), workflow(ours))
+    """Make them, and write what the policy has of them: ``trusted_root.json``, ``ca.pem``, ``notary.pem`` and so on."""
+    ours, notary = authority.make(), notaries.make()
+    found = Authorities(ours, authority.make(), workflow(ours), notary, notaries.make(), notary.issue())
     (folder / "trusted_root.json").write_text(json.dumps(ours.trusted_root()))
     (folder / "ca.pem").write_text(ours.pem)
     (folder / "leaver.pem").write_text(found.leaver.pem)
+    (folder / "notary.pem").write_text(notary.pem)
+    (folder / "notary-leaver.pem").write_text(notaries.pem(found.notary_leaver.chain[:1]))
     return found
 
 
