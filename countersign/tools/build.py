@@ -91,6 +91,8 @@ def build(recipe: Recipe, into: Path, shop: Workshop) -> None:
     """
     if recipe.wheel:
         _unpack_wheel(recipe, into, shop)
+    elif recipe.deb:
+        _unpack_package(recipe, into, shop)
     elif recipe.module:
         _install_module(recipe, into, shop)
     elif recipe.platforms:
@@ -99,12 +101,23 @@ def build(recipe: Recipe, into: Path, shop: Workshop) -> None:
         _build_folder(recipe, into, shop)
 
 
-def _unpack_wheel(recipe: Recipe, into: Path, shop: Workshop) -> None:
+def _need_network(recipe: Recipe, shop: Workshop) -> None:
     if shop.offline:
         raise MissingError(
             f"{recipe.title} is not in the cache, and the network may not be used",
             do=f"run `./inv tools.install --name {recipe.tools[0].name}` without INVOKE_OFFLINE",
         )
+
+
+def _unpack_package(recipe: Recipe, into: Path, shop: Workshop) -> None:
+    from countersign.tools import debian
+
+    _need_network(recipe, shop)
+    debian.unpack(recipe, into, shop.run)
+
+
+def _unpack_wheel(recipe: Recipe, into: Path, shop: Workshop) -> None:
+    _need_network(recipe, shop)
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as wanted:
         hashes = " ".join(f"--hash=sha256:{value}" for value in recipe.hashes)
         wanted.write(f"{recipe.wheel}=={recipe.version} {hashes}\n")

@@ -64,6 +64,7 @@ class Recipe:
         variables: ``package.name=value`` of Go variables that the linker sets.
         platforms: makes an OCI image layout with one image a platform (``linux/amd64``).
         on_demand: set-up does without it.
+        deb: a package in Debian's pool, unpacked as it is, whose files have one of ``hashes`` (SHA-256).
         tools: what comes out.
     """
 
@@ -80,6 +81,7 @@ class Recipe:
     variables: tuple[str, ...] = ()
     platforms: tuple[str, ...] = ()
     on_demand: bool = field(default=False, repr=False)
+    deb: str = field(default="", repr=False)  # its version and hashes are shown
 
     @property
     def title(self) -> str:
