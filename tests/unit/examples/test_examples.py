@@ -17,6 +17,7 @@ from countersign.policy import crio, gate
 from countersign.policy.load import load
 from countersign.policy.match import match
 from countersign.policy.model import Policy
+from lab.trials import notaries
 
 FOLDER = ROOT / "examples"
 TRUSTED_ROOT = next(Path(sigstore.__file__).parent.glob("_store/*sigstore.dev/trusted_root.json"))
@@ -27,10 +28,11 @@ METRIC = re.compile(r"countersign_[a-z_]+")
 
 
 def loaded(name: str, folder: Path) -> Policy:
-    """Load an example with a new key pair for every key file, and Sigstore's own trusted root, that it names."""
+    """Load an example with a new key pair for every key file, and what certificates ask for, that it names."""
     path = Path(shutil.copy(FOLDER / name, folder))
     (folder / "keys").mkdir()
     (folder / "keys" / "trusted_root.json").write_bytes(TRUSTED_ROOT.read_bytes())
+    (folder / "keys" / "ca.pem").write_text(notaries.make().pem)
     for file in re.findall(r"keys/[a-z0-9]+\.pub", path.read_text()):
         (folder / file).write_text(generate().public.pem)
     return load(path)
