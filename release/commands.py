@@ -10,6 +10,7 @@ from countersign.console.task import task
 if TYPE_CHECKING:
     from invoke.context import Context
 
+    from countersign.console.config import Settings
     from release.flow import Work
     from release.model import Project
     from release.signer import Signer
@@ -19,6 +20,7 @@ _VERSION = "the version, as 1.2.3 (default: the project's own)"
 _PROJECT = "the project's release.yaml (default: this repository's)"
 _REGISTRY = "what image names begin with (default: registry of release.yaml)"
 _KEY = "private key (default: beside the public key of release.yaml; password: COSIGN_PASSWORD or KEY.password)"
+_IDENTITY = "sign with the token in this file (default, where release.yaml has an identity: the one that CI offers)"
 _JSON = "one JSON document on stdout"
 
 
@@ -95,31 +97,37 @@ def chart(context: Context, version: str = "", registry: str = "", project: str 
     _stage(context, "chart", version, project, registry=registry, json=json)
 
 
-@task(help={"version": _VERSION, "key": _KEY, "project": _PROJECT, "json": _JSON})
-def sign(context: Context, version: str = "", key: str = "", project: str = "", json: bool = False) -> None:
+@task(help={"version": _VERSION, "key": _KEY, "identity": _IDENTITY, "project": _PROJECT, "json": _JSON})
+def sign(
+    context: Context, version: str = "", key: str = "", identity: str = "", project: str = "", json: bool = False
+) -> None:
     """Sign the images, index and platforms, by digest.
 
     Example: ./inv release.sign --key release.key
     """
-    _stage(context, "sign", version, project, key=key, json=json)
+    _stage(context, "sign", version, project, key=key, identity=identity, json=json)
 
 
-@task(help={"version": _VERSION, "key": _KEY, "project": _PROJECT, "json": _JSON})
-def attest(context: Context, version: str = "", key: str = "", project: str = "", json: bool = False) -> None:
+@task(help={"version": _VERSION, "key": _KEY, "identity": _IDENTITY, "project": _PROJECT, "json": _JSON})
+def attest(
+    context: Context, version: str = "", key: str = "", identity: str = "", project: str = "", json: bool = False
+) -> None:
     """Attest SBOMs and SLSA provenance of all programs, packages and images.
 
     Example: ./inv release.attest --key release.key
     """
-    _stage(context, "attest", version, project, key=key, json=json)
+    _stage(context, "attest", version, project, key=key, identity=identity, json=json)
 
 
-@task(help={"version": _VERSION, "key": _KEY, "project": _PROJECT, "json": _JSON})
-def checksums(context: Context, version: str = "", key: str = "", project: str = "", json: bool = False) -> None:
+@task(help={"version": _VERSION, "key": _KEY, "identity": _IDENTITY, "project": _PROJECT, "json": _JSON})
+def checksums(
+    context: Context, version: str = "", key: str = "", identity: str = "", project: str = "", json: bool = False
+) -> None:
     """Write SHA256SUMS over everything, signed, and a signature of each file.
 
     Example: ./inv release.checksums --key release.key
     """
-    _stage(context, "checksums", version, project, key=key, json=json)
+    _stage(context, "checksums", version, project, key=key, identity=identity, json=json)
 
 
 @task(
@@ -165,7 +173,7 @@ def all_(
     for name in due:
         output.say(f"release.{name}")
         state = flow.run(work, name, state)
-    _verified(context, work.project, work.version, "", _public(work.project, key), tags=False, json=json)
+    _verified(context, work.project, work.version, "", _public(key), tags=False, json=json)
 
 
 @task(
@@ -265,6 +273,7 @@ def _stage(
     *,
     registry: str = "",
     key: str = "",
+    identity: str = "",
     database: str = "",
     json: bool,
 ) -> None:
@@ -272,7 +281,7 @@ def _stage(
 
     from release import flow
 
-    work = _work(context, version, project, registry=registry, key=key)
+    work = _work(context, version, project, registry=registry, key=key, identity=identity)
     if database:
         work = replace(work, database=database)
     _shown(work, flow.run(work, name, flow.start(work)), json=json)
@@ -292,7 +301,9 @@ def _project(context: Context, path: str) -> Project:
         raise
 
 
-def _work(context: Context, version: str, project: str, *, registry: str = "", key: str = "") -> Work:
+def _work(
+    context: Context, version: str, project: str, *, registry: str = "", key: str = "", identity: str = ""
+) -> Work:
     import os
 
     from countersign.console.config import settings_from
@@ -306,21 +317,26 @@ def _work(context: Context, version: str, project: str, *, registry: str = "", k
     builder = f"https://github.com/{workflow}" if workflow else f"{found.source}/built-by-hand"
     base = registry.rstrip("/") or found.registry
     database = os.environ.get("GOVULNDB") or scanning.DATABASE
-    return flow.Work(settings_from(context), found, wanted, base, builder, lambda: _signer(found, key), database)
+    settings = settings_from(context)
+    return flow.Work(settings, found, wanted, base, builder, lambda: _signer(settings, found, key, identity), database)
 
 
-def _signer(project: Project, key: str) -> Signer:
+def _signer(settings: Settings, project: Project, key: str, identity: str) -> Signer:
     import os
 
     from countersign.console.errors import UsageError
     from countersign.keys import password, sealed
     from countersign.keys.pair import load_private
-    from release.signer import ByKey
+    from release.signer import ByIdentity, ByKey
 
-    if not key and project.key is None:
-        raise UsageError(
-            "no key", expected="--key FILE", do="or let the workflow sign, whose identity release.yaml has"
-        )
+    if key and identity:
+        raise UsageError("got both", where="--key, --identity", expected="one of them")
+    if identity or (project.identity and not key):
+        from signing import identity as identities
+
+        config = identities.open_config(settings.signing.trust_config, offline=settings.offline)
+        token = identities.token(config, Path(identity).expanduser() if identity else None)
+        return ByIdentity(identities.ByIdentity(config, token))
     path = Path(key).expanduser() if key else (project.key or Path()).with_suffix(".key")
     if not sealed.is_sealed(sealed.read(path)):
         return ByKey(load_private(path))
@@ -329,9 +345,9 @@ def _signer(project: Project, key: str) -> Signer:
     return ByKey(load_private(path, password.choose(file, given, str(path))))
 
 
-def _public(project: Project, key: str) -> str:
+def _public(key: str) -> str:
     """Return the public key beside a private one; empty for the project's own."""
-    return str(Path(key).expanduser().with_suffix(".pub")) if key and project.identity is None else ""
+    return str(Path(key).expanduser().with_suffix(".pub")) if key else ""
 
 
 def _verified(

@@ -21,6 +21,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z0-9_./-]+\.[A-Za-z_][A-Za-z0-9_]*")
 _TAGS = re.compile(r"[A-Za-z0-9_.,]*")
 _MODE = re.compile(r"0?[0-7]{3}")
+_ISSUER = re.compile(r"https?://[^*\s]+")
 _URL = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]+)")
 
 
@@ -173,7 +174,7 @@ class _Reader:
             return (self._within(sign.key, ("sign", "key")) if sign.key else None), None
         who = sign.identity
         key: Key = ("sign", "identity")
-        if not who.issuer.startswith("https://") or "*" in who.issuer:
+        if not _ISSUER.fullmatch(who.issuer):
             self._note((*key, "issuer"), f"got {who.issuer!r}; expected the issuer's whole URL")
         if why := subjects.wrong(who.subject):
             self._note((*key, "subject"), f"{who.subject!r} {why}; expected host and owner written out")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from countersign.console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError, UsageError
 from signing import bundle, sign
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from countersign.oci.descriptor import Descriptor
     from countersign.oci.registry import Registry
     from signing.formats import Format
+    from signing.identity import ByIdentity as Certified
 
 
 class Signer(Protocol):
@@ -56,14 +57,12 @@ class ByKey:
         return bundle.sign(self.key, content)
 
     def image(self, registry: Registry, name: str, target: Descriptor, formats: Sequence[Format]) -> None:
-        """See ``Signer``; all formats or an error: a release lacks none that it promises.
+        """See ``Signer``.
 
         Raises:
             InfrastructureError: one could not be written.
         """
-        result = sign.sign(registry, name, target, self.key, formats)
-        for wanted, why in result.failed.items():
-            raise InfrastructureError(f"no {wanted} could be written: {why}", where=f"{name}@{target.digest}")
+        _signed(registry, name, target, self.key, formats)
 
     def wrote(self, content: bytes) -> bool:
         """See ``Signer``."""
@@ -74,6 +73,45 @@ class ByKey:
         except (ValueError, KeyError, IndexError, TypeError, RecursionError):
             return False
         return self.key.public.verifies(signature, bundle.pae(payload))
+
+
+@dataclass(frozen=True)
+class ByIdentity:
+    """Signs as an identity that a Sigstore certifies, such as a workflow's."""
+
+    identity: Certified
+
+    def file(self, content: bytes) -> bytes:
+        """See ``Signer``."""
+        return self.identity.file(content)
+
+    def statement(self, content: bytes) -> bytes:
+        """See ``Signer``."""
+        return self.identity.statement(content)
+
+    def image(self, registry: Registry, name: str, target: Descriptor, formats: Sequence[Format]) -> None:
+        """See ``Signer``.
+
+        Raises:
+            InfrastructureError: one could not be written.
+            UsageError: an attachment is wanted, and the Sigstore has no log of the kind that it needs.
+        """
+        if "attachment" in formats and not self.identity.attaches:
+            do = "take attachment out of sign.formats"
+            raise UsageError("the Sigstore has no Rekor v1, which attachments need", where="release.yaml", do=do)
+        _signed(registry, name, target, self.identity, formats)
+
+    def wrote(self, content: bytes) -> bool:  # noqa: ARG002
+        """See ``Signer``: a certificate of minutes is never there already."""
+        return False
+
+
+def _signed(
+    registry: Registry, name: str, target: Descriptor, by: PrivateKey | Certified, formats: Sequence[Format]
+) -> None:
+    """Sign in all formats, or raise: a release lacks none that it promises."""
+    for wanted, why in sign.sign(registry, name, target, by, formats).failed.items():
+        raise InfrastructureError(f"no {wanted} could be written: {why}", where=f"{name}@{target.digest}")
 
 
 def _b64(content: bytes) -> str:

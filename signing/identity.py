@@ -70,17 +70,16 @@ class ByIdentity:
         from sigstore.dsse import Statement
 
         with failing("signing"):
-            made = self._signer.sign_dsse(Statement(content)).to_json().encode()
-        material = json.loads(made)["verificationMaterial"]
-        stamped = (material.get("timestampVerificationData") or {}).get("rfc3161Timestamps")
-        if not stamped and not int(material["tlogEntries"][0].get("integratedTime") or 0):
-            raise InfrastructureError(
-                "no timestamp was had, and the log signs no time",
-                where="the Sigstore",
-                expected="a timestamp: without one nobody knows when the certificate was used",
-                do="look after its timestamp authority, and sign again",
-            )
-        return made
+            return _timed(self._signer.sign_dsse(Statement(content)).to_json().encode())
+
+    def file(self, content: bytes) -> bytes:
+        """Return the bundle of a signature over a file's content, as ``cosign sign-blob`` makes it.
+
+        Raises:
+            InfrastructureError: the Sigstore gives no certificate, log entry or time.
+        """
+        with failing("signing"):
+            return _timed(self._signer.sign_artifact(content).to_json().encode())
 
     def attachment(self, payload: bytes) -> Attachment:
         """See ``signing.signer.Signer``; certificate, chain and what the log signed are annotations, as cosign's.
@@ -107,6 +106,24 @@ class ByIdentity:
     @cached_property
     def _rekor_1_signer(self) -> SigstoreSigner:
         return _signer(self.config, self.token, _REKOR_1)
+
+
+def _timed(made: bytes) -> bytes:
+    """Return a bundle that has a time which somebody vouches for.
+
+    Raises:
+        InfrastructureError: it has none.
+    """
+    material = json.loads(made)["verificationMaterial"]
+    stamped = (material.get("timestampVerificationData") or {}).get("rfc3161Timestamps")
+    if not stamped and not int(material["tlogEntries"][0].get("integratedTime") or 0):
+        raise InfrastructureError(
+            "no timestamp was had, and the log signs no time",
+            where="the Sigstore",
+            expected="a timestamp: without one nobody knows when the certificate was used",
+            do="look after its timestamp authority, and sign again",
+        )
+    return made
 
 
 def open_config(file: Path | None, *, offline: bool = False) -> ClientTrustConfig:
