@@ -77,6 +77,10 @@ def trusted(project: Project, key: str) -> Trust:
     """
     path = Path(key).expanduser() if key else project.key
     if path is None and project.identity:
+        root = project.identity.trusted_root
+        if not root.is_file():
+            do = f"bring it: ./inv trust.update --out {root}; or give --key FILE for a keyed release"
+            raise UsageError("there is no trusted root", where=str(root), do=do)
         return ByIdentity(project.identity.issuer, project.identity.subject, project.identity.trusted_root)
     if path is None or not path.is_file():
         raise UsageError("there is no such public key", where=str(path), do="give --key FILE, from a source you trust")
