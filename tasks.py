@@ -9,7 +9,7 @@ from countersign.enforcement import additions
 
 ROOMS = {  # namespace -> modules; a room of the product stands without the lab, which adds its own tasks
     "containerd": ("containerd.commands", "lab.trials.containerd_tasks"),
-    "signing": ("signing.commands", "signing.attest_tasks", "signing.relocation_tasks"),
+    "signing": ("signing.commands", "signing.attest_tasks", "signing.inspect_tasks", "signing.relocation_tasks"),
     "signing.stack": ("signing.stack.commands",),
     "policy": ("countersign.policy.commands", "containerd.pinning", "rollout.commands"),  # policy/ knows no nodes
     "rollout": ("rollout.chart_tasks",),

@@ -86,9 +86,19 @@ def verify(program: Path, image: str, going_by: Sequence[str], access: Access) -
         BadConfig: if a Docker config cannot be used.
         InfrastructureError: if there was no verdict.
     """
+    return _verdict(run(program, ["verify", "--json", *going_by], image, access), image)
+
+
+def run(program: Path, words: Sequence[str], image: str, access: Access) -> subprocess.CompletedProcess[bytes]:
+    """Run a command of the gate's program on one image; what it writes meanwhile goes away.
+
+    Raises:
+        BadConfig: if a Docker config cannot be used.
+        InfrastructureError: if it does not end in time.
+    """
     with ExitStack() as stack:
         private = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="countersign-")))
-        argv = [str(program), "verify", "--json", *going_by]
+        argv = [str(program), *words]
         if access.layout:
             argv += ["--layout", str(access.layout)]
         elif access.certs_dir:
@@ -101,10 +111,9 @@ def verify(program: Path, image: str, going_by: Sequence[str], access: Access) -
         environment = os.environ | {"TMPDIR": str(private)}
         argv += ["--", image]
         try:
-            done = subprocess.run(argv, env=environment, capture_output=True, timeout=_SECONDS, check=False)
+            return subprocess.run(argv, env=environment, capture_output=True, timeout=_SECONDS, check=False)
         except subprocess.TimeoutExpired as error:
-            raise InfrastructureError(f"no verdict in {_SECONDS} s", where=image, do="try again") from error
-    return _verdict(done, image)
+            raise InfrastructureError(f"no answer in {_SECONDS} s", where=image, do="try again") from error
 
 
 def _verdict(done: subprocess.CompletedProcess[bytes], image: str) -> Verdict:
@@ -116,10 +125,15 @@ def _verdict(done: subprocess.CompletedProcess[bytes], image: str) -> Verdict:
             found = None
         if isinstance(found, dict) and found.get("allow") is (done.returncode == 0):
             return found
-    said = done.stderr.decode(errors="replace").strip().removeprefix("error: verify: ")
+    raise failure(done, image)
+
+
+def failure(done: subprocess.CompletedProcess[bytes], image: str) -> UsageError | InfrastructureError:
+    """Return what to raise where the program did not do what it was asked."""
+    said = done.stderr.decode(errors="replace").strip().removeprefix("error: ").removeprefix(f"{done.args[1]}: ")
     if done.returncode == _USAGE:
-        raise UsageError(said)
-    raise InfrastructureError(said or f"{PROGRAM} ended with {done.returncode} and no verdict", where=image)
+        return UsageError(said)
+    return InfrastructureError(said or f"{PROGRAM} ended with {done.returncode} and no verdict", where=image)
 
 
 def _merged(paths: Sequence[Path]) -> dict[str, Any]:

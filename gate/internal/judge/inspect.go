@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"countersign/gate/internal/bounded"
@@ -163,7 +164,11 @@ func opinion(ctx context.Context, name string, root verifier, m *material) Opini
 		return Opinion{Root: name, Code: code.Unsigned, Found: "a root of this kind does not read this format"}
 	}
 	furthest := slices.MaxFunc(findings, func(a, b finding) int { return progress[a.code] - progress[b.code] })
-	return Opinion{Root: name, Code: furthest.code, Found: bounded.Text(furthest.text, maxFinding)}
+	_, text, ok := strings.Cut(furthest.text, ", root "+name+": ") // which signature and root, the reader knows
+	if !ok {
+		text = furthest.text
+	}
+	return Opinion{Root: name, Code: furthest.code, Found: bounded.Text(text, maxFinding)}
 }
 
 func seeAttachment(a evidence.Attachment) Sighting {
