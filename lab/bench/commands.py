@@ -55,6 +55,22 @@ def sign(context: Context, rounds: int = 10, json: bool = False) -> None:
     _tell(settings, "bench-sign", document, show.SIGN_COLUMNS, show.sign_rows(document), json=json)
 
 
+@task(help={"rounds": "how many images each way signs", "json": JSON})
+def identity(context: Context, rounds: int = 10, json: bool = False) -> None:
+    """Measure signing one image without a key, in both formats, beside cosign, with a private Sigstore.
+
+    Example: ./inv bench.identity --rounds 10
+    """
+    from countersign.console.config import settings_from
+    from lab.bench import show
+    from lab.bench.identity import measure_identities
+
+    _at_least_one("--rounds", rounds)
+    settings = settings_from(context)
+    document = measure_identities(settings, rounds)
+    _tell(settings, "bench-identity", document, show.SIGN_COLUMNS, show.sign_rows(document), json=json)
+
+
 @task(
     help={
         "pods": "how many pods are started one by one, without and with enforcement",
@@ -122,7 +138,8 @@ def _tell(
 
     path = show.save(settings.state / "report", name, document, columns, rows)
     output.table(columns, rows)
-    output.table(show.GOAL_COLUMNS, show.goal_rows(document["goals"]))
+    if document["goals"]:
+        output.table(show.GOAL_COLUMNS, show.goal_rows(document["goals"]))
     output.say(f"JSON {path}, Markdown {path.with_suffix('.md')}")
     if json:
         output.emit_json(document)

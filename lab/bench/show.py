@@ -131,7 +131,7 @@ def save(folder: Path, name: str, document: Mapping[str, Any], columns: Sequence
     markdown = render(
         HERE / "report.md.j2",
         machine=document["machine"],
-        tables=[(columns, rows), (GOAL_COLUMNS, goal_rows(document["goals"]))],
+        tables=[(columns, rows), *([(GOAL_COLUMNS, goal_rows(document["goals"]))] if document["goals"] else [])],
     )
     path.with_suffix(".md").write_bytes(markdown)
     return path

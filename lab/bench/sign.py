@@ -85,7 +85,7 @@ def measure_signing(settings: Settings, rounds: int) -> dict[str, Any]:
     machine = gauges.machine()
     programs = install(("registry", "cosign", "demo"), settings)
     ways: dict[str, list[float]] = {title: [] for title in WAYS}
-    with _bench(settings, programs) as bench, output.progress(f"{rounds} rounds"):
+    with place(settings, programs) as bench, output.progress(f"{rounds} rounds"):
         for turn in range(-1, rounds):  # the first is not counted: caches of files fill
             for title in random.Random(turn).sample(tuple(WAYS), len(WAYS)):  # noqa: S311 - an order is no secret
                 seconds = _sign(bench, title, f"{turn + 1}-{tuple(WAYS).index(title)}")
@@ -127,7 +127,7 @@ def _in_process(bench: Bench, image: str) -> float:
 
 
 @contextmanager
-def _bench(settings: Settings, programs: Mapping[str, Path]) -> Iterator[Bench]:
+def place(settings: Settings, programs: Mapping[str, Path]) -> Iterator[Bench]:
     """Start a registry with the referrers API below ``<state>/bench-sign``, and take it away again."""
     folder = settings.state / "bench-sign"
     service.stop(folder, "registry")
