@@ -73,4 +73,7 @@ def fetch(url: str, root: bytes, memory: Path) -> bytes:
     except (exceptions.RepositoryError, exceptions.DownloadLengthMismatchError) as error:
         raise VerdictError(f"refused: {error}", where=url, do="nothing was changed") from error
     except exceptions.DownloadError as error:
-        raise InfrastructureError(f"cannot be fetched: {error}", where=url, do="try again") from error
+        why = str(error) or str(
+            error.__cause__ or type(error).__name__
+        )  # it says nothing itself of a host that is down
+        raise InfrastructureError(f"cannot be fetched: {why}", where=url, do="try again, or give --file") from error

@@ -215,13 +215,23 @@ def test_what_is_not_signed_or_not_fresh_is_refused(
     assert there.read_bytes() == before
 
 
-def test_a_repository_that_is_down_is_told(run: Any, tmp_path: Path, repository: tuple[Repository, str]) -> None:
+def test_a_repository_that_lacks_a_file_is_told(run: Any, tmp_path: Path, repository: tuple[Repository, str]) -> None:
     tree, url = repository
     del tree.files["timestamp.json"]
     with pytest.raises(Exit) as end:
         run(url=url, anchor=anchored(tmp_path, tree))
     assert end.value.code == 4
     assert "cannot be fetched" in str(end.value.message)
+
+
+def test_a_repository_that_is_down_is_told(run: Any, tmp_path: Path, repository: tuple[Repository, str]) -> None:
+    with served(repository[0]) as url:
+        pass
+    with pytest.raises(Exit) as end:
+        run(url=url, anchor=anchored(tmp_path, repository[0]))
+    assert end.value.code == 4
+    assert "refused" in str(end.value.message)
+    assert "give --file" in str(end.value.message)
 
 
 @pytest.mark.parametrize(
