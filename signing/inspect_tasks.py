@@ -29,7 +29,7 @@ def inspect(context: Context, image: list[str], policy: str = "", layout: str = 
     Example: ./inv signing.inspect --image registry.example/app:v1
     """
     from countersign.oci.access import docker_configs, hosts_folder
-    from signing import inspect as inspecting
+    from signing import inspection as inspecting
     from signing import verify as verifying
 
     settings = settings_from(context)
@@ -60,7 +60,7 @@ def _show(branches: Iterable[Branch], indent: str) -> None:
 
 def _policy(settings: Settings, named: str) -> bytes | None:
     """Return the policy whose roots are asked: a named one has to be good, the configuration's may be missing."""
-    from signing.inspect import rendered
+    from signing.inspection import rendered
 
     if named:
         return rendered(Path(named).expanduser())

@@ -17,7 +17,7 @@ from countersign.oci.reference import Reference, parse
 from countersign.policy import gate as rendering
 from countersign.policy.load import load as load_policy
 from lab.trials import authority
-from signing import attest, certified, inspect, sign
+from signing import attest, certified, inspection, sign
 from signing.formats import FORMATS, Format
 from signing.signer import ByKey
 from signing.verify import Verdict, by_policy, program, verify
@@ -139,7 +139,7 @@ def test_what_hangs_on_an_image_is_inspected(
     sign.sign(lab.client, ref.name, target, by_certificate(tmp_path))
     attest.attest(lab.client, ref.name, target, by_certificate(tmp_path), SPDX, SBOM)
     policy = rendered(tmp_path, ref.name, key=our_key[1]).read_bytes()
-    (digest,) = inspect.inspect(program(settings), str(ref), policy, lab.access)["digests"]
+    (digest,) = inspection.inspect(program(settings), str(ref), policy, lab.access)["digests"]
     assert digest["problems"] == []
     taken = {
         (one["format"], one.get("predicateType") == SPDX, *(root["root"] for root in one["roots"] if root["ok"]))

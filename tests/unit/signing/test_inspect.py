@@ -16,7 +16,7 @@ from invoke.exceptions import Exit
 from countersign.console.errors import CountersignError, InfrastructureError, UsageError
 from countersign.keys import pair as keys
 from countersign.policy import canary
-from signing import inspect, inspect_tasks, verify
+from signing import inspect_tasks, inspection, verify
 from signing.verify import Access
 
 SIGNATURE: dict[str, Any] = {
@@ -133,7 +133,7 @@ def test_only_a_named_policy_has_to_be_there(
 def test_a_rendered_policy_is_taken_as_it_is(tmp_path: Path) -> None:
     file = tmp_path / "policy.json"
     file.write_text('{"version": "countersign.policy/v1"}')
-    assert inspect.rendered(file) == file.read_bytes()
+    assert inspection.rendered(file) == file.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -152,6 +152,6 @@ def test_what_is_no_answer_is_an_error(
 ) -> None:
     Program(monkeypatch, out, code, "error: inspect: why")
     with pytest.raises(error) as caught:
-        inspect.inspect(Path("/gate"), "r.example/app:v1", None, Access())
+        inspection.inspect(Path("/gate"), "r.example/app:v1", None, Access())
     if code:
         assert str(caught.value).endswith("why")
