@@ -101,11 +101,13 @@ def _targets(context: Context, on: str, runtime: str, policy: str) -> list[Targe
 def _private(key: str) -> PrivateKey | None:
     import os
 
-    from countersign.keys import password, sealed
+    from countersign.keys import password, sealed, source
     from countersign.keys.pair import load_private
 
     if not key:
         return None
+    if source.is_elsewhere(key):
+        return source.opening(key, None, os.environ)()
     path = Path(key).expanduser()
     if not sealed.is_sealed(sealed.read(path)):
         return load_private(path)

@@ -10,9 +10,10 @@ from invoke.context import Context
 
 from countersign.console.config import settings_from
 from countersign.console.errors import UsageError, VerdictError
-from countersign.console.output import Branch, done, emit_json, failed, say, show_tree
+from countersign.console.output import Branch, done, emit_json, emit_text, failed, say, show_tree
 from countersign.console.task import task
-from signing.signers import CERTIFICATE_HELP, IDENTITY_HELP, PASSWORD, opening
+from countersign.keys.source import PASSWORD
+from signing.signers import CERTIFICATE_HELP, IDENTITY_HELP, KEY_HELP, opening, private
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
@@ -63,7 +64,7 @@ def keys(context: Context, out: str = "", force: bool = False, password_file: st
     optional=["identity"],
     help={
         "image": _IMAGE,
-        "key": "private key (default: keys/cosign.key of the configuration)",
+        "key": KEY_HELP,
         "certificate": CERTIFICATE_HELP,
         "identity": IDENTITY_HELP,
         "format": "attachment, bundle, notation (docs/notation.md), or several with commas between",
@@ -158,6 +159,29 @@ def verify(
     refused = sum(not one["allow"] for one in verdicts)
     if refused:
         raise VerdictError(f"the gate's engine refuses {refused} of {len(verdicts)} images")
+
+
+@task(
+    help={
+        "key": KEY_HELP,
+        "out": "file to write it to (default: stdout)",
+    }
+)
+def public_key(context: Context, key: str = "", out: str = "") -> None:
+    """Print the public half of a key, wherever it is kept: what a policy, and nodes, are given.
+
+    Example: ./inv signing.public-key --key openbao://release --out release.pub
+    """
+    public = private(settings_from(context), key)().public
+    if not out:
+        emit_text(public.pem)
+        return
+    try:
+        with Path(out).expanduser().open("x", encoding="ascii") as file:
+            file.write(public.pem)
+    except OSError as err:
+        raise UsageError(f"cannot be written: {err.strerror}", where=out, do="name another file") from err
+    done(f"{out}: {public.kind} {public.fingerprint}")
 
 
 @task(iterable=["image"], help={"image": _IMAGE, "json": "one JSON document on stdout"})

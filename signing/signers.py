@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from countersign.console.config import Settings
 from countersign.console.errors import UsageError
+from countersign.keys.source import HELP, PASSWORD
 
 if TYPE_CHECKING:
     from countersign.keys.pair import PrivateKey
     from signing.signer import Signer
 
-PASSWORD = "COSIGN_PASSWORD"  # noqa: S105  the variable's name
+KEY_HELP = f"{HELP} (default: keys/cosign.key of the configuration)"
 IDENTITY_HELP = (
     "sign without a key, as an identity that a Sigstore certifies: the token in FILE, else CI's, else log in"
 )
@@ -30,7 +31,7 @@ def opening(settings: Settings, key: str, certificate: str, identity: str | bool
 
     Args:
         settings: the configuration.
-        key: file of a private key; empty for the default one.
+        key: a private key, as ``private`` takes it.
         certificate: file with its certificate; empty for the configuration's, if it has one.
         identity: sign without a key: with the token in this file, or (true) one that is to be had.
 
@@ -42,11 +43,10 @@ def opening(settings: Settings, key: str, certificate: str, identity: str | bool
             other = "--key" if key else "--certificate"
             raise UsageError("got both", where=f"--identity, {other}", expected="one of them")
         return _identity(settings, None if identity is True else Path(str(identity)).expanduser())
-    path = Path(key).expanduser() if key else settings.keys / "cosign.key"
-    private = _private(path, settings.signing.password_file)
+    opened = private(settings, key)
     named = Path(certificate).expanduser() if certificate else settings.signing.certificate
     if named is None:
-        return functools.partial(_by_key, private)
+        return functools.partial(_by_key, opened)
     from countersign.oci.proxy import from_environment
     from signing import certified
     from signing.timestamp import Server
@@ -54,7 +54,7 @@ def opening(settings: Settings, key: str, certificate: str, identity: str | bool
     files = certified.load(named, settings.signing.certificate_chain)
     url = settings.signing.timestamp_server
     server = Server(url, from_environment(os.environ)) if url else None
-    return lambda: certified.signer(private(), files, server)
+    return lambda: certified.signer(opened(), files, server)
 
 
 def _by_key(private: Callable[[], PrivateKey]) -> Signer:
@@ -75,9 +75,22 @@ def _identity(settings: Settings, file: Path | None) -> Callable[[], Signer]:
     return opened
 
 
-def _private(path: Path, password_file: Path | None) -> Callable[[], PrivateKey]:
-    """Start to open a private key; return what waits for it."""
-    opened = clear(path, password_file)
+def private(settings: Settings, key: str) -> Callable[[], PrivateKey]:
+    """Start to open a private key, wherever it is kept; return what waits for it.
+
+    Args:
+        settings: the configuration.
+        key: file of a private key, or what ``keys.source`` reads; empty for the default one.
+
+    Raises:
+        CountersignError: why it cannot be used, as far as that shows before it is waited for.
+    """
+    from countersign.keys import source
+
+    if source.is_elsewhere(key):
+        return source.opening(key, settings.signing.password_file, os.environ)
+    path = Path(key).expanduser() if key else settings.keys / "cosign.key"
+    opened = clear(path, settings.signing.password_file)
 
     def wait() -> PrivateKey:
         from countersign.keys.pair import parse_private

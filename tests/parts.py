@@ -188,6 +188,10 @@ def _sigstore(settings: Settings) -> None:
     install([*TOOLS, "cosign"], settings)
 
 
+def _custody(settings: Settings) -> None:
+    install(["bao", "countersign-gate"], settings)
+
+
 def _chromium(_: Settings) -> None:
     from lab.report.browser import program
 
@@ -206,6 +210,7 @@ PARTS = (
     Part("browser", _chromium, 60, folder="tests/browser"),
     Part("interop", lambda settings: tool("cosign", settings), 120, folder="tests/interop"),
     Part("sigstore", _sigstore, 180, folder="tests/sigstore"),
+    Part("custody", _custody, 60, folder="tests/custody"),
     Part("ssh", _sshd, 120, folder="tests/ssh"),
     Part("e2e", _root, 420, folder="tests/e2e"),
     Part("release", _release, 600, folder="tests/release"),

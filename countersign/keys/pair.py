@@ -109,7 +109,7 @@ class PrivateKey:
 
 def generate() -> PrivateKey:
     """Make an ECDSA P-256 key."""
-    return _private(ec.generate_private_key(ec.SECP256R1()), "a new key")
+    return private_key(ec.generate_private_key(ec.SECP256R1()), "a new key")
 
 
 _NO_PUBLIC_KEYS = {
@@ -178,10 +178,15 @@ def parse_private(content: bytes, where: str) -> PrivateKey:
     except (ValueError, TypeError, UnsupportedAlgorithm) as err:
         expected = "cosign's private key format, or PKCS #8 in the clear"
         raise BadKey("no private key that can be read", where=where, expected=expected) from err
-    return _private(key, where)
+    return private_key(key, where)
 
 
-def _private(key: object, where: str) -> PrivateKey:
+def private_key(key: object, where: str) -> PrivateKey:
+    """Return cryptography's key as one that signs here.
+
+    Raises:
+        BadKey: if it is no key that we sign with.
+    """
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise BadKey(f"{type(key).__name__} does not sign here", where=where, expected="ECDSA P-256 or RSA")
     if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name != ec.SECP256R1.name:

@@ -27,7 +27,7 @@ def read_file(path: Path) -> bytes:
     return content.partition(b"\n")[0].rstrip(b"\r")
 
 
-def choose(file: Path | None, given: str | None, prompt: str, *, twice: bool = False) -> bytes:
+def choose(file: Path | None, given: str | None, prompt: str, *, twice: bool = False, sources: str = _SOURCES) -> bytes:
     """Return a password.
 
     Args:
@@ -35,6 +35,7 @@ def choose(file: Path | None, given: str | None, prompt: str, *, twice: bool = F
         given: a text that the caller found, such as COSIGN_PASSWORD; may be empty, as with cosign.
         prompt: what to ask a person for.
         twice: ask a person twice, for a new password.
+        sources: where else it may come from, as an imperative.
 
     Raises:
         UsageError: if there is none and nobody to ask, or the two differ.
@@ -44,7 +45,7 @@ def choose(file: Path | None, given: str | None, prompt: str, *, twice: bool = F
     if given is not None:
         return given.encode()
     if not sys.stdin.isatty():
-        raise UsageError(f"no password for {prompt}, and no terminal to ask at", do=_SOURCES)
+        raise UsageError(f"no password for {prompt}, and no terminal to ask at", do=sources)
     import getpass
 
     first = getpass.getpass(f"Password for {prompt}: ")

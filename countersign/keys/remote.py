@@ -1,0 +1,194 @@
+"""Keys that sign where they are kept: an HSM, a vault, a cloud's KMS. Only digests go there.
+
+To the formats they are private keys like others: they stand behind cryptography's own interfaces. What comes back is
+held against the public key before anything is made of it: a signer that signs wrongly is found here, not on a node.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import utils as asymmetric
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+
+from countersign.console.errors import InfrastructureError, UsageError
+from countersign.keys.pair import PrivateKey, private_key
+
+Public = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+
+
+class Signer(Protocol):
+    """Signs digests with a key that nobody else sees."""
+
+    @property
+    def where(self) -> str:
+        """What it is called in messages."""
+
+    def public_key(self) -> Public:
+        """Return the public half.
+
+        Raises:
+            CountersignError: it cannot be had.
+        """
+
+    def sign_digest(self, digest: bytes, algorithm: hashes.HashAlgorithm) -> bytes:
+        """Sign a digest: ASN.1 for ECDSA, PKCS #1 v1.5 for RSA.
+
+        Raises:
+            CountersignError: it cannot sign.
+        """
+
+
+def private(signer: Signer) -> PrivateKey:
+    """Return a signer's key, as one that signs here.
+
+    Raises:
+        BadKey: it is no key that we sign with.
+        CountersignError: its public half cannot be had.
+    """
+    public = signer.public_key()
+    key = _Ec(public, signer) if isinstance(public, ec.EllipticCurvePublicKey) else _Rsa(public, signer)
+    return private_key(key, signer.where)
+
+
+def read_public(content: bytes, where: str) -> Public:
+    """Read a public key that a service gave, in PEM or DER.
+
+    Raises:
+        InfrastructureError: it is none that we could use.
+    """
+    try:
+        load = serialization.load_pem_public_key if b"-----BEGIN" in content else serialization.load_der_public_key
+        key = load(content)
+    except ValueError as err:
+        raise InfrastructureError("what it gives is no public key", where=where) from err
+    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+        raise UsageError(f"a key of kind {type(key).__name__}", where=where, expected="ECDSA P-256 or RSA")
+    return key
+
+
+def from_raw(raw: bytes) -> bytes:
+    """Return an ECDSA signature in ASN.1; PKCS #11 and JOSE give its two numbers side by side."""
+    half = len(raw) // 2
+    return asymmetric.encode_dss_signature(int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big"))
+
+
+class _Ec(ec.EllipticCurvePrivateKey):
+    """An ECDSA key behind a signer."""
+
+    def __init__(self, public: ec.EllipticCurvePublicKey, signer: Signer) -> None:
+        self._public, self._signer = public, signer
+
+    @property
+    def curve(self) -> ec.EllipticCurve:
+        """Its curve."""
+        return self._public.curve
+
+    @property
+    def key_size(self) -> int:
+        """Its size in bits."""
+        return self._public.key_size
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        """Return the public half."""
+        return self._public
+
+    def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
+        """Sign ``data``."""
+        digest, algorithm = _digest(bytes(data), signature_algorithm.algorithm)
+        signature = self._signer.sign_digest(digest, algorithm)
+        try:
+            self._public.verify(signature, digest, ec.ECDSA(Prehashed(algorithm)))
+        except InvalidSignature as err:
+            raise _wrong(self._signer) from err
+        return signature
+
+    def exchange(self, algorithm: ec.ECDH, peer_public_key: ec.EllipticCurvePublicKey) -> bytes:  # noqa: ARG002
+        """Refuse: it signs only."""
+        raise _stays(self._signer)
+
+    def private_numbers(self) -> ec.EllipticCurvePrivateNumbers:
+        """Refuse: it stays where it is."""
+        raise _stays(self._signer)
+
+    def private_bytes(self, encoding: Any, format: Any, encryption_algorithm: Any) -> bytes:  # noqa: A002, ARG002
+        """Refuse: it stays where it is."""
+        raise _stays(self._signer)
+
+    def __copy__(self) -> _Ec:
+        """Return itself: there is nothing to copy."""
+        return self
+
+    def __deepcopy__(self, memo: Any) -> _Ec:
+        """Return itself."""
+        return self
+
+
+class _Rsa(rsa.RSAPrivateKey):
+    """An RSA key behind a signer; PKCS #1 v1.5 only."""
+
+    def __init__(self, public: rsa.RSAPublicKey, signer: Signer) -> None:
+        self._public, self._signer = public, signer
+
+    @property
+    def key_size(self) -> int:
+        """Its size in bits."""
+        return self._public.key_size
+
+    def public_key(self) -> rsa.RSAPublicKey:
+        """Return the public half."""
+        return self._public
+
+    def sign(self, data: Any, padding: Any, algorithm: Any) -> bytes:
+        """Sign ``data``."""
+        if not isinstance(padding, _PKCS1):
+            raise UsageError(f"{padding.name} is not signed with keys that are kept there", where=self._signer.where)
+        digest, hashed = _digest(bytes(data), algorithm)
+        signature = self._signer.sign_digest(digest, hashed)
+        try:
+            self._public.verify(signature, digest, padding, Prehashed(hashed))
+        except InvalidSignature as err:
+            raise _wrong(self._signer) from err
+        return signature
+
+    def decrypt(self, ciphertext: bytes, padding: Any) -> bytes:  # noqa: ARG002
+        """Refuse: it signs only."""
+        raise _stays(self._signer)
+
+    def private_numbers(self) -> rsa.RSAPrivateNumbers:
+        """Refuse: it stays where it is."""
+        raise _stays(self._signer)
+
+    def private_bytes(self, encoding: Any, format: Any, encryption_algorithm: Any) -> bytes:  # noqa: A002, ARG002
+        """Refuse: it stays where it is."""
+        raise _stays(self._signer)
+
+    def __copy__(self) -> _Rsa:
+        """Return itself: there is nothing to copy."""
+        return self
+
+    def __deepcopy__(self, memo: Any) -> _Rsa:
+        """Return itself."""
+        return self
+
+
+_PKCS1 = padding.PKCS1v15
+
+
+def _digest(data: bytes, algorithm: Any) -> tuple[bytes, hashes.HashAlgorithm]:
+    """Return what is to be signed, and how it was hashed."""
+    hashed = hashes.Hash(algorithm)
+    hashed.update(data)
+    return hashed.finalize(), algorithm
+
+
+def _wrong(signer: Signer) -> InfrastructureError:
+    do = "do not use what it signs, and ask who runs it"
+    return InfrastructureError("its signature does not hold under its own public key", where=signer.where, do=do)
+
+
+def _stays(signer: Signer) -> UsageError:
+    return UsageError("the key signs there, and cannot be taken out", where=signer.where)
