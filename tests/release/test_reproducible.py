@@ -80,7 +80,7 @@ def test_a_small_project_comes_out_the_same(lab: Lab, built: Folder, tmp_path: P
     assert len(found) == 2 * 2 + 2 * 2 + 1 + 1
 
 
-@pytest.mark.timeout(1200)  # the second build has an empty cache
+@pytest.mark.timeout(2400)  # the second build has an empty cache
 def test_countersign_comes_out_the_same(lab: Lab, tmp_path: Path) -> None:
     project = load(ROOT / "release.yaml")
     folder = Folder(tmp_path / "here")
