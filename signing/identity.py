@@ -6,7 +6,6 @@ The sigstore library does it: tokens, certificate, log, timestamps.
 from __future__ import annotations
 
 import base64
-import datetime as dt
 import json
 import logging
 import sys
@@ -31,9 +30,8 @@ if TYPE_CHECKING:
 LOGGED = "dev.sigstore.cosign/bundle"
 _TOKEN_LIMIT = 64 << 10  # bytes
 _CONFIG_LIMIT = 1 << 20
+_SHOWN = 600  # characters of what others say
 _REKOR_1 = 1
-_LEAST = dt.timedelta(seconds=30)
-"""A token that ends before is not enough to ask for certificates."""
 _SOURCES = "a token from CI, --identity FILE with one, or a terminal to log in from"
 
 
@@ -169,14 +167,14 @@ def token(config: ClientTrustConfig, file: Path | None) -> IdentityToken:
             raise UsageError(
                 f"CI gives no token: {err}", do="allow it to (GitHub Actions: permissions: id-token: write)"
             ) from err
-    if text:
+    if text or file:
         try:
             found = IdentityToken(text)
         except (IdentityError, ValueError) as err:
             expected = "an OpenID Connect token for the audience sigstore that has not expired"
             raise UsageError(f"no token that can be used: {err}", where=where, expected=expected) from err
         return found
-    if not sys.stdin.isatty():
+    if not (sys.stdin and sys.stdin.isatty()):
         raise UsageError("no identity", where="--identity", expected=_SOURCES)
     with failing("the login"):
         return Issuer(config.signing_config.get_oidc_url()).identity_token(force_oob=True)
@@ -277,13 +275,28 @@ def failing(where: str, do: str = "") -> Iterator[None]:
 
 
 def _said(error: BaseException) -> str:
-    """Return what the innermost error with a text says."""
-    text = ""
+    """Return what the outermost error with a text says, and what a service has answered with it."""
+    text, answered = "", ""
     seen: BaseException | None = error
     while seen is not None:
-        text = str(seen).strip() or text
+        text = text or str(seen).strip()
+        response = getattr(seen, "response", None)
+        if response is not None and not answered:
+            answered = _message(response.text)
         seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
-    return " ".join((text or type(error).__name__).split())[:600]
+    if answered and answered not in text:
+        text = f"{text}: {answered}"
+    return " ".join((text or type(error).__name__).split())[:_SHOWN]
+
+
+def _message(answer: str) -> str:
+    """Return the member ``message`` of a service's answer; it knows why, and the library drops it."""
+    try:
+        found = json.loads(answer)
+    except (ValueError, RecursionError):
+        return ""
+    message = found.get("message") if isinstance(found, dict) else None
+    return message[:_SHOWN] if isinstance(message, str) else ""
 
 
 def _read(file: Path, limit: int, what: str) -> bytes:

@@ -96,6 +96,19 @@ class Authority:
         public = serialization.load_pem_public_key(key.public.pem.encode())
         if not isinstance(public, ec.EllipticCurvePublicKey):
             raise TypeError(type(public).__name__)
+        return Signer(key, self.certify(public, name, issuer, valid=valid, usage=usage, sct=sct))
+
+    def certify(
+        self,
+        public: ec.EllipticCurvePublicKey,
+        name: x509.GeneralName,
+        issuer: str = "",
+        *,
+        valid: tuple[dt.timedelta, dt.timedelta] = LASTING,
+        usage: x509.ObjectIdentifier = CODE_SIGNING,
+        sct: bool = True,
+    ) -> x509.Certificate:
+        """Return a certificate for a key that is there already; see ``issue``."""
         builder = (
             _builder(x509.Name([]), self.certificate.subject, public, *(_now() + each for each in valid))
             .add_extension(_usage(signs_certificates=False), critical=True)
@@ -108,7 +121,7 @@ class Authority:
         if sct:
             signed = self._sct(builder.sign(self._key, hashes.SHA256()).tbs_certificate_bytes)
             builder = builder.add_extension(x509.UnrecognizedExtension(_SCTS, _der(0x04, signed)), critical=False)
-        return Signer(key, builder.sign(self._key, hashes.SHA256()))
+        return builder.sign(self._key, hashes.SHA256())
 
     def _sct(self, certificate: bytes) -> bytes:
         """Return the list of one SCT over a certificate that has all but that (RFC 6962, 3.2 and 3.3)."""
