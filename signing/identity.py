@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import CountersignError, InfrastructureError, UsageError
+from signing.sigstore_calls import failing, within
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
 LOGGED = "dev.sigstore.cosign/bundle"
 _TOKEN_LIMIT = 64 << 10  # bytes
 _CONFIG_LIMIT = 1 << 20
-_SHOWN = 600  # characters of what others say
 _REKOR_1 = 1
+_SECONDS = 120  # for certificate, timestamps and log entry of one signature
 _SOURCES = "a token from CI, --identity FILE with one, or a terminal to log in from"
 
 
@@ -68,7 +67,7 @@ class ByIdentity:
         from sigstore.dsse import Statement
 
         with failing("signing"):
-            return _timed(self._signer.sign_dsse(Statement(content)).to_json().encode())
+            return _timed(within(_SECONDS, lambda: self._signer.sign_dsse(Statement(content))).to_json().encode())
 
     def file(self, content: bytes) -> bytes:
         """Return the bundle of a signature over a file's content, as ``cosign sign-blob`` makes it.
@@ -77,7 +76,7 @@ class ByIdentity:
             InfrastructureError: the Sigstore gives no certificate, log entry or time.
         """
         with failing("signing"):
-            return _timed(self._signer.sign_artifact(content).to_json().encode())
+            return _timed(within(_SECONDS, lambda: self._signer.sign_artifact(content)).to_json().encode())
 
     def attachment(self, payload: bytes) -> Attachment:
         """See ``signing.signer.Signer``; certificate, chain and what the log signed are annotations, as cosign's.
@@ -88,7 +87,7 @@ class ByIdentity:
         from signing.attachment import Attachment
 
         with failing("signing"):
-            made = self._rekor_1_signer.sign_artifact(payload)
+            made = within(_SECONDS, lambda: self._rekor_1_signer.sign_artifact(payload))
         document = json.loads(made.to_json())
         beside = certified_annotations(made, self.config) | {LOGGED: _logged(document)}
         return Attachment(payload, document["messageSignature"]["signature"], beside)
@@ -243,60 +242,6 @@ def _signer(config: ClientTrustConfig, token: IdentityToken, log: int | None) ->
 
     with SigningContext.from_trust_config(_with_log(config, log)).signer(token) as signer:
         return signer
-
-
-@contextmanager
-def failing(where: str, do: str = "") -> Iterator[None]:
-    """Turn what the library raises into one line.
-
-    Raises:
-        InfrastructureError: in place of the library's own.
-    """
-    import requests
-    from sigstore._internal.fulcio.client import ExpiredCertificate, FulcioClientError
-    from sigstore._internal.rekor import RekorClientError
-    from sigstore.errors import Error
-    from sigstore.oidc import ExpiredIdentity, IssuerError
-
-    # what the library says beside: the same in more words, and a warning for a timestamp that we ask for ourselves
-    logging.getLogger("sigstore").setLevel(logging.ERROR)
-    logging.getLogger("tuf").setLevel(logging.ERROR)
-    try:
-        yield
-    except (ExpiredIdentity, ExpiredCertificate) as err:
-        what = "token" if isinstance(err, ExpiredIdentity) else "certificate"
-        raise InfrastructureError(
-            f"the {what} has expired meanwhile", where=where, do="sign again with a new token"
-        ) from err
-    except (
-        Error, FulcioClientError, RekorClientError, IssuerError, requests.RequestException, ValueError, KeyError
-    ) as err:  # fmt: skip
-        raise InfrastructureError(_said(err), where=where, do=do) from err
-
-
-def _said(error: BaseException) -> str:
-    """Return what the outermost error with a text says, and what a service has answered with it."""
-    text, answered = "", ""
-    seen: BaseException | None = error
-    while seen is not None:
-        text = text or str(seen).strip()
-        response = getattr(seen, "response", None)
-        if response is not None and not answered:
-            answered = _message(response.text)
-        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
-    if answered and answered not in text:
-        text = f"{text}: {answered}"
-    return " ".join((text or type(error).__name__).split())[:_SHOWN]
-
-
-def _message(answer: str) -> str:
-    """Return the member ``message`` of a service's answer; it knows why, and the library drops it."""
-    try:
-        found = json.loads(answer)
-    except (ValueError, RecursionError):
-        return ""
-    message = found.get("message") if isinstance(found, dict) else None
-    return message[:_SHOWN] if isinstance(message, str) else ""
 
 
 def _read(file: Path, limit: int, what: str) -> bytes:

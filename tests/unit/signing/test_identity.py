@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,19 @@ def test_a_sigstore_that_is_down_is_one_line(tmp_path: Path) -> None:
         by = signer(gone, tmp_path)
     with pytest.raises(InfrastructureError, match="Connection refused"):
         by.attachment(b"payload")
+
+
+def test_a_sigstore_that_hangs_is_left(private: FakeSigstore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by, held = signer(private, tmp_path), threading.Event()
+    real = by._rekor_1_signer.sign_artifact
+    monkeypatch.setattr(by._rekor_1_signer, "sign_artifact", lambda _: held.wait(30))
+    monkeypatch.setattr(identity, "_SECONDS", 0.1)
+    with pytest.raises(InfrastructureError, match="no answer in"):
+        by.attachment(b"payload")
+    held.set()
+    monkeypatch.setattr(by._rekor_1_signer, "sign_artifact", real)
+    monkeypatch.setattr(identity, "_SECONDS", 30)
+    assert by.attachment(b"payload").payload == b"payload"
 
 
 def test_a_bundle_of_no_time_is_not_written(
