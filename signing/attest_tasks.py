@@ -11,7 +11,7 @@ from countersign.console.config import settings_from
 from countersign.console.errors import UsageError
 from countersign.console.output import done, emit_json, say
 from countersign.console.task import task
-from signing.signers import IDENTITY_HELP, opening
+from signing.signers import IDENTITY_HELP, KEY_HELP, opening
 
 
 @task(
@@ -21,7 +21,7 @@ from signing.signers import IDENTITY_HELP, opening
         "image": "an image: NAME:TAG or NAME@DIGEST (may be given more than once)",
         "type": "what is attested: slsaprovenance1, spdxjson, cyclonedx, vuln, openvex, custom …, or a URI",
         "predicate": "file with what is said, JSON, at most 16 MiB",
-        "key": "private key (default: keys/cosign.key of the configuration)",
+        "key": KEY_HELP,
         "identity": IDENTITY_HELP,
         "json": "one JSON document on stdout",
     },

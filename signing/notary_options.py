@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from countersign.console.config import Settings
 from countersign.console.errors import UsageError
+from countersign.keys import source
 from signing import chain, notary, notary_timestamp, plugin, signers
 from signing.notary import Notary, Options
 
@@ -56,6 +57,9 @@ def signer(settings: Settings, key: str, certificate: str, identity: str | bool 
         found = plugin.find(group.plugin)
         named = plugin.Plugin(group.plugin, found, group.plugin_key, group.plugin_config, group.plugin_timeout)
         return plugin.signer(named, options)
+    if source.is_elsewhere(key):
+        do = "let a plugin sign with it: notation.plugin (docs/notation.md)"
+        raise UsageError("is not signed with in the format notation", where=f"--key {key.partition('?')[0]}", do=do)
     path = Path(key).expanduser() if key else settings.keys / "cosign.key"
     content = signers.clear(path, settings.signing.password_file)
     own = Path(certificate).expanduser() if certificate else settings.signing.certificate or beside(path)
