@@ -13,6 +13,7 @@ import (
 	"countersign/gate/internal/bind"
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/config"
+	"countersign/gate/internal/engine"
 	"countersign/gate/internal/evidence"
 	"countersign/gate/internal/layout"
 	"countersign/gate/internal/policy"
@@ -128,23 +129,30 @@ func (a *inProcess) decide(ctx context.Context, p *policy.Policy, source registr
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	settings := &config.Config{}
-	settings.Evidence.Dir, settings.Evidence.MaxBytes, settings.Evidence.MaxEntries = dir, inProcessEvidence, inProcessEntries
-	settings.Timeouts.Verdict = config.Duration(inProcessVerdict)
-	settings.Timeouts.Pull = config.Duration(inProcessVerdict)
-	store, err := openStore(settings)
+	gate, store, err := inFolder(dir, source)
 	if err != nil {
 		return nil, err
 	}
 	defer store.Flush() // what is still being written would outlive the folder
-	source.Spool = store.Spool()
-	gate := engineOver(settings, registry.New(source), store, nowhere{}, silent{})
 	gate.SetPolicy(p)
 	v = decide(ctx, gate, wire.Verify, name)
 	if a.layout != "" && v.Source == string(evidence.FromRegistry) {
 		v.Source = fromLayout
 	}
 	return v, nil
+}
+
+// inFolder gives the engine of the daemon over a source, with a store of its own in dir.
+func inFolder(dir string, source registry.Config) (*engine.Engine, *evidence.Store, error) {
+	settings := &config.Config{}
+	settings.Evidence.Dir, settings.Evidence.MaxBytes, settings.Evidence.MaxEntries = dir, inProcessEvidence, inProcessEntries
+	settings.Timeouts.Verdict = config.Duration(inProcessVerdict)
+	settings.Timeouts.Pull = config.Duration(inProcessVerdict)
+	store, err := openStore(settings)
+	if err != nil {
+		return nil, nil, err
+	}
+	return engineOver(settings, registry.New(source), store, nowhere{}, silent{}), store, nil
 }
 
 // source says where the image and its signatures are looked for. close ends its use.

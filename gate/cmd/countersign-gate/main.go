@@ -46,6 +46,7 @@ type command struct {
 	plans     bool // takes --plan
 	agent     bool // takes what goes with a cluster
 	retires   bool // takes --within
+	prints    bool // takes --json
 }
 
 var commands = []command{
@@ -65,6 +66,8 @@ var commands = []command{
 	{name: "uninstall", about: "take enforcement off this node again; it is as it was before install", run: uninstallNode, plans: true},
 	{name: "agent", about: "keep a Kubernetes cluster informed of this node's enforcement, from a pod", run: lookAfter, agent: true},
 	{name: "retire", about: "have every node of a Kubernetes cluster take enforcement off, from a pod", run: retire, retires: true},
+	{name: "evidence import", argument: "FILE|-", about: "keep carried evidence on this node, offline, if the node's policy allows the images by it", run: importEvidence, config: true, prints: true},
+	{name: "evidence list", about: "list the evidence that this node keeps", run: listEvidence, config: true, prints: true},
 	{name: "nri-version", argument: "PROGRAM", about: "print the version of NRI that a runtime's program was built with", run: printNRIVersion},
 	{name: "version", about: "print the version", run: printVersion},
 }
@@ -113,6 +116,10 @@ func dispatch(args []string, stdout, stderr io.Writer) int {
 		return judgeLarge(stdout, stderr)
 	case "--version", "-version":
 		name = "version"
+	case "evidence":
+		if len(args) > 0 {
+			name, args = name+" "+args[0], args[1:]
+		}
 	}
 	for _, c := range commands {
 		if c.name == name {
@@ -130,7 +137,7 @@ func (c command) invoke(args []string, stdout, stderr io.Writer) int {
 	if c.config || c.verdict {
 		flags.StringVar(&in.configPath, "config", defaultConfig(), "path of gate.json")
 	}
-	if c.verdict || c.installs || c.plans {
+	if c.verdict || c.installs || c.plans || c.prints {
 		flags.BoolVar(&in.json, "json", false, "print JSON")
 	}
 	if c.inProcess {
