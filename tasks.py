@@ -11,6 +11,7 @@ ROOMS = {  # namespace -> modules; a room of the product stands without the lab,
     "containerd": ("containerd.commands", "lab.trials.containerd_tasks"),
     "signing": ("signing.commands", "signing.attest_tasks", "signing.inspect_tasks", "signing.relocation_tasks"),
     "signing.stack": ("signing.stack.commands",),
+    "evidence": ("signing.evidence_tasks", "rollout.evidence_tasks"),
     "policy": ("countersign.policy.commands", "containerd.pinning", "rollout.commands"),  # policy/ knows no nodes
     "rollout": ("rollout.chart_tasks",),
     "trust": ("countersign.trust.commands",),

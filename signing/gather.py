@@ -76,8 +76,11 @@ class Stock:
 
     def children(self, digest: str) -> list[Descriptor]:
         """Return the manifests and indexes that an index names; none for a manifest."""
-        content, what = self.manifests[digest]
-        return [one for one in _named(content, what) if one.media_type in _IMAGES]
+        return [one for one in self.named(digest) if one.media_type in _IMAGES]
+
+    def named(self, digest: str) -> list[Descriptor]:
+        """Return all that a manifest or index names, but for its subject."""
+        return _named(*self.manifests[digest])
 
 
 @dataclass(frozen=True)
