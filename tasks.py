@@ -9,7 +9,13 @@ from countersign.enforcement import additions
 
 ROOMS = {  # namespace -> modules; a room of the product stands without the lab, which adds its own tasks
     "containerd": ("containerd.commands", "lab.trials.containerd_tasks"),
-    "signing": ("signing.commands", "signing.attest_tasks", "signing.inspect_tasks", "signing.relocation_tasks"),
+    "signing": (
+        "signing.commands",
+        "signing.attest_tasks",
+        "signing.inspect_tasks",
+        "signing.relocation_tasks",
+        "signing.revoke_tasks",
+    ),
     "signing.stack": ("signing.stack.commands",),
     "evidence": ("signing.evidence_tasks", "rollout.evidence_tasks"),
     "policy": ("countersign.policy.commands", "containerd.pinning", "rollout.commands"),  # policy/ knows no nodes

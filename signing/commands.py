@@ -47,6 +47,7 @@ def keys(context: Context, out: str = "", force: bool = False, password_file: st
 
     settings = settings_from(context)
     prefix = _path(out) or settings.keys / "cosign"
+    keyfiles.check_uncommitted(prefix)
     if not force:
         keyfiles.check_free(prefix)
     given = _path(password_file) or settings.signing.password_file

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 
 from countersign.console.errors import UsageError
 from countersign.keys.pair import PrivateKey
+
+_NOT_IGNORED = 1  # git check-ignore's exit code inside a work tree; 128 outside
 
 
 def write(prefix: Path, key: PrivateKey, password: bytes, *, force: bool = False) -> tuple[Path, Path]:
@@ -42,6 +45,23 @@ def check_free(prefix: Path) -> None:
     for path in files(prefix):
         if path.exists() or path.is_symlink():
             raise _exists(path)
+
+
+def check_uncommitted(prefix: Path) -> None:
+    """Raise ``UsageError`` if git would take a private key for a file to commit.
+
+    Where git is not installed, or the folder is in no work tree, nothing can be committed by mistake.
+    """
+    private, _ = files(prefix.absolute())
+    folder = next(parent for parent in private.parents if parent.is_dir())
+    try:
+        argv = ["git", "-C", str(folder), "check-ignore", "--quiet", "--", str(private)]
+        found = subprocess.run(argv, capture_output=True, timeout=20, check=False).returncode
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return
+    if found == _NOT_IGNORED:
+        do = "choose another --out, or name it in .gitignore first"
+        raise UsageError("a private key would lie in a git work tree, not ignored", where=str(private), do=do)
 
 
 def files(prefix: Path) -> tuple[Path, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,12 @@ def test_a_password_file_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "pw").write_bytes(b"x" * 5000)
     with pytest.raises(UsageError, match="longer than 4 KiB"):
         password.read_file(tmp_path / "pw")
+
+
+def test_a_private_key_that_git_would_commit_is_not_made(tmp_path: Path) -> None:
+    keyfiles.check_uncommitted(tmp_path / "free")  # in no work tree
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    with pytest.raises(UsageError, match=r"a\.key: a private key would lie in a git work tree"):
+        keyfiles.check_uncommitted(tmp_path / "new" / "a")
+    (tmp_path / ".gitignore").write_text("*.key\n")
+    keyfiles.check_uncommitted(tmp_path / "new" / "a")

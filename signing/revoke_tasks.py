@@ -1,0 +1,122 @@
+"""Task: trust a key, a certificate or an image no more."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from countersign.console.task import task
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+    from countersign.console.config import Settings
+
+
+@task(
+    iterable=["key", "certificate", "digest"],
+    help={
+        "key": "public key: a file, or sha256:HEX of its DER (each of the three may be given more than once)",
+        "certificate": "certificate: a PEM file, or sha256:HEX of its DER",
+        "digest": "an image: NAME:TAG or NAME@DIGEST (its index and every platform), or sha256:HEX alone",
+        "policy": "the policy.yaml to amend (default: policy of the configuration)",
+        "plan": "show what would be added, and change nothing",
+        "json": "one JSON document on stdout",
+    },
+)
+def revoke(
+    context: Context,
+    key: list[str],
+    certificate: list[str],
+    digest: list[str],
+    policy: str = "",
+    plan: bool = False,
+    json: bool = False,
+) -> None:
+    """Add keys, certificates or images to `revoked` of policy.yaml; policy.apply then brings it to the nodes.
+
+    Example: ./inv signing.revoke --key keys/stolen.pub
+    """
+    from countersign.console import output
+    from countersign.console.config import settings_from
+    from countersign.console.errors import UsageError
+    from countersign.policy import amend
+    from countersign.policy.load import load
+
+    settings = settings_from(context)
+    if not (key or certificate or digest):
+        raise UsageError("nothing to revoke", expected="--key, --certificate or --digest", do="see --help")
+    path = Path(policy).expanduser() if policy else settings.policy
+    load(path)
+    additions = {
+        "keys": [_key(one) for one in key],
+        "certificates": [_certificate(one) for one in certificate],
+        "digests": [found for one in digest for found in _digests(settings, one)],
+    }
+    before = path.read_text(encoding="utf-8")
+    after = amend.revoke(before, additions, str(path))
+    changed = before != after
+    if changed:
+        _replace(path, after, keep=not plan)
+    for name, values in additions.items():
+        for value in values:
+            output.say(f"revoked.{name}: {value}")
+    if plan:
+        output.say(f"plan: {path} {'would be amended' if changed else 'has it all already'}, nothing was changed")
+    elif changed:
+        output.done(f"{path} is amended; now: ./inv policy.apply, then countersign-gate audit on the nodes (--stop)")
+    else:
+        output.skipped(f"{path} has it all already")
+    if json:
+        emitted = {"policy": str(path), "plan": plan, "changed": changed and not plan, "revoked": additions}
+        output.emit_json({"version": "countersign.revoked/v1", **emitted})
+
+
+def _replace(path: Path, text: str, *, keep: bool) -> None:
+    """Put the amended policy in place, if it is valid as it will lie there; the old one stays otherwise."""
+    from countersign.policy.load import load
+
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            os.fchmod(handle, path.stat().st_mode & 0o777)
+            file.write(text)
+        load(Path(name))
+        if keep:
+            os.replace(name, path)  # noqa: PTH105  mkstemp gives a string
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _key(text: str) -> str:
+    from countersign.keys.pair import load_public
+    from countersign.oci import digest
+
+    return text if digest.valid(text) else load_public(Path(text).expanduser()).fingerprint
+
+
+def _certificate(text: str) -> str:
+    from countersign.console.errors import UsageError
+    from countersign.oci import digest
+    from countersign.policy import certificates
+
+    if digest.valid(text):
+        return text
+    try:
+        return certificates.fingerprint(Path(text).expanduser())
+    except certificates.BadFile as err:
+        raise UsageError(str(err), where="--certificate") from err
+
+
+def _digests(settings: Settings, text: str) -> list[str]:
+    """Return an image's index and all its platforms: a platform's manifest is signed and named without its index."""
+    from countersign.oci import digest
+    from countersign.oci.access import registry
+    from countersign.oci.reference import parse
+    from signing.sign import targets
+
+    if digest.valid(text):
+        return [text]
+    return [target.digest for target in targets(registry(settings), parse(text))]
