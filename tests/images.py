@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from countersign.oci import descriptor
-from countersign.oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
+from countersign.oci import descriptor, referrers
+from countersign.oci.descriptor import OCI_CONFIG, OCI_EMPTY, OCI_INDEX, OCI_MANIFEST, Descriptor
 from countersign.oci.registry import Registry
 
 
@@ -29,3 +29,12 @@ def push_index(registry: Registry, name: str, tag: str, platforms: dict[str, Des
         entries.append(what.as_json() | {"platform": {"os": os, "architecture": architecture}})
     content = descriptor.encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
     return registry.put_manifest(name, tag, content, OCI_INDEX)
+
+
+def hang(registry: Registry, name: str, subject: Descriptor, kind: str) -> Descriptor:
+    """Hang something on a digest that is no signature of ours."""
+    layer = registry.put_blob(name, f"{kind} of {subject.digest}".encode(), kind)
+    config = registry.put_blob(name, b"{}", OCI_EMPTY)
+    manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": kind, "config": config.as_json()}
+    manifest |= {"layers": [layer.as_json()], "subject": subject.as_json()}
+    return referrers.add(registry, name, descriptor.encode(manifest))

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,6 @@ PIN = "123456"
 TOKEN = "custody"
 ROOT_TOKEN = "of-the-tests"
 _MODULE = Path("usr/lib/softhsm/libsofthsm2.so")
-_PACKAGES = ("softhsm2", "libsofthsm2")
 
 
 @dataclass(frozen=True)
@@ -67,18 +66,32 @@ def softhsm(settings: Settings) -> Path:
     """Where SoftHSM lies: the machine's own, else Debian's packages, unpacked in the cache."""
     if Path("/", _MODULE).is_file() and shutil.which("softhsm2-util"):
         return Path("/")
-    folder = settings.cache / "softhsm"
-    if not (folder / _MODULE).is_file():
-        if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-            pytest.skip("there is no SoftHSM, and no apt-get to get it: apt-get install softhsm2")
-        folder.mkdir(parents=True, exist_ok=True)
-        got = subprocess.run(
-            ["apt-get", "download", *_PACKAGES], cwd=folder, capture_output=True, timeout=120, check=False
-        )
-        if got.returncode:
-            pytest.skip(f"SoftHSM cannot be had: {got.stderr.decode(errors='replace').strip()[-200:]}")
-        for package in sorted(folder.glob("*.deb")):
-            subprocess.run(["dpkg-deb", "-x", package, folder], check=True, timeout=60)
+    return unpacked(settings, "softhsm", ("softhsm2", "libsofthsm2"))
+
+
+@pytest.fixture(scope="session")
+def skopeo(settings: Settings) -> tuple[Path, Mapping[str, str]]:
+    """Skopeo and its environment: the machine's own, else Debian's, unpacked in the cache."""
+    if own := shutil.which("skopeo"):
+        return Path(own), os.environ
+    folder = unpacked(settings, "skopeo", ("skopeo", "libgpgme11", "libassuan0"))
+    libraries = ":".join(str(path) for path in (folder / "usr/lib").glob("*-linux-gnu*"))
+    return folder / "usr/bin/skopeo", {**os.environ, "LD_LIBRARY_PATH": libraries}
+
+
+def unpacked(settings: Settings, name: str, packages: Sequence[str]) -> Path:
+    """Return a folder with the content of Debian packages, which are not installed; skips where they cannot be had."""
+    folder = settings.cache / name
+    if (folder / "usr").is_dir():
+        return folder
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        pytest.skip(f"there is no {name}, and no apt-get to get it: apt-get install {packages[0]}")
+    folder.mkdir(parents=True, exist_ok=True)
+    got = subprocess.run(["apt-get", "download", *packages], cwd=folder, capture_output=True, timeout=120, check=False)
+    if got.returncode:
+        pytest.skip(f"{name} cannot be had: {got.stderr.decode(errors='replace').strip()[-200:]}")
+    for package in sorted(folder.glob("*.deb")):
+        subprocess.run(["dpkg-deb", "-x", package, folder], check=True, timeout=60)
     return folder
 
 

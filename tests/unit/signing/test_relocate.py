@@ -12,9 +12,8 @@ import pytest
 
 from countersign.console.errors import UsageError
 from countersign.keys import pair as keys
-from countersign.oci import descriptor, referrers
 from countersign.oci import digest as digests
-from countersign.oci.descriptor import OCI_EMPTY, OCI_MANIFEST, Descriptor
+from countersign.oci.descriptor import OCI_MANIFEST, Descriptor
 from countersign.oci.errors import Malformed, NotFound, RegistryError, Tampered
 from countersign.oci.files import Archive, pack
 from countersign.oci.layouts import Layout, NewLayout
@@ -25,7 +24,7 @@ from signing import attachment, gather, places, relocate, sign, stored
 from signing.gather import Stock
 from signing.signer import ByKey
 from tests.fake_registry import FakeRegistry, Reply, Request, serving
-from tests.images import push_image, push_index
+from tests.images import hang, push_image, push_index
 
 REF_NAME = "org.opencontainers.image.ref.name"
 KEY, OTHER_KEY = keys.generate(), keys.generate()
@@ -36,15 +35,6 @@ def other() -> Iterator[FakeRegistry]:
     """A second registry, where images go."""
     with serving() as server:
         yield server
-
-
-def hang(registry: Registry, name: str, subject: Descriptor, kind: str) -> Descriptor:
-    """Hang something that is no signature on a digest."""
-    layer = registry.put_blob(name, f"{kind} of {subject.digest}".encode(), kind)
-    config = registry.put_blob(name, b"{}", OCI_EMPTY)
-    manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": kind, "config": config.as_json()}
-    manifest |= {"layers": [layer.as_json()], "subject": subject.as_json()}
-    return referrers.add(registry, name, descriptor.encode(manifest))
 
 
 def made(fake: FakeRegistry) -> tuple[Registry, str, Descriptor, Descriptor]:
