@@ -85,6 +85,8 @@ class Changes:
         self._plan = plan
         self._show = show
         self._results: list[StepResult] = []
+        self.begun = False
+        """Whether a step was tried that may have changed something."""
 
     def make(self, steps: Iterable[Step]) -> None:
         """Apply the steps that are needed, in order, or list them.
@@ -93,6 +95,7 @@ class Changes:
             CountersignError: whatever a step raises; later steps are not tried.
         """
         for step in steps:
+            self.begun = not self._plan
             self._results.append(_plan(step) if self._plan else _run(step, self._show))
 
     def through(self, stages: Iterable[Stage]) -> bool:

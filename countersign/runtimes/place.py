@@ -104,10 +104,11 @@ class Place(ABC):
         self.keep = keep
         self.look()
         existed = self.exists()
+        changes = Changes(plan=plan)
         try:
-            return self._set_up(plan=plan)
+            return self._set_up(changes, plan=plan)
         except BaseException as error:
-            if plan:
+            if not changes.begun:
                 raise
             if existed or keep:
                 clean = f"./inv {self.adapter.room}.clean --on {self.settings.node}"
@@ -116,8 +117,7 @@ class Place(ABC):
                 self.undo(error)
             raise
 
-    def _set_up(self, *, plan: bool) -> list[StepResult]:
-        changes = Changes(plan=plan)
+    def _set_up(self, changes: Changes, *, plan: bool) -> list[StepResult]:
         if changes.through(self.stages()):
             if plan:
                 self._foresee()

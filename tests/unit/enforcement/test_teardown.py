@@ -6,7 +6,7 @@ import pytest
 
 from containerd.instance import Instance, instance
 from countersign.console.config import Settings, record_place, recorded_place
-from countersign.console.steps import StepResult, run_steps
+from countersign.console.steps import Changes, StepResult, run_steps
 from countersign.enforcement import teardown
 from countersign.enforcement.additions import NoLab
 from countersign.nodes import cgroup
@@ -20,7 +20,8 @@ def set_up(ours: Instance, error: type[BaseException], *, keep: bool) -> None:
         def look(self) -> None:
             pass
 
-        def _set_up(self, *, plan: bool) -> list[StepResult]:
+        def _set_up(self, changes: Changes, *, plan: bool) -> list[StepResult]:
+            changes.begun = True
             (ours.root / "etc").mkdir(parents=True, exist_ok=True)
             (ours.root / "etc" / "containerd.toml").write_text("")
             raise error
