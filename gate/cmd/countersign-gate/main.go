@@ -29,45 +29,55 @@ const verifierName = "countersign-image-verifier"
 
 // command is one subcommand.
 type command struct {
-	name      string
-	argument  string // of the usage line
-	about     string
-	run       func(c *invocation) int
-	verdict   bool // takes --config and --json
-	config    bool // takes --config
-	inProcess bool // takes --key, --policy and what goes with them
-	free      bool // needs neither --key nor --policy
-	doctor    bool // takes --list and what goes with it
-	signed    bool // takes --bundle and what it is held against
-	installs  bool // takes what says how to install
-	audits    bool // takes --images and what goes with it
-	proves    bool // takes --image and what goes with it
-	node      bool // takes what goes onto a node
-	plans     bool // takes --plan
-	agent     bool // takes what goes with a cluster
-	retires   bool // takes --within
-	prints    bool // takes --json
+	name     string
+	argument string // of the usage line
+	about    string
+	run      func(c *invocation) int
+	options  []options
+	free     bool // of those that verify in this process: needs neither --key nor --policy
 }
 
+// options are some options of a subcommand: they have the flags set what is theirs.
+type options func(in *invocation, flags *flag.FlagSet)
+
+func configPath(in *invocation, flags *flag.FlagSet) {
+	flags.StringVar(&in.configPath, "config", defaultConfig(), "path of gate.json")
+}
+
+func asJSON(in *invocation, flags *flag.FlagSet) {
+	flags.BoolVar(&in.json, "json", false, "print JSON")
+}
+
+func ofVerify(in *invocation, flags *flag.FlagSet)   { in.given.flags(flags) }
+func ofDoctor(in *invocation, flags *flag.FlagSet)   { in.examined.flags(flags) }
+func ofPolicy(in *invocation, flags *flag.FlagSet)   { in.install.flags(flags) }
+func ofAudit(in *invocation, flags *flag.FlagSet)    { in.audit.flags(flags) }
+func ofBundle(in *invocation, flags *flag.FlagSet)   { in.signed.flags(flags) }
+func ofProve(in *invocation, flags *flag.FlagSet)    { in.proof.flags(flags) }
+func ofInstall(in *invocation, flags *flag.FlagSet)  { in.onto.flags(flags) }
+func onThisNode(in *invocation, flags *flag.FlagSet) { in.onto.planFlags(flags) }
+func ofAgent(in *invocation, flags *flag.FlagSet)    { in.after.flags(flags) }
+func ofRetire(in *invocation, flags *flag.FlagSet)   { in.retiring.flags(flags) }
+
 var commands = []command{
-	{name: "serve", about: "serve the hook and the image verifier on the gate's socket", run: serve, config: true},
-	{name: "observe", about: "judge each container that starts and enforce nothing, on a node without the hook", run: observeNode, config: true},
+	{name: "serve", about: "serve the hook and the image verifier on the gate's socket", run: serve, options: []options{configPath}},
+	{name: "observe", about: "judge each container that starts and enforce nothing, on a node without the hook", run: observeNode, options: []options{configPath}},
 	{name: "image-verifier", argument: "-name REF -digest DIGEST", about: "be containerd's image verifier (io.containerd.image-verifier.v1.bindir)"},
-	{name: "verify", argument: "REF", about: "say whether an image may run here, and show every step", run: verify, verdict: true, inProcess: true},
-	{name: "inspect", argument: "REF", about: "print every signature and attestation on an image, and what each root of a policy says of it, as JSON", run: inspect, inProcess: true, free: true},
-	{name: "explain", argument: "REF|CONTAINER", about: "say what binds and allows or refuses an image or a container", run: explain, verdict: true},
-	{name: "doctor", about: "find every setting and file that would let an image run unseen on this node", run: examine, verdict: true, doctor: true},
-	{name: "audit", about: "judge what runs on this node already, as its start would be judged now", run: runAudit, verdict: true, audits: true},
-	{name: "verify-bundle", argument: "FILE|sha256:HEX", about: "say whether a Sigstore bundle is a signature of a file", run: verifyBundle, signed: true},
-	{name: "prove", about: "show that this node refuses an image without a signature, and allows one that the policy allows", run: runProve, verdict: true, proves: true},
+	{name: "verify", argument: "REF", about: "say whether an image may run here, and show every step", run: verify, options: []options{configPath, asJSON, ofVerify}},
+	{name: "inspect", argument: "REF", about: "print every signature and attestation on an image, and what each root of a policy says of it, as JSON", run: inspect, options: []options{ofVerify}, free: true},
+	{name: "explain", argument: "REF|CONTAINER", about: "say what binds and allows or refuses an image or a container", run: explain, options: []options{configPath, asJSON}},
+	{name: "doctor", about: "find every setting and file that would let an image run unseen on this node", run: examine, options: []options{configPath, asJSON, ofDoctor}},
+	{name: "audit", about: "judge what runs on this node already, as its start would be judged now", run: runAudit, options: []options{configPath, asJSON, ofAudit}},
+	{name: "verify-bundle", argument: "FILE|sha256:HEX", about: "say whether a Sigstore bundle is a signature of a file", run: verifyBundle, options: []options{ofBundle}},
+	{name: "prove", about: "show that this node refuses an image without a signature, and allows one that the policy allows", run: runProve, options: []options{configPath, asJSON, ofProve}},
 	{name: "check-policy", argument: "FILE", about: "say whether a rendered policy is valid", run: checkPolicy},
-	{name: "install-policy", argument: "FILE|-", about: "check a rendered policy, its signature and its serial, and put it in force on this node", run: installPolicy, config: true, installs: true},
-	{name: "install", about: "bring this node under enforcement: look, plan, apply, prove; what fails is taken back", run: installNode, node: true, plans: true},
-	{name: "uninstall", about: "take enforcement off this node again; it is as it was before install", run: uninstallNode, plans: true},
-	{name: "agent", about: "keep a Kubernetes cluster informed of this node's enforcement, from a pod", run: lookAfter, agent: true},
-	{name: "retire", about: "have every node of a Kubernetes cluster take enforcement off, from a pod", run: retire, retires: true},
-	{name: "evidence import", argument: "FILE|-", about: "keep carried evidence on this node, offline, if the node's policy allows the images by it", run: importEvidence, config: true, prints: true},
-	{name: "evidence list", about: "list the evidence that this node keeps", run: listEvidence, config: true, prints: true},
+	{name: "install-policy", argument: "FILE|-", about: "check a rendered policy, its signature and its serial, and put it in force on this node", run: installPolicy, options: []options{configPath, asJSON, ofPolicy}},
+	{name: "install", about: "bring this node under enforcement: look, plan, apply, prove; what fails is taken back", run: installNode, options: []options{asJSON, ofInstall, onThisNode}},
+	{name: "uninstall", about: "take enforcement off this node again; it is as it was before install", run: uninstallNode, options: []options{asJSON, onThisNode}},
+	{name: "agent", about: "keep a Kubernetes cluster informed of this node's enforcement, from a pod", run: lookAfter, options: []options{ofAgent}},
+	{name: "retire", about: "have every node of a Kubernetes cluster take enforcement off, from a pod", run: retire, options: []options{ofRetire}},
+	{name: "evidence import", argument: "FILE|-", about: "keep carried evidence on this node, offline, if the node's policy allows the images by it", run: importEvidence, options: []options{configPath, asJSON}},
+	{name: "evidence list", about: "list the evidence that this node keeps", run: listEvidence, options: []options{configPath, asJSON}},
 	{name: "nri-version", argument: "PROGRAM", about: "print the version of NRI that a runtime's program was built with", run: printNRIVersion},
 	{name: "version", about: "print the version", run: printVersion},
 }
@@ -134,41 +144,8 @@ func (c command) invoke(args []string, stdout, stderr io.Writer) int {
 	in := &invocation{command: c, stdout: stdout, stderr: stderr, given: inProcess{free: c.free}}
 	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	if c.config || c.verdict {
-		flags.StringVar(&in.configPath, "config", defaultConfig(), "path of gate.json")
-	}
-	if c.verdict || c.installs || c.plans || c.prints {
-		flags.BoolVar(&in.json, "json", false, "print JSON")
-	}
-	if c.inProcess {
-		in.given.flags(flags)
-	}
-	if c.doctor {
-		in.examined.flags(flags)
-	}
-	if c.installs {
-		in.install.flags(flags)
-	}
-	if c.audits {
-		in.audit.flags(flags)
-	}
-	if c.signed {
-		in.signed.flags(flags)
-	}
-	if c.proves {
-		in.proof.flags(flags)
-	}
-	if c.node {
-		in.onto.flags(flags)
-	}
-	if c.retires {
-		in.retiring.flags(flags)
-	}
-	if c.agent {
-		in.after.flags(flags)
-	}
-	if c.plans {
-		in.onto.planFlags(flags)
+	for _, some := range c.options {
+		some(in, flags)
 	}
 	arguments, err := interspersed(flags, args)
 	if errors.Is(err, flag.ErrHelp) {
