@@ -1,0 +1,117 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// node is what is read and written of a Node.
+type node struct {
+	Metadata struct {
+		UID             string            `json:"uid,omitempty"`
+		ResourceVersion string            `json:"resourceVersion"`
+		Labels          map[string]string `json:"labels,omitempty"`
+	} `json:"metadata"`
+	Spec struct {
+		Taints []taint `json:"taints"`
+	} `json:"spec"`
+}
+
+type taint struct {
+	Key    string `json:"key"`
+	Value  string `json:"value,omitempty"`
+	Effect string `json:"effect"`
+	// Kubernetes gives it for NoExecute.
+	TimeAdded string `json:"timeAdded,omitempty"`
+}
+
+const conflicts = 5
+
+// mark takes the taint away or puts it back, and sets the label. Others write taints as
+// well, so what was read has to be what is there still.
+func (a *agent) mark(ctx context.Context, state State) error {
+	path := "/api/v1/nodes/" + a.Node
+	for try := 0; ; try++ {
+		var found node
+		if err := a.API.get(ctx, path, &found); err != nil {
+			return err
+		}
+		others := slices.DeleteFunc(slices.Clone(found.Spec.Taints), func(t taint) bool { return t.Key == Taint })
+		wanted, label := others, "true"
+		if state.Phase != Enforcing {
+			label = "false"
+		}
+		if state.Phase == NotEnforcing {
+			wanted = append(others, taint{Key: Taint, Value: "true", Effect: a.Effect})
+			// A node that has just joined keeps the taint that it came with, whatever its
+			// effect; one that stopped to enforce gets none that throws out what runs
+			// unless that was asked for.
+			if had := slices.IndexFunc(found.Spec.Taints, func(t taint) bool { return t.Key == Taint }); had >= 0 {
+				wanted[len(wanted)-1] = found.Spec.Taints[had]
+			}
+		}
+		if slices.Equal(wanted, found.Spec.Taints) && found.Metadata.Labels[Label] == label {
+			return nil
+		}
+		patch := map[string]any{
+			"metadata": map[string]any{"resourceVersion": found.Metadata.ResourceVersion, "labels": map[string]string{Label: label}},
+			"spec":     map[string]any{"taints": wanted},
+		}
+		err := a.API.do(ctx, http.MethodPatch, path, mergePatch, patch, nil)
+		if !is(err, http.StatusConflict) || try == conflicts {
+			return err
+		}
+	}
+}
+
+// write keeps the node's CountersignNode. It goes with its Node.
+func (a *agent) write(ctx context.Context, state State) error {
+	if same(state, a.told) {
+		return nil
+	}
+	var owner node
+	if err := a.API.get(ctx, "/api/v1/nodes/"+a.Node, &owner); err != nil {
+		return err
+	}
+	path := nodes + "/" + a.Node
+	object := map[string]any{
+		"apiVersion": version, "kind": "CountersignNode",
+		"metadata": map[string]any{"name": a.Node, "ownerReferences": []map[string]any{
+			{"apiVersion": "v1", "kind": "Node", "name": a.Node, "uid": owner.Metadata.UID},
+		}},
+	}
+	if err := a.API.apply(ctx, path, object); err != nil {
+		return err
+	}
+	object["status"] = state
+	delete(object, "metadata")
+	object["metadata"] = map[string]any{"name": a.Node}
+	return a.API.apply(ctx, path+"/status", object)
+}
+
+// same says whether two states tell the same; when a proof was made anew counts.
+func same(a, b State) bool {
+	one, errA := json.Marshal(a)
+	other, errB := json.Marshal(b)
+	return errA == nil && errB == nil && string(one) == string(other)
+}
+
+// event tells of a change where people look for it: with the node.
+func (a *agent) event(ctx context.Context, state State) error {
+	now := time.Now().UTC()
+	kind, reason, message := "Normal", "EnforcementProven", "nothing starts here that the policy does not allow: a canary that nobody signed was refused at pull and at start"
+	if state.Phase != Enforcing {
+		kind, reason, message = "Warning", state.Phase, state.Reason+": "+state.Message
+	}
+	return a.API.do(ctx, http.MethodPost, "/api/v1/namespaces/default/events", "application/json", map[string]any{
+		"apiVersion": "v1", "kind": "Event", "type": kind, "reason": reason, "message": message,
+		"metadata":       map[string]any{"generateName": cmp.Or(a.Node, "node") + ".", "namespace": "default"},
+		"involvedObject": map[string]any{"apiVersion": "v1", "kind": "Node", "name": a.Node, "uid": a.Node},
+		"source":         map[string]any{"component": "countersign-agent", "host": a.Node},
+		"firstTimestamp": now.Format(time.RFC3339), "lastTimestamp": now.Format(time.RFC3339), "count": 1,
+	}, nil)
+}
