@@ -17,9 +17,10 @@ if TYPE_CHECKING:
         "on": "only this place: host, kind, vagrant, or crio (a private CRI-O on this host); default: every place that"
         " this machine can carry",
         "json": "one JSON document on stdout: the places, and what came of each",
+        "all-rows": "the whole matrix, which is usual on host, on every place",
     }
 )
-def e2e(context: Context, on: str = "", json: bool = False) -> None:
+def e2e(context: Context, on: str = "", json: bool = False, all_rows: bool = False) -> None:
     """Set up, sign, admit, pull, start, and run every trial; exit code 1 if a verdict is not the expected one.
 
     Example: ./inv all.e2e --on host
@@ -33,7 +34,7 @@ def e2e(context: Context, on: str = "", json: bool = False) -> None:
     start = time.monotonic()
     settings = settings_from(context)
     try:
-        results = run_places(settings, wanted(settings, on), lambda place: _everything(context, place))
+        results = run_places(settings, wanted(settings, on), lambda place: _everything(context, place, all_rows))
     finally:
         _report(settings)
     if json:
@@ -70,7 +71,7 @@ def consistency(context: Context, json: bool = False) -> None:
     output.done("every verdict is the gate's, or a reviewed difference")
 
 
-def _everything(context: Context, place: str) -> None:
+def _everything(context: Context, place: str, all_rows: bool) -> None:
     """Try all of a place; a machine has each runtime in turn, for it has one gate."""
     from containerd import commands as containerd
     from countersign.console import output
@@ -81,12 +82,12 @@ def _everything(context: Context, place: str) -> None:
     def on_containerd() -> None:
         containerd.setup(context, on=place, demo=True)
         containerd_tasks.sign(context, on=place)
-        containerd_tasks.test(context, only=[], on=place)
+        containerd_tasks.test(context, only=[], on=place, all_rows=all_rows)
 
     def on_crio(where: str) -> None:
         crio.configure(context, on=where, demo=True)
         crio_tasks.sign(context, on=where)
-        crio_tasks.test(context, only=[], on=where)
+        crio_tasks.test(context, only=[], on=where, all_rows=all_rows)
 
     if place == "crio":
         on_crio("host")

@@ -20,7 +20,7 @@ from lab.demo.registries import FALLBACK, REFERRERS
 from lab.trials import differences
 from lab.trials.differences import Differences, Engine
 from lab.trials.lab import Lab, prepare
-from lab.trials.model import KINDS, Case, load
+from lab.trials.model import Case, kind_of, load
 from lab.trials.pods.model import look
 from lab.trials.rows import OK, Found, Layer, Outcome, Row, compare
 from lab.trials.series import Series
@@ -79,13 +79,8 @@ def rows() -> list[Admitted]:
     enough: every image is a pod that one node has to start.
     """
     cases = [case for case in load() if case.way == "pull" and case.name in {"tag", "digest"}]
-    chosen = {(_kind(case), case.code if _kind(case) else case.id): case for case in reversed(cases)}
+    chosen = {(kind_of(case.image), case.code if kind_of(case.image) else case.id): case for case in reversed(cases)}
     return [admitted(case, kyverno=kyverno) for case in reversed(chosen.values()) for kyverno in (True, False)]
-
-
-def _kind(case: Case) -> str:
-    """Return the kind of an image that lies in a scope of its own; empty for one of those signed by key."""
-    return next((kind for kind in KINDS if case.image == kind or case.image.startswith(f"{kind}_")), "")
 
 
 def judge(case: Case, on: Found, off: Found, known: Differences) -> tuple[Outcome, Outcome]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 ON = "the place: host, kind, vagrant or ssh://USER@HOST (several with commas between them)"
 JSON = "one JSON document on stdout"
+ALL_ROWS = "the whole matrix, which is usual on host; elsewhere a row for each reason code, way, root and format is"
 
 
 @task(help={"on": ON, "key": "private key (default: keys/cosign.key of the configuration)"})
@@ -29,9 +30,20 @@ def sign(context: Context, on: str = "", key: str = "") -> None:
 
 @task(
     iterable=["only"],
-    help={"on": ON, "only": "rows whose name begins so (may be given more than once)", "json": JSON},
+    help={
+        "on": ON,
+        "only": "rows whose name begins so (may be given more than once)",
+        "json": JSON,
+        "all-rows": ALL_ROWS,
+    },
 )
-def test(context: Context, only: list[str], on: str = "", json: bool = False) -> None:  # noqa: PT028 - a task
+def test(
+    context: Context,
+    only: list[str],
+    on: str = "",  # noqa: PT028 - a task
+    json: bool = False,  # noqa: PT028
+    all_rows: bool = False,  # noqa: PT028
+) -> None:
     """Start the signed demo and run the matrix, in Kind also pods of every kind; exit code 1 if a verdict is wrong.
 
     Example: ./inv containerd.test --only unsigned/import --only bundle
@@ -47,4 +59,4 @@ def test(context: Context, only: list[str], on: str = "", json: bool = False) ->
     for place in open_places(settings_from(context, on or None), open_place).each:
         require_up(place)
         pods = kind_pods.series(place) if isinstance(place, OnKind) else None
-        run_all(place.settings, "containerd", place.runtime(), only, json=json, pods=pods)
+        run_all(place.settings, "containerd", place.runtime(), only, json=json, all_rows=all_rows, pods=pods)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 ON = "the place: vagrant (default), ssh://USER@HOST (several with commas between them), or host"
 JSON = "one JSON document on stdout"
+ALL_ROWS = "the whole matrix, which is usual on host; elsewhere a row for each reason code, way, root and format is"
 
 
 @task(help={"on": ON, "key": "private key (default: keys/cosign.key of the configuration)"})
@@ -29,9 +30,20 @@ def sign(context: Context, on: str = "", key: str = "") -> None:
 
 @task(
     iterable=["only"],
-    help={"on": ON, "only": "rows whose name begins so (may be given more than once)", "json": JSON},
+    help={
+        "on": ON,
+        "only": "rows whose name begins so (may be given more than once)",
+        "json": JSON,
+        "all-rows": ALL_ROWS,
+    },
 )
-def test(context: Context, only: list[str], on: str = "", json: bool = False) -> None:  # noqa: PT028 - a task
+def test(
+    context: Context,
+    only: list[str],
+    on: str = "",  # noqa: PT028 - a task
+    json: bool = False,  # noqa: PT028
+    all_rows: bool = False,  # noqa: PT028
+) -> None:
     """Start the signed demo; judge every image by the gate and by CRI-O's own engine; try every way to start unseen.
 
     Example: ./inv crio.test --only starts/
@@ -44,4 +56,4 @@ def test(context: Context, only: list[str], on: str = "", json: bool = False) ->
 
     for place in open_places(settings_from(context, on or None, room="crio"), open_place).each:
         require_up(place)
-        run_all(place.settings, "crio", place.runtime(), only, json=json)
+        run_all(place.settings, "crio", place.runtime(), only, json=json, all_rows=all_rows)

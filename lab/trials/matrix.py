@@ -6,9 +6,11 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from countersign.nodes.host import HostNode
 from lab.trials.lab import SHORT
 from lab.trials.model import load
 from lab.trials.rows import Found, Outcome, compare
+from lab.trials.sample import sample, shows
 from lab.trials.series import Series
 from lab.trials.ways import WAYS, attempt
 
@@ -43,7 +45,7 @@ def run(place: Place, lab: Lab, cases: Sequence[Case]) -> Generator[Outcome, Non
 
 
 def series(place: Place, images: Callable[[], Lab]) -> Series:
-    """Return the matrix as trials of a place; ``images`` gives what it needs, built or found."""
+    """Return the matrix as trials of a place, whole on the host; ``images`` gives what it needs, built or found."""
 
     def attempt(cases: Sequence[Case]) -> Generator[Outcome, None, None]:
         lab = images()
@@ -51,7 +53,8 @@ def series(place: Place, images: Callable[[], Lab]) -> Series:
             yield from run(place, lab, cases)
 
     rows, command = place.rows(load()), f"./inv {place.runtime}.test"
-    return Series("matrix", place.runtime, place.node, rows, attempt, command, why_not=place.why_not, at=place.at)
+    found = Series("matrix", place.runtime, place.node, rows, attempt, command, why_not=place.why_not, at=place.at)
+    return found if place.node == HostNode.name else replace(found, sample=lambda rows: sample(rows, shows))
 
 
 def judge(case: Case, found: Found, verdicts: Sequence[dict[str, Any]]) -> Outcome:

@@ -128,9 +128,13 @@ def load(path: Path = HERE / "matrix.yaml") -> list[Case]:
     return cases
 
 
+def kind_of(image: str) -> str:
+    """Return the kind of an image that lies in a scope of its own; empty for one of those signed by key."""
+    return next((kind for kind in KINDS if image.startswith(f"{kind}_")), "")
+
+
 def repositories(path: Path = HERE / "matrix.yaml") -> dict[str, str]:
     """Return image name -> its repository path where that is another than ``cases/NAME``."""
     matrix = Matrix.model_validate(yaml.safe_load(path.read_text()))
-    kinds = {image: kind for image in matrix.images for kind in KINDS if image.startswith(f"{kind}_")}
-    of_kinds = {image: f"cases/{kind}/{image}" for image, kind in kinds.items()}
+    of_kinds = {image: f"cases/{kind_of(image)}/{image}" for image in matrix.images if kind_of(image)}
     return of_kinds | {image: entry.repository for image, entry in matrix.images.items() if entry.repository}

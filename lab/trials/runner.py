@@ -38,28 +38,48 @@ def select(series: Sequence[Series], only: Sequence[str]) -> list[tuple[Series, 
     return [(each, rows) for each, rows in chosen if rows]
 
 
-def run(settings: Settings, series: Sequence[Series], only: Sequence[str] = (), *, json: bool = False) -> None:
+def run(
+    settings: Settings,
+    series: Sequence[Series],
+    only: Sequence[str] = (),
+    *,
+    json: bool = False,
+    all_rows: bool = False,
+) -> None:
     """Try the chosen rows of each series, show them, and write a document of each into the report's folder.
 
     A series whose rows came out otherwise does not keep the next from being tried.
+
+    Args:
+        settings: the user's.
+        series: the trials.
+        only: beginnings of rows' names; without any, each series' own sample.
+        json: write the documents to stdout.
+        all_rows: take all rows and no sample.
 
     Raises:
         UsageError: one of ``only`` names no row.
         VerdictError: a row came out otherwise than it says; logs and configuration were kept.
     """
-    failures = [failure for each, rows in select(series, only) for failure in _run(settings, each, rows, json=json)]
+    whole = all_rows or bool(only)
+    failures = [
+        failure for each, rows in select(series, only) for failure in _run(settings, each, rows, json=json, whole=whole)
+    ]
     if failures:
         raise failures[0] if len(failures) == 1 else VerdictError("; ".join(map(str, failures)))
 
 
-def _run(settings: Settings, series: Series, rows: Sequence[Row], *, json: bool) -> list[VerdictError]:
+def _run(settings: Settings, series: Series, rows: Sequence[Row], *, json: bool, whole: bool) -> list[VerdictError]:
     from countersign.console import output
 
     able = [row for row in rows if not series.why_not(row)]
-    outcomes = _tried(series, able)
+    taken = able if whole else series.sample(able)
+    outcomes = _tried(series, taken)
     output.table(COLUMNS, cells(outcomes), title=f"{series.kind}: {series.runtime} on {series.node}")
     for why, number in Counter(filter(None, map(series.why_not, rows))).items():
         output.skipped(f"{number} rows: {why}")
+    if len(taken) < len(able):
+        output.skipped(f"{len(able) - len(taken)} rows show the same: they run on host, here with --all-rows")
     found = document(series, outcomes)
     path = settings.state / "report" / f"{series.kind}-{series.runtime}-{series.node}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +90,7 @@ def _run(settings: Settings, series: Series, rows: Sequence[Row], *, json: bool)
     if json:
         output.emit_json(found)
     wrong = [outcome.row for outcome in outcomes if outcome.differences]
-    failures = _needless(series, whole=len(rows) == len(series.rows))
+    failures = _needless(series, whole=len(rows) == len(series.rows) and len(taken) == len(able))
     if wrong:
         _keep(settings, series)
         text = f"{len(wrong)} of {len(outcomes)} rows came out otherwise"

@@ -55,7 +55,14 @@ RUNTIMES: Mapping[str, Callable[[Settings, Any], Trials]] = {"containerd": _cont
 
 
 def run_all(
-    settings: Settings, name: str, runtime: Any, only: Sequence[str], *, json: bool, pods: Series | None = None
+    settings: Settings,
+    name: str,
+    runtime: Any,
+    only: Sequence[str],
+    *,
+    json: bool,
+    all_rows: bool = False,
+    pods: Series | None = None,
 ) -> None:
     """Start the signed demo and run all trials of a runtime, or only those whose names begin with one of ``only``.
 
@@ -65,6 +72,7 @@ def run_all(
         runtime: what its set-up made.
         only: beginnings of rows' names.
         json: write the documents to stdout.
+        all_rows: take the whole matrix also where a sample of it is usual.
         pods: what only the API server of its cluster can show, tried first and in place of the demo.
 
     Raises:
@@ -83,4 +91,4 @@ def run_all(
     if not (only or pods):
         for reference in start_demo(trials.as_set_up):
             output.done(f"{reference} pulled, started, and answers")
-    runner.run(settings, series, only, json=json)
+    runner.run(settings, series, only, json=json, all_rows=all_rows)

@@ -16,6 +16,10 @@ def _none(_: Any) -> str:
     return ""
 
 
+def _all(rows: Sequence[Any]) -> Sequence[Any]:
+    return rows
+
+
 @dataclass(frozen=True)
 class Series:
     """Trials of one kind on one place.
@@ -28,6 +32,7 @@ class Series:
         attempt: tries rows and yields the outcomes as they come, in any order; puts everything right when closed.
         command: the task that tries them.
         by_name: whether that task tries a row by its name (``--only``), or all of them only.
+        sample: those of some rows that a run takes that names none; all of them unless said otherwise.
         why_not: why a row cannot be tried there; an empty text for one that can.
         at: the runtime whose logs and configuration are kept when a row comes out otherwise.
         known: reviewed differences, and whose they are: each must be needed by a run of all rows.
@@ -40,6 +45,7 @@ class Series:
     attempt: Callable[[Sequence[Any]], Generator[Outcome, None, None]] = field(repr=False)
     command: str
     by_name: bool = True
+    sample: Callable[[Sequence[Any]], Sequence[Any]] = field(default=_all, repr=False)
     why_not: Callable[[Any], str] = field(default=_none, repr=False)
     at: Runtime | None = field(default=None, repr=False)
     known: tuple[Differences, Engine] | None = field(default=None, repr=False)

@@ -36,7 +36,7 @@ def rows(state: Path) -> dict[str, dict[str, Any]]:
 def test_a_third_runtime_passes_the_whole_matrix_of_what_it_can_do(
     state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_all(Settings(state=state), "toy", Toy(), [], json=False)
+    run_all(Settings(state=state), "toy", Toy(), [], json=False, all_rows=True)
     told = capsys.readouterr().err
     assert told.count("pulled, started, and answers") == 2
     assert "2 rows: there is no Docker Hub in memory" in told
