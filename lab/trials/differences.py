@@ -68,7 +68,7 @@ class Differences:
         return None
 
     def unused(self, engine: Engine) -> list[Difference]:
-        """Return an engine's entries that no call of ``excuse`` needed; after a whole run there must be none."""
+        """Return an engine's entries that no call of ``excuse`` needed; of images that were tried none may be left."""
         return [one for one in self.entries if one.engine == engine and (one.image, engine) not in self._used]
 
 
@@ -76,7 +76,7 @@ def load(path: Path = HERE / "differences.yaml") -> Differences:
     """Read the list.
 
     Raises:
-        UsageError: it has not the form of the file's own description, or an image stands twice for an engine.
+        UsageError: it has not the form of the file's own description, or an image is a duplicate for an engine.
     """
     try:
         written = TypeAdapter(list[_Written]).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")) or [])
@@ -90,5 +90,5 @@ def load(path: Path = HERE / "differences.yaml") -> Differences:
     pairs = [(entry.image, entry.engine) for entry in entries]
     for image, engine in pairs:
         if pairs.count((image, engine)) > 1:
-            raise UsageError(f"{image} stands twice for {engine}", where=str(path), do="remove one of them")
+            raise UsageError(f"{image} is a duplicate for {engine}", where=str(path), do="remove one of them")
     return Differences(entries)

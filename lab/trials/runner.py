@@ -90,7 +90,7 @@ def _run(settings: Settings, series: Series, rows: Sequence[Row], *, json: bool,
     if json:
         output.emit_json(found)
     wrong = [outcome.row for outcome in outcomes if outcome.differences]
-    failures = _needless(series, whole=len(rows) == len(series.rows) and len(taken) == len(able))
+    failures = _needless(series, taken)
     if wrong:
         _keep(settings, series)
         text = f"{len(wrong)} of {len(outcomes)} rows came out otherwise"
@@ -116,12 +116,13 @@ def _tried(series: Series, rows: Sequence[Row]) -> list[Outcome]:
     return [outcomes[row.id] for row in rows]
 
 
-def _needless(series: Series, *, whole: bool) -> list[VerdictError]:
-    """Return what a run of all rows did not need of the reviewed differences."""
-    unused = series.known[0].unused(series.known[1]) if series.known and whole else []
-    names = ", ".join(entry.image for entry in unused)
+def _needless(series: Series, rows: Sequence[Row]) -> list[VerdictError]:
+    """Return what these rows, which were tried, did not need of the reviewed differences of their images."""
+    tried = {row.image for row in rows}
+    unused = series.known[0].unused(series.known[1]) if series.known else []
+    names = ", ".join(entry.image for entry in unused if entry.image in tried)
     where = "lab/trials/differences.yaml"
-    return [VerdictError(f"excused, and no difference: {names}", where=where, do="remove it there")] if unused else []
+    return [VerdictError(f"excused, and no difference: {names}", where=where, do="remove it there")] if names else []
 
 
 def _keep(settings: Settings, series: Series) -> None:

@@ -35,7 +35,7 @@ class Series:
         sample: those of some rows that a run takes that names none; all of them unless said otherwise.
         why_not: why a row cannot be tried there; an empty text for one that can.
         at: the runtime whose logs and configuration are kept when a row comes out otherwise.
-        known: reviewed differences, and whose they are: each must be needed by a run of all rows.
+        known: reviewed differences, and whose they are: each must be needed by a run of its image.
     """
 
     kind: str

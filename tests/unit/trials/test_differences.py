@@ -49,7 +49,7 @@ def test_entries_of_other_engines_are_not_missed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (ENTRY * 2, "a stands twice for kyverno"),
+        (ENTRY * 2, "a is a duplicate for kyverno"),
         (ENTRY.replace("kyverno", "docker"), "'kyverno' or 'crio'"),
         (ENTRY.replace(", reason: because", ""), "reason Field required"),
         (ENTRY.replace("because", "''"), "at least 1 character"),

@@ -101,8 +101,10 @@ def test_rows_are_chosen_by_the_beginning_of_their_names(tmp_path: Path) -> None
         runner.select([matrix], ["unsigned/", "nothing"])
 
 
-@pytest.mark.parametrize(("only", "told"), [((), True), (("unsigned",), False)])
-def test_a_run_of_all_rows_needs_every_reviewed_difference(tmp_path: Path, only: tuple[str, ...], told: bool) -> None:
+@pytest.mark.parametrize(("only", "told"), [((), True), (("bundle",), True), (("unsigned",), False)])
+def test_a_run_needs_every_reviewed_difference_of_the_images_that_it_tries(
+    tmp_path: Path, only: tuple[str, ...], told: bool
+) -> None:
     entry = Difference(image="bundle", engine="crio", says="refuse", decides="pull", reason="because")
     listed = replace(series(tmp_path), known=(Differences([entry]), "crio"))
     if told:
