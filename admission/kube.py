@@ -70,7 +70,7 @@ class Kube:
         self.node.run(argv, input=_listed(documents), timeout=APPLY)
 
     def delete(self, documents: Sequence[Mapping[str, Any]]) -> None:
-        """Delete objects, and wait until they are gone; none is no error."""
+        """Delete objects, and wait until they are gone; none is not an error."""
         argv = [*KUBECTL, "delete", "--ignore-not-found", "--filename=-", f"--timeout={APPLY}s"]
         self.node.run(argv, input=_listed(documents), timeout=2 * APPLY)
 

@@ -61,7 +61,7 @@ def format_version(config: bytes) -> int:
     """Return the ``version`` of a configuration file; a file without one is of the first.
 
     Raises:
-        InfrastructureError: it is no TOML.
+        InfrastructureError: it is not TOML.
     """
     return int(_parsed(config).get("version", 1))
 
@@ -74,7 +74,7 @@ def adapted(config: bytes, wanted: Wanted) -> bytes:
         wanted: what it has to say.
 
     Raises:
-        InfrastructureError: it is no TOML.
+        InfrastructureError: it is not TOML.
     """
     document = _parsed(config)
     plugins = _table(document, "plugins")
@@ -109,7 +109,7 @@ def with_handler(config: bytes, name: str, *, hooked: bool = False) -> bytes:
         hooked: give it the base spec of a handler that is there, which has the hook.
 
     Raises:
-        InfrastructureError: it is no TOML, or no handler has a base spec.
+        InfrastructureError: it is not TOML, or no handler has a base spec.
     """
     document = _parsed(config)
     runtimes = _table(_table(_table(_table(document, "plugins"), RUNTIME), "containerd"), "runtimes")
@@ -124,7 +124,7 @@ def with_handler(config: bytes, name: str, *, hooked: bool = False) -> bytes:
 
 
 def without_nri(config: bytes) -> bytes:
-    """Return the configuration with NRI switched off. Raises InfrastructureError when it is no TOML."""
+    """Return the configuration with NRI switched off. Raises InfrastructureError when it is not TOML."""
     document = _parsed(config)
     _set(_table(_table(document, "plugins"), NRI), {"disable": True})
     return _text(document)
@@ -172,7 +172,7 @@ def _parsed(config: bytes) -> MutableMapping[str, Any]:
     try:
         return tomlkit.parse(config.decode())
     except (TOMLKitError, UnicodeDecodeError) as error:
-        raise InfrastructureError(f"is no TOML ({error})", where="containerd's configuration") from None
+        raise InfrastructureError(f"is not TOML ({error})", where="containerd's configuration") from None
 
 
 def _text(document: MutableMapping[str, Any]) -> bytes:

@@ -46,7 +46,7 @@ def setup_vm(context: Context, on: str = "", plan: bool = False, json: bool = Fa
 
 @task(help={"on": ON, "json": JSON})
 def status(context: Context, on: str = "", json: bool = False) -> None:
-    """Say whether every node enforces, now; exit code 4 when one does not: what was found, wanted, and mends it.
+    """Say whether every node enforces, now; exit code 4 when one does not: what was found, wanted, and fixes it.
 
     Example: ./inv containerd.status --json
     """

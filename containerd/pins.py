@@ -86,7 +86,7 @@ def _of(names: Iterable[str], stores: Sequence[dict[str, str]]) -> Iterable[str]
 
 
 def pin(name: str, digest: str) -> str:
-    """Return the pin of an image record, or an empty text for a record that is no name but an ID."""
+    """Return the pin of an image record, or an empty text for a record that is not a name but an ID."""
     if name.startswith("sha256:"):
         return ""
     try:

@@ -42,7 +42,7 @@ def setup_vm(settings: Settings, *, plan: bool) -> list[StepResult]:
     """Bring the machine up and put containerd on it; a second time changes nothing, one that is there stays.
 
     Raises:
-        UsageError: the place is no machine.
+        UsageError: the place is not a machine.
         MissingError: this host cannot do it.
     """
     from countersign.tools.resolver import install

@@ -55,7 +55,7 @@ def configure(
 
 @task(help={"on": ON, "json": JSON})
 def status(context: Context, on: str = "", json: bool = False) -> None:
-    """Say whether every machine enforces, now; exit code 4 when one does not: what was found, wanted, and mends it.
+    """Say whether every machine enforces, now; exit code 4 when one does not: what was found, wanted, and fixes it.
 
     Example: ./inv crio.status --json
     """

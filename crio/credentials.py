@@ -60,7 +60,7 @@ class Credentials:
             dict(found.get("auths", {}))
         except (ValueError, TypeError, AttributeError) as error:
             raise InfrastructureError(
-                f"is no JSON with auths ({error})", where=f"{self.node.name}: {self.path}"
+                f"is not JSON with auths ({error})", where=f"{self.node.name}: {self.path}"
             ) from None
         return found
 

@@ -173,7 +173,7 @@ def program(settings: Settings) -> Path:
         )
     for each in (found, found.with_name("pinns")):
         if not os.access(each, os.X_OK):
-            raise UsageError("is no program", where=f"CRIO_BIN: {each}", expected="crio, and pinns beside it")
+            raise UsageError("is not a program", where=f"CRIO_BIN: {each}", expected="crio, and pinns beside it")
     lacking = [package for name, package in NEEDED.items() if shutil.which(name, path=HOST_PATH) is None]
     if lacking:
         raise MissingError(f"this machine lacks {', '.join(lacking)}", do=f"apt-get install {' '.join(lacking)}")

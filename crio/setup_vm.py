@@ -24,7 +24,7 @@ def setup_vm(settings: Settings, *, kubernetes: bool, plan: bool) -> list[StepRe
         plan: list the steps and change nothing.
 
     Raises:
-        UsageError: the place is no machine, or a binary is to be a cluster.
+        UsageError: the place is not a machine, or a binary is to be a cluster.
         MissingError: this host or the distribution cannot do it.
     """
     if kubernetes and settings.crio.binary:

@@ -29,7 +29,7 @@ def brought_up(settings: Settings, *, plan: bool) -> SshNode | None:
         plan: list the steps and change nothing; then there may be none yet, which is None.
 
     Raises:
-        UsageError: the place is no machine, or several.
+        UsageError: the place is not a machine, or several.
         MissingError: this host cannot do it.
     """
     if settings.node == "auto":

@@ -106,7 +106,7 @@ def _private(key: str) -> PrivateKey | None:
 
     if not key:
         return None
-    if source.is_elsewhere(key):
+    if source.is_remote(key):
         return source.opening(key, None, os.environ)()
     path = Path(key).expanduser()
     if not sealed.is_sealed(sealed.read(path)):

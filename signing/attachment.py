@@ -71,14 +71,14 @@ def claim(content: bytes) -> tuple[str, str]:
     """Return the repository and the digest that a payload names; the reverse of ``payload``.
 
     Raises:
-        Malformed: if it is no claim about an image.
+        Malformed: if it is not a claim about an image.
     """
     try:
         critical = json.loads(content)["critical"]
         named = (critical["identity"]["docker-reference"], critical["image"]["docker-manifest-digest"])
         kind = critical["type"]
     except (ValueError, KeyError, TypeError, RecursionError) as err:
-        raise Malformed("the payload is no claim about an image") from err
+        raise Malformed("the payload is not a claim about an image") from err
     if kind != _TYPE or not all(isinstance(text, str) for text in named):
         raise Malformed(f"the payload is a {kind!r}", expected=_TYPE)
     return named

@@ -86,12 +86,12 @@ def predicate(file: Path, name: str = "") -> dict[str, Any]:
         if name == "custom":
             return {"Data": text, "Timestamp": ""}
         found = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
-        json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+        json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is not text
     except (ValueError, RecursionError) as err:
         raise UsageError(f"no JSON that all read alike: {err}", where=where, expected="a JSON object") from err
     if not isinstance(found, dict) or _deep(found, _DEPTH):
         raise UsageError(
-            "is no JSON object, or too deep", where=where, expected=f"an object of {_DEPTH} levels at most"
+            "is not a JSON object, or too deep", where=where, expected=f"an object of {_DEPTH} levels at most"
         )
     if _MEMBERS.get(name, "") not in {"", *found}:
         raise UsageError(f"has no member {_MEMBERS[name]!r}", where=where, expected=f"a predicate of the type {name}")
@@ -142,12 +142,12 @@ def _wrote(registry: Registry, name: str, signer: Signer, found: Found, wanted: 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("an object has a member twice")
+        raise ValueError("an object has a duplicate member")
     return found
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a number of JSON")
 
 
 def _deep(value: object, left: int) -> bool:

@@ -37,7 +37,7 @@ def attest(
 ) -> None:
     """Attest something about images by digest: index and platforms, as a signed in-toto statement.
 
-    Who signs is said as for signing.sign, a certificate by INVOKE_SIGNING_CERTIFICATE. An attestation is no signature.
+    Who signs is said as for signing.sign, a certificate by INVOKE_SIGNING_CERTIFICATE. It is not a signature.
     Example: ./inv signing.attest --image registry.example/app:v1 --type spdxjson --predicate sbom.json
     """
     from countersign.oci.access import registry

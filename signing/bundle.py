@@ -48,7 +48,7 @@ def statement(
 
     Args:
         digest: the index's or manifest's digest.
-        predicate_type: what is stated; anything but cosign's "sign" is no image signature.
+        predicate_type: what is stated; anything but cosign's "sign" is not an image signature.
         predicate: the statement's content.
         named: give the subject a name, an empty one: sigstore-python reads no subject without.
     """
@@ -160,7 +160,7 @@ def claim(content: bytes) -> Claim:
     """Read what a bundle's statement says, whoever signed it.
 
     Raises:
-        Malformed: if it is no bundle with a statement.
+        Malformed: if it is not a bundle with a statement.
     """
     try:
         document = json.loads(base64.b64decode(json.loads(content)["dsseEnvelope"]["payload"]))

@@ -143,7 +143,7 @@ def open_config(file: Path | None, *, offline: bool = False) -> ClientTrustConfi
                 getattr(config, part)
     except (CountersignError, ValueError, TypeError, AttributeError) as err:
         expected = "a client trust config: trusted root and signing config (…clienttrustconfig.v0.1+json)"
-        raise UsageError("is no trust config that can be used", where=str(file), expected=expected) from err
+        raise UsageError("is not a trust config that can be used", where=str(file), expected=expected) from err
     return config
 
 

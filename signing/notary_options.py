@@ -57,7 +57,7 @@ def signer(settings: Settings, key: str, certificate: str, identity: str | bool 
         found = plugin.find(group.plugin)
         named = plugin.Plugin(group.plugin, found, group.plugin_key, group.plugin_config, group.plugin_timeout)
         return plugin.signer(named, options)
-    if source.is_elsewhere(key):
+    if source.is_remote(key):
         do = "let a plugin sign with it: notation.plugin (docs/notation.md)"
         raise UsageError("is not signed with in the format notation", where=f"--key {key.partition('?')[0]}", do=do)
     path = Path(key).expanduser() if key else settings.keys / "cosign.key"

@@ -37,7 +37,7 @@ def token(server: Server, roots: Path, signature: bytes) -> bytes:
         verifier.build().verify_message(response, signature)
     except (ValueError, tsp.VerificationError) as err:
         raise NoTimestamp(
-            f"the answer is no timestamp that counts: {err}",
+            f"the answer is not a timestamp that counts: {err}",
             where=server.url,
             expected=f"one by an authority of {roots}",
         ) from err

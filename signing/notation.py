@@ -165,7 +165,7 @@ def parse(content: bytes) -> Envelope:
     """Read an envelope. Nothing is verified.
 
     Raises:
-        Malformed: if it is no JWS envelope.
+        Malformed: if it is not a JWS envelope.
     """
     if len(content) > ENVELOPE_LIMIT:
         raise Malformed(f"an envelope of {len(content)} bytes", expected=f"at most {ENVELOPE_LIMIT}")

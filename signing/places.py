@@ -62,7 +62,7 @@ def read(text: str, option: str) -> Place:
     """Read where an image lies or goes.
 
     Raises:
-        BadReference: it is no image reference.
+        BadReference: it is not an image reference.
         UsageError: it is of a kind that is not read here.
     """
     if not text:

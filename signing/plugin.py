@@ -63,7 +63,7 @@ def find(name: str) -> Path:
     """Return the program of a plugin, from where notation installs them.
 
     Raises:
-        UsageError: that is no plugin's name.
+        UsageError: that is not a plugin's name.
         MissingError: it is not installed.
     """
     if not _NAME_RE.fullmatch(name):
@@ -84,9 +84,9 @@ def signer(plugin: Plugin, options: Options) -> Notary:
     """Return a plugin as one who signs: asked what it can, and nothing signed yet.
 
     Raises:
-        BadPlugin: it is no signing plugin of contract 1.0, or has no such key.
+        BadPlugin: it is not a signing plugin of contract 1.0, or has no such key.
     """
-    metadata = _ask(plugin, "get-plugin-metadata", {})
+    metadata = _call(plugin, "get-plugin-metadata", {})
     _expect(plugin, "name", metadata.get("name"), plugin.name)
     _expect_in(plugin, _CONTRACT, metadata.get("supportedContractVersions"), "supportedContractVersions")
     capabilities = metadata.get("capabilities")
@@ -95,7 +95,7 @@ def signer(plugin: Plugin, options: Options) -> Notary:
     if isinstance(capabilities, list) and _ENVELOPE in capabilities and _RAW not in capabilities:
         return Notary(about, lambda target: _envelope(plugin, target, options), options)
     _expect_in(plugin, _RAW, capabilities, "capabilities")
-    described = _ask(plugin, "describe-key", {"keyId": plugin.key_id})
+    described = _call(plugin, "describe-key", {"keyId": plugin.key_id})
     _expect(plugin, "keyId", described.get("keyId"), plugin.key_id)
     spec = described.get("keySpec")
     if not isinstance(spec, str) or spec not in notation.ALGORITHMS:
@@ -110,7 +110,7 @@ def _raw(plugin: Plugin, target: Descriptor, spec: str, agent: str, options: Opt
     algorithm = notation.ALGORITHMS[spec]
     digest = _HASHES[algorithm[2:]]
     request = {"keyId": plugin.key_id, "keySpec": spec, "hashAlgorithm": digest, "payload": _b64(signed)}
-    answer = _ask(plugin, "generate-signature", request)
+    answer = _call(plugin, "generate-signature", request)
     _expect(plugin, "keyId", answer.get("keyId"), plugin.key_id)
     family = "RSASSA-PSS" if algorithm.startswith("PS") else "ECDSA"
     _expect(plugin, "signingAlgorithm", answer.get("signingAlgorithm"), f"{family}-{digest}")
@@ -133,7 +133,7 @@ def _envelope(plugin: Plugin, target: Descriptor, options: Options) -> bytes:
     }
     if options.expiry:
         request["expiryDurationInSeconds"] = int(options.expiry.total_seconds())
-    answer = _ask(plugin, "generate-envelope", request)
+    answer = _call(plugin, "generate-envelope", request)
     _expect(plugin, "signatureEnvelopeType", answer.get("signatureEnvelopeType"), notation.JWS_TYPE)
     found = _bytes(plugin, "signatureEnvelope", answer.get("signatureEnvelope"))
     if options.expiry and not notary.checked(found, target, f"plugin {plugin.name}").expiry:
@@ -149,7 +149,7 @@ def _finished(plugin: Plugin, content: bytes, target: Descriptor, options: Optio
     return notation.stamped(content, options.timestamp(found.signature))
 
 
-def _ask(plugin: Plugin, command: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+def _call(plugin: Plugin, command: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
     """Run one command of a plugin.
 
     Raises:

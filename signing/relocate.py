@@ -1,4 +1,4 @@
-"""Taking an image elsewhere with all that hangs on it: nothing is half there, and what is there is not sent again.
+"""Copying an image to another registry with all that hangs on it: nothing is half there, what is there is not resent.
 
 Blobs go first, then manifests, what names others after them; then what hangs on them becomes findable; the image's own
 tag is the caller's to write, last. A run that was cut off is taken up by running it again.

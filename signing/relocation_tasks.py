@@ -1,4 +1,4 @@
-"""Task: take an image elsewhere with all that hangs on it."""
+"""Task: copy an image to another registry with all that hangs on it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def relocate(
     plan: bool = False,
     json: bool = False,
 ) -> None:
-    """Take an image elsewhere with signatures, attestations and all else that hangs on it; verify it; tag it last.
+    """Copy an image to another registry with signatures, attestations and all that hangs on it; verify; tag it last.
 
     Example: ./inv signing.relocate --source registry.example/app:v1 --to mirror.example/app:v1
     """

@@ -80,7 +80,7 @@ def rotate(
     if plan:
         output.say(f"plan: {left} of {len(states)} to be signed, nothing was changed")
     elif left:
-        raise VerdictError(f"{left} of {len(states)} images are left", do="run it again when what is named is mended")
+        raise VerdictError(f"{left} of {len(states)} images are left", do="run it again when what is named is fixed")
     else:
         output.done(f"nothing is left; now take {old} out of its root in policy.yaml, and ./inv policy.apply")
 

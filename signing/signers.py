@@ -87,7 +87,7 @@ def private(settings: Settings, key: str) -> Callable[[], PrivateKey]:
     """
     from countersign.keys import source
 
-    if source.is_elsewhere(key):
+    if source.is_remote(key):
         return source.opening(key, settings.signing.password_file, os.environ)
     path = Path(key).expanduser() if key else settings.keys / "cosign.key"
     opened = clear(path, settings.signing.password_file)

@@ -158,6 +158,6 @@ def _read(path: Path) -> dict[str, Any]:
         document = None
     if not isinstance(document, dict) or not isinstance(document.get("auths") or {}, dict):
         raise BadConfig(
-            "is no Docker config", where=str(path), expected=f'{{"auths": …}} of at most {_FILE_LIMIT} bytes'
+            "is not a Docker config", where=str(path), expected=f'{{"auths": …}} of at most {_FILE_LIMIT} bytes'
         )
     return document

@@ -41,7 +41,7 @@ def check(settings: Settings, seconds: str) -> None:
     """Fuzz every target for so many seconds, from its seeds and what earlier runs found.
 
     Raises:
-        UsageError: the seconds are no number.
+        UsageError: the seconds are not a number.
         CheckFailed: a target failed; Go has kept the input among the package's seeds.
     """
     if not seconds.isdecimal() or not int(seconds):

@@ -32,7 +32,7 @@ def push_index(registry: Registry, name: str, tag: str, platforms: dict[str, Des
 
 
 def hang(registry: Registry, name: str, subject: Descriptor, kind: str) -> Descriptor:
-    """Hang something on a digest that is no signature of ours."""
+    """Hang something on a digest that is not a signature of ours."""
     layer = registry.put_blob(name, f"{kind} of {subject.digest}".encode(), kind)
     config = registry.put_blob(name, b"{}", OCI_EMPTY)
     manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": kind, "config": config.as_json()}

@@ -260,7 +260,9 @@ def recorded_place(state: Path, room: str = "containerd") -> str:
     except FileNotFoundError:
         return ""
     except NotADirectoryError:
-        raise UsageError("is no folder", where=f"state: {state}", do="set INVOKE_STATE to a folder of yours") from None
+        raise UsageError(
+            "is not a folder", where=f"state: {state}", do="set INVOKE_STATE to a folder of yours"
+        ) from None
 
 
 def record_place(state: Path, place: str, room: str = "containerd") -> None:

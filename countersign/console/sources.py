@@ -1,7 +1,7 @@
 """Where configuration comes from: files and ``INVOKE_*``, in which only keys that mean something may stand.
 
 Invoke takes whatever it finds, so that a misspelt key looks like a set one. Here a key that is not known, a group
-that is no mapping and a value that is no scalar are refused, with the nearest known name.
+that is not a mapping and a value that is not a scalar are refused, with the nearest known name.
 """
 
 from __future__ import annotations

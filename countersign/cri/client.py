@@ -131,7 +131,7 @@ class Client:
         return [messages.image(found) for found in answer.images]
 
     def remove_image(self, reference: str) -> None:
-        """Remove an image with all its names; none of that name is no error."""
+        """Remove an image with all its names; none of that name is not an error."""
         request = api.RemoveImageRequest(image=api.ImageSpec(image=reference))
         self._call("RemoveImage", request, api.RemoveImageResponse)
 
@@ -169,7 +169,7 @@ class Client:
         return [item.id for item in answer.items]
 
     def remove_pod(self, pod_id: str) -> None:
-        """Stop a pod with its containers and remove it; one that is gone is no error."""
+        """Stop a pod with its containers and remove it; one that is gone is not an error."""
         self._call("StopPodSandbox", api.StopPodSandboxRequest(pod_sandbox_id=pod_id), api.StopPodSandboxResponse)
         self._call("RemovePodSandbox", api.RemovePodSandboxRequest(pod_sandbox_id=pod_id), api.RemovePodSandboxResponse)
 
@@ -269,11 +269,11 @@ class Client:
         return Exec(answer.exit_code, answer.stdout, answer.stderr)
 
     def stop(self, container_id: str, grace: int = 0) -> None:
-        """Stop a container: SIGTERM, and SIGKILL after ``grace`` seconds; one that is gone is no error."""
+        """Stop a container: SIGTERM, and SIGKILL after ``grace`` seconds; one that is gone is not an error."""
         request = api.StopContainerRequest(container_id=container_id, timeout=grace)
         self._call("StopContainer", request, api.StopContainerResponse, grace + self._timeout)
 
     def remove(self, container_id: str) -> None:
-        """Stop and remove a container; one that is gone is no error."""
+        """Stop and remove a container; one that is gone is not an error."""
         request = api.RemoveContainerRequest(container_id=container_id)
         self._call("RemoveContainer", request, api.RemoveContainerResponse)

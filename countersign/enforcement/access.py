@@ -46,7 +46,7 @@ def warnings(docker_config: bytes, policy: bytes, where: str, known: Sequence[st
     for login in logins.values():
         if login.problem:
             what = f"{login.where}: {login.problem}"
-            yield f"{what}; its registry alone cannot be asked with it: mend the entry in registry.docker_config"
+            yield f"{what}; its registry alone cannot be asked with it: fix the entry in registry.docker_config"
     empty = {key.partition("/")[0] for key, login in logins.items() if login.empty}
     for scope in _signed(policy, known):
         found = next((logins[key] for key in credentials.keys(scope) if key in logins), None)

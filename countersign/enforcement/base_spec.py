@@ -30,7 +30,7 @@ def with_hook(default: bytes, layout: Layout) -> bytes:
         layout: where hook and gate are.
 
     Raises:
-        InfrastructureError: ``default`` is no spec.
+        InfrastructureError: ``default`` is not a spec.
     """
     try:
         spec = json.loads(default)
@@ -38,6 +38,8 @@ def with_hook(default: bytes, layout: Layout) -> bytes:
         hooks = spec.setdefault("hooks", {}).setdefault("createRuntime", [])
         others = [entry for entry in hooks if entry["path"] != layout.hook]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InfrastructureError(f"is no OCI runtime spec ({error!r})", where="the runtime's default spec") from None
+        raise InfrastructureError(
+            f"is not an OCI runtime spec ({error!r})", where="the runtime's default spec"
+        ) from None
     spec["hooks"]["createRuntime"] = [hook(layout), *others]
     return (json.dumps(spec, indent=2) + "\n").encode()

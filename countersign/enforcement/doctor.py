@@ -23,7 +23,7 @@ RECORD = "countersign.record/v1"
 LOOKED = (0, 1, 4)
 """Exit codes with which it gives its document."""
 SETUP = "set-up"
-"""What the doctor is told to name where set-up mends what it found."""
+"""What the doctor is told to name where set-up fixes what it found."""
 WITHIN = 60.0
 TOLD = 300
 

@@ -42,7 +42,7 @@ def tried(look: Callable[[], Iterable[Problem]]) -> list[Problem]:
 
 
 def document(place: str, node: str, problem: Problem, setup: str) -> dict[str, Any]:
-    """Return a finding as ``status --json`` has it; ``problem`` is the line that users read, ``do`` what mends it."""
+    """Return a finding as ``status --json`` has it; ``problem`` is the line that users read, ``do`` what fixes it."""
     return {
         "node": node,
         "problem": str(problem),

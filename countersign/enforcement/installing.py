@@ -42,7 +42,7 @@ def check(wanted: Policy, signature: bytes = b"") -> Installed:
     Raises:
         InfrastructureError: the gate does not take it, and why.
     """
-    return _asked(wanted, signature, ["--plan"])
+    return _call(wanted, signature, ["--plan"])
 
 
 def install(wanted: Policy, laid: Path, signature: bytes = b"") -> Installed:
@@ -56,12 +56,12 @@ def install(wanted: Policy, laid: Path, signature: bytes = b"") -> Installed:
     Raises:
         InfrastructureError: the gate does not take it, or does not decide by it.
     """
-    done = _asked(wanted, signature, [])
+    done = _call(wanted, signature, [])
     record.amend(laid, wanted.node.name, [wanted.file()])
     return done
 
 
-def _asked(wanted: Policy, signature: bytes, options: list[str]) -> Installed:
+def _call(wanted: Policy, signature: bytes, options: list[str]) -> Installed:
     layout, node = wanted.layout, wanted.node
     argv = [layout.gate, "install-policy", "-", "--json", "--config", layout.gate_config, *options]
     path = f"{layout.etc}/{SIGNATURE}"

@@ -54,7 +54,7 @@ def wait_for_plugin(node: Node, layout: Layout, within: float) -> None:
     """Return once the runtime asks the gate as its NRI plugin; before that it makes no container at all.
 
     The gate knows a moment before the runtime that it is registered, so it has to say so twice.
-    A gate that is no plugin, on a containerd that is too old, is not waited for.
+    A gate that is not a plugin, on a containerd that is too old, is not waited for.
 
     Raises:
         InfrastructureError: it did not within so many seconds.

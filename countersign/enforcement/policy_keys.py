@@ -45,7 +45,7 @@ class Unsigned:
 
 
 def asked_for(gate_config: bytes) -> bool:
-    """Return whether a gate.json asks for signatures of the policy; one that is no JSON runs no gate, and asks none."""
+    """Return whether a gate.json asks for signatures of the policy; one that is not JSON runs no gate."""
     try:
         document = json.loads(gate_config.decode(errors="replace"))
     except (ValueError, RecursionError):

@@ -16,7 +16,7 @@ class Problem:
         where: the setting or file.
         found: what it is.
         expected: what it has to be.
-        mend: the command that mends it, where that is not set-up.
+        mend: the command that fixes it, where that is not set-up.
         warning: no image runs unseen by it.
     """
 
@@ -39,5 +39,5 @@ class NotEnforced(InfrastructureError):
     """
 
     def __init__(self, problems: Sequence[Problem], where: str) -> None:
-        super().__init__("; ".join(map(str, problems)), where=where, do="mend it and run set-up again")
+        super().__init__("; ".join(map(str, problems)), where=where, do="fix it and run set-up again")
         self.problems = tuple(problems)

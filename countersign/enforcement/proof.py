@@ -68,7 +68,7 @@ def prove(runtime: Runtime, *more: str, image: str = "") -> Proof:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InfrastructureError(f"gives no receipt that can be read ({error})", where=where) from error
     said = answer.stderr.decode(errors="replace").strip()[-TOLD:] or f"exit code {answer.code}"
-    raise InfrastructureError(f"nothing could be proven: {said}", where=where, do="mend it and run set-up again")
+    raise InfrastructureError(f"nothing could be proven: {said}", where=where, do="fix it and run set-up again")
 
 
 def _read(receipt: Mapping[str, Any], where: str) -> Proof:

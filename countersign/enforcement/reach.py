@@ -62,7 +62,7 @@ def docker_config(users: Path | None, logins: Mapping[str, Auth]) -> bytes:
         logins: registry name → what is needed there.
 
     Raises:
-        UsageError: the user's file is no Docker config.
+        UsageError: the user's file is not a Docker config.
     """
     auths: dict[str, Any] = {}
     if users:

@@ -37,14 +37,14 @@ def too_old(version: Version) -> bool:
 
 
 def holes(version: Version) -> str:
-    """Return one line for a version with known holes: which, and where they are mended; else an empty text."""
+    """Return one line for a version with known holes: which, and where they are fixed; else an empty text."""
     found: list[str] = []
     for each in _data()["holes"]:
         fixed = sorted(_version(text) for text in each["fixed"])
         line = next((good for good in fixed if good[:2] == version[:2]), None)
         if version < line if line else version < fixed[0]:
             mended = ".".join(map(str, line or fixed[0]))
-            found.append(f"{', '.join(each['ids'])} (mended in {mended})")
+            found.append(f"{', '.join(each['ids'])} (fixed in {mended})")
     if not found:
         return ""
     shown = ".".join(map(str, version))

@@ -155,7 +155,7 @@ def load_private(path: Path, password: bytes | None = None) -> PrivateKey:
 
     Raises:
         WrongPassword: if it needs another password, or one at all.
-        BadKey: if it cannot be read or is no key that we sign with.
+        BadKey: if it cannot be read or is not a key that we sign with.
     """
     content, where = read(path), str(path)
     if is_sealed(content):
@@ -169,7 +169,7 @@ def parse_private(content: bytes, where: str) -> PrivateKey:
     """Read a private key from memory, in the clear: PKCS #8 in DER or PEM.
 
     Raises:
-        BadKey: if it is no key that we sign with.
+        BadKey: if it is not a key that we sign with.
     """
     pem = content.lstrip().startswith(b"-----BEGIN ")
     load = serialization.load_pem_private_key if pem else serialization.load_der_private_key
@@ -185,7 +185,7 @@ def private_key(key: object, where: str) -> PrivateKey:
     """Return cryptography's key as one that signs here.
 
     Raises:
-        BadKey: if it is no key that we sign with.
+        BadKey: if it is not a key that we sign with.
     """
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise BadKey(f"{type(key).__name__} does not sign here", where=where, expected="ECDSA P-256 or RSA")

@@ -46,7 +46,7 @@ def private(signer: Signer) -> PrivateKey:
     """Return a signer's key, as one that signs here.
 
     Raises:
-        BadKey: it is no key that we sign with.
+        BadKey: it is not a key that we sign with.
         CountersignError: its public half cannot be had.
     """
     public = signer.public_key()
@@ -64,7 +64,7 @@ def read_public(content: bytes, where: str) -> Public:
         load = serialization.load_pem_public_key if b"-----BEGIN" in content else serialization.load_der_public_key
         key = load(content)
     except ValueError as err:
-        raise InfrastructureError("what it gives is no public key", where=where) from err
+        raise InfrastructureError("what it gives is not a public key", where=where) from err
     if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
         raise UsageError(f"a key of kind {type(key).__name__}", where=where, expected="ECDSA P-256 or RSA")
     return key

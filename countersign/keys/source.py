@@ -22,8 +22,8 @@ _KNOWN = "a file, env:NAME, pkcs11:…, hashivault://, openbao://, awskms://, gc
 _LIMIT = 64 << 10  # bytes
 
 
-def is_elsewhere(text: str) -> bool:
-    """Say whether a key is kept elsewhere than in a file."""
+def is_remote(text: str) -> bool:
+    """Say whether a key is remote, and not in a file."""
     return _SCHEME_RE.fullmatch(text) is not None
 
 
@@ -31,7 +31,7 @@ def opening(text: str, password_file: Path | None, environ: Mapping[str, str]) -
     """Open a key that is not in a file; it is there, and one is logged in, before anything is signed.
 
     Args:
-        text: what ``is_elsewhere`` holds for.
+        text: what ``is_remote`` holds for.
         password_file: a file with the password or PIN.
         environ: the environment: what keeps keys is found, and logged in to, as its own programs do it.
 

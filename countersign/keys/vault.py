@@ -35,7 +35,7 @@ def open_key(text: str, environ: Mapping[str, str]) -> Key:
     """
     name = text.partition("://")[2]
     if not _NAME_RE.fullmatch(name):
-        raise UsageError(f"{name!r} is no key's name", where=text, expected="hashivault://KEY or openbao://KEY")
+        raise UsageError(f"{name!r} is not a key's name", where=text, expected="hashivault://KEY or openbao://KEY")
     prefixes = ("BAO", "VAULT") if text.startswith("openbao:") else ("VAULT",)
 
     def setting(what: str) -> str:
@@ -53,7 +53,7 @@ def open_key(text: str, environ: Mapping[str, str]) -> Key:
     client = hvac.Client(address, token, verify=verify, timeout=_SECONDS, namespace=setting("NAMESPACE") or None)
     mount = environ.get("TRANSIT_SECRET_ENGINE_PATH") or "transit"
     where = f"{text} at {address}"
-    read = _asked(where, lambda: client.secrets.transit.read_key(name, mount_point=mount))
+    read = _called(where, lambda: client.secrets.transit.read_key(name, mount_point=mount))
     try:
         version = int(read["data"]["latest_version"])
         public = read["data"]["keys"][str(version)]["public_key"]
@@ -80,7 +80,7 @@ class Key:
 
     def sign_digest(self, digest: bytes, algorithm: hashes.HashAlgorithm) -> bytes:
         """Have it sign a digest, with the version whose public half was read."""
-        answer = _asked(
+        answer = _called(
             self.where,
             lambda: self._client.secrets.transit.sign_data(
                 self._name,
@@ -109,13 +109,13 @@ def _token_file(environ: Mapping[str, str]) -> str:
         return ""
 
 
-def _asked(where: str, ask: Callable[[], Any]) -> Any:
+def _called(where: str, call: Callable[[], Any]) -> Any:
     """Ask; what goes wrong is said in one line."""
     import requests
     from hvac import exceptions
 
     try:
-        return ask()
+        return call()
     except exceptions.VaultDown as err:
         sealed = "sealed" in str(err).lower()
         what, do = ("it is sealed", "have it unsealed") if sealed else (f"it is down: {_line(err)}", "try again later")

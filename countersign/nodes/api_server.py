@@ -50,7 +50,7 @@ class ApiServer:
             CoreV1Api(self.client).patch_namespaced_pod_ephemeralcontainers(pod, namespace, body, _request_timeout=CALL)
 
     def delete(self, path: str) -> None:
-        """Delete the object at an API path; one that is gone is no error."""
+        """Delete the object at an API path; one that is gone is not an error."""
         from kubernetes.client.exceptions import ApiException
 
         try:

@@ -72,7 +72,7 @@ def parse(url: str) -> tuple[str, str, int]:
     """Return user, host and port of a URL; user and port may be empty and 0.
 
     Raises:
-        UsageError: it is no ``ssh://[user@]host[:port]``; a password in it is refused as well.
+        UsageError: it is not an ``ssh://[user@]host[:port]``; a password in it is refused as well.
     """
     try:
         parts = urlsplit(url)

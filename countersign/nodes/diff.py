@@ -37,7 +37,7 @@ def file_diff(node: Node, path: str, wanted: bytes, mode: int) -> str:
     there = node.get(path) if seen is not None and seen.kind == "f" else b""
     old, new = _lines(there), _lines(wanted)
     if old is None or new is None:
-        return f"{where} differs (it is no text)"
+        return f"{where} differs (it is not text)"
     old_name = where if seen is not None else NOWHERE
     lines = [line.rstrip("\n") for line in difflib.unified_diff(old, new, old_name, where, n=2)]
     return "\n".join([*_attributes(where, seen, mode), *lines])
@@ -51,7 +51,7 @@ def _attributes(where: str, seen: Seen | None, mode: int) -> Iterable[str]:
     if seen is None:
         return
     if seen.kind != "f":
-        yield f"{where} is no file ({seen.kind})"
+        yield f"{where} is not a file ({seen.kind})"
     elif seen.mode != mode:
         yield f"{where} has the mode {seen.mode:04o}, expected {mode:04o}"
 

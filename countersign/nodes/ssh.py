@@ -257,7 +257,7 @@ class SshNode:
             raise MissingError(
                 f"sudo refuses {user} with the password given ({why})",
                 where=self.name,
-                do="mend INVOKE_SUDO_PASSWORD or that machine's sudoers",
+                do="fix INVOKE_SUDO_PASSWORD or that machine's sudoers",
             )
         return _Link(connection, become, secret, tuple(relays))
 

@@ -40,7 +40,7 @@ def get(helper: str, server: str, where: str) -> Login | None:
         RegistryAuth: if the name is none, or the helper is not there or fails.
     """
     if not _NAME_RE.fullmatch(helper):
-        raise RegistryAuth(f"{helper[:70]!r} is no credential helper's name", where=where)
+        raise RegistryAuth(f"{helper[:70]!r} is not a credential helper's name", where=where)
     program = f"docker-credential-{helper}"
     path = shutil.which(program)
     if path is None:

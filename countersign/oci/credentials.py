@@ -52,7 +52,7 @@ class Source:
         """
         leading = keys(repository)
         if helper := self.helpers.get(leading[-1]):
-            return self._ask(helper, leading[-1])
+            return self._login(helper, leading[-1])
         entry = next((self.logins[key] for key in leading if key in self.logins), None)
         if entry is None:
             return None
@@ -64,9 +64,9 @@ class Source:
         Raises:
             RegistryAuth: if the helper fails.
         """
-        return self._ask(self.store, keys(repository)[-1]) if self.store else None
+        return self._login(self.store, keys(repository)[-1]) if self.store else None
 
-    def _ask(self, helper: str, registry: str) -> Login | None:
+    def _login(self, helper: str, registry: str) -> Login | None:
         usual = (_HUB_KEY, _HUB) if registry == _HUB else (registry,)
         for name in dict.fromkeys((*self.names.get(registry, ())[:_MAX_NAMES], *usual)):
             if found := credential_program.get(helper, name, self.where):
@@ -165,7 +165,7 @@ def _source(document: Mapping[str, Any], where: str) -> Source:
         helpers[normal(name)] = helper if isinstance(helper, str) else repr(helper)
     store = document.get("credsStore") or ""
     if not isinstance(store, str):
-        raise BadConfig("is no string", where=f"{where}: credsStore")
+        raise BadConfig("is not a string", where=f"{where}: credsStore")
     return Source(where, logins, helpers, store, names)
 
 
@@ -194,5 +194,5 @@ def _table(document: Mapping[str, Any], key: str, where: str) -> Mapping[str, An
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise BadConfig("is no object", where=f"{where}: {key}")
+        raise BadConfig("is not an object", where=f"{where}: {key}")
     return value

@@ -62,7 +62,7 @@ def from_json(value: object, where: str) -> Descriptor:
         Malformed: if a required field is missing or of a wrong type, or the digest is none.
     """
     if not isinstance(value, dict):
-        raise Malformed("a descriptor is no object", where=where)
+        raise Malformed("a descriptor is not an object", where=where)
     media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
     if not isinstance(media_type, str) or not isinstance(digest, str) or not digests.valid(digest):
         raise Malformed("a descriptor lacks its media type or digest", where=where)
@@ -70,10 +70,10 @@ def from_json(value: object, where: str) -> Descriptor:
         raise Malformed(f"the descriptor of {digest} has no size", where=where)
     artifact_type = value.get("artifactType") or ""
     if not isinstance(artifact_type, str):
-        raise Malformed(f"the artifactType of {digest} is no string", where=where)
+        raise Malformed(f"the artifactType of {digest} is not a string", where=where)
     platform = value.get("platform") or {}
     if not isinstance(platform, dict):
-        raise Malformed(f"the platform of {digest} is no object", where=where)
+        raise Malformed(f"the platform of {digest} is not an object", where=where)
     return Descriptor(media_type, digest, size, artifact_type, read_annotations(value, where), platform)
 
 
@@ -89,14 +89,14 @@ def read_object(content: bytes, where: str) -> dict[str, Any]:
     """Parse a JSON object, such as a manifest or an index.
 
     Raises:
-        Malformed: if it is no JSON object.
+        Malformed: if it is not a JSON object.
     """
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as err:
         raise Malformed(f"no JSON: {err}", where=where) from err
     if not isinstance(value, dict):
-        raise Malformed("the JSON is no object", where=where)
+        raise Malformed("the JSON is not an object", where=where)
     return value
 
 

@@ -120,7 +120,7 @@ def _read(registry: str, path: Path) -> list[Host]:
     document = _load(path)
     tables = document.pop("host", {})
     if not isinstance(tables, dict):
-        raise BadConfig("host is no table", where=str(path))
+        raise BadConfig("host is not a table", where=str(path))
     hosts = [_host(registry, url, table, path) for url, table in tables.items()]
     server = document.pop("server", "") or _default(registry).url
     return [*hosts, _host(registry, server, document, path)]
@@ -147,7 +147,7 @@ def _host(registry: str, url: object, table: object, path: Path) -> Host:
     """Read one server's URL and its table; the file's own keys are the table of ``server``."""
     where = f"{path}: {url}"
     if not isinstance(url, str) or not isinstance(table, Mapping):
-        raise BadConfig("is no URL with a table of settings", where=where)
+        raise BadConfig("is not a URL with a table of settings", where=where)
     unknown = sorted(set(table) - _HOST_KEYS)
     if unknown or table.get("skip_verify"):
         name = unknown[0] if unknown else "skip_verify"
@@ -166,9 +166,9 @@ def _split(url: str, where: str) -> SplitResult:
         split = urlsplit(url)
         host, _ = split.hostname, split.port  # checked only when they are asked for
     except ValueError as err:
-        raise BadConfig(f"is no URL: {err}", where=where) from err
+        raise BadConfig(f"is not a URL: {err}", where=where) from err
     if split.scheme not in {"http", "https"} or not host or "@" in split.netloc or split.query:
-        raise BadConfig("is no http or https URL", where=where)
+        raise BadConfig("is not an http or https URL", where=where)
     return split
 
 

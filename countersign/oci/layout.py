@@ -30,7 +30,7 @@ def push(registry: Registry, name: str, folder: Path, tag: str) -> Descriptor:
         the descriptor of the image's index or manifest.
 
     Raises:
-        UsageError: if the folder is no layout, lacks a blob, or leaves open which image is meant.
+        UsageError: if the folder is not a layout, lacks a blob, or leaves open which image is meant.
     """
     what = root(folder, tag)
     content = _read(folder, what)

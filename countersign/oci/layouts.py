@@ -35,7 +35,7 @@ class Layout:
     """An image layout to copy from.
 
     Raises:
-        UsageError: it is no layout.
+        UsageError: it is not a layout.
     """
 
     name = ""
@@ -43,7 +43,7 @@ class Layout:
     def __init__(self, files: Files) -> None:
         self._files = files
         if files.size("index.json") is None:
-            raise UsageError("is no image layout: it has no index.json", where=files.where)
+            raise UsageError("is not an image layout: it has no index.json", where=files.where)
         index = descriptor.read_object(self._read("index.json", MANIFEST_LIMIT), f"{files.where}: index.json")
         self._listed = descriptor.read_descriptors(index, "manifests", f"{files.where}: index.json")
         if len(self._listed) > _MAX_LISTED:
@@ -70,7 +70,7 @@ class Layout:
         document = descriptor.read_object(content, f"{self.where}: {digest}")
         media_type = document.get("mediaType") or self._media_type(digest, document)
         if not isinstance(media_type, str):
-            raise Malformed("the mediaType is no string", where=f"{self.where}: {digest}")
+            raise Malformed("the mediaType is not a string", where=f"{self.where}: {digest}")
         return content, Descriptor(media_type, digest, len(content))
 
     def manifest_or_none(self, reference: str) -> Found:

@@ -15,7 +15,7 @@ from countersign.oci.errors import RegistryAuth
 
 _FIELDS = ("auth", "username", "password", "identitytoken", "registrytoken")
 _TOKEN_RE = re.compile(r"[!-~]+")  # what a header may carry
-_MEND = "log in again, or mend the entry; other registries are not concerned"
+_MEND = "log in again, or fix the entry; other registries are not concerned"
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,18 @@ def read(entry: object, where: str) -> Login:
     """
     values = {} if entry is None else entry
     if not isinstance(values, dict):
-        return Login(where, problem="is no object")
+        return Login(where, problem="is not an object")
     texts = {name: values.get(name) or "" for name in _FIELDS}
     if not all(isinstance(text, str) and _is_text(text) for text in texts.values()):
-        return Login(where, problem="is no object of strings")
+        return Login(where, problem="is not an object of strings")
     user, password = texts["username"], texts["password"]
     refresh, bearer = texts["identitytoken"], texts["registrytoken"]
     if bearer and not _TOKEN_RE.fullmatch(bearer):
-        return Login(where, problem="registrytoken is no token")
+        return Login(where, problem="registrytoken is not a token")
     if auth := texts["auth"].strip():
         pair = _decoded(auth)
         if pair is None and not (refresh or bearer):
-            return Login(where, problem="auth is no base64 of user:password")
+            return Login(where, problem="auth is not base64 of user:password")
         user, password = pair or ("", "")
     if refresh:
         user, password = "", ""

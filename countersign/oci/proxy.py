@@ -78,7 +78,7 @@ def from_environment(environ: Mapping[str, str]) -> Proxies:
     """Read the variables.
 
     Raises:
-        BadConfig: one of them is no proxy that can be used; a login in it is not shown.
+        BadConfig: one of them is not a proxy that can be used; a login in it is not shown.
     """
 
     def value(name: str) -> str:
@@ -113,7 +113,7 @@ def _proxy(text: str, variable: str) -> Proxy:
     except ValueError:
         split, host, port = SplitResult("", "", "", "", ""), None, None
     if split.scheme not in _PORTS or not host:
-        what = f"{split.scheme} is not supported" if host else "is no URL of a proxy"
+        what = f"{split.scheme} is not supported" if host else "is not a URL of a proxy"
         raise BadConfig(
             what, where=variable, expected="http://HOST:PORT or https://HOST:PORT", do="correct or unset it"
         )

@@ -34,7 +34,7 @@ _ID_RE = re.compile(r"sha(?:256|384|512):[^/@:]+|[a-f0-9]{1,64}", re.DOTALL)
 
 
 class BadReference(UsageError):
-    """The text is no image reference."""
+    """The text is not an image reference."""
 
     code = "BAD_REFERENCE"
 
@@ -127,4 +127,4 @@ def _split_domain(text: str) -> tuple[str, str]:
 
 
 def _bad(text: str, expected: str) -> BadReference:
-    return BadReference(f"{text!r} is no image reference", expected=expected)
+    return BadReference(f"{text!r} is not an image reference", expected=expected)

@@ -82,13 +82,13 @@ class Answer:
         """Return the absolute URL of what the answer names.
 
         Raises:
-            RegistryError: if it is no URL.
+            RegistryError: if it is not a URL.
         """
         try:
             url = urljoin(self.url, target)
             _ = urlsplit(url).port  # checked only when it is asked for
         except ValueError as err:
-            raise RegistryError(f"names {target!r}, which is no URL", where=self.url) from err
+            raise RegistryError(f"names {target!r}, which is not a URL", where=self.url) from err
         return url
 
 
@@ -224,7 +224,7 @@ class Transport:
             document = json.loads(answer.body)
             token = document.get("token") or document.get("access_token")
         except (ValueError, AttributeError, RecursionError) as err:
-            raise RegistryError("the token server's answer is no JSON object", where=realm) from err
+            raise RegistryError("the token server's answer is not a JSON object", where=realm) from err
         if not isinstance(token, str) or not token.isprintable():
             raise RegistryError("the token server's answer has no token", where=realm)
         return token

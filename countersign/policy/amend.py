@@ -32,12 +32,12 @@ def revoke(text: str, additions: Mapping[str, Sequence[str]], where: str) -> str
 def _added(text: str, name: str, value: str, where: str) -> str:
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if not isinstance(root, yaml.MappingNode):
-        raise UsageError("is no policy", where=where)
+        raise UsageError("is not a policy", where=where)
     revoked = _member(root, "revoked")
     if revoked is None:
         return f"{text.rstrip()}\nrevoked: {{{name}: [{value}]}}\n"
     if not isinstance(revoked, yaml.MappingNode):
-        raise UsageError("revoked is no mapping", where=where, do=_DO)
+        raise UsageError("revoked is not a mapping", where=where, do=_DO)
     found = _member(revoked, name)
     if found is None:
         if not revoked.flow_style:
@@ -46,7 +46,7 @@ def _added(text: str, name: str, value: str, where: str) -> str:
         at = revoked.end_mark.index - 1
         return f"{text[:at]}{', ' if revoked.value else ''}{name}: [{value}]{text[at:]}"
     if not isinstance(found, yaml.SequenceNode):
-        raise UsageError(f"revoked.{name} is no list", where=where, do=_DO)
+        raise UsageError(f"revoked.{name} is not a list", where=where, do=_DO)
     if any(isinstance(item, yaml.ScalarNode) and item.value == value for item in found.value):
         return text
     if found.flow_style:

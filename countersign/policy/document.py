@@ -1,6 +1,6 @@
 """YAML with the line of every key and item, for messages that say where.
 
-Stricter than YAML: duplicate keys, aliases and keys that are no strings are refused; so nothing in a policy can be
+Stricter than YAML: duplicate keys, aliases and keys that are not strings are refused; so nothing in a policy can be
 read in two ways.
 """
 
@@ -105,7 +105,7 @@ class _Walker:
         for name_node, value_node in node.value:
             line = name_node.start_mark.line + 1
             if not isinstance(name_node, yaml.ScalarNode) or name_node.tag != "tag:yaml.org,2002:str":
-                raise self._invalid(line, key, f"a key that is no string: {name_node.value!r}; quote it")
+                raise self._invalid(line, key, f"a key that is not a string: {name_node.value!r}; quote it")
             self._check_text(name_node, key)
             name = name_node.value
             inner = (*key, name)

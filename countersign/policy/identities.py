@@ -28,14 +28,14 @@ def wrong(identity: str) -> str:
         "has a wildcard; a subject is named, or attributes are left out": "*" in identity,
         "is not a subject of attributes with commas between them": not pairs,
         f"names {unknown}, and not one of {', '.join(TYPES)}": bool(unknown),
-        "has an attribute twice, or without a value": empty or len(set(names)) < len(names),
+        "has a duplicate attribute, or one without a value": empty or len(set(names)) < len(names),
         "names no C or no O, so it could be anybody": not {"C", "O"} <= set(names),
     }
     return next((why for why, so in reasons.items() if so), "")
 
 
 def attributes(identity: str) -> Mapping[str, str]:
-    """Return the attributes that an identity names; none for what is no identity."""
+    """Return the attributes that an identity names; none for what is not an identity."""
     return dict(_pairs(identity) or ())
 
 
@@ -51,7 +51,7 @@ def overlap(one: str, other: str) -> bool:
 
 
 def _pairs(identity: str) -> list[tuple[str, str]] | None:
-    """Return name and value of each attribute; None for a text that is no subject."""
+    """Return name and value of each attribute; None for a text that is not a subject."""
     text, found = identity.removeprefix(PREFIX), []
     while True:
         match = _PAIR_RE.match(text)

@@ -70,7 +70,7 @@ class _Reader:
 
     def _root(self, name: str, entry: RootEntry) -> Root:
         if not _ROOT_NAME_RE.fullmatch(name):
-            self._note(("roots", name), "is no name for a root; expected letters, digits, '.', '_' and '-'")
+            self._note(("roots", name), "is not a name for a root; expected letters, digits, '.', '_' and '-'")
         if name == canary.ROOT:
             self._note(("roots", name), "is reserved for the canary of countersign-gate prove; give it another name")
         if entry.keyless:
@@ -189,7 +189,7 @@ class _Reader:
         formats, signature = tuple(entry.formats or ()), entry.signature or ""
         for i, name in enumerate(formats):
             if name in formats[:i]:
-                self._note((*key, "formats", i), f"names {name!r} twice")
+                self._note((*key, "formats", i), f"{name!r} is a duplicate")
         if entry.signature is not None:
             self._type(signature, (*key, "signature"))
         asked = tuple(
@@ -203,7 +203,7 @@ class _Reader:
                 known = ", ".join(policy.roots) or "none, for there are no roots"
                 self._note((*key, i), f"unknown root {name!r}; expected one of {known}")
             elif name in names[:i]:
-                self._note((*key, i), f"names {name!r} twice")
+                self._note((*key, i), f"{name!r} is a duplicate")
 
     def _type(self, text: str, key: Key) -> None:
         if why := attestations.wrong_type(text):

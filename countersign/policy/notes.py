@@ -86,7 +86,7 @@ def _of_roots(policy: Policy) -> Iterator[str]:
         if root.keys and all(key.fingerprint in policy.revoked_keys for key in root.keys):
             yield f"roots.{name}: all its keys are revoked, so it allows nothing"
         for fingerprint in _twice(key.fingerprint for key in root.keys):
-            yield f"roots.{name}: has the key {fingerprint} twice"
+            yield f"roots.{name}: the key {fingerprint} is a duplicate"
 
 
 def _of_pins(policy: Policy) -> Iterator[str]:
@@ -97,7 +97,7 @@ def _of_pins(policy: Policy) -> Iterator[str]:
         if why := _never(repository):
             yield f"pinned: {pin}: {why}"
     for pin in _twice(policy.pinned):
-        yield f"pinned: {pin} stands there twice"
+        yield f"pinned: {pin} is a duplicate"
 
 
 def _of_revocations(policy: Policy) -> Iterator[str]:
@@ -106,7 +106,7 @@ def _of_revocations(policy: Policy) -> Iterator[str]:
         if fingerprint not in known:
             yield f"revoked.keys: {fingerprint} is the key of no root, so revoking it changes nothing"
     for each in _twice((*policy.revoked_keys, *policy.revoked_digests)):
-        yield f"revoked: {each} stands there twice"
+        yield f"revoked: {each} is a duplicate"
 
 
 def _twice(values: Iterable[str]) -> list[str]:

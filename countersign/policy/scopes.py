@@ -17,7 +17,7 @@ _HUB_NAMES = frozenset({_HUB, "index.docker.io"})
 
 
 class BadScope(UsageError):
-    """A text is no scope."""
+    """A text is not a scope."""
 
     code = "POLICY_INVALID"
 
@@ -75,5 +75,5 @@ def _check(scope: str, text: str) -> None:
         good = None
     if good is None or good.name != below:
         raise BadScope(
-            f"{text!r} is no scope", expected="a registry, namespace or repository without tag, digest or wildcard"
+            f"{text!r} is not a scope", expected="a registry, namespace or repository without tag, digest or wildcard"
         )

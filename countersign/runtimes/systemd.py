@@ -79,7 +79,7 @@ class SystemdMachine(Machine):
         """Return all steps that take us off the node, `restored` among them; no image of those registries stays."""
 
     def placed(self) -> Self:
-        """Return it with the paths that it has been given itself; a runtime that is down is no hindrance."""
+        """Return it with the paths that it has been given itself; a runtime that is down is not a hindrance."""
         return self
 
     def warnings(self) -> list[str]:

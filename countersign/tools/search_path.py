@@ -20,13 +20,13 @@ def on_path(tool: Tool) -> tuple[Path, str] | None:
     found = shutil.which(Path(tool.file).name) if tool.path else None
     if found is None or tool.path is None:
         return None
-    version = ask_version(Path(found), tool.path.ask)
+    version = version_of(Path(found), tool.path.ask)
     if version and tool.path.at_least <= parse_version(version) < tool.path.below:
         return Path(found), version
     return None
 
 
-def ask_version(program: Path, arguments: tuple[str, ...]) -> str:
+def version_of(program: Path, arguments: tuple[str, ...]) -> str:
     """Return the first version that a program prints; empty if it prints none or fails.
 
     It runs in an empty folder, so that nothing there (a go.mod, say) changes the answer.

@@ -7,7 +7,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// setRoutes makes the kernel know every route; one that is there already is no error.
+// setRoutes makes the kernel know every route; one that is there already is not an error.
 func setRoutes(routes []route) error {
 	for _, each := range routes {
 		to := &net.IPNet{IP: each.To.Masked().Addr().AsSlice(), Mask: net.CIDRMask(each.To.Bits(), 32)}

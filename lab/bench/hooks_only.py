@@ -30,7 +30,7 @@ def hooks_only(testbed: Testbed, image: Image, runs: int) -> HooksOnly:
         container = client.create(pod, Container(image.id, written=image.reference, command=SLEEP))
         state = _state(container, image.reference)
         for turn in range(WARM_UP + runs):
-            for name in random.Random(turn).sample(tuple(hooks), len(hooks)):  # noqa: S311 - an order is no secret
+            for name in random.Random(turn).sample(tuple(hooks), len(hooks)):  # noqa: S311 - an order is not a secret
                 seconds = testbed.instance.node.run(hooks[name], input=state).seconds
                 if turn >= WARM_UP:
                     times[name].append(seconds * 1000)

@@ -55,7 +55,7 @@ def measure_identities(settings: Settings, rounds: int) -> dict[str, Any]:
     ways: dict[str, list[float]] = {title: [] for title in WAYS}
     with place(settings, programs) as bench, _running(settings, programs) as stack, output.progress(f"{rounds} rounds"):
         for turn in range(-1, rounds):  # the first is not counted: caches of files fill
-            for title in random.Random(turn).sample(tuple(WAYS), len(WAYS)):  # noqa: S311 - an order is no secret
+            for title in random.Random(turn).sample(tuple(WAYS), len(WAYS)):  # noqa: S311 - an order is not a secret
                 seconds = _sign(bench, stack, title, f"{turn + 1}-{tuple(WAYS).index(title)}")
                 if turn >= 0:
                     ways[title].append(seconds)

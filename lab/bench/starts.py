@@ -98,7 +98,7 @@ def _at_once(client: Client, containers: list[str]) -> float:
 
 def _shuffled(turn: int) -> Iterator[Variant]:
     """Yield the variants in the round's order: none always follows the same one, and each run has the same orders."""
-    yield from random.Random(turn).sample(VARIANTS, len(VARIANTS))  # noqa: S311 - an order is no secret
+    yield from random.Random(turn).sample(VARIANTS, len(VARIANTS))  # noqa: S311 - an order is not a secret
 
 
 def _measure(testbed: Testbed, place: ContainerdPlace, variant: Variant, image: Image, turn: int) -> Sample:

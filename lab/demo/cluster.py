@@ -73,7 +73,7 @@ class ClusterDemo(Given):
             shutil.rmtree(path, ignore_errors=True)
 
     def states(self) -> Sequence[State]:
-        """Return none: they are no services of this machine."""
+        """Return none: they are not services of this machine."""
         return ()
 
     def log(self, name: str) -> Path:

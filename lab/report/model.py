@@ -133,7 +133,7 @@ class Report:
 
 
 def load(folder: Path) -> Report:
-    """Return what the documents in a report folder say; files that are no document of ours are left alone.
+    """Return what the documents in a report folder say; files that are not documents of ours are left alone.
 
     Raises:
         InfrastructureError: a document of ours cannot be read.
@@ -179,7 +179,7 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InfrastructureError(
-            f"is no JSON ({error})", where=str(path), do="run the task that writes it again"
+            f"is not JSON ({error})", where=str(path), do="run the task that writes it again"
         ) from None
 
 

@@ -128,7 +128,7 @@ def _both(kyverno: Kyverno, cases: Sequence[Case]) -> tuple[dict[Case, Found], d
     lab = _lab(kyverno)
     with _gates_policy(kyverno, lab.strict), kyverno.policy(lab.strict), _namespace(kyverno):
         with output.progress("with Kyverno: at admission"):
-            on = {case: _ask(kyverno, lab, case) for case in cases}
+            on = {case: _review(kyverno, lab, case) for case in cases}
         with output.progress("with Kyverno: what it takes runs, and not in dry runs alone"):
             _really(kyverno, lab, on)
         kyverno.off()
@@ -137,7 +137,7 @@ def _both(kyverno: Kyverno, cases: Sequence[Case]) -> tuple[dict[Case, Found], d
     return on, off
 
 
-def _ask(kyverno: Kyverno, lab: Lab, case: Case) -> Found:
+def _review(kyverno: Kyverno, lab: Lab, case: Case) -> Found:
     start = time.monotonic()
     answer = kyverno.review(lab.reference(case), _name(case), NAMESPACE)
     millis = (time.monotonic() - start) * 1000

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 ON = "the place: host, kind, vagrant or ssh://USER@HOST (several with commas between them)"
 JSON = "one JSON document on stdout"
-ALL_ROWS = "the whole matrix, which is usual on host; elsewhere a row for each reason code, way, root and format is"
+ALL_ROWS = (
+    "the whole matrix, which is usual on host; on other places a row for each reason code, way, root and format is"
+)
 
 
 @task(help={"on": ON, "key": "private key (default: keys/cosign.key of the configuration)"})

@@ -68,7 +68,7 @@ def judge(row: EngineRow, found: Found, known: Differences) -> Outcome:
 
 
 def verdict(message: str | None) -> Found | None:
-    """Return what an engine's error stands for, None being none; None for an error that is no verdict."""
+    """Return what an engine's error stands for, None being none; None for an error that is not a verdict."""
     from lab.trials.native import code_of
 
     if message is None:

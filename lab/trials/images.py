@@ -72,7 +72,7 @@ class Image:
 
     @staticmethod
     def other(part: Descriptor) -> str:
-        """Return a digest that is no part of the image."""
+        """Return a digest that is not part of the image."""
         return "sha256:" + part.digest.removeprefix("sha256:")[::-1]
 
 

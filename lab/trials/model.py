@@ -110,7 +110,7 @@ def load(path: Path = HERE / "matrix.yaml") -> list[Case]:
     """Read the matrix and multiply its images into rows, in the file's order.
 
     Raises:
-        UsageError: a code is not in the closed list, or a row stands twice.
+        UsageError: a code is not in the closed list, or a row is a duplicate.
     """
     matrix = Matrix.model_validate(yaml.safe_load(path.read_text()))
     entries = [
@@ -123,7 +123,7 @@ def load(path: Path = HERE / "matrix.yaml") -> list[Case]:
     seen: set[str] = set()
     for case in cases:
         if case.id in seen:
-            raise UsageError(f"row {case.id} stands twice", where=str(path), do="remove one of them")
+            raise UsageError(f"row {case.id} is a duplicate", where=str(path), do="remove one of them")
         seen.add(case.id)
     return cases
 

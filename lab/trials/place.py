@@ -93,7 +93,7 @@ class Place(Protocol):
         """Give an image another name in the runtime's store; an existing name is re-pointed."""
 
     def forget(self, reference: str) -> None:
-        """Remove one name from the runtime's store, behind CRI's back; none of that name is no error."""
+        """Remove one name from the runtime's store, behind CRI's back; none of that name is not an error."""
 
     def empty(self, prefixes: Sequence[str]) -> None:
         """Remove all images with a name that begins with one of ``prefixes``, and all evidence."""

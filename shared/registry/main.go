@@ -92,7 +92,7 @@ func serve(ctx context.Context, address string, secure secureAddress, anyAddress
 func listen(option, address string, anyAddress bool) (net.Listener, error) {
 	host, _, err := net.SplitHostPort(address)
 	if ip := net.ParseIP(host); err != nil || ip == nil || !anyAddress && !ip.IsLoopback() {
-		return nil, fmt.Errorf("%s %q is no loopback address with a port", option, address)
+		return nil, fmt.Errorf("%s %q is not a loopback address with a port", option, address)
 	}
 	return net.Listen("tcp", address)
 }

@@ -14,9 +14,9 @@ func TestAddressesBeyondLoopbackWantToBeAskedFor(t *testing.T) {
 		any           bool
 		want          string
 	}{
-		{"plain", "0.0.0.0:0", secureAddress{}, false, `--address "0.0.0.0:0" is no loopback address`},
-		{"a name", "localhost:0", secureAddress{}, false, `--address "localhost:0" is no loopback address`},
-		{"TLS", "127.0.0.1:0", over, false, `--tls-address "0.0.0.0:0" is no loopback address`},
+		{"plain", "0.0.0.0:0", secureAddress{}, false, `--address "0.0.0.0:0" is not a loopback address`},
+		{"a name", "localhost:0", secureAddress{}, false, `--address "localhost:0" is not a loopback address`},
+		{"TLS", "127.0.0.1:0", over, false, `--tls-address "0.0.0.0:0" is not a loopback address`},
 		{"TLS that was asked for, without its files", "127.0.0.1:0", over, true, "none.crt"},
 	} {
 		t.Run(each.name, func(t *testing.T) {

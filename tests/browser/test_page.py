@@ -99,7 +99,7 @@ def test_the_page_fits_and_shows_the_whole_command(state: Path, monkeypatch: pyt
     for name in ("page.html.j2", "page.css"):
         (changed / name).write_bytes((HERE / name).read_bytes())
     measure = """
-    document.documentElement.style.width = "WIDTHpx";  // a window is no narrower than 500
+    document.documentElement.style.width = "WIDTHpx";  // a window is not narrower than 500
     const beyond = [...document.querySelectorAll("body *")].filter(
       (each) => each.getBoundingClientRect().right > WIDTH
         || (each.tagName === "CODE" && each.scrollWidth > each.clientWidth + 1 && each.clientWidth > 0));

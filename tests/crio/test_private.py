@@ -110,7 +110,7 @@ def test_an_orderly_restart_keeps_its_pods(configured: Settings) -> None:
 
 def test_bad_input_is_one_line_and_changes_nothing(configured: Settings) -> None:
     for environment, line in (
-        ({"CRIO_BIN": "/nowhere/crio"}, "CRIO_BIN: /nowhere/crio: is no program"),
+        ({"CRIO_BIN": "/nowhere/crio"}, "CRIO_BIN: /nowhere/crio: is not a program"),
         ({"INVOKE_CRIO_ENGINE": "off"}, "crio.engine: got 'off'; expected strict or lenient"),
     ):
         done = inv(configured, "crio.configure", "--on", "host", **environment)

@@ -144,7 +144,7 @@ def test_what_is_wrong_with_a_vault(
     assert "may not use" in refused(context, fake, "openbao://ec", 2)
     monkeypatch.setenv("BAO_TOKEN", ROOT_TOKEN)
     assert "no such key" in refused(context, fake, "openbao://missing", 2)
-    assert "is no key's name" in refused(context, fake, "openbao://../sys", 2)
+    assert "is not a key's name" in refused(context, fake, "openbao://../sys", 2)
     monkeypatch.setenv("BAO_ADDR", "http://127.0.0.1:9")
     assert "does not answer" in refused(context, fake, "openbao://ec", 4)
 

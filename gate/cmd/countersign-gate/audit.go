@@ -80,7 +80,7 @@ func (a *auditing) settings(ctx context.Context, configPath string) (settings *c
 		if socket == "" {
 			socket = config.CrioSocket
 		}
-		asked, err := crio.Ask(ctx, socket)
+		asked, err := crio.Inspect(ctx, socket)
 		if err != nil {
 			return nil, nothing, err
 		}

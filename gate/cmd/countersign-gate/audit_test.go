@@ -149,7 +149,7 @@ func TestAuditJudgesCachedImages(t *testing.T) {
 	if r := p.audited(exitOK); r.Images != nil {
 		t.Errorf("got %+v, unasked", r.Images)
 	}
-	r := p.audited(exitOK, "--images") // what is merely cached is no failure
+	r := p.audited(exitOK, "--images") // what is merely cached is not a failure
 	found := map[string]code.Code{}
 	for _, e := range r.Images {
 		found[e.Image] = e.Code

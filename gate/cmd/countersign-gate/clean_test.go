@@ -50,7 +50,7 @@ func TestWhatARegistryAndAPodSayIsHarmlessWhereverItIsShown(t *testing.T) {
 	state := fakecontainerd.State(t, container, p.name)
 	odd := strings.ReplaceAll(string(state), p.name, p.name+attack[len(attack)-8:])
 	for name, body := range map[string]string{"its own name": string(state), "an odd name": odd, "no state": attack} {
-		v, err := wire.Ask(context.Background(), p.settings.Socket, wire.Create, []byte(body))
+		v, err := wire.Call(context.Background(), p.settings.Socket, wire.Create, []byte(body))
 		if err != nil || v.Allow {
 			t.Fatalf("%s: %+v, %v", name, v, err)
 		}

@@ -58,7 +58,7 @@ func (c *invocation) request(op wire.Op) int {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(settings.Timeouts.Verdict)+margin)
 	defer cancel()
 	name := c.arguments[0]
-	v, err := wire.Ask(ctx, settings.Socket, op, wire.NameRequest{Name: name})
+	v, err := wire.Call(ctx, settings.Socket, op, wire.NameRequest{Name: name})
 	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) {
 		fmt.Fprintf(c.stderr, "note: no gate serves %s; deciding in this process\n", settings.Socket)
 		v, err = here(ctx, settings, op, name)

@@ -22,7 +22,7 @@ type examined struct {
 func (e *examined) flags(flags *flag.FlagSet) {
 	flags.BoolVar(&e.list, "list", false, "only name what would be looked at; needs no root")
 	flags.StringVar(&e.record, "record", "", "`FILE` of what set-up put on this node (countersign.record/v1), to compare with; - for stdin")
-	flags.StringVar(&e.setup, "setup", "", "`COMMAND` that sets this node up, named where it mends what was found")
+	flags.StringVar(&e.setup, "setup", "", "`COMMAND` that sets this node up, named where it fixes what was found")
 	flags.StringVar(&e.crioSocket, "crio-socket", "/var/run/crio/crio.sock", "CRI-O's `SOCKET`")
 }
 
@@ -76,7 +76,7 @@ var marks = map[doctor.State]string{
 	doctor.OK: "✓", doctor.Open: "✗", doctor.Warning: "!", doctor.Unknown: "?", doctor.Skipped: "-", doctor.Listed: "·",
 }
 
-// writeReport prints each check, what was found and what mends it, and the outcome.
+// writeReport prints each check, what was found and what fixes it, and the outcome.
 func writeReport(w io.Writer, report *doctor.Report) error {
 	var b strings.Builder
 	width := 0
@@ -92,7 +92,7 @@ func writeReport(w io.Writer, report *doctor.Report) error {
 		}
 		fmt.Fprintf(&b, "%s %-*s %s\n", marks[check.State], width, check.Name, told)
 		for _, found := range check.Findings {
-			fmt.Fprintf(&b, "    %s\n    mend: %s\n", found, found.Mend)
+			fmt.Fprintf(&b, "    %s\n    fix: %s\n", found, found.Mend)
 		}
 	}
 	if runtime := report.Runtime; runtime.Version != "" {

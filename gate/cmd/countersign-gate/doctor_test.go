@@ -27,7 +27,7 @@ func TestDoctorTellsWhatIsOpen(t *testing.T) {
 			p.start()
 		}
 		exit, out, stderr := p.do("doctor", "--config", p.config, "--setup", "./set-up")
-		if exit != exitRefused || strings.Contains(out, "✓ gate.answers") != running || !strings.Contains(out, "✗ containerd.answers") || !strings.Contains(out, "mend: run ./set-up") {
+		if exit != exitRefused || strings.Contains(out, "✓ gate.answers") != running || !strings.Contains(out, "✗ containerd.answers") || !strings.Contains(out, "fix: run ./set-up") {
 			t.Errorf("running %v: exit %d, %s%s", running, exit, out, stderr)
 		}
 	}

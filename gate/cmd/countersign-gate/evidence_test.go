@@ -125,7 +125,7 @@ func TestEvidenceThatCannotBeRead(t *testing.T) {
 		"cut off":        cut,
 		"names 0 images": p.carry(),
 		"its layout":     p.carry(carried.Image{Name: p.repository(), Digest: p.image.Manifest, Folder: "7"}),
-		"no folder":      p.carry(carried.Image{Name: p.repository(), Digest: p.image.Manifest, Folder: "../0"}),
+		"not a folder":   p.carry(carried.Image{Name: p.repository(), Digest: p.image.Manifest, Folder: "../0"}),
 		"evidence":       p.carry(carried.Image{Name: "../" + p.repository(), Digest: p.image.Manifest, Folder: "0"}),
 	} {
 		exit, out, stderr := p.do("evidence", "import", path, "--config", p.config)

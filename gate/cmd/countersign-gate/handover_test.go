@@ -168,9 +168,9 @@ func (p *place) nriSocket() string { return filepath.Join(p.dir, "nri.sock") }
 func TestHandOversRefuseNothing(t *testing.T) {
 	const handOvers, clients = 20, 4
 	p := newPlace(t)
-	ask := p.withNRI()
+	call := p.withNRI()
 	m := p.managed()
-	eventually(t, func() bool { return ask() == nil })
+	eventually(t, func() bool { return call() == nil })
 	state := fakecontainerd.State(t, container, p.name)
 	var creates, most atomic.Int64
 	var clientsDone sync.WaitGroup
@@ -179,10 +179,10 @@ func TestHandOversRefuseNothing(t *testing.T) {
 		clientsDone.Go(func() {
 			for ctx.Err() == nil {
 				start := time.Now()
-				if err := ask(); err != nil {
+				if err := call(); err != nil {
 					t.Errorf("create %d: NRI: %v", creates.Load(), err)
 				}
-				v, err := wire.Ask(context.Background(), p.settings.Socket, wire.Create, state)
+				v, err := wire.Call(context.Background(), p.settings.Socket, wire.Create, state)
 				if err != nil || v.Code != code.OK {
 					t.Errorf("create %d: %+v, %v", creates.Load(), v, err)
 				}
@@ -214,11 +214,11 @@ func TestARuntimeThatComesUpAfterAHandOverFindsTheNextGate(t *testing.T) {
 	p.expectsNRI()
 	m := p.managed()
 	m.handOver()
-	ask := p.startNRI()
-	eventually(t, func() bool { return ask() == nil })
+	call := p.startNRI()
+	eventually(t, func() bool { return call() == nil })
 	p.want(p.create(), code.OK)
 	m.handOver()
-	if err := ask(); err != nil {
+	if err := call(); err != nil {
 		t.Error(err)
 	}
 }
@@ -232,9 +232,9 @@ func TestAGateThatCannotServeTakesNothingOver(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := newPlace(t)
-			ask := p.withNRI()
+			call := p.withNRI()
 			m := p.managed()
-			eventually(t, func() bool { return ask() == nil })
+			eventually(t, func() bool { return call() == nil })
 			p.want(p.create(), code.OK)
 			path := filepath.Join(p.dir, test.file)
 			before, err := os.ReadFile(path)
@@ -252,7 +252,7 @@ func TestAGateThatCannotServeTakesNothingOver(t *testing.T) {
 				t.Errorf("why is not told: %s", m.words())
 			}
 			p.want(p.create(), code.OK)
-			if err := ask(); err != nil {
+			if err := call(); err != nil {
 				t.Errorf("it has left NRI: %v", err)
 			}
 			if err := os.WriteFile(path, before, 0o600); err != nil {

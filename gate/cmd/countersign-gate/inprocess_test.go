@@ -40,7 +40,7 @@ func TestVerifyInProcessSaysWhatTheGateSays(t *testing.T) {
 	} {
 		p.policy(test.gate)
 		here := p.verdict(test.exit, test.args...)
-		if err := os.RemoveAll(p.settings.Evidence.Dir); err != nil { // what it remembers is no step of ours
+		if err := os.RemoveAll(p.settings.Evidence.Dir); err != nil { // what it remembers is not a step of ours
 			t.Fatal(err)
 		}
 		gate := p.verdict(test.exit, "--config", p.config)

@@ -115,7 +115,7 @@ func (i *installing) read(name string) (data, signatures []byte, err error) {
 func inForce(socket, hash string) error {
 	for deadline := time.Now().Add(takenUp); ; time.Sleep(look) {
 		ctx, cancel := context.WithTimeout(context.Background(), takenUp)
-		v, err := wire.Ask(ctx, socket, wire.Ping, nil)
+		v, err := wire.Call(ctx, socket, wire.Ping, nil)
 		cancel()
 		switch {
 		case err != nil:

@@ -74,7 +74,7 @@ func TestAnInstalledPolicyIsInForceOnReturn(t *testing.T) {
 		t.Fatalf("exit %d, %s, %v", exit, out, err)
 	}
 	p.want(p.create(), code.BadSignature)
-	pong, err := wire.Ask(context.Background(), p.settings.Socket, wire.Ping, nil)
+	pong, err := wire.Call(context.Background(), p.settings.Socket, wire.Ping, nil)
 	if err != nil || pong.Serial != 1 || pong.Policy != got.Hash || pong.PolicyError != "" {
 		t.Errorf("got %+v, %v", pong, err)
 	}

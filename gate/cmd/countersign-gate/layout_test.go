@@ -45,7 +45,7 @@ func TestVerifyOfAFolder(t *testing.T) {
 		{"by another digest", "@" + testsign.Digest([]byte("another")), nil, code.RegistryError, "has no sha256:"},
 		{"another manifest under its digest", "", func(dir string) { rewrite(t, manifest(dir), func(s string) string { return s + " " }) }, code.Tampered, ""},
 		{"a manifest in a link out of the folder", "", func(dir string) { moved(t, manifest(dir)) }, code.RegistryError, "path escapes"},
-		{"a manifest that is a pipe", "", func(dir string) { piped(t, manifest(dir)) }, code.RegistryError, "is no file"},
+		{"a manifest that is a pipe", "", func(dir string) { piped(t, manifest(dir)) }, code.RegistryError, "is not a file"},
 		{"signatures whose content was changed", "", func(dir string) {
 			all(dir, func(path string) {
 				rewrite(t, path, func(s string) string {
@@ -97,7 +97,7 @@ func TestVerifyOfAFolderUsage(t *testing.T) {
 		{[]string{"--layout", dir}, exitUsage, "--layout goes with --key or --policy"},
 		{[]string{"--key", key, "--layout", dir, "--docker-config", "x"}, exitUsage, "none is asked"},
 		{[]string{"--key", key, "--layout", filepath.Join(dir, "none")}, exitUsage, "no such file"},
-		{[]string{"--key", key, "--layout", empty}, exitUsage, "no image layout: "},
+		{[]string{"--key", key, "--layout", empty}, exitUsage, "not an image layout: "},
 		{[]string{"--key", key, "--layout", key}, exitUsage, "not a directory"},
 		{[]string{"--key", key, "--layout", many}, exitUsage, "over 1024 manifests"},
 	} {

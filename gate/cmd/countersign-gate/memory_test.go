@@ -86,7 +86,7 @@ func TestMemoryUnderHostileAnswers(t *testing.T) {
 				clients.Go(func() {
 					for n := 0; ctx.Err() == nil; n++ {
 						name := names[(i+n*hostileClients)%len(names)]
-						if v, err := wire.Ask(context.Background(), p.settings.Socket, wire.Verify, wire.NameRequest{Name: name}); err == nil && v.Allow {
+						if v, err := wire.Call(context.Background(), p.settings.Socket, wire.Verify, wire.NameRequest{Name: name}); err == nil && v.Allow {
 							t.Errorf("allowed: %+v", v)
 						}
 					}
@@ -96,7 +96,7 @@ func TestMemoryUnderHostileAnswers(t *testing.T) {
 			refused := 0
 			for ctx.Err() == nil {
 				start := time.Now()
-				v, err := wire.Ask(context.Background(), p.settings.Socket, wire.Create, state)
+				v, err := wire.Call(context.Background(), p.settings.Socket, wire.Create, state)
 				if err != nil || v.Code != code.OK {
 					refused++
 				}

@@ -37,7 +37,7 @@ func hooks(ctx context.Context, settings *config.Config) ([]string, error) {
 	if c == nil {
 		return handlers.With(ctx, handlers.Config{Address: settings.Containerd.Address, Hook: settings.Containerd.Hook})
 	}
-	asked, err := crio.Ask(ctx, c.Socket)
+	asked, err := crio.Inspect(ctx, c.Socket)
 	if err != nil {
 		return nil, err
 	}

@@ -104,7 +104,7 @@ func TestAnObserverSaysThatItEnforcesNothing(t *testing.T) {
 	} {
 		p := newPlace(t)
 		p.running(test.mode)
-		v, err := wire.Ask(context.Background(), p.settings.Socket, wire.Ping, nil)
+		v, err := wire.Call(context.Background(), p.settings.Socket, wire.Ping, nil)
 		if err != nil || v.Mode != test.word || !strings.Contains(v.Message, test.says) {
 			t.Errorf("got %+v, %v", v, err)
 		}

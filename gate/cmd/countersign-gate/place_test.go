@@ -152,7 +152,7 @@ func (p *place) running(m mode) (stop func()) {
 	})
 	p.t.Cleanup(stop)
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := wire.Ask(ctx, p.settings.Socket, wire.Ping, nil); err == nil {
+		if _, err := wire.Call(ctx, p.settings.Socket, wire.Ping, nil); err == nil {
 			return stop
 		}
 		if time.Now().After(deadline) {
@@ -163,7 +163,7 @@ func (p *place) running(m mode) (stop func()) {
 
 func (p *place) create() *verdict.Verdict {
 	p.t.Helper()
-	v, err := wire.Ask(context.Background(), p.settings.Socket, wire.Create, fakecontainerd.State(p.t, container, p.name))
+	v, err := wire.Call(context.Background(), p.settings.Socket, wire.Create, fakecontainerd.State(p.t, container, p.name))
 	if err != nil {
 		p.t.Fatal(err)
 	}

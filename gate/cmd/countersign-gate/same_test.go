@@ -142,7 +142,7 @@ func (p *place) asked() *verdict.Verdict {
 	p.t.Helper()
 	stop := p.start()
 	defer stop()
-	v, err := wire.Ask(context.Background(), p.settings.Socket, wire.Verify, wire.NameRequest{Name: p.name})
+	v, err := wire.Call(context.Background(), p.settings.Socket, wire.Verify, wire.NameRequest{Name: p.name})
 	if err != nil {
 		p.t.Fatal(err)
 	}

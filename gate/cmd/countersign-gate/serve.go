@@ -134,7 +134,7 @@ func run(ctx context.Context, settings *config.Config, next program, m mode) err
 	}
 	go handOver(ctx, sockets, next, plugin, notifier.MainPID, func() { cancel(errHandedOver) })
 	go notifier.Watch(ctx, func(ctx context.Context) error {
-		_, err := wire.Ask(ctx, settings.Socket, wire.Ping, nil)
+		_, err := wire.Call(ctx, settings.Socket, wire.Ping, nil)
 		return err
 	})
 	notifier.Ready()

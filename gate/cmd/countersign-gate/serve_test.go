@@ -24,7 +24,7 @@ func TestFiftyParallelStartsCauseOneVerification(t *testing.T) {
 	var group sync.WaitGroup
 	for range 50 {
 		group.Go(func() {
-			v, err := wire.Ask(context.Background(), p.settings.Socket, wire.Create, fakecontainerd.State(t, container, p.name))
+			v, err := wire.Call(context.Background(), p.settings.Socket, wire.Create, fakecontainerd.State(t, container, p.name))
 			if err != nil || !v.Allow {
 				t.Errorf("got %+v, %v", v, err)
 			}

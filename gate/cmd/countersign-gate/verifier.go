@@ -37,7 +37,7 @@ func imageVerifier(args []string, stdin io.Reader, stdout io.Writer) int {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(settings.Timeouts.Pull)+margin)
 	defer cancel()
-	v, err := wire.Ask(ctx, settings.Socket, wire.Pull, request)
+	v, err := wire.Call(ctx, settings.Socket, wire.Pull, request)
 	if err != nil {
 		c := code.GateDown
 		if errors.Is(err, context.DeadlineExceeded) {

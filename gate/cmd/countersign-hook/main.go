@@ -53,7 +53,7 @@ func main() {
 	if fail != nil {
 		refuse("", fail)
 	}
-	answer, fail := ask(socket, state)
+	answer, fail := call(socket, state)
 	if fail != nil {
 		refuse(subject(state), fail)
 	}
@@ -89,8 +89,8 @@ func readState() ([]byte, *failure) {
 	return state, nil
 }
 
-// ask sends one "create" request and returns the whole answer.
-func ask(socket string, state []byte) ([]byte, *failure) {
+// call sends one "create" request and returns the whole answer.
+func call(socket string, state []byte) ([]byte, *failure) {
 	down := func(what string, err error) *failure {
 		return &failure{code.GateDown, what + " " + socket + ": " + err.Error(), doStart}
 	}
@@ -109,7 +109,7 @@ func ask(socket string, state []byte) ([]byte, *failure) {
 		return nil, &failure{code.GateDown, "the process at " + socket + " is not root's", doStart}
 	}
 	// A gate that refuses early may stop reading: its answer still counts, so a
-	// failed write is no error of its own.
+	// failed write is not an error of its own.
 	writeErr := writeAll(fd, append([]byte(request), state...))
 	if writeErr == nil {
 		writeErr = syscall.Shutdown(fd, syscall.SHUT_WR)

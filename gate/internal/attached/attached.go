@@ -103,7 +103,7 @@ func entry(text string, kinds []string) ([]*protorekor.TransparencyLogEntry, err
 		} `json:"Payload"`
 	}
 	if err := json.Unmarshal([]byte(text), &form, json.RejectUnknownMembers(true)); err != nil {
-		return nil, fmt.Errorf("it is no log entry: %w", err)
+		return nil, fmt.Errorf("it is not a log entry: %w", err)
 	}
 	var body struct {
 		APIVersion string `json:"apiVersion"`
@@ -138,11 +138,11 @@ func timestamp(text string) ([]*protocommon.RFC3161SignedTimestamp, error) {
 		Signed string `json:"SignedRFC3161Timestamp"`
 	}
 	if err := json.Unmarshal([]byte(text), &form, json.RejectUnknownMembers(true)); err != nil {
-		return nil, fmt.Errorf("it is no timestamp: %w", err)
+		return nil, fmt.Errorf("it is not a timestamp: %w", err)
 	}
 	raw, err := base64.StdEncoding.DecodeString(form.Signed)
 	if err != nil {
-		return nil, fmt.Errorf("it is no base64: %w", err)
+		return nil, fmt.Errorf("it is not base64: %w", err)
 	}
 	return []*protocommon.RFC3161SignedTimestamp{{SignedTimestamp: raw}}, nil
 }

@@ -45,7 +45,7 @@ func Bundle(envelope []byte, annotations map[string]string) ([]byte, error) {
 		} `json:"signatures"`
 	}
 	if err := json.Unmarshal(envelope, &form); err != nil {
-		return nil, fmt.Errorf("it is no DSSE envelope: %w", err)
+		return nil, fmt.Errorf("it is not a DSSE envelope: %w", err)
 	}
 	if len(form.Signatures) != 1 {
 		return nil, fmt.Errorf("it has %d DSSE signatures, not one", len(form.Signatures))

@@ -180,7 +180,7 @@ func refused(entries []Entry) (n int) {
 }
 
 // unknown are the codes of images about which nothing was found out: that they are
-// refused is no reason to stop what runs.
+// refused is not a reason to stop what runs.
 var unknown = []code.Code{
 	code.NoEvidenceOffline, code.RegistryError, code.RegistryAuth, code.Timeout,
 	code.GateDown, code.RuntimeUnreachable, code.PolicyInvalid,
@@ -202,7 +202,7 @@ func (r *Report) Stop(ctx context.Context, runtime Runtime) {
 		case e.Allow:
 			continue
 		case slices.Contains(unknown, e.Code):
-			e.Stop = notStopped + string(e.Code) + " is no verdict on the image"
+			e.Stop = notStopped + string(e.Code) + " is not a verdict on the image"
 			continue
 		case e.pinned:
 			e.Stop = notStopped + "the image is pinned"

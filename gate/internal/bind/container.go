@@ -20,7 +20,7 @@ func (b *Binder) Container(ctx context.Context, state *State, trace *verdict.Tra
 	ctx, cancel := b.within(ctx)
 	defer cancel()
 	s := b.session()
-	s.askAhead(ctx, state)
+	s.prefetch(ctx, state)
 	bound := &Bound{Container: state.ID, Pod: state.Pod(), Images: []Image{{Name: state.Image()}}}
 	container, meta, err := b.identify(ctx, state, trace)
 	if err != nil {

@@ -163,7 +163,7 @@ func ParseDiffIDs(dgst string, content []byte) ([]digest.Digest, error) {
 		return nil, malformed(dgst, err.Error())
 	}
 	if c.RootFS == nil {
-		return nil, malformed(dgst, "it is no image config: it has no rootfs")
+		return nil, malformed(dgst, "it is not an image config: it has no rootfs")
 	}
 	for _, id := range c.RootFS.DiffIDs {
 		if err := id.Validate(); err != nil {

@@ -12,7 +12,7 @@ func isRefusal(t *testing.T, err error) {
 	t.Helper()
 	var refusal *code.Refusal
 	if err != nil && !errors.As(err, &refusal) {
-		t.Errorf("%v is no refusal", err)
+		t.Errorf("%v is not a refusal", err)
 	}
 }
 

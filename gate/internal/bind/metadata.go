@@ -83,7 +83,7 @@ func DecodeState(content []byte) (*State, error) {
 	var s State
 	decoder := json.NewDecoder(bytes.NewReader(content))
 	if err := decoder.Decode(&s); err != nil {
-		return nil, code.Refuse(code.Malformed, "the OCI state is no JSON: "+err.Error(), "the state as the runtime gives it to a hook", "look at the runtime's log")
+		return nil, code.Refuse(code.Malformed, "the OCI state is not JSON: "+err.Error(), "the state as the runtime gives it to a hook", "look at the runtime's log")
 	}
 	if len(s.ID) > 256 || !containerID.MatchString(s.ID) {
 		return nil, code.Refuse(code.Malformed, fmt.Sprintf("the OCI state has the id %.80q", s.ID), "a container ID", "look at the runtime's log")

@@ -19,7 +19,7 @@ func TestContainerThatCRIDidNotMakeIsRefused(t *testing.T) {
 		{"metadata of another version", func(n *fakecontainerd.Node) {
 			n.Containers[id].Extensions[metadataExtension].Value = []byte(`{"Version":"v2"}`)
 		}},
-		{"metadata that is no JSON", func(n *fakecontainerd.Node) { n.Containers[id].Extensions[metadataExtension].Value = []byte(`<`) }},
+		{"metadata that is not JSON", func(n *fakecontainerd.Node) { n.Containers[id].Extensions[metadataExtension].Value = []byte(`<`) }},
 		{"metadata of another container", func(n *fakecontainerd.Node) {
 			v := n.Containers[id].Extensions[metadataExtension]
 			v.Value = []byte(strings.ReplaceAll(string(v.Value), id, "other"))

@@ -113,7 +113,7 @@ func (s *session) recordsOf(ctx context.Context, repository string) ([]record, e
 }
 
 // candidates walks from a record's target to every manifest whose config is in
-// use. A sibling that is absent or damaged is no obstacle; if nothing is found,
+// use. A sibling that is absent or damaged is not an obstacle; if nothing is found,
 // damage is the reason.
 func (s *session) candidates(ctx context.Context, target string, use uses) ([]Candidate, error) {
 	w := walk{session: s, use: use}
@@ -190,7 +190,7 @@ func (w *walk) visit(ctx context.Context, index string, at ocispec.Descriptor, d
 	}
 }
 
-// fail notes why a branch ended. An absent document is no reason at all: most
+// fail notes why a branch ended. An absent document is not a reason at all: most
 // nodes hold one platform only.
 func (w *walk) fail(err error) {
 	var refusal *code.Refusal

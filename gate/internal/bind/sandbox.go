@@ -12,7 +12,7 @@ import (
 
 const kindSandbox = "sandbox"
 
-// Sandbox binds the container of a pod's sandbox. Its name is no user's choice: it is the
+// Sandbox binds the container of a pod's sandbox. Its name is not a user's choice: it is the
 // image record that the CRI plugin made it from, as its configuration says. It is bound
 // as an image volume is, by the layers that the snapshot stands on. It returns what it
 // knows even with an error, which is a *code.Refusal.

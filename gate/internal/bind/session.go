@@ -41,10 +41,10 @@ func (b *Binder) session() *session {
 	}
 }
 
-// askAhead asks for the record of the annotated name with all that it leads to,
+// prefetch reads the record of the annotated name with all that it leads to,
 // and for the snapshot that CRI names after the container, while the container's
 // own record is on its way. Whoever needs an answer asks again, and sees the error.
-func (s *session) askAhead(ctx context.Context, state *State) {
+func (s *session) prefetch(ctx context.Context, state *State) {
 	go func() { _, _ = s.stat(ctx, *s.lastSnapshotter.Load(), state.ID) }()
 	name, err := reference.Normalise(state.Image())
 	if err != nil || name.IDForm {
@@ -150,13 +150,13 @@ func (s *session) stat(ctx context.Context, snapshotter, key string) (*snapshots
 	})
 }
 
-// once runs ask for the first caller with a key; the others wait for its answer.
-func once[K comparable, V any](mu *sync.Mutex, asked map[K]func() (V, error), key K, ask func() (V, error)) (V, error) {
+// once runs call for the first caller with a key; the others wait for its answer.
+func once[K comparable, V any](mu *sync.Mutex, calls map[K]func() (V, error), key K, call func() (V, error)) (V, error) {
 	mu.Lock()
-	answer, ok := asked[key]
+	answer, ok := calls[key]
 	if !ok {
-		answer = sync.OnceValues(ask)
-		asked[key] = answer
+		answer = sync.OnceValues(call)
+		calls[key] = answer
 	}
 	mu.Unlock()
 	return answer()

@@ -22,7 +22,7 @@ func List[T any](raw []byte, limit int) (items []T, more bool, err error) {
 		return nil, false, err
 	}
 	if token != json.Delim('[') {
-		return nil, false, fmt.Errorf("%.20q is no list", raw)
+		return nil, false, fmt.Errorf("%.20q is not a list", raw)
 	}
 	for decoder.More() {
 		if len(items) == limit {

@@ -22,7 +22,7 @@ func Items[T any](r io.Reader, member string, limit int, each func(T) bool) erro
 		return err
 	}
 	if token != json.Delim('{') {
-		return errors.New("it is no JSON object")
+		return errors.New("it is not a JSON object")
 	}
 	for s.decoder.More() {
 		key, err := s.token()
@@ -50,7 +50,7 @@ func items[T any](s *stream, each func(T) bool) (more bool, err error) {
 		return true, err
 	}
 	if token != json.Delim('[') {
-		return false, fmt.Errorf("%v is no list", token)
+		return false, fmt.Errorf("%v is not a list", token)
 	}
 	for s.decoder.More() {
 		var item T
@@ -77,7 +77,7 @@ func Strings(raw []byte, limit int) (map[string]string, error) {
 		return nil, err
 	}
 	if token != json.Delim('{') {
-		return nil, fmt.Errorf("%.20q is no object of strings", raw)
+		return nil, fmt.Errorf("%.20q is not an object of strings", raw)
 	}
 	found := map[string]string{}
 	for decoder.More() {

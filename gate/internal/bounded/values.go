@@ -9,7 +9,7 @@ import (
 )
 
 // Values walks over a JSON document without keeping any of it, and returns an error
-// where it is no JSON, or over a bound: a few bytes of JSON can stand for a hundred times
+// where it is not JSON, or over a bound: a few bytes of JSON can stand for a hundred times
 // as many once they are decoded. A decoder that builds values comes after it.
 func Values(document []byte, values, depth int) error {
 	decoder := jsontext.NewDecoder(bytes.NewBuffer(document), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))

@@ -76,10 +76,10 @@ func Unpack(archive io.Reader, dir string) ([]Image, error) {
 // put writes one file of the archive.
 func put(root *os.Root, header *tar.Header, content io.Reader) error {
 	if header.Typeflag != tar.TypeReg {
-		return fmt.Errorf("%q is no file", header.Name)
+		return fmt.Errorf("%q is not a file", header.Name)
 	}
 	if header.Name != contents && !member.MatchString(header.Name) {
-		return fmt.Errorf("%q is no part of evidence", header.Name)
+		return fmt.Errorf("%q is not part of evidence", header.Name)
 	}
 	if header.Size > maxFile {
 		return fmt.Errorf("%q has over %d bytes", header.Name, maxFile)
@@ -89,7 +89,7 @@ func put(root *os.Root, header *tar.Header, content io.Reader) error {
 	}
 	file, err := root.OpenFile(header.Name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%q is there twice", header.Name)
+		return fmt.Errorf("%q is a duplicate", header.Name)
 	}
 	if err != nil {
 		return err
@@ -144,7 +144,7 @@ func (i Image) check() error {
 		}
 	}
 	if strings.Trim(i.Folder, "0123456789") != "" || i.Folder == "" {
-		return fmt.Errorf("%q is no folder of evidence", i.Folder)
+		return fmt.Errorf("%q is not a folder of evidence", i.Folder)
 	}
 	return nil
 }

@@ -196,7 +196,7 @@ func Load(path string) (*Config, error) {
 func Parse(content []byte) (*Config, error) {
 	c := defaults()
 	var runtimes struct{ Containerd, Crio json.RawMessage }
-	if err := json.Unmarshal(content, &runtimes); err == nil && bounded.Present(runtimes.Crio) { // what is no JSON is told below
+	if err := json.Unmarshal(content, &runtimes); err == nil && bounded.Present(runtimes.Crio) { // what is not JSON is told below
 		if runtimes.Containerd != nil {
 			return nil, errors.New("containerd and crio: a node has one of them")
 		}
@@ -246,7 +246,7 @@ func (c *Config) check() error {
 		{"log", c.Log, c.Log == "-" || c.Log == ""},
 	} {
 		if !filepath.IsAbs(p.path) && !(p.optional && (p.path == "" || p.path == "-")) {
-			return fmt.Errorf("%s: %q is no absolute path", p.key, p.path)
+			return fmt.Errorf("%s: %q is not an absolute path", p.key, p.path)
 		}
 	}
 	if c.Containerd.Namespace == "" || len(c.Containerd.Snapshotters) == 0 {
@@ -276,7 +276,7 @@ func (c *Config) check() error {
 func checkMetrics(address string) error {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		if !filepath.IsAbs(path) {
-			return fmt.Errorf("metrics: %q is no absolute path", path)
+			return fmt.Errorf("metrics: %q is not an absolute path", path)
 		}
 		return nil
 	}

@@ -26,7 +26,7 @@ var artifactBlob = regexp.MustCompile(`/artifacts/blobs/`)
 
 // checkBundle is step 4: what the container has besides its own image. Image
 // volumes and OCI artifacts are mounts whose names CRI-O does not keep, so that
-// there is no scope to judge them under; a restored checkpoint is no image at all.
+// there is no scope to judge them under; a restored checkpoint is not an image at all.
 // at is the bundle that the OCI runtime named.
 func (b *Binder) checkBundle(c *found, at string) error {
 	lasting, bundle := b.store.userdata(c.driver, c.record.ID)

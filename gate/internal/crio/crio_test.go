@@ -61,7 +61,7 @@ func TestBinding(t *testing.T) {
 		{"no name", func(w *world, _, _ *picture) { w.name = "" }, code.UnsupportedRuntime},
 		{"an unparsable name", func(w *world, _, _ *picture) { w.name = "Registry/UPPER" }, code.BadReference},
 		{"no pod: another tool's container", func(w *world, _, _ *picture) { w.meta["pod-id"] = "" }, code.UnsupportedRuntime},
-		{"metadata that is no JSON", func(w *world, _, _ *picture) { w.containers[0]["metadata"] = "{" }, code.UnsupportedRuntime},
+		{"metadata that is not JSON", func(w *world, _, _ *picture) { w.containers[0]["metadata"] = "{" }, code.UnsupportedRuntime},
 		{"no record of the container", func(w *world, _, _ *picture) { w.containers[0]["id"] = sandbox }, code.UnsupportedRuntime},
 		{"another image in the metadata", func(w *world, _, other *picture) { w.meta["image-id"] = other.id }, code.NotWhatRuns},
 		{"another image in the record", func(w *world, app, other *picture) {
@@ -93,7 +93,7 @@ func TestBinding(t *testing.T) {
 			delete(w.layers[0], "diff-digest")
 			w.layers[0]["toc-digest"] = digest.FromString("toc")
 		}, code.UnsupportedRuntime},
-		{"a partial pull: the image's ID is no config digest", func(w *world, app, _ *picture) {
+		{"a partial pull: the image's ID is not a config digest", func(w *world, app, _ *picture) {
 			app.id = digest.FromString("partial").Encoded()
 			w.containers[0]["image"] = app.id
 		}, code.UnsupportedRuntime},

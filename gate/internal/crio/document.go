@@ -48,7 +48,7 @@ type documents struct {
 }
 
 // documentsOf reads the manifests and indexes of an image record, each checked
-// against its digest. One that is damaged is no obstacle to the others. Whoever may
+// against its digest. One that is damaged is not an obstacle to the others. Whoever may
 // pull can add to the record of an image whose content they have: those in first are
 // read first, with what they lead to, and what is beyond a bound is left out.
 func (b *Binder) documentsOf(driver string, image *imageRecord, first []string) *documents {

@@ -128,7 +128,7 @@ func decode[R interface{ id() string }](content []byte) (map[string]R, error) {
 	records := make(map[string]R, len(list))
 	for _, r := range list {
 		if _, twice := records[r.id()]; twice || r.id() == "" {
-			return nil, fmt.Errorf("the ID %.80q stands there twice, or is empty", r.id())
+			return nil, fmt.Errorf("the ID %.80q is a duplicate, or empty", r.id())
 		}
 		records[r.id()] = r
 	}
@@ -142,7 +142,7 @@ func readFile(file *os.File, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file", file.Name())
+		return nil, fmt.Errorf("%s is not a regular file", file.Name())
 	}
 	content, err := io.ReadAll(io.LimitReader(file, limit+1))
 	if err == nil && int64(len(content)) > limit {

@@ -50,8 +50,8 @@ func Configuration(ctx context.Context, socket string) ([]byte, error) {
 	return content, err
 }
 
-// Ask gives the settings of the CRI-O at a socket.
-func Ask(ctx context.Context, socket string) (*Settings, error) {
+// Inspect gives the settings of the CRI-O at a socket.
+func Inspect(ctx context.Context, socket string) (*Settings, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	content, err := Configuration(ctx, socket)

@@ -31,7 +31,7 @@ func TestARunningCrioTellsItsSettings(t *testing.T) {
 			_, _ = w.Write([]byte(test.document)) // the client tells what it did not get
 		})}
 		go func() { _ = server.Serve(listener) }() // ends with Close
-		s, err := Ask(t.Context(), socket)
+		s, err := Inspect(t.Context(), socket)
 		_ = server.Close()
 		if test.says != "" {
 			if err == nil || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), socket) {

@@ -61,7 +61,7 @@ func TestOtherManifestsOfARecordHideNoneOfOnes(t *testing.T) {
 	}
 }
 
-// Names of others are no obstacle to a name that was written, and few enough of them
+// Names of others are not an obstacle to a name that was written, and few enough of them
 // none to an ID.
 func TestOtherNamesOfARecordHideNoneOfOnes(t *testing.T) {
 	for n, want := range map[int]code.Code{17: "", maxRepositories - 1: "", maxRepositories: code.Malformed} {

@@ -310,7 +310,7 @@ func (s *Sockets) Close() error {
 func Program() (string, error) {
 	path, err := os.Executable()
 	if err == nil && !filepath.IsAbs(path) {
-		err = fmt.Errorf("%q is no absolute path", path)
+		err = fmt.Errorf("%q is not an absolute path", path)
 	}
 	return path, err
 }

@@ -46,7 +46,7 @@ func listenPrivate(path string) (*net.UnixListener, error) {
 	case err != nil:
 		return nil, err
 	case info.Mode().Type() != fs.ModeSocket:
-		return nil, fmt.Errorf("%s is there and is no socket", path)
+		return nil, fmt.Errorf("%s is there and is not a socket", path)
 	default:
 		if err := os.Remove(path); err != nil {
 			return nil, err

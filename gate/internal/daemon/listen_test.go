@@ -66,7 +66,7 @@ func TestListen(t *testing.T) {
 	})
 }
 
-func TestOnlyTheGatesUserMayAsk(t *testing.T) {
+func TestOnlyTheGatesUserMayConnect(t *testing.T) {
 	if err := allowedPeer(uint32(os.Geteuid())); err != nil {
 		t.Error(err)
 	}
@@ -101,19 +101,19 @@ func TestConnectionOfAnotherUserGetsNoAnswer(t *testing.T) {
 			done <- errno
 			return
 		}
-		_, err := rawAsk(socket, "create\nx")
+		_, err := rawCall(socket, "create\nx")
 		done <- err
 	}()
 	if err := <-done; err == nil || !strings.Contains(err.Error(), "no answer") || asked.Load() {
 		t.Errorf("got %v, asked %v", err, asked.Load())
 	}
-	if answer, err := rawAsk(socket, "create\nx"); err != nil || !strings.HasPrefix(answer, "allow OK\n") {
+	if answer, err := rawCall(socket, "create\nx"); err != nil || !strings.HasPrefix(answer, "allow OK\n") {
 		t.Errorf("the gate's own user: got %q, %v", answer, err)
 	}
 }
 
-// rawAsk asks from the very thread that calls it, which the net package does not promise.
-func rawAsk(socket, request string) (string, error) {
+// rawCall asks from the very thread that calls it, which the net package does not promise.
+func rawCall(socket, request string) (string, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return "", err

@@ -70,11 +70,11 @@ func serveAt(t *testing.T, socket string, d Decider) (string, *Server) {
 	return socket, server
 }
 
-func ask(t *testing.T, socket string, op wire.Op, body any) *verdict.Verdict {
+func call(t *testing.T, socket string, op wire.Op, body any) *verdict.Verdict {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	v, err := wire.Ask(ctx, socket, op, body)
+	v, err := wire.Call(ctx, socket, op, body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,20 +85,20 @@ func TestEveryOperationReachesTheEngine(t *testing.T) {
 	var state []byte
 	d := &decider{create: func(_ context.Context, s []byte) *verdict.Verdict { state = s; return allow() }}
 	socket, _ := serve(t, d)
-	if v := ask(t, socket, wire.Create, []byte("state")); !v.Allow || string(state) != "state" {
+	if v := call(t, socket, wire.Create, []byte("state")); !v.Allow || string(state) != "state" {
 		t.Errorf("create: %+v, %q", v, state)
 	}
 	want := wire.PullRequest{Name: "n", Digest: "d", MediaType: "m", Size: 7}
-	if v := ask(t, socket, wire.Pull, want); !v.Allow || d.pull != want {
+	if v := call(t, socket, wire.Pull, want); !v.Allow || d.pull != want {
 		t.Errorf("pull: %+v, %+v", v, d.pull)
 	}
-	if v := ask(t, socket, wire.Verify, wire.NameRequest{Name: "x"}); !v.Allow || d.name != "verify x" {
+	if v := call(t, socket, wire.Verify, wire.NameRequest{Name: "x"}); !v.Allow || d.name != "verify x" {
 		t.Errorf("verify: %+v, %q", v, d.name)
 	}
-	if v := ask(t, socket, wire.Explain, wire.NameRequest{Name: "x"}); !v.Allow || d.name != "explain x" {
+	if v := call(t, socket, wire.Explain, wire.NameRequest{Name: "x"}); !v.Allow || d.name != "explain x" {
 		t.Errorf("explain: %+v, %q", v, d.name)
 	}
-	if v := ask(t, socket, wire.Ping, nil); !v.Allow || v.Policy != "sha256:policy" || v.PID != os.Getpid() {
+	if v := call(t, socket, wire.Ping, nil); !v.Allow || v.Policy != "sha256:policy" || v.PID != os.Getpid() {
 		t.Errorf("ping: %+v", v)
 	}
 }
@@ -140,7 +140,7 @@ func TestSilentClientsDoNotStopOthers(t *testing.T) {
 		defer conn.Close()
 	}
 	start := time.Now()
-	if v := ask(t, socket, wire.Create, []byte("x")); !v.Allow || time.Since(start) > time.Second {
+	if v := call(t, socket, wire.Create, []byte("x")); !v.Allow || time.Since(start) > time.Second {
 		t.Errorf("got %+v after %s", v, time.Since(start))
 	}
 }
@@ -162,7 +162,7 @@ func TestMoreRequestsThanSlotsWait(t *testing.T) {
 	var group sync.WaitGroup
 	for range 2 * maxConnections {
 		group.Go(func() {
-			if v, err := wire.Ask(context.Background(), socket, wire.Create, []byte("x")); err != nil || !v.Allow {
+			if v, err := wire.Call(context.Background(), socket, wire.Create, []byte("x")); err != nil || !v.Allow {
 				t.Errorf("got %+v, %v", v, err)
 			}
 		})
@@ -203,7 +203,7 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 	}})
 	answered := make(chan error, 1)
 	go func() {
-		_, err := wire.Ask(context.Background(), socket, wire.Create, []byte("x"))
+		_, err := wire.Call(context.Background(), socket, wire.Create, []byte("x"))
 		answered <- err
 	}()
 	<-begun
@@ -218,11 +218,11 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 
 func TestAPingTellsThePluginsStateWhereThereIsOne(t *testing.T) {
 	socket, server := serve(t, &decider{})
-	if v := ask(t, socket, wire.Ping, nil); v.NRI != "" {
+	if v := call(t, socket, wire.Ping, nil); v.NRI != "" {
 		t.Errorf("no plugin: %q", v.NRI)
 	}
 	server.NRI = func() string { return "connected" }
-	if v := ask(t, socket, wire.Ping, nil); !v.Allow || v.NRI != "connected" {
+	if v := call(t, socket, wire.Ping, nil); !v.Allow || v.NRI != "connected" {
 		t.Errorf("got %+v", v)
 	}
 }

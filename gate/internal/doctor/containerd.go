@@ -82,14 +82,14 @@ func shown(value any) string {
 	return string(text)
 }
 
-// askContainerd asks the containerd that listens at the socket of gate.json.
-func (n *Node) askContainerd() (*containerdFacts, error) {
-	return askContainerd(n.settings.Containerd.Address, n.program)
+// inspectContainerd asks the containerd that listens at the socket of gate.json.
+func (n *Node) inspectContainerd() (*containerdFacts, error) {
+	return inspectContainerd(n.settings.Containerd.Address, n.program)
 }
 
-// askContainerd asks the containerd that listens at a socket: the process there tells
+// inspectContainerd asks the containerd that listens at a socket: the process there tells
 // its program and its configuration's file.
-func askContainerd(address string, program func(pid int) string) (*containerdFacts, error) {
+func inspectContainerd(address string, program func(pid int) string) (*containerdFacts, error) {
 	pid, err := listenerOf(address)
 	if err != nil {
 		return nil, err

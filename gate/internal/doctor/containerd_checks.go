@@ -70,7 +70,7 @@ func (s setting) look(n *Node) ([]Finding, error) {
 	return []Finding{{s.where(), shown(found), shown(s.wanted), n.set(c, s.table, s.key, shown(s.wanted))}}, nil
 }
 
-// set says how a setting of containerd is mended.
+// set says how a setting of containerd is fixed.
 func (n *Node) set(c *containerdFacts, table []string, key, value string) string {
 	byHand := fmt.Sprintf("set %s = %s in [plugins.'%s'] of %s, then: %s", key, value, strings.Join(table, "'."), c.file, n.restart(c.unit, "containerd"))
 	if len(table) > 1 {

@@ -69,7 +69,7 @@ func pullsVerified(n *Node) ([]Finding, error) {
 	if !fellBack(io.LimitReader(log, maxLog)) {
 		return nil, nil
 	}
-	return []Finding{{"containerd's log", "saying “" + fallback + "”", "no such line", n.options.again("mend the setting that it names, and restart containerd")}}, nil
+	return []Finding{{"containerd's log", "saying “" + fallback + "”", "no such line", n.options.again("fix the setting that it names, and restart containerd")}}, nil
 }
 
 // fellBack says whether containerd has left the verified path since the last start

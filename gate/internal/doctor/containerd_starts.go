@@ -12,7 +12,7 @@ import (
 
 func handlersHooked(n *Node) ([]Finding, error) {
 	return n.eachHandler(func(c *containerdFacts, where string, handler tree) ([]Finding, error) {
-		mend := n.options.again(fmt.Sprintf("mend it in %s, then: %s", c.file, n.restart(c.unit, "containerd")))
+		mend := n.options.again(fmt.Sprintf("fix it in %s, then: %s", c.file, n.restart(c.unit, "containerd")))
 		var found []Finding
 		if kind := handler.at("runtime_type"); kind != runc {
 			found = append(found, Finding{where + ": runtime_type", shown(kind), shown(runc), mend})

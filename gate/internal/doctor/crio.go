@@ -18,9 +18,9 @@ type crioFacts struct {
 	config  tree   // in effect
 }
 
-// askCrio asks a running CRI-O for the configuration that it runs by, as "crio status
+// inspectCrio asks a running CRI-O for the configuration that it runs by, as "crio status
 // config" does.
-func (n *Node) askCrio() (*crioFacts, error) {
+func (n *Node) inspectCrio() (*crioFacts, error) {
 	socket := n.options.CrioSocket
 	pid, err := listenerOf(socket)
 	if err != nil {

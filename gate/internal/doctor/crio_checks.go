@@ -44,7 +44,7 @@ func crioAnswers(n *Node) ([]Finding, error) {
 	return []Finding{{"CRI-O", fmt.Sprintf("without an answer (%v)", err), "a CRI-O that answers at " + n.options.CrioSocket, "systemctl restart crio"}}, nil
 }
 
-// crioSet says how a setting of CRI-O is mended.
+// crioSet says how a setting of CRI-O is fixed.
 func (n *Node) crioSet(c *crioFacts, table, key string, value any) string {
 	return n.options.again(fmt.Sprintf("set %s = %s in [%s], in the last file of CRI-O's crio.conf.d, then: %s", key, shown(value), table, n.restart(c.unit, "crio")))
 }

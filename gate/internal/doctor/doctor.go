@@ -237,9 +237,9 @@ func nameOf(settings *config.Config) string {
 
 func open(options Options, settings *config.Config) *Node {
 	node := &Node{options: options, settings: settings, program: program, mainOf: mainOf}
-	node.ping = sync.OnceValues(node.askGate)
-	node.containerd = sync.OnceValues(node.askContainerd)
-	node.crio = sync.OnceValues(node.askCrio)
+	node.ping = sync.OnceValues(node.pingGate)
+	node.containerd = sync.OnceValues(node.inspectContainerd)
+	node.crio = sync.OnceValues(node.inspectCrio)
 	node.log = node.openLog
 	if options.Record != nil {
 		node.record, node.recordErr = readRecord(options.Record)

@@ -39,11 +39,11 @@ func gateChecks() []Check {
 	}
 }
 
-// askGate asks the gate how it is.
-func (n *Node) askGate() (*verdict.Verdict, error) {
+// pingGate asks the gate how it is.
+func (n *Node) pingGate() (*verdict.Verdict, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	return wire.Ask(ctx, n.settings.Socket, wire.Ping, nil)
+	return wire.Call(ctx, n.settings.Socket, wire.Ping, nil)
 }
 
 // asked is the gate's answer, for checks that come after the one that it answers.

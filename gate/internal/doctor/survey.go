@@ -25,7 +25,7 @@ type Containerd struct {
 
 // AskContainerd asks the containerd that listens at a socket.
 func AskContainerd(address string) (*Containerd, error) {
-	facts, err := askContainerd(address, program)
+	facts, err := inspectContainerd(address, program)
 	if err != nil {
 		return nil, err
 	}

@@ -83,7 +83,7 @@ func holes(v version) []string {
 			}
 		}
 		if v.before(mended) {
-			found = append(found, fmt.Sprintf("%s (mended in %s)", strings.Join(each.IDs, ", "), mended))
+			found = append(found, fmt.Sprintf("%s (fixed in %s)", strings.Join(each.IDs, ", "), mended))
 		}
 	}
 	return found

@@ -29,7 +29,7 @@ func TestTheDataAreVersions(t *testing.T) {
 		}
 		for _, text := range hole.Fixed {
 			if _, ok := parseVersion(text); !ok {
-				t.Errorf("%q is no version", text)
+				t.Errorf("%q is not a version", text)
 			}
 		}
 	}

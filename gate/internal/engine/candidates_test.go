@@ -118,7 +118,7 @@ func TestNothingIsJudgedForNobody(t *testing.T) {
 	if most.Load() > maxAtOnce {
 		t.Errorf("%d judgements at once", most.Load())
 	}
-	// What was cut short is no outcome for those who ask next.
+	// What was cut short is not an outcome for those who ask next.
 	w.judgement = func(context.Context, judge.Request) judge.Outcome { return allowed() }
 	w.memory.outcomes.DeleteFunc(func(r remembered) bool { return r.outcome.Code == code.Unsigned })
 	wantVerdict(t, w.create(t, tagged), code.OK)

@@ -29,7 +29,7 @@ type Collector struct {
 	Registry Fetcher // nil: the store is all there is
 }
 
-// Collect gives what the store has; where that is no signature at all, what the
+// Collect gives what the store has; where that is not a signature at all, what the
 // registry has, which it puts into the store. It verifies nothing. Pulls under a
 // rule that asks for no signature use it, so that a stricter policy later finds
 // evidence on the node. The error tells that the store or the registry could not

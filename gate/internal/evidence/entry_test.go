@@ -111,7 +111,7 @@ func TestWhatLiesThereIsChecked(t *testing.T) {
 		{"a bundle under another name", bundleName(bundle("{}")), "{ }", code.Tampered},
 		{"an unreadable signature", signatureName(1), "junk", code.Malformed},
 		{"a signature of another format", signatureName(1), "\x00simple-signing\nx", code.Malformed},
-		{"a signature that is no JSON", signatureName(1), blobPrefix + "x", code.Malformed},
+		{"a signature that is not JSON", signatureName(1), blobPrefix + "x", code.Malformed},
 		{"a bundle over the bound", bundleName(bundle("{}")), strings.Repeat(" ", MaxLarge+1), code.Malformed},
 	}
 	for _, test := range tests {

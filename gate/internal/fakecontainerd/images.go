@@ -88,7 +88,7 @@ type Container struct {
 	Snapshotter string // overlayfs if ""
 }
 
-// Mount is a CRI mount; Image and Written are empty for one that is no image volume.
+// Mount is a CRI mount; Image and Written are empty for one that is not an image volume.
 type Mount struct {
 	Path, HostPath string
 	Image          string // what CRI was asked to mount

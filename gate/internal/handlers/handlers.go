@@ -57,7 +57,7 @@ func Watch(ctx context.Context, c Config, every time.Duration, report func(int))
 			told = tell(told, "runtime handlers: not known whether they have the hook", err.Error())
 		default:
 			report(len(found))
-			told = tell(told, "runtime handlers: containers start UNJUDGED; mend containerd's configuration, or run set-up again", strings.Join(found, "; "))
+			told = tell(told, "runtime handlers: containers start UNJUDGED; fix containerd's configuration, or run set-up again", strings.Join(found, "; "))
 		}
 		select {
 		case <-ctx.Done():

@@ -266,7 +266,7 @@ func ociSpec(ctx context.Context) ([]byte, error) {
 func connected(ctx context.Context, socket string) error {
 	said := 0
 	for deadline := time.Now().Add(connects); time.Now().Before(deadline); time.Sleep(pause) {
-		v, err := wire.Ask(ctx, socket, wire.Ping, nil)
+		v, err := wire.Call(ctx, socket, wire.Ping, nil)
 		switch {
 		case err != nil || v.NRI != "connected" && v.NRI != "off":
 			said = 0

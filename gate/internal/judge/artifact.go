@@ -24,7 +24,7 @@ func VerifyArtifact(document []byte, p *policy.Policy, trusted *policy.Authority
 	}
 	entity, err := bundle.NewBundle(message)
 	if err != nil {
-		return fmt.Errorf("it is no Sigstore bundle: %w", err)
+		return fmt.Errorf("it is not a Sigstore bundle: %w", err)
 	}
 	roots := p.Roots()
 	if len(roots) != 1 {

@@ -101,7 +101,7 @@ func attachmentSignature(a evidence.Attachment) ([]byte, error) {
 	}
 	raw, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
-		return nil, fmt.Errorf("its signature is no base64: %w", err)
+		return nil, fmt.Errorf("its signature is not base64: %w", err)
 	}
 	return raw, nil
 }
@@ -130,7 +130,7 @@ type simpleSigning struct {
 func parsePayload(payload []byte, how ...json.Options) (claim, error) {
 	var form simpleSigning
 	if err := json.Unmarshal(payload, &form, how...); err != nil {
-		return claim{}, fmt.Errorf("its payload is no JSON of a signature: %w", err)
+		return claim{}, fmt.Errorf("its payload is not JSON of a signature: %w", err)
 	}
 	if form.Critical.Type != "cosign container image signature" {
 		return claim{}, fmt.Errorf("its payload is of type %.80q", form.Critical.Type)

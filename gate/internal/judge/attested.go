@@ -16,8 +16,8 @@ import (
 	"countersign/gate/internal/verdict"
 )
 
-// ask is what a rule wants of an attestation beside its type and its signature.
-type ask struct {
+// demand is what a rule wants of an attestation beside its type and its signature.
+type demand struct {
 	policy.Attestation
 	repository string
 	values     int // that its content may have
@@ -25,7 +25,7 @@ type ask struct {
 
 // further says what is wrong with a statement whose signature is good, made at those
 // trusted times, or until when it is as the rule asks (zero: no end).
-func (a *ask) further(ctx context.Context, set evidence.Set, payload []byte, times []time.Time) (end time.Time, problem *finding) {
+func (a *demand) further(ctx context.Context, set evidence.Set, payload []byte, times []time.Time) (end time.Time, problem *finding) {
 	if a.MaxAge > 0 {
 		if len(times) == 0 {
 			return end, &finding{code.NoTrustedTime, fmt.Sprintf("no trusted time says how old it is, and it may be %s old at most", a.MaxAge)}
@@ -50,7 +50,7 @@ func (a *ask) further(ctx context.Context, set evidence.Set, payload []byte, tim
 
 // input reads a statement for a condition, strictly: what two readers could take for two
 // things is refused.
-func (a *ask) input(set evidence.Set, payload []byte) (condition.Input, error) {
+func (a *demand) input(set evidence.Set, payload []byte) (condition.Input, error) {
 	in := condition.Input{PredicateType: a.Type, Repository: a.repository, Digest: set.Digest}
 	decoded, err := condition.Decode(payload, a.values)
 	if err != nil {
@@ -72,10 +72,10 @@ func (a *ask) input(set evidence.Set, payload []byte) (condition.Input, error) {
 // further asks a bundle that a key has signed what the rule asks beside that: a key's
 // signature has no time that anybody vouches for.
 func (b *readBundle) further(ctx context.Context, set *material) (time.Time, *finding) {
-	if set.ask == nil {
+	if set.demand == nil {
 		return time.Time{}, nil
 	}
-	return set.ask.further(ctx, set.Set, b.bundle.GetDsseEnvelope().GetPayload(), nil)
+	return set.demand.further(ctx, set.Set, b.bundle.GetDsseEnvelope().GetPayload(), nil)
 }
 
 // attestations gives those that the rule asks for, if each of them is there.
@@ -111,7 +111,7 @@ func (o *Outcome) tellAttestations() {
 }
 
 func (t *trial) attested(ctx context.Context, a policy.Attestation, o *Outcome) (satisfied, bool) {
-	more := &ask{a, t.sets[0].Repository, t.seen.values}
+	more := &demand{a, t.sets[0].Repository, t.seen.values}
 	for _, name := range a.By {
 		if m, ok := t.try(ctx, t.known[name], a.Type, more, o); ok {
 			return m, true
@@ -163,7 +163,7 @@ func attestationCode(found code.Code) code.Code {
 }
 
 func (t *trial) diagnoseAttestation(ctx context.Context, a policy.Attestation) []finding {
-	more := &ask{a, t.sets[0].Repository, t.seen.values}
+	more := &demand{a, t.sets[0].Repository, t.seen.values}
 	var findings []finding
 	for _, name := range a.By {
 		for _, set := range t.sets {

@@ -257,14 +257,14 @@ func (a *authority) times(c *certified) ([]time.Time, *finding) {
 // further asks what the rule asks of an attestation beside its signature. It gives the
 // earlier of that judgement's end and end.
 func (a *authority) further(ctx context.Context, set *material, c *certified, end time.Time) (time.Time, *finding) {
-	if set.ask == nil {
+	if set.demand == nil {
 		return end, nil
 	}
 	times, problem := a.times(c)
 	if problem != nil {
 		return end, problem
 	}
-	more, problem := set.ask.further(ctx, set.Set, c.entity.GetDsseEnvelope().GetPayload(), times)
+	more, problem := set.demand.further(ctx, set.Set, c.entity.GetDsseEnvelope().GetPayload(), times)
 	return earliest(end, more), problem
 }
 

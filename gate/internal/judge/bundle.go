@@ -78,7 +78,7 @@ func decodeBundle(document []byte, wanted []string, values int) (*bundle.Bundle,
 	}
 	parsed, err := bundle.NewBundle(message)
 	if err != nil {
-		return nil, signed, fmt.Errorf("it is no Sigstore bundle: %w", err)
+		return nil, signed, fmt.Errorf("it is not a Sigstore bundle: %w", err)
 	}
 	return parsed, signed, nil
 }
@@ -86,11 +86,11 @@ func decodeBundle(document []byte, wanted []string, values int) (*bundle.Bundle,
 // decodeMessage reads a bundle of a version that is known, within the bounds of a signature.
 func decodeMessage(document []byte) (*protobundle.Bundle, error) {
 	if err := scan(document); err != nil {
-		return nil, fmt.Errorf("it is no Sigstore bundle: %w", err)
+		return nil, fmt.Errorf("it is not a Sigstore bundle: %w", err)
 	}
 	message := &protobundle.Bundle{}
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(document, message); err != nil {
-		return nil, fmt.Errorf("it is no Sigstore bundle: %w", err)
+		return nil, fmt.Errorf("it is not a Sigstore bundle: %w", err)
 	}
 	if !slices.Contains(bundleTypes, message.GetMediaType()) {
 		return nil, fmt.Errorf("it is a bundle of type %.80q, not %s", message.GetMediaType(), bundleType)

@@ -86,7 +86,7 @@ func certifiedBundle(b *readBundle, kind, digest string) *certified {
 	case b.err != nil:
 		return c.fail(code.Malformed, "%v", b.err)
 	case b.statement.predicateType != kind:
-		return c.fail(code.Unsigned, "an attestation of type %.200s is no signature of the image", b.statement.predicateType)
+		return c.fail(code.Unsigned, "an attestation of type %.200s is not a signature of the image", b.statement.predicateType)
 	}
 	if err := b.statement.wellFormed(); err != nil {
 		return c.fail(code.Malformed, "%v", err)

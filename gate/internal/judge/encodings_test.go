@@ -209,7 +209,7 @@ func TestBundlesThatDecodeToMoreAreRefusedUnread(t *testing.T) {
 	}
 }
 
-// A statement that is no signature of an image may be large, and is not read.
+// A statement that is not a signature of an image may be large, and is not read.
 func TestALargeAttestationIsNotRead(t *testing.T) {
 	s := newScene(t)
 	large := strings.Replace(string(testsign.Statement(s.digest(), "https://spdx.dev/Document")), `"predicate":{}`,

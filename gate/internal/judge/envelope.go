@@ -75,10 +75,10 @@ func openJWS(raw []byte) (payload []byte, chain [][]byte, err error) {
 		} `json:"header"`
 	}
 	if err := scan(raw); err != nil {
-		return nil, nil, fmt.Errorf("it is no JWS: %w", err)
+		return nil, nil, fmt.Errorf("it is not a JWS: %w", err)
 	}
 	if err := json.Unmarshal(raw, &form); err != nil {
-		return nil, nil, fmt.Errorf("it is no JWS: %w", err)
+		return nil, nil, fmt.Errorf("it is not a JWS: %w", err)
 	}
 	protected, err := base64.RawURLEncoding.DecodeString(form.Protected)
 	if err == nil {
@@ -115,10 +115,10 @@ func openCOSE(raw []byte) (payload []byte, chain [][]byte, err error) {
 	}
 	var tagged cbor.RawTag
 	if err := small.Unmarshal(raw, &tagged); err != nil || tagged.Number != 18 {
-		return nil, nil, errors.Join(errors.New("it is no COSE_Sign1"), err)
+		return nil, nil, errors.Join(errors.New("it is not a COSE_Sign1"), err)
 	}
 	if err := small.Unmarshal(tagged.Content, &message); err != nil {
-		return nil, nil, fmt.Errorf("it is no COSE_Sign1: %w", err)
+		return nil, nil, fmt.Errorf("it is not a COSE_Sign1: %w", err)
 	}
 	var protected map[any]cbor.RawMessage
 	if err := small.Unmarshal(message.Protected, &protected); err != nil {

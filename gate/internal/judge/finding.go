@@ -25,7 +25,7 @@ var progress = map[code.Code]int{
 	code.NoEvidenceOffline: 2,  // nobody could be asked
 	code.RegistryAuth:      3,  // somebody was there
 	code.RegistryError:     4,  // and answered
-	code.Malformed:         5,  // something was there, and is no signature
+	code.Malformed:         5,  // something was there, and is not a signature
 	code.BadSignature:      6,  // a signature, by nobody who is trusted
 	code.Tampered:          7,  // one that names a trusted key
 	code.UntrustedChain:    8,  // one with a certificate, of nobody who is trusted

@@ -95,18 +95,18 @@ type Judge struct {
 	evidence evidence.Collector
 	room     *semaphore.Weighted // of maxJudged
 	ready    atomic.Pointer[verifiers]
-	alone    *alone // judges large attestations
+	isolated *isolated // judges large attestations
 }
 
 // New makes a judge.
 func New(collector evidence.Collector) *Judge {
-	return &Judge{evidence: collector, room: semaphore.NewWeighted(maxJudged), alone: newAlone(collector.Store)}
+	return &Judge{evidence: collector, room: semaphore.NewWeighted(maxJudged), isolated: newIsolated(collector.Store)}
 }
 
 // Offline gives a judge that asks no registry: what the node's store has is all the
 // evidence there is. It shares the room of this one.
 func (j *Judge) Offline() *Judge {
-	return &Judge{evidence: evidence.Collector{Store: j.evidence.Store}, room: j.room, alone: j.alone}
+	return &Judge{evidence: evidence.Collector{Store: j.evidence.Store}, room: j.room, isolated: j.isolated}
 }
 
 // Judge decides. It never fails: what went wrong is a refusal.

@@ -65,7 +65,7 @@ func TestKeylessTampered(t *testing.T) {
 		}, code.NoTrustedTime, "no time that a log has signed"},
 		{"bundle: an SBOM by the right identity", func(t *testing.T, s *signing, by testsign.Signer) any {
 			return testsign.CertifiedBundleOf(t, by.Content(t, testsign.Statement(s.digest(), "https://spdx.dev/Document")), s.proof)
-		}, code.Unsigned, "is no signature"},
+		}, code.Unsigned, "is not a signature"},
 		{"bundle: a key and no certificate", func(t *testing.T, s *signing, by testsign.Signer) any {
 			return testsign.Bundle(t, by.Key, s.digest())
 		}, code.BadSignature, "no certificate"},

@@ -66,14 +66,14 @@ type childRequest struct {
 	Policy     string `json:"policy"` // its hash
 }
 
-// alone judges large attestations.
-type alone struct {
+// isolated judges large attestations.
+type isolated struct {
 	turn   *semaphore.Weighted
 	recall *recall // nil: nothing is remembered
 }
 
-func newAlone(store *evidence.Store) *alone {
-	a := &alone{turn: semaphore.NewWeighted(1)}
+func newIsolated(store *evidence.Store) *isolated {
+	a := &isolated{turn: semaphore.NewWeighted(1)}
 	if store != nil {
 		a.recall = newRecall(store.Dir())
 	}
@@ -81,7 +81,7 @@ func newAlone(store *evidence.Store) *alone {
 }
 
 // examine gives what came of a bundle that is too large for this process.
-func (a *alone) examine(ctx context.Context, p *policy.Policy, set evidence.Set, l evidence.Large) (*stated, error) {
+func (a *isolated) examine(ctx context.Context, p *policy.Policy, set evidence.Set, l evidence.Large) (*stated, error) {
 	key := recallKey(p, set, l)
 	if known := a.recall.get(key); known != nil {
 		return known, nil
@@ -142,7 +142,7 @@ func (t *trial) examineLarge(ctx context.Context, set evidence.Set, l evidence.L
 	if known := t.large[name]; known != nil {
 		return known
 	}
-	found, err := t.alone.examine(ctx, t.policy, set, l)
+	found, err := t.isolated.examine(ctx, t.policy, set, l)
 	switch {
 	case ctx.Err() != nil:
 		return &stated{Problem: "there was no time to judge it"}

@@ -24,8 +24,8 @@ type material struct {
 	evidence.Set
 	seen
 	wanted []string
-	kind   string // the predicate type of what is asked for: that of signatures, or an attestation's
-	ask    *ask   // what the rule wants of an attestation beside its signature; nil for nothing
+	kind   string  // the predicate type of what is asked for: that of signatures, or an attestation's
+	demand *demand // what the rule wants of an attestation beside its signature; nil for nothing
 }
 
 // what says what is asked for, in a word.
@@ -58,8 +58,8 @@ func (m *material) bundles(ctx context.Context) iter.Seq2[int, *readBundle] {
 	}
 }
 
-// material gives the part of a set that counts for what is asked.
-func (t *trial) material(set evidence.Set, kind string, more *ask) *material {
+// material gives the part of a set that counts for what is demanded.
+func (t *trial) material(set evidence.Set, kind string, more *demand) *material {
 	if kind != signPredicate || !t.rule.Reads(formatAttachment) {
 		set.Attachments = nil
 	}
@@ -69,7 +69,7 @@ func (t *trial) material(set evidence.Set, kind string, more *ask) *material {
 	if kind == signPredicate && !t.rule.Reads(formatBundle) {
 		set.Bundles = nil
 	}
-	return &material{Set: set, seen: t.seen, wanted: t.wanted, kind: kind, ask: more}
+	return &material{Set: set, seen: t.seen, wanted: t.wanted, kind: kind, demand: more}
 }
 
 // notRead tells of what cannot be a signature: by the format that the rule reads, or by

@@ -293,7 +293,7 @@ func TestNotationThatWasChanged(t *testing.T) {
 		}, code.Malformed, "COSE_Sign1"},
 		{"cut off", func(*testing.T, *notarial) func(*evidence.Envelope) {
 			return func(e *evidence.Envelope) { e.Raw = e.Raw[:len(e.Raw)/2] }
-		}, code.Malformed, "no JWS"},
+		}, code.Malformed, "not a JWS"},
 		{"about no image", func(t *testing.T, n *notarial) func(*evidence.Envelope) {
 			return func(e *evidence.Envelope) {
 				*e = n.sign.EnvelopeOf(t, []byte(`{"targetArtifact":{"digest":"sha256:ab"}}`))

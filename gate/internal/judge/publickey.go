@@ -159,7 +159,7 @@ func (v *publicKey) diagnoseBundle(ctx context.Context, b *readBundle, set *mate
 	case b.err != nil:
 		return finding{code.Malformed, b.err.Error()}
 	case statement.predicateType != set.kind:
-		return finding{code.Unsigned, fmt.Sprintf("an attestation of type %.200s is no signature of the image", statement.predicateType)}
+		return finding{code.Unsigned, fmt.Sprintf("an attestation of type %.200s is not a signature of the image", statement.predicateType)}
 	case statement.typed() != nil:
 		return finding{code.Malformed, statement.typed().Error()}
 	case parsed.GetVerificationMaterial().GetPublicKey() == nil:

@@ -40,7 +40,7 @@ func TestSignatureThatDoesNotSatisfy(t *testing.T) {
 		{"an attachment without a signature", func(t *testing.T, s *scene) {
 			s.put(t, evidence.Attachment{MediaType: testsign.SimpleSigning, Payload: testsign.Payload(repository, s.digest())})
 		}, code.Malformed, "no annotation"},
-		{"an attachment whose signature is no base64", func(t *testing.T, s *scene) {
+		{"an attachment whose signature is not base64", func(t *testing.T, s *scene) {
 			a := testsign.Attachment(t, s.key, repository, s.digest())
 			a.Annotations[testsign.SignatureAnnotation] = "!"
 			s.put(t, a)
@@ -91,8 +91,8 @@ func TestSignatureThatDoesNotSatisfy(t *testing.T) {
 			b := testsign.Bundle(t, s.key, s.digest())
 			s.put(t, evidence.Bundle{JSON: []byte(strings.Replace(string(b.JSON), "bundle.v0.3", "bundle.v0.2", 1))})
 		}, code.Malformed, "v0.2"},
-		{"a bundle that is no JSON", func(t *testing.T, s *scene) { s.put(t, evidence.Bundle{JSON: []byte("junk")}) },
-			code.Malformed, "no Sigstore bundle"},
+		{"a bundle that is not JSON", func(t *testing.T, s *scene) { s.put(t, evidence.Bundle{JSON: []byte("junk")}) },
+			code.Malformed, "not a Sigstore bundle"},
 		{"a bundle with a certificate", func(t *testing.T, s *scene) {
 			s.put(t, evidence.Bundle{JSON: readFile(t, "cosign-bundle-byo-pki/bundle.json")})
 		}, code.BadSignature, "certificate"},

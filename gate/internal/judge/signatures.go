@@ -20,9 +20,9 @@ type trial struct {
 	seen   seen
 	wanted []string // predicate types that are read
 
-	policy *policy.Policy
-	alone  *alone             // for large attestations; nil in its child
-	large  map[string]*stated // what it has found, by digest and sum
+	policy   *policy.Policy
+	isolated *isolated          // for large attestations; nil in its child
+	large    map[string]*stated // what it has found, by digest and sum
 }
 
 // share waits until what sets hold fits beside what other judgements hold, decoded
@@ -52,12 +52,12 @@ func (j *Judge) share(ctx context.Context, sets []evidence.Set) (release func(),
 // store if it can, and else from the registry too.
 func (j *Judge) bySignatures(ctx context.Context, p *policy.Policy, rule policy.Rule, r Request, o *Outcome) {
 	t := trial{
-		rule:   rule,
-		seen:   seen{map[string]*readBundle{}, map[string]*certified{}, map[string]*readEnvelope{}, maxStated},
-		wanted: append([]string{signPredicate}, rule.Types()...),
-		policy: p,
-		alone:  j.alone,
-		large:  map[string]*stated{},
+		rule:     rule,
+		seen:     seen{map[string]*readBundle{}, map[string]*certified{}, map[string]*readEnvelope{}, maxStated},
+		wanted:   append([]string{signPredicate}, rule.Types()...),
+		policy:   p,
+		isolated: j.isolated,
+		large:    map[string]*stated{},
 	}
 	var err error
 	t.known, err = j.verifiers(p)
@@ -173,7 +173,7 @@ func (t *trial) signature(ctx context.Context, root verifier, o *Outcome) (satis
 	return m, ok
 }
 
-func (t *trial) try(ctx context.Context, root verifier, kind string, more *ask, o *Outcome) (satisfied, bool) {
+func (t *trial) try(ctx context.Context, root verifier, kind string, more *demand, o *Outcome) (satisfied, bool) {
 	for _, set := range t.sets {
 		material := t.material(set, kind, more)
 		if material.Empty() {

@@ -34,7 +34,7 @@ func readStatement(payload []byte, wanted []string, values int) (statement, erro
 		Subject       jsontext.Value `json:"subject"`
 	}
 	if err := json.Unmarshal(payload, &form, jsontext.AllowDuplicateNames(true)); err != nil {
-		return statement{}, fmt.Errorf("its payload is no in-toto statement: %w", err)
+		return statement{}, fmt.Errorf("its payload is not an in-toto statement: %w", err)
 	}
 	s := statement{kind: form.Type, predicateType: form.PredicateType}
 	if !slices.Contains(wanted, s.predicateType) {

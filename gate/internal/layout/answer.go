@@ -41,7 +41,7 @@ func (l *Layout) each(ctx context.Context, do func(name string, content []byte))
 		}
 		info, err := entry.Info()
 		if err != nil || !info.Mode().IsRegular() || info.Size() > maxReferrer || reference.CheckDigest("sha256:"+entry.Name()) != nil {
-			continue // a layer, or what is no blob
+			continue // a layer, or what is not a blob
 		}
 		content, err := l.read(path.Join(blobs, entry.Name()), maxReferrer)
 		if err != nil {

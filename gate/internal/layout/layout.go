@@ -56,11 +56,11 @@ func (l *Layout) Close() error { return l.root.Close() }
 func (l *Layout) load() error {
 	content, err := l.read("index.json", maxIndex)
 	if err != nil {
-		return fmt.Errorf("no image layout: %w", err)
+		return fmt.Errorf("not an image layout: %w", err)
 	}
 	var index ocispec.Index
 	if err := json.Unmarshal(content, &index); err != nil {
-		return errors.New("index.json is no image index")
+		return errors.New("index.json is not an image index")
 	}
 	if len(index.Manifests) > maxListed {
 		return fmt.Errorf("index.json lists over %d manifests", maxListed)
@@ -79,7 +79,7 @@ func (l *Layout) open(name string, limit int64) (*os.File, int64, error) {
 	switch {
 	case err != nil:
 	case !info.Mode().IsRegular():
-		err = fmt.Errorf("%s is no file", name)
+		err = fmt.Errorf("%s is not a file", name)
 	case info.Size() > limit:
 		err = fmt.Errorf("%s has over %d bytes", name, limit)
 	default:
@@ -97,7 +97,7 @@ func (l *Layout) read(name string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(file, limit))
 }
 
-// blob gives the path of a blob; none for what is no digest.
+// blob gives the path of a blob; none for what is not a digest.
 func blob(digest string) (string, bool) {
 	if reference.CheckDigest(digest) != nil {
 		return "", false

@@ -18,7 +18,7 @@ import (
 	"countersign/gate/internal/testsign"
 )
 
-// rendered is a policy with one scope; 0 is no serial.
+// rendered is a policy with one scope; 0 is not a serial.
 func rendered(t *testing.T, serial int, scope string) []byte {
 	t.Helper()
 	document := map[string]any{
@@ -242,7 +242,7 @@ func TestOnlyASignedPolicyCounts(t *testing.T) {
 			_, err := file.Install("new.json", data, []byte(test.signatures), false, false)
 			want(t, err, test.result)
 			_, err = file.Install("new.json", data, []byte(test.signatures), true, false)
-			want(t, err, test.result) // force is no signature
+			want(t, err, test.result) // force is not a signature
 			write(t, file.Path, data)
 			write(t, file.Path+policy.Signatures, []byte(test.signatures))
 			_, err = file.Load()

@@ -65,7 +65,7 @@ func ParseIdentity(text string) (Identity, error) {
 		case subjectTypes[kind] == "":
 			return Identity{}, fmt.Errorf("attribute %q, expected one of %s", kind, strings.Join(slices.Sorted(maps.Keys(subjectTypes)), ", "))
 		case value == "" || identity.attributes[kind] != "":
-			return Identity{}, fmt.Errorf("%s is empty, or there twice", kind)
+			return Identity{}, fmt.Errorf("%s is empty, or a duplicate", kind)
 		case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f || r == '*' }):
 			return Identity{}, fmt.Errorf("%s has a wildcard or a control character", kind)
 		}

@@ -1,6 +1,6 @@
 // Package policy reads the policy that countersign renders for the gate: one
 // self-contained JSON document, keys inline. It is read strictly: a document
-// that says anything this version does not know is no policy at all.
+// that says anything this version does not know is not a policy at all.
 package policy
 
 import (
@@ -115,7 +115,7 @@ func parseFile(path string, data []byte) (*Policy, error) {
 
 // Match finds the rule for a normalised repository: of the scopes that are the
 // repository, a parent path of it, or its registry, the longest. Boundaries are
-// those of path components, so a/b is no scope of a/bc.
+// those of path components, so a/b is not a scope of a/bc.
 func (p *Policy) Match(repository string) (scope string, rule Rule, ok bool) {
 	for candidate := repository; candidate != ""; {
 		if rule, ok := p.scopes[candidate]; ok {

@@ -53,7 +53,7 @@ func writeMark(path string, m Mark) error {
 	}
 	if err != nil {
 		return refused(unremembered, "the highest serial can't be remembered: "+err.Error(), "a state folder that can be written to",
-			"make room or mend "+path)
+			"make room or fix "+path)
 	}
 	return nil
 }

@@ -109,7 +109,7 @@ func (p *proof) begin(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, answers)
 	defer cancel()
 	p.receipt = Receipt{Version: Version, Gate: p.Version, Started: time.Now().UTC(), Refused: []Refusal{}, Allowed: []Allowed{}, Problems: []Problem{}, Notes: []string{}}
-	gate, err := wire.Ask(ctx, p.Gate.Socket, wire.Ping, nil)
+	gate, err := wire.Call(ctx, p.Gate.Socket, wire.Ping, nil)
 	if err != nil {
 		return fmt.Errorf("the gate at %s does not answer: %w; start countersign-gate and look at its log", p.Gate.Socket, err)
 	}

@@ -65,7 +65,7 @@ func (p *Providers) Login(ctx context.Context, repository string) (login Login, 
 	failures := make([]error, len(wanted))
 	var wait sync.WaitGroup
 	for i, s := range wanted {
-		wait.Go(func() { answers[i], failures[i] = p.ask(ctx, s, repository) })
+		wait.Go(func() { answers[i], failures[i] = p.query(ctx, s, repository) })
 	}
 	wait.Wait()
 	for i, s := range wanted {
@@ -81,9 +81,9 @@ func (p *Providers) Login(ctx context.Context, repository string) (login Login, 
 	return Login{}, false, notes
 }
 
-// ask gives one provider's answer: a remembered one, or that of a run, which is
+// query gives one provider's answer: a remembered one, or that of a run, which is
 // shared by all who need it.
-func (p *Providers) ask(ctx context.Context, s settings, image string) (answer, error) {
+func (p *Providers) query(ctx context.Context, s settings, image string) (answer, error) {
 	program, err := findProgram(p.config.BinDir, s.Name)
 	if err != nil {
 		return answer{}, err

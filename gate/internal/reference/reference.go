@@ -125,6 +125,6 @@ func bad(name string, err error) *code.Refusal {
 	if len(name) > 300 {
 		name = name[:300] + "…"
 	}
-	return code.Refuse(code.BadReference, fmt.Sprintf("%q is no image name: %v", name, err),
+	return code.Refuse(code.BadReference, fmt.Sprintf("%q is not an image name: %v", name, err),
 		"[registry/]path[:tag][@sha256:<hex>]", "correct the name in the pod")
 }

@@ -109,7 +109,7 @@ func (f *fetch) annotated(layer descriptor, left int) bool {
 
 // tagged asks for what cosign (suffix ".sig") and the referrers tag schema of OCI
 // 1.1 (no suffix) keep under a tag that is made from a digest.
-func (f *fetch) tagged(suffix string) ask {
-	return ask{path: "manifests/" + tagOf(f.digest) + suffix, accept: manifestTypes,
+func (f *fetch) tagged(suffix string) query {
+	return query{path: "manifests/" + tagOf(f.digest) + suffix, accept: manifestTypes,
 		needs: docker.HostCapabilityPull | docker.HostCapabilityResolve}
 }

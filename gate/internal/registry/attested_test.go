@@ -130,7 +130,7 @@ func TestWhatIsNoAttestationOfCosign2(t *testing.T) {
 		change func(*evidence.Attachment)
 		saying string
 	}{
-		"no JSON":      {func(a *evidence.Attachment) { a.Payload = []byte("hello") }, "no DSSE envelope"},
+		"no JSON":      {func(a *evidence.Attachment) { a.Payload = []byte("hello") }, "not a DSSE envelope"},
 		"no signature": {func(a *evidence.Attachment) { a.Payload = []byte(`{"payload":"e30=","signatures":[]}`) }, "0 DSSE signatures"},
 		"two signatures": {func(a *evidence.Attachment) {
 			a.Payload = []byte(`{"payload":"e30=","signatures":[{"sig":""},{"sig":""}]}`)
@@ -139,7 +139,7 @@ func TestWhatIsNoAttestationOfCosign2(t *testing.T) {
 		"no certificate":  {func(a *evidence.Attachment) { a.Annotations["dev.sigstore.cosign/certificate"] = "x" }, "does not hold one certificate"},
 		"a bad chain":     {func(a *evidence.Attachment) { a.Annotations["dev.sigstore.cosign/chain"] = "x" }, "dev.sigstore.cosign/chain"},
 		"a bad entry":     {func(a *evidence.Attachment) { a.Annotations["dev.sigstore.cosign/bundle"] = "{}" }, "log entry"},
-		"a bad timestamp": {func(a *evidence.Attachment) { a.Annotations["dev.sigstore.cosign/rfc3161timestamp"] = "x" }, "no timestamp"},
+		"a bad timestamp": {func(a *evidence.Attachment) { a.Annotations["dev.sigstore.cosign/rfc3161timestamp"] = "x" }, "not a timestamp"},
 		"an entry for another kind": {func(a *evidence.Attachment) {
 			a.Annotations["dev.sigstore.cosign/bundle"] = testsign.CertifiedAttachment(t, signer, "r.example/a", w.digest, testsign.Proof{Log: authority}).Annotations["dev.sigstore.cosign/bundle"]
 		}, "not intoto 0.0.2 or dsse 0.0.1"},

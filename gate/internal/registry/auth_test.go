@@ -111,11 +111,11 @@ func TestTLSAndAuthentication(t *testing.T) {
 		{"basic, no config", basic, nil, code.RegistryAuth, "no basic auth credentials"},
 		{"basic, config that is not there", basic, func(t *testing.T) string { return t.TempDir() + "/none.json" }, code.RegistryAuth, "no basic auth"},
 		{"a config that others may read", basic, func(t *testing.T) string { return dockerConfig(t, "fallback.test", "user:secret", 0o640) }, code.RegistryAuth, "0640"},
-		{"a config that is no JSON", plain, func(t *testing.T) string {
+		{"a config that is not JSON", plain, func(t *testing.T) string {
 			path := t.TempDir() + "/docker.json"
 			write(t, path, `{"auths": "secret"`, 0o600)
 			return path
-		}, code.RegistryAuth, "no JSON"},
+		}, code.RegistryAuth, "not JSON"},
 		{"bearer", bearer, func(t *testing.T) string { return dockerConfig(t, "fallback.test", "user:secret", 0o600) }, code.OK, ""},
 		{"bearer, wrong password", bearer, func(t *testing.T) string { return dockerConfig(t, "fallback.test", "user:wrong", 0o600) }, code.RegistryAuth, "403"},
 		{"bearer, no login", bearer, nil, code.RegistryAuth, "403"},
@@ -208,7 +208,7 @@ func TestCredentialsNeverGoOverPlainHTTP(t *testing.T) {
 	host := testsign.Serve(t, basic(w.pusher.Handler))
 	w.config.CertsDir = t.TempDir()
 	w.config.DockerConfig = dockerConfig(t, "plain.test", "user:secret", 0o600)
-	// 0.0.0.0 leads to this machine, and is no loopback address.
+	// 0.0.0.0 leads to this machine, and is not a loopback address.
 	write(t, filepath.Join(w.config.CertsDir, "plain.test", "hosts.toml"),
 		fmt.Sprintf("server = \"http://%s\"\n", strings.Replace(host, "127.0.0.1", "0.0.0.0", 1)), 0o644)
 	w.repository = "plain.test/demo/app"

@@ -55,7 +55,7 @@ func TestCredentialsAreNotPostedInTheClear(t *testing.T) {
 				posted.Add(1)
 				fmt.Fprint(w, `{"access_token":"opaque","expires_in":60}`)
 			}))
-			realm := strings.Replace(tokens, "127.0.0.1", test.host, 1) // 0.0.0.0 leads to this machine, and is no loopback address
+			realm := strings.Replace(tokens, "127.0.0.1", test.host, 1) // 0.0.0.0 leads to this machine, and is not a loopback address
 			w := secure(t, func(next http.Handler) http.Handler {
 				return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 					if r.Header.Get("Authorization") != "Bearer opaque" {

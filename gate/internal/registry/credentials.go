@@ -69,7 +69,7 @@ func parseCredentials(data []byte) (credentials, error) {
 		CredsStore  json.RawMessage            `json:"credsStore"`
 	}
 	if err := json.Unmarshal(data, &config); err != nil {
-		return credentials{}, errors.New("it is no JSON of the known form") // err could quote a password
+		return credentials{}, errors.New("it is not JSON of the known form") // err could quote a password
 	}
 	c := credentials{logins: map[string]login{}, helpers: map[string]string{}, store: text(config.CredsStore)}
 	for name, raw := range config.Auths {

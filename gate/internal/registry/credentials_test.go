@@ -79,10 +79,10 @@ func TestEntriesAsToolsWriteThem(t *testing.T) {
 		"further members":         {`{"auth":"` + padded + `","email":5}`, "u", "secret", "", ""},
 		"nothing":                 {`{}`, "", "", "", ""},
 		"null":                    {`null`, "", "", "", ""},
-		"no colon":                {`{"auth":"` + encoded("secret\n") + `"}`, "", "", "", "no base64 of user:password"},
-		"no base64":               {`{"auth":"secret!"}`, "", "", "", "no base64 of user:password"},
-		"a number":                {`{"auth":5}`, "", "", "", "no object of strings"},
-		"a string":                {`"secret"`, "", "", "", "no object of strings"},
+		"no colon":                {`{"auth":"` + encoded("secret\n") + `"}`, "", "", "", "not base64 of user:password"},
+		"no base64":               {`{"auth":"secret!"}`, "", "", "", "not base64 of user:password"},
+		"a number":                {`{"auth":5}`, "", "", "", "not an object of strings"},
+		"a string":                {`"secret"`, "", "", "", "not an object of strings"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := parse(t, `{"auths":{"bad.example":`+test.entry+`,"good.example":{"username":"u","password":"good"}}}`)

@@ -88,7 +88,7 @@ func malformed(found, expected string) *code.Refusal {
 	return code.Refuse(code.Malformed, found, expected, "sign the image again")
 }
 
-func tooLarge(host string, q ask) *code.Refusal {
+func tooLarge(host string, q query) *code.Refusal {
 	return malformed(fmt.Sprintf("%s: %s is too large", host, q.path), fmt.Sprintf("at most %d bytes", q.limit))
 }
 

@@ -61,7 +61,7 @@ func TestContentThatCannotBeUsedIsAProblem(t *testing.T) {
 		{"a blob that fails", func(w http.ResponseWriter, path string) bool {
 			return strings.Contains(path, "/blobs/") && answer(w, 500, "")
 		}, code.RegistryError, "500"},
-		{"a list that is no JSON", func(w http.ResponseWriter, path string) bool {
+		{"a list that is not JSON", func(w http.ResponseWriter, path string) bool {
 			return strings.HasSuffix(path, ".sig") && answer(w, 200, "junk")
 		}, code.Malformed, ".sig"},
 		{"a manifest with other bytes", func(w http.ResponseWriter, path string) bool {

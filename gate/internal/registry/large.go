@@ -95,7 +95,7 @@ func (f *fetch) spoolOne(ctx context.Context, layer descriptor, around func(map[
 	}()
 	sum := sha256.New()
 	to := io.MultiWriter(file, sum)
-	q := ask{path: "blobs/" + layer.Digest, accept: "*/*", limit: layer.Size, needs: docker.HostCapabilityPull, consume: func(body io.Reader) error {
+	q := query{path: "blobs/" + layer.Digest, accept: "*/*", limit: layer.Size, needs: docker.HostCapabilityPull, consume: func(body io.Reader) error {
 		return writeAll(to, before, body, after)
 	}}
 	r, found, err := f.getFrom(ctx, f.hosts[0], q)

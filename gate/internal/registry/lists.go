@@ -111,8 +111,8 @@ func (s *shortlist) best(f *fetch, what string) []descriptor {
 // list reads the member of a list at the fetch's own host, and gives each entry
 // to add. Where nothing is found and nothing is wrong, what was given is to be
 // forgotten. What is listed under a tag has the digest that the host names; the
-// image itself is no list (some registries take a tag sha256-<hex> for a digest).
-func (f *fetch) list(ctx context.Context, q ask, member string, add func(descriptor)) (response, bool, error) {
+// image itself is not a list (some registries take a tag sha256-<hex> for a digest).
+func (f *fetch) list(ctx context.Context, q query, member string, add func(descriptor)) (response, bool, error) {
 	var malformedList error
 	count := 0
 	q.limit = maxList

@@ -49,14 +49,14 @@ func readLogin(name string, raw json.RawMessage) login {
 	}
 	l := login{name: name}
 	if json.Unmarshal(raw, &entry) != nil { // whose error could quote a password
-		l.err = fmt.Errorf("the entry auths.%q is no object of strings", name)
+		l.err = fmt.Errorf("the entry auths.%q is not an object of strings", name)
 		return l
 	}
 	l.user, l.secret, l.bearer = entry.Username, entry.Password, entry.RegistryToken
 	if auth := strings.TrimSpace(entry.Auth); auth != "" {
 		user, password, ok := decodeAuth(auth)
 		if !ok && entry.IdentityToken == "" && entry.RegistryToken == "" {
-			l.err = fmt.Errorf("the entry auths.%q has an auth that is no base64 of user:password", name)
+			l.err = fmt.Errorf("the entry auths.%q has an auth that is not base64 of user:password", name)
 			return l
 		}
 		l.user, l.secret = user, password

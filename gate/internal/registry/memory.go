@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	smallAnswer = 64 << 10 // bytes; what is no larger never waits
+	smallAnswer = 64 << 10 // bytes; what is not larger never waits
 	maxReading  = 8 << 20  // bytes of larger answers that are read at a time, by all look-ups together
 )
 

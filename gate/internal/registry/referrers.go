@@ -87,7 +87,7 @@ func (s *shortlist) referrer(d descriptor, types []string) {
 	var annotations struct {
 		Predicate string `json:"dev.sigstore.bundle.predicateType"`
 	}
-	_ = json.Unmarshal(d.Annotations, &annotations) // what is no annotation says nothing
+	_ = json.Unmarshal(d.Annotations, &annotations) // what is not an annotation says nothing
 	d.Annotations = nil
 	switch {
 	case annotations.Predicate == signPredicate || annotations.Predicate == "" && d.ArtifactType == signatureType:
@@ -201,7 +201,7 @@ func (f *fetch) referrersAPI(ctx context.Context, add func(descriptor)) error {
 // pages lists referrers page by page, and says whether that was all of them. With
 // an artifactType it reads on only where the registry filters.
 func (f *fetch) pages(ctx context.Context, artifactType string, add func(descriptor)) (whole bool, err error) {
-	q := ask{
+	q := query{
 		path: "referrers/" + f.digest, accept: indexType, needs: f.referrersNeed,
 		// What registries without the API are known to answer.
 		missing: []int{http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented},

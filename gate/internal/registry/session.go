@@ -61,8 +61,8 @@ type response struct {
 	header http.Header
 }
 
-// ask is one question to the hosts of a registry.
-type ask struct {
+// query is one question to the hosts of a registry.
+type query struct {
 	path   string // below the repository, as in "manifests/latest"
 	query  url.Values
 	accept string
@@ -90,7 +90,7 @@ func (s *session) close() {
 // manifest gets a manifest or index of at most limit bytes by tag or digest. One
 // that is not there is no error.
 func (s *session) manifest(ctx context.Context, tagOrDigest string, limit int64) (Manifest, bool, error) {
-	q := ask{path: "manifests/" + tagOrDigest, accept: manifestTypes, limit: limit, needs: docker.HostCapabilityPull}
+	q := query{path: "manifests/" + tagOrDigest, accept: manifestTypes, limit: limit, needs: docker.HostCapabilityPull}
 	if reference.CheckDigest(tagOrDigest) == nil {
 		q.digest = tagOrDigest
 	} else {
@@ -112,7 +112,7 @@ func (s *session) blob(ctx context.Context, digest string, size int64) ([]byte, 
 	if err := reference.CheckDigest(digest); err != nil {
 		return nil, malformed("blob: "+err.Error(), "a sha256 digest")
 	}
-	r, found, err := s.get(ctx, ask{path: "blobs/" + digest, accept: "*/*", limit: size, needs: docker.HostCapabilityPull, digest: digest})
+	r, found, err := s.get(ctx, query{path: "blobs/" + digest, accept: "*/*", limit: size, needs: docker.HostCapabilityPull, digest: digest})
 	switch {
 	case err != nil:
 		return nil, err
@@ -146,7 +146,7 @@ func (s *session) noHost(what string) error {
 
 // get asks the hosts in order until one has it, the next as soon as one has it not,
 // or is slow. Where none has it, the error of any is told, for it may have had it.
-func (s *session) get(ctx context.Context, q ask) (response, bool, error) {
+func (s *session) get(ctx context.Context, q query) (response, bool, error) {
 	hosts := slices.DeleteFunc(slices.Clone(s.hosts), func(h docker.RegistryHost) bool { return !h.Capabilities.Has(q.needs) })
 	if len(hosts) == 0 {
 		return response{}, false, s.noHost(q.path)
@@ -192,7 +192,7 @@ func (s *session) get(ctx context.Context, q ask) (response, bool, error) {
 
 // getFrom asks one host, and says with a refusal for want of a login where that
 // login is kept.
-func (s *session) getFrom(ctx context.Context, host docker.RegistryHost, q ask) (response, bool, error) {
+func (s *session) getFrom(ctx context.Context, host docker.RegistryHost, q query) (response, bool, error) {
 	r, found, err := s.exchange(ctx, host, q)
 	var refusal *code.Refusal
 	if errors.As(err, &refusal) && refusal.Code == code.RegistryAuth {
@@ -204,7 +204,7 @@ func (s *session) getFrom(ctx context.Context, host docker.RegistryHost, q ask) 
 }
 
 // exchange asks one host, and authenticates where it wants that.
-func (s *session) exchange(ctx context.Context, host docker.RegistryHost, q ask) (response, bool, error) {
+func (s *session) exchange(ctx context.Context, host docker.RegistryHost, q query) (response, bool, error) {
 	target := s.url(host, q)
 	ctx = docker.WithScope(ctx, "repository:"+s.path+":pull")
 	var asked []*http.Response
@@ -227,7 +227,7 @@ func (s *session) exchange(ctx context.Context, host docker.RegistryHost, q ask)
 	return response{}, false, unauthorised(host.Host, "401 Unauthorized, also with the gate's credentials")
 }
 
-func (s *session) url(host docker.RegistryHost, q ask) *url.URL {
+func (s *session) url(host docker.RegistryHost, q query) *url.URL {
 	query := url.Values{}
 	for key, values := range q.query {
 		query[key] = values
@@ -239,7 +239,7 @@ func (s *session) url(host docker.RegistryHost, q ask) *url.URL {
 	return &url.URL{Scheme: host.Scheme, Host: host.Host, Path: host.Path + "/" + s.path + "/" + q.path, RawQuery: query.Encode()}
 }
 
-func (s *session) send(ctx context.Context, host docker.RegistryHost, target *url.URL, q ask) (*http.Response, error) {
+func (s *session) send(ctx context.Context, host docker.RegistryHost, target *url.URL, q query) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
 	if err != nil {
 		return nil, err
@@ -274,7 +274,7 @@ func (s *session) challenged(ctx context.Context, host docker.RegistryHost, aske
 	return host.Authorizer.AddResponses(ctx, asked)
 }
 
-func read(ctx context.Context, resp *http.Response, host string, q ask) (response, bool, error) {
+func read(ctx context.Context, resp *http.Response, host string, q query) (response, bool, error) {
 	switch status := resp.StatusCode; {
 	case status == http.StatusNotFound:
 		return response{}, false, nil

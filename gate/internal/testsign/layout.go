@@ -103,17 +103,17 @@ func (l saved) decode(content []byte, to any) {
 	}
 }
 
-func (p Pusher) ask(what string) *httptest.ResponseRecorder {
+func (p Pusher) fetch(what string) *httptest.ResponseRecorder {
 	recorder := httptest.NewRecorder()
 	p.Handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/v2/"+p.Path+"/"+what, nil))
 	return recorder
 }
 
-func (p Pusher) has(what string) bool { return p.ask(what).Code == http.StatusOK }
+func (p Pusher) has(what string) bool { return p.fetch(what).Code == http.StatusOK }
 
 func (p Pusher) get(t testing.TB, what string) []byte {
 	t.Helper()
-	recorder := p.ask(what)
+	recorder := p.fetch(what)
 	if recorder.Code != http.StatusOK {
 		t.Fatalf("%s: %d", what, recorder.Code)
 	}

@@ -121,10 +121,10 @@ func ReadResponse(r io.Reader) (*verdict.Verdict, error) {
 	return &v, nil
 }
 
-// Ask sends a request to the gate at socket and returns its verdict. body is
+// Call sends a request to the gate at socket and returns its verdict. body is
 // sent as it is if it is []byte, else as JSON. The context's deadline holds for
 // the whole exchange.
-func Ask(ctx context.Context, socket string, op Op, body any) (*verdict.Verdict, error) {
+func Call(ctx context.Context, socket string, op Op, body any) (*verdict.Verdict, error) {
 	content, raw := body.([]byte)
 	if !raw && body != nil {
 		var err error

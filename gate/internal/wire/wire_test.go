@@ -95,7 +95,7 @@ func TestAskEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	start := time.Now()
-	_, err = Ask(ctx, path, Ping, nil)
+	_, err = Call(ctx, path, Ping, nil)
 	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 2*time.Second {
 		t.Errorf("got %v after %s", err, time.Since(start))
 	}
@@ -122,7 +122,7 @@ func TestAskSendsRawBytesAndJSON(t *testing.T) {
 			got <- string(content)
 			_ = WriteResponse(conn, &verdict.Verdict{Allow: true, Code: code.OK})
 		}()
-		v, err := Ask(context.Background(), path, Create, test.body)
+		v, err := Call(context.Background(), path, Create, test.body)
 		if err != nil || !v.Allow {
 			t.Errorf("got %+v, %v", v, err)
 		}

@@ -63,7 +63,7 @@ LINES = {
     "policy.render --engine nosuch": "--engine: got 'nosuch'",
     "policy.render --out /no/such/folder/x": "No such file",
     "policy.explain": "expected --image",
-    "signing.tree --image A": "is no image reference",
+    "signing.tree --image A": "is not an image reference",
     "signing.sign --image x --key /no/such": "/no/such",
     "--config /no/such.yaml tools.list": "no such file",
     "--config= tools.list": "no such file",
@@ -253,7 +253,7 @@ def test_a_state_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr.count("\n")) in {(3, 1), (2, 1), (4, 1)}
     ended = inv("containerd.logs", env={"INVOKE_STATE": str(tmp_path / "file")})
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
-    assert "is no folder" in ended.stderr
+    assert "is not a folder" in ended.stderr
 
 
 def test_no_home_folder_is_one_line(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_the_version_of_a_file_without_one_is_the_first():
 
 
 def test_what_is_no_toml_is_told():
-    with pytest.raises(InfrastructureError, match="is no TOML"):
+    with pytest.raises(InfrastructureError, match="is not TOML"):
         adapted(b"version = [", WANTED)
 
 

@@ -42,6 +42,6 @@ def test_a_port_that_changed_replaces_the_old_one(tmp_path: Path) -> None:
 def test_a_file_of_another_form_is_one_clear_error_and_stays(tmp_path: Path) -> None:
     path = tmp_path / "auth.json"
     path.write_text("no json")
-    with pytest.raises(InfrastructureError, match="is no JSON with auths"):
+    with pytest.raises(InfrastructureError, match="is not JSON with auths"):
         Credentials(HOST, str(path), {}).needed()
     assert path.read_text() == "no json"

@@ -34,9 +34,9 @@ def said(auths: object, *scopes: str) -> list[str]:
         ({}, ["quay.io/team/app: the node has no credentials for it; if it wants some"]),
         ({"quay.io/other": GOOD}, ["quay.io/team/app: the node has no credentials for it; if it wants some"]),
         ({"quay.io": {}}, ["quay.io/team/app: the node has no credentials for it; a credential helper"]),
-        ({"quay.io": NO_COLON}, ["docker.json: auths.quay.io: auth is no base64 of user:password"]),
-        ({"quay.io": GOOD, "x": NO_COLON}, ["docker.json: auths.x: auth is no base64 of user:password"]),
-        ([], ["docker.json: auths: is no object"]),
+        ({"quay.io": NO_COLON}, ["docker.json: auths.quay.io: auth is not base64 of user:password"]),
+        ({"quay.io": GOOD, "x": NO_COLON}, ["docker.json: auths.x: auth is not base64 of user:password"]),
+        ([], ["docker.json: auths: is not an object"]),
     ],
 )
 def test_each_registry_of_a_signature_scope_is_looked_for(auths, told):

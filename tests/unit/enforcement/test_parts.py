@@ -45,7 +45,7 @@ def test_a_base_spec_that_has_the_hook_stays_as_it_is():
 
 @pytest.mark.parametrize("default", [b"", b"[]", b"{}", b'{"process": {}, "hooks": []}'])
 def test_what_is_no_spec_is_refused(default):
-    with pytest.raises(InfrastructureError, match="is no OCI runtime spec"):
+    with pytest.raises(InfrastructureError, match="is not an OCI runtime spec"):
         with_hook(default, SYSTEM)
 
 

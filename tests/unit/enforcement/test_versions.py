@@ -48,7 +48,7 @@ def test_known_holes_are_named_with_the_version_that_mends_them(version, mended)
     found = holes(version)
     assert bool(found) == bool(mended)
     if mended:
-        assert f"(mended in {mended})" in found
+        assert f"(fixed in {mended})" in found
         assert f"containerd {'.'.join(map(str, version))} has known holes" in found
         for number in ("2026-50195", "2026-53488", "2026-53489", "2026-53492", "2026-47262"):
             assert f"CVE-{number}" in found

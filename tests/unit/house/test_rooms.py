@@ -44,7 +44,7 @@ def _within(module: str, room: str) -> bool:
 
 
 def sources() -> Mapping[str, str]:
-    """Return module → text of all Python that is no test of its own, and no package's face."""
+    """Return module → text of all Python that is not a test of its own, and no package's face."""
     paths = [*ROOT.glob("*.py"), *(path for face in ROOT.glob("*/__init__.py") for path in face.parent.rglob("*.py"))]
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
     return {

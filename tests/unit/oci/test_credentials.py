@@ -128,14 +128,14 @@ def test_an_empty_entry_means_none(entry: Any) -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"auth": encoded("secret\n")}, "no base64 of user:password"),
-        ({"auth": encoded(":secret")}, "no base64 of user:password"),
-        ({"auth": "secret!"}, "no base64 of user:password"),
-        ({"auth": "secretx"[:5]}, "no base64 of user:password"),
-        ({"auth": 5}, "no object of strings"),
-        ({"password": "\ud800secret"}, "no object of strings"),
-        ({"registrytoken": "secret\r\nX: y"}, "registrytoken is no token"),
-        ("secret", "is no object"),
+        ({"auth": encoded("secret\n")}, "not base64 of user:password"),
+        ({"auth": encoded(":secret")}, "not base64 of user:password"),
+        ({"auth": "secret!"}, "not base64 of user:password"),
+        ({"auth": "secretx"[:5]}, "not base64 of user:password"),
+        ({"auth": 5}, "not an object of strings"),
+        ({"password": "\ud800secret"}, "not an object of strings"),
+        ({"registrytoken": "secret\r\nX: y"}, "registrytoken is not a token"),
+        ("secret", "is not an object"),
     ],
 )
 def test_an_entry_that_cannot_be_used_harms_its_own_registry_only(entry: Any, message: str) -> None:
@@ -268,7 +268,7 @@ def test_a_helper_that_is_not_installed() -> None:
 
 @pytest.mark.parametrize("name", ["../../bin/sh", "a b", "-x", "x" * 65, "a\nb"])
 def test_a_helpers_name_is_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    with pytest.raises(RegistryAuth, match="no credential helper's name"):
+    with pytest.raises(RegistryAuth, match="not a credential helper's name"):
         of({"credHelpers": {"r.example": name}}).find("r.example/app")
 
 
@@ -280,12 +280,12 @@ def test_no_file_is_anonymous() -> None:
     ("content", "message"),
     [
         (b"{", "no JSON"),
-        (b"[]", "no JSON object"),
+        (b"[]", "not a JSON object"),
         (b"\xff", "no JSON"),
         (b" " * (1 << 20) + b"{}", "over 1 MiB"),
-        (b'{"auths": []}', "auths: is no object"),
-        (b'{"credHelpers": 1}', "credHelpers: is no object"),
-        (b'{"credsStore": 1}', "credsStore: is no string"),
+        (b'{"auths": []}', "auths: is not an object"),
+        (b'{"credHelpers": 1}', "credHelpers: is not an object"),
+        (b'{"credsStore": 1}', "credsStore: is not a string"),
     ],
 )
 def test_a_file_that_is_no_config(tmp_path: Path, content: bytes, message: str) -> None:

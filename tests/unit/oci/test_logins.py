@@ -95,7 +95,7 @@ def test_a_broken_entry_of_another_registry_harms_nothing(robots: FakeRegistry, 
     known = written(tmp_path / "config.json", {"quay.io": broken, robots.netloc: entry("org-a+robot")})
     assert Registry(docker_config=known).resolve(parse(f"{robots.name('org-a/app')}:v1")).size > 0
     own = written(tmp_path / "config.json", {robots.netloc: broken})
-    with pytest.raises(RegistryAuth, match=f"auths.{robots.netloc}: auth is no base64"):
+    with pytest.raises(RegistryAuth, match=f"auths.{robots.netloc}: auth is not base64"):
         Registry(docker_config=own).resolve(parse(f"{robots.name('org-a/app')}:v1"))
 
 

@@ -70,8 +70,8 @@ def test_each_scheme_has_its_variable_and_capitals_go_first() -> None:
     ("value", "what"),
     [
         ("socks5://proxy.example:1080", "socks5 is not supported"),
-        ("http://me:hunter2@:x", "no URL"),
-        ("http://", "no URL"),
+        ("http://me:hunter2@:x", "not a URL"),
+        ("http://", "not a URL"),
     ],
 )
 def test_a_proxy_that_cannot_be_used_is_refused(value: str, what: str) -> None:

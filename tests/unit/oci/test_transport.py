@@ -130,7 +130,7 @@ def test_a_redirect_to_where_we_must_not_go(fake: FakeRegistry, target: str) -> 
 @pytest.mark.parametrize("target", ["http://[::1", "http://127.0.0.1:99999/"])
 def test_a_redirect_to_what_is_no_url(fake: FakeRegistry, target: str) -> None:
     fake.faults.append(lambda _: redirect(target))
-    with pytest.raises(RegistryError, match="which is no URL"):
+    with pytest.raises(RegistryError, match="which is not a URL"):
         Registry().blob(fake.name(), "sha256:" + "a" * 64, 10)
 
 

@@ -72,7 +72,7 @@ def test_the_gate_is_given_it(loaded: Load) -> None:
         ("{anyOf: [team], attestations: [{type: a/b, by: []}]}", "attestations[0].by", "at least one entry"),
         ("{anyOf: [team], attestations: [{type: a/b, by: team}]}", "attestations[0].by", "got 'team'; expected a list"),
         ("{anyOf: [team], attestations: [{type: a/b, by: [x]}]}", "attestations[0].by[0]", "unknown root 'x'"),
-        ("{anyOf: [team], attestations: [{type: a/b, by: [team, team]}]}", "attestations[0].by[1]", "twice"),
+        ("{anyOf: [team], attestations: [{type: a/b, by: [team, team]}]}", "attestations[0].by[1]", "is a duplicate"),
         ("{anyOf: [team], attestations: [{type: a/b, by: [team], when: x}]}", "attestations[0].when", "unknown key"),
         ("{anyOf: [team], attestations: {type: a/b}}", "attestations", "expected a list"),
         (
@@ -106,7 +106,7 @@ def test_the_gate_is_given_it(loaded: Load) -> None:
         ("{anyOf: [team], signature: ''}", "signature", "predicate type in full"),
         ("{anyOf: [team], formats: [pgp]}", "formats[0]", "got 'pgp'; expected 'attachment', 'bundle' or 'notation'"),
         ("{anyOf: [team], formats: []}", "formats", "at least one entry"),
-        ("{anyOf: [team], formats: [bundle, bundle]}", "formats[1]", "twice"),
+        ("{anyOf: [team], formats: [bundle, bundle]}", "formats[1]", "is a duplicate"),
         ("{anyOf: [team], formats: bundle}", "formats", "expected a list"),
     ],
 )

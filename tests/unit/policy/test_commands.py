@@ -102,7 +102,7 @@ def test_an_invalid_policy_renders_nothing(write: Write, capsys: Capture, tmp_pa
 def test_bad_input_is_one_line_and_2(write: Write, tmp_path: Path) -> None:
     context = context_of(write(GOOD))
     assert "no image" in refused(2, commands.explain, context, image=[])
-    assert "no image reference" in refused(2, commands.explain, context, image=["A/B:"])
+    assert "not an image reference" in refused(2, commands.explain, context, image=["A/B:"])
     assert "--engine" in refused(2, commands.render, context, engine="docker")
     assert "cannot be written" in refused(2, commands.render, context, out=str(tmp_path / "no" / "out"))
     assert "No such file" in refused(2, commands.check, context_of(tmp_path / "no.yaml"))

@@ -80,7 +80,7 @@ def test_a_scope_that_no_image_is_named_under(loaded: Load, never: str, note: st
         ),
         (
             f"{SCOPES}\npinned: [r.example/a@{DIGEST}, r.example/a@{DIGEST}]",
-            "stands there twice",
+            "is a duplicate",
             f"{SCOPES}\npinned: [r.example/a@{DIGEST}, r.example/a@{OTHER}]",
         ),
         (
@@ -95,7 +95,7 @@ def test_a_scope_that_no_image_is_named_under(loaded: Load, never: str, note: st
         ),
         (
             f"{SCOPES}\nrevoked: {{digests: ['{DIGEST}', '{DIGEST}']}}",
-            "stands there twice",
+            "is a duplicate",
             f"{SCOPES}\nrevoked: {{digests: ['{DIGEST}', '{OTHER}']}}",
         ),
     ],
@@ -106,9 +106,9 @@ def test_a_rule_without_an_effect(loaded: Load, text: str, note: str, good: str)
     assert notes(loaded(ROOT + good)) == []
 
 
-def test_a_key_that_stands_twice_in_a_root(loaded: Load) -> None:
+def test_a_duplicate_key_in_a_root(loaded: Load) -> None:
     [found] = notes(loaded(scope("r.example").replace("[team.pub]", "[team.pub, team.pub]")))
-    assert "twice" in found
+    assert "is a duplicate" in found
     assert notes(loaded(scope("r.example").replace("[team.pub]", "[team.pub, other.pub]"))) == []
 
 

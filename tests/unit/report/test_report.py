@@ -73,7 +73,7 @@ def test_other_files_in_the_folder_are_left_alone(state):
 
 def test_a_document_that_is_broken_is_told(state):
     (state / "report" / "containerd-n1.json").write_text("{")
-    with pytest.raises(InfrastructureError, match=r"containerd-n1\.json: is no JSON"):
+    with pytest.raises(InfrastructureError, match=r"containerd-n1\.json: is not JSON"):
         write(state)
 
 

@@ -43,7 +43,7 @@ class Memory:
         answers: beginning of a command line → what it prints, or its exit code.
         entries: path → what lies there.
         units: the units that the machine has.
-        ran: the command lines that were no question.
+        ran: the command lines that were not a question.
     """
 
     answers: dict[str, Answer] = field(default_factory=dict)

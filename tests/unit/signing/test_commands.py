@@ -183,7 +183,7 @@ def test_the_tree_names_every_signature(
     ("options", "message"),
     [
         ({"image": []}, "no image"),
-        ({"image": ["REGISTRY/App"]}, "no image reference"),
+        ({"image": ["REGISTRY/App"]}, "not an image reference"),
         ({"image": ["x"], "format": "pgp"}, "--format: got 'pgp'"),
         ({"image": ["x"], "format": ""}, "--format: got ''"),
         ({"image": ["x"], "key": "/nowhere/k.key"}, "/nowhere/k.key: the key cannot be read"),

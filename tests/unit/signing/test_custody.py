@@ -164,7 +164,7 @@ def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tex
     ],
 )
 def test_what_users_mistype_is_a_mistake_of_usage(text: str) -> None:
-    assert source.is_elsewhere(text)
+    assert source.is_remote(text)
     with pytest.raises(UsageError) as caught:
         source.opening(text, None, {"HOME": "/nonexistent"})
     assert "\n" not in str(caught.value)
@@ -172,7 +172,7 @@ def test_what_users_mistype_is_a_mistake_of_usage(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["release.key", "./a:b/release.key", "/keys/env", "keys/pkcs11", "C:release"])
 def test_a_files_name_is_a_file(text: str) -> None:
-    assert not source.is_elsewhere(text)
+    assert not source.is_remote(text)
 
 
 def test_a_pin_on_the_command_line_is_refused_and_not_repeated() -> None:

@@ -189,7 +189,7 @@ def test_without_one_and_without_a_terminal_it_is_said_what_is_needed(
 def test_a_trust_config_that_cannot_be_used(tmp_path: Path, text: str) -> None:
     file = tmp_path / "config"
     file.write_text(text, errors="surrogatepass")
-    with pytest.raises(UsageError, match="no trust config that can be used"):
+    with pytest.raises(UsageError, match="not a trust config that can be used"):
         identity.open_config(file)
     with pytest.raises(UsageError, match="cannot be read"):
         identity.open_config(tmp_path)

@@ -1,4 +1,4 @@
-"""Keys: cosign's are read, ours are cosign's, and what is no key of ours says so in one line."""
+"""Keys: cosign's are read, ours are cosign's, and what is not a key of ours says so in one line."""
 
 from __future__ import annotations
 

@@ -78,13 +78,13 @@ def ours(seconds: int = 30) -> plugin.Plugin:
 
 def only(capability: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a plugin say that it can do nothing but that."""
-    asked = plugin._ask
+    asked = plugin._call
 
     def less(one: plugin.Plugin, what: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
         answer = asked(one, what, request)
         return {**answer, "capabilities": [capability]} if what == "get-plugin-metadata" else answer
 
-    monkeypatch.setattr(plugin, "_ask", less)
+    monkeypatch.setattr(plugin, "_call", less)
 
 
 @pytest.mark.parametrize("capability", ["SIGNATURE_GENERATOR.RAW", "SIGNATURE_GENERATOR.ENVELOPE"])
@@ -128,7 +128,7 @@ def test_a_signer_may_answer_through_a_file(fake: FakeRegistry, tmp_path: Path) 
     [
         ({"command": ["/nowhere/sign"]}, "No such file"),
         ({"command": ["/bin/sh", "-c", "echo the token is locked >&2; exit 3"]}, "the token is locked"),
-        ({"command": ["/bin/echo", "rubbish"]}, "is no signature by CN=release"),
+        ({"command": ["/bin/echo", "rubbish"]}, "is not a signature by CN=release"),
         ({"command": ["/bin/true"], "answer": "/nowhere/{digest}", "timeout": 1}, "no answer in /nowhere/"),
         ({"command": ["/bin/sleep", "60"], "timeout": 1}, "took over 1 s"),
         ({"chain": "/nowhere.pem"}, "no certificates in PEM"),

@@ -48,7 +48,7 @@ def test_what_is_no_signature_of_this_image_says_so(fake: FakeRegistry) -> None:
     leaves = [(leaf.kind, leaf.about) for leaf in tree(registry, parse(f"{fake.name()}:v1")).leaves]
     assert leaves == [
         ("attachment", f"names x/y and another digest, {other}"),
-        ("attachment", "unreadable: the payload is no claim about an image"),
+        ("attachment", "unreadable: the payload is not a claim about an image"),
         ("bundle", f"signature of another digest, {other}"),
         ("bundle", "https://spdx.dev/Document"),
         ("bundle", "unreadable: no bundle with an in-toto statement"),

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from countersign.tools.recipes import OnPath, Tool
-from countersign.tools.search_path import ask_version, on_path
+from countersign.tools.search_path import on_path, version_of
 
 TOOL = Tool("thing", "sub/thing", OnPath(("--version",), (1, 2, 0), (2,)))
 
@@ -48,10 +48,10 @@ def test_a_tool_that_is_not_looked_for_on_path_is_not_asked(tmp_path: Path, monk
 
 def test_a_program_that_hangs_has_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("countersign.tools.search_path._PATIENCE", 0.1)
-    assert ask_version(program(tmp_path, "exec sleep 5"), ()) == ""
+    assert version_of(program(tmp_path, "exec sleep 5"), ()) == ""
 
 
 def test_it_is_asked_with_its_own_arguments_and_away_from_here(tmp_path: Path) -> None:
     path = program(tmp_path, 'echo "$@ 1.2.3"; [ "$1" = -v ] && [ -z "$(ls)" ]')
-    assert ask_version(path, ("-v",)) == "1.2.3"
-    assert ask_version(path, ("version",)) == ""
+    assert version_of(path, ("-v",)) == "1.2.3"
+    assert version_of(path, ("version",)) == ""

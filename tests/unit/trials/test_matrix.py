@@ -85,7 +85,7 @@ def test_a_silent_gate_is_judged_by_the_error_alone() -> None:
     ("row", "message"),
     [
         ("{image: unsigned, way: cached, code: NOPE}", "unknown reason code"),
-        ("{image: unsigned, way: cached, code: OK}\n  - {image: unsigned, way: cached, code: OK}", "stands twice"),
+        ("{image: unsigned, way: cached, code: OK}\n  - {image: unsigned, way: cached, code: OK}", "is a duplicate"),
     ],
 )
 def test_a_matrix_with_a_mistake_is_refused(tmp_path: Path, row: str, message: str) -> None:
