@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strconv"
 
 	containersapi "github.com/containerd/containerd/api/services/containers/v1"
@@ -19,7 +20,7 @@ import (
 func (b *Binder) Live(ctx context.Context, id string) (*State, error) {
 	ctx, cancel := b.within(ctx)
 	defer cancel()
-	filter := fmt.Sprintf("id~=%s,labels.%s==%s", strconv.Quote("^"+id), strconv.Quote(labelKind), kindContainer)
+	filter := fmt.Sprintf("id~=%s,labels.%s==%s", strconv.Quote("^"+regexp.QuoteMeta(id)), strconv.Quote(labelKind), kindContainer)
 	if len(id) > 256 || !containerID.MatchString(id) {
 		return nil, noContainer(id)
 	}

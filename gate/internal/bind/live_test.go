@@ -58,7 +58,7 @@ func TestLiveFindsByPrefix(t *testing.T) {
 	if len(trace.Steps()) != 3 {
 		t.Errorf("got steps %+v", trace.Steps())
 	}
-	for _, ambiguous := range []string{"ab", "fff", "a.*"} {
+	for _, ambiguous := range []string{"ab", "fff", "a.*", "abc.2"} {
 		_, err := b.Live(context.Background(), ambiguous)
 		wantCode(t, err, code.BadReference)
 	}

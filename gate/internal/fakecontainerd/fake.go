@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -136,13 +137,24 @@ func (s *containersService) Get(_ context.Context, r *containersapi.GetContainer
 	return &containersapi.GetContainerResponse{Container: c}, nil
 }
 
-var idFilter = regexp.MustCompile(`^id~="\^([^"]*)"`)
+var idFilter = regexp.MustCompile(`^id~=("\^[^"]*")`)
 
 func (s *containersService) List(_ context.Context, r *containersapi.ListContainersRequest) (*containersapi.ListContainersResponse, error) {
 	response := &containersapi.ListContainersResponse{}
 	match := idFilter.FindStringSubmatch(r.Filters[0])
+	if match == nil {
+		return response, nil
+	}
+	text, err := strconv.Unquote(match[1])
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	pattern, err := regexp.Compile(text)
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
 	for id, c := range s.node.Containers {
-		if match != nil && strings.HasPrefix(id, match[1]) {
+		if pattern.MatchString(id) {
 			response.Containers = append(response.Containers, c)
 		}
 	}
