@@ -8,16 +8,21 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
 	"countersign/gate/internal/agent"
+	"countersign/gate/internal/relay"
 )
+
+// metricsSocket is where a node's gate serves its metrics (package install).
+const metricsSocket = "/run/countersign/metrics.sock"
 
 // looksAfter is what "agent" is told.
 type looksAfter struct {
-	host, node, namespace, policy, effect string
-	every, prove                          time.Duration
+	host, node, namespace, policy, effect, metrics string
+	every, prove                                   time.Duration
 }
 
 func (a *looksAfter) flags(flags *flag.FlagSet) {
@@ -26,6 +31,7 @@ func (a *looksAfter) flags(flags *flag.FlagSet) {
 	flags.StringVar(&a.namespace, "namespace", os.Getenv("NAMESPACE"), "`NAMESPACE` of the policy's ConfigMap (default $NAMESPACE)")
 	flags.StringVar(&a.policy, "policy-configmap", "", "`NAME` of the ConfigMap whose policy.json and policy.json.sig the gate takes; without it, policies come to the node by other ways")
 	flags.StringVar(&a.effect, "taint-effect", "NoSchedule", "`EFFECT` of the taint of a node that does not enforce: NoSchedule, or NoExecute, which also ends what runs")
+	flags.StringVar(&a.metrics, "metrics", "", "`[HOST]:PORT` where the metrics of the node's gate are handed on; nowhere without it")
 	flags.DurationVar(&a.every, "every", 30*time.Second, "`TIME` between two looks")
 	flags.DurationVar(&a.prove, "prove-every", time.Hour, "`TIME` between two proofs while nothing changes")
 }
@@ -77,6 +83,17 @@ func lookAfter(c *invocation) int {
 	slog.SetDefault(slog.New(slog.NewTextHandler(c.stderr, nil)))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	if c.after.metrics != "" {
+		listener, err := relay.Listen(c.after.metrics)
+		if err != nil {
+			return c.fail(fmt.Errorf("--metrics: %w", err))
+		}
+		go func() {
+			if err := relay.Serve(ctx, listener, filepath.Join(c.after.host, metricsSocket)); err != nil {
+				slog.Error("metrics are not handed on", "error", err)
+			}
+		}()
+	}
 	err = agent.Run(ctx, agent.Options{
 		API: api, Node: c.after.node, Namespace: c.after.namespace, Policy: c.after.policy,
 		Every: c.after.every, Prove: c.after.prove, Effect: c.after.effect, Host: agent.Below(c.after.host),

@@ -170,7 +170,7 @@ func (a *auditing) report(ctx context.Context, settings *config.Config, p *polic
 	if err != nil {
 		return nil, err
 	}
-	gate := newEngine(settings, store, binder, observer)
+	gate := newEngine(settings, store, binder, observer, nil)
 	gate.SetPolicy(p)
 	if !a.online {
 		gate = gate.Offline()

@@ -98,7 +98,7 @@ func here(ctx context.Context, settings *config.Config, op wire.Op, name string)
 		return nil, err
 	}
 	defer func() { _ = binder.Close() }()
-	gate := newEngine(settings, store, binder, silent{})
+	gate := newEngine(settings, store, binder, silent{}, nil)
 	if p, err := settings.PolicyFile().Load(); err != nil {
 		gate.RefuseAll(err)
 	} else {

@@ -94,8 +94,9 @@ func run(ctx context.Context, settings *config.Config, next program, m mode) err
 	}
 	defer func() { _ = binder.Close() }()
 	binder.Connect()
-	metrics := daemon.NewMetrics(store.Usage)
-	gate := newEngine(settings, store, binder, daemon.Observer{Log: log, Metrics: metrics})
+	metrics := daemon.NewMetrics(version(), store.Usage)
+	metrics.Limits(store.Limits())
+	gate := newEngine(settings, store, binder, daemon.Observer{Log: log, Metrics: metrics}, metrics.LookedUp)
 
 	sockets, err := daemon.OpenSockets(os.Getenv, settings.Socket, settings.Metrics)
 	if err != nil {
@@ -124,6 +125,9 @@ func run(ctx context.Context, settings *config.Config, next program, m mode) err
 		return err
 	}
 	server.NRI = plugin.State
+	if plugin != nil {
+		metrics.WatchNRI(plugin.Registered)
+	}
 	if err := takeOver(ctx, sockets, plugin); err != nil {
 		return err
 	}
@@ -250,13 +254,14 @@ func newBinder(settings *config.Config) (binder, error) {
 	})
 }
 
-func newEngine(settings *config.Config, store *evidence.Store, binder engine.Binder, observer engine.Observer) *engine.Engine {
+func newEngine(settings *config.Config, store *evidence.Store, binder engine.Binder, observer engine.Observer, lookedUp func(time.Duration, error)) *engine.Engine {
 	return engineOver(settings, registry.New(registry.Config{
 		CertsDir:     settings.Registry.CertsDir,
 		DockerConfig: settings.Registry.DockerConfig,
 		Providers:    newProviders(settings.Registry.CredentialProviders),
 		Timeout:      time.Duration(settings.Timeouts.Registry),
 		Spool:        store.Spool(),
+		LookedUp:     lookedUp,
 	}), store, binder, observer)
 }
 

@@ -15,6 +15,8 @@ import (
 
 	"countersign/gate/internal/audit"
 	"countersign/gate/internal/code"
+	"countersign/gate/internal/expiry"
+	"countersign/gate/internal/policy"
 	"countersign/gate/internal/verdict"
 )
 
@@ -24,10 +26,14 @@ type Metrics struct {
 	verdicts      *prometheus.CounterVec
 	seconds       *prometheus.HistogramVec
 	verifications prometheus.Counter
+	lookups       *prometheus.HistogramVec
 	notLogged     prometheus.Counter
 	policyValid   prometheus.Gauge
 	policySerial  prometheus.Gauge
 	reloads       *prometheus.CounterVec
+	trustEnds     *prometheus.GaugeVec
+	limitBytes    prometheus.Gauge
+	limitEntries  prometheus.Gauge
 	unhooked      prometheus.Gauge
 	observing     prometheus.Gauge
 	missed        prometheus.Counter
@@ -36,61 +42,81 @@ type Metrics struct {
 	auditTime     prometheus.Gauge
 }
 
-// NewMetrics makes the metrics; usage tells how full the evidence store is.
-func NewMetrics(usage func() (bytes int64, entries int)) *Metrics {
+// NewMetrics makes the metrics of a gate of some version; usage tells how full the
+// evidence store is.
+func NewMetrics(version string, usage func() (bytes int64, entries int)) *Metrics {
 	m := &Metrics{
-		registry: prometheus.NewRegistry(),
-		verdicts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "countersign_verdicts_total", Help: "Verdicts, by layer and reason code.",
-		}, []string{"layer", "code"}),
-		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "countersign_verdict_seconds", Help: "Time in the gate for one verdict.",
-			Buckets: []float64{.0005, .001, .002, .003, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
-		}, []string{"layer"}),
-		verifications: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "countersign_verifications_total", Help: "Judgements that verified a signature, neither remembered nor joined.",
-		}),
-		notLogged: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "countersign_verdicts_not_logged_total", Help: "Verdicts that stand and are in no log, as on a full disk.",
-		}),
-		policyValid: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "countersign_policy_valid", Help: "1 if the policy file as it is now is in force, 0 if it is invalid, older or not signed.",
-		}),
-		policySerial: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "countersign_policy_serial", Help: "Serial of the policy in force, 0 for none.",
-		}),
-		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "countersign_policy_loads_total", Help: "Loads of a changed policy file, by result: valid, forced (an older serial), invalid, older, unsigned, unremembered.",
-		}, []string{"result"}),
-		observing: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "countersign_observing", Help: "1: OBSERVING, NOT ENFORCING; this node starts what the policy refuses. 0: this gate enforces.",
-		}),
-		missed: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "countersign_observer_missed_total", Help: "Starts that were not judged because too many came at once.",
-		}),
-		auditRefused: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "countersign_audit_refused", Help: "Running containers and pod sandboxes that would be refused now, by reason code, at the last audit.",
-		}, []string{"code"}),
-		auditRunning: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "countersign_audit_containers", Help: "Running containers that the last audit judged.",
-		}),
-		auditTime: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "countersign_audit_timestamp_seconds", Help: "When the last audit that came to its end began, in Unix time.",
-		}),
-		unhooked: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "countersign_handlers_without_hook", Help: "Runtime handlers of containerd whose containers would start unjudged, -1 while it does not say.",
-		}),
+		registry:      prometheus.NewRegistry(),
+		verdicts:      counters("countersign_verdicts_total"),
+		seconds:       histograms("countersign_verdict_seconds"),
+		verifications: counters("countersign_verifications_total").WithLabelValues(),
+		lookups:       histograms("countersign_registry_lookup_seconds"),
+		notLogged:     counters("countersign_verdicts_not_logged_total").WithLabelValues(),
+		policyValid:   gauges("countersign_policy_valid").WithLabelValues(),
+		policySerial:  gauges("countersign_policy_serial").WithLabelValues(),
+		reloads:       counters("countersign_policy_loads_total"),
+		trustEnds:     gauges("countersign_trust_end_timestamp_seconds"),
+		limitBytes:    gauges("countersign_evidence_limit_bytes").WithLabelValues(),
+		limitEntries:  gauges("countersign_evidence_limit_entries").WithLabelValues(),
+		unhooked:      gauges("countersign_handlers_without_hook").WithLabelValues(),
+		observing:     gauges("countersign_observing").WithLabelValues(),
+		missed:        counters("countersign_observer_missed_total").WithLabelValues(),
+		auditRefused:  gauges("countersign_audit_refused"),
+		auditRunning:  gauges("countersign_audit_containers").WithLabelValues(),
+		auditTime:     gauges("countersign_audit_timestamp_seconds").WithLabelValues(),
 	}
-	m.registry.MustRegister(m.verdicts, m.seconds, m.verifications, m.notLogged, m.policyValid, m.policySerial, m.reloads, m.observing,
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "countersign_evidence_bytes", Help: "Bytes in the evidence store.",
-		}, func() float64 { bytes, _ := usage(); return float64(bytes) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "countersign_evidence_entries", Help: "Images in the evidence store.",
-		}, func() float64 { _, entries := usage(); return float64(entries) }),
+	// From nought on: Prometheus sees no increase in a counter that begins with 1.
+	for _, layer := range []verdict.Layer{verdict.Pull, verdict.Create} {
+		for _, c := range code.All {
+			m.verdicts.WithLabelValues(string(layer), string(c))
+		}
+	}
+	build := gauges("countersign_build_info")
+	build.WithLabelValues(version).Set(1)
+	m.registry.MustRegister(m.verdicts, m.seconds, m.verifications, m.lookups, m.notLogged, m.policyValid, m.policySerial, m.reloads, m.trustEnds, m.limitBytes, m.limitEntries, m.observing, build,
+		asked("countersign_evidence_bytes", func() float64 { bytes, _ := usage(); return float64(bytes) }),
+		asked("countersign_evidence_entries", func() float64 { _, entries := usage(); return float64(entries) }),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewGoCollector())
 	return m
+}
+
+// Limits tells how much the evidence store holds at most.
+func (m *Metrics) Limits(bytes int64, entries int) {
+	m.limitBytes.Set(float64(bytes))
+	m.limitEntries.Set(float64(entries))
+}
+
+// LookedUp counts a look-up at a registry (registry.Config).
+func (m *Metrics) LookedUp(took time.Duration, err error) {
+	found := code.OK
+	if err != nil {
+		found = code.RegistryError
+	}
+	if refusal := (*code.Refusal)(nil); errors.As(err, &refusal) {
+		found = refusal.Code
+	}
+	m.lookups.WithLabelValues(string(found)).Observe(took.Seconds())
+}
+
+// Trusts tells when the roots of trust of the policy in force end.
+func (m *Metrics) Trusts(p *policy.Policy) {
+	m.trustEnds.Reset()
+	for _, root := range p.Roots() {
+		if end := expiry.First(root); !end.IsZero() {
+			m.trustEnds.WithLabelValues(root.Name).Set(float64(end.Unix()))
+		}
+	}
+}
+
+// WatchNRI has the metrics tell whether the gate's NRI plugin is registered.
+func (m *Metrics) WatchNRI(registered func() bool) {
+	m.registry.MustRegister(asked("countersign_nri_connected", func() float64 {
+		if registered() {
+			return 1
+		}
+		return 0
+	}))
 }
 
 // WatchHandlers has the metrics tell of runtime handlers: on containerd only.

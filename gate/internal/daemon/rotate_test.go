@@ -151,7 +151,7 @@ func TestAVerdictThatIsInNoLogIsCounted(t *testing.T) {
 		t.Skip(err)
 	}
 	defer full.Close()
-	metrics := NewMetrics(func() (int64, int) { return 0, 0 })
+	metrics := NewMetrics("1.2.3", func() (int64, int) { return 0, 0 })
 	observer := Observer{Log: log, Metrics: metrics}
 	observer.Verdict(allow())
 	log.file = full

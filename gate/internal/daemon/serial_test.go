@@ -70,7 +70,7 @@ func TestOlderPolicyAtStartLeavesEverythingRefused(t *testing.T) {
 	first, second := numbered(t, 1, "a.example"), numbered(t, 2, "b.example")
 	write(t, path, second)
 	before := &holder{}
-	if NewWatcher(file, before, NewMetrics(func() (int64, int) { return 0, 0 }), &Notifier{}); before.policy == nil {
+	if NewWatcher(file, before, NewMetrics("1.2.3", func() (int64, int) { return 0, 0 }), &Notifier{}); before.policy == nil {
 		t.Fatal("not in force")
 	}
 	write(t, path, first)
@@ -90,7 +90,7 @@ func TestPolicyThatCannotBeRememberedIsNotInForce(t *testing.T) {
 	file := policy.File{Path: filepath.Join(dir, "policy.json"), Mark: filepath.Join(dir, "state", "mark.json")}
 	write(t, file.Path, numbered(t, 1, "a.example"))
 	h := &holder{}
-	w := NewWatcher(file, h, NewMetrics(func() (int64, int) { return 0, 0 }), &Notifier{})
+	w := NewWatcher(file, h, NewMetrics("1.2.3", func() (int64, int) { return 0, 0 }), &Notifier{})
 	if h.policy != nil || h.refused == nil || !strings.Contains(w.State().Problem, "can't be remembered") {
 		t.Errorf("got %+v, %+v", h, w.State())
 	}

@@ -119,7 +119,7 @@ func TestMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := NewMetrics(func() (int64, int) { return 4711, 2 })
+	m := NewMetrics("1.2.3", func() (int64, int) { return 4711, 2 })
 	o := Observer{log, m}
 	o.Verdict(&verdict.Verdict{Layer: verdict.Create, Code: code.Unsigned, Millis: 3})
 	o.Verification()

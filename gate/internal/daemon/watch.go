@@ -112,6 +112,7 @@ func (w *Watcher) enforce(p *policy.Policy) error {
 	}
 	w.metrics.reloads.WithLabelValues(result).Inc()
 	w.metrics.policySerial.Set(float64(p.Serial))
+	w.metrics.Trusts(p)
 	slog.Info("policy in force", "path", w.file.Path, "hash", p.Hash, "serial", p.Serial, "scopes", len(p.Scopes()))
 	return nil
 }

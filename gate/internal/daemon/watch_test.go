@@ -73,7 +73,7 @@ func watch(t *testing.T, path string, content []byte) *watched {
 	if content != nil {
 		write(t, path, content)
 	}
-	w := &watched{holder: &holder{}, path: path, metrics: NewMetrics(func() (int64, int) { return 0, 0 }), reload: make(chan struct{})}
+	w := &watched{holder: &holder{}, path: path, metrics: NewMetrics("1.2.3", func() (int64, int) { return 0, 0 }), reload: make(chan struct{})}
 	w.Watcher = NewWatcher(policy.File{Path: path, Mark: filepath.Join(filepath.Dir(path), "mark.json")}, w.holder, w.metrics, &Notifier{})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -94,6 +94,11 @@ func Open(config Config) (*Store, error) {
 	return s, s.scan()
 }
 
+// Limits tells how much the store holds at most.
+func (s *Store) Limits() (bytes int64, entries int) {
+	return s.config.MaxBytes, s.config.MaxEntries
+}
+
 // Usage tells how full the store was when it was last written or scanned.
 func (s *Store) Usage() (bytes int64, entries int) {
 	s.mu.Lock()

@@ -41,8 +41,10 @@ const parallel = 8
 // those. All hosts of the registry are asked at once, and what any of them has
 // counts: a mirror may be empty, or behind. A host that failed is the error.
 // It implements evidence.Fetcher.
-func (c *Client) Fetch(ctx context.Context, repository, digest string, known []byte, types ...string) (evidence.Set, error) {
-	set := evidence.Set{Repository: repository, Digest: digest, Manifest: known}
+func (c *Client) Fetch(ctx context.Context, repository, digest string, known []byte, types ...string) (set evidence.Set, err error) {
+	began := time.Now()
+	defer func() { c.config.LookedUp(time.Since(began), err) }()
+	set = evidence.Set{Repository: repository, Digest: digest, Manifest: known}
 	if err := reference.CheckDigest(digest); err != nil {
 		return set, malformed(err.Error(), "a sha256 digest")
 	}

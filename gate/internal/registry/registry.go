@@ -20,12 +20,13 @@ import (
 
 // Config says how registries are reached.
 type Config struct {
-	CertsDir     string              // certs.d: <host>/hosts.toml as containerd reads it; "" for none
-	DockerConfig string              // a Docker config.json or containers-auth.json that only its owner can read; "" for none
-	Providers    *provider.Providers // the kubelet's credential providers, for what the Docker config does not have; nil for none
-	Transport    http.RoundTripper   // answers instead of the network; nil for the network
-	Timeout      time.Duration       // of one whole look-up; 0 means 3 s
-	Spool        string              // folder for attestations that are too large to be held in memory; "" for none
+	CertsDir     string                     // certs.d: <host>/hosts.toml as containerd reads it; "" for none
+	DockerConfig string                     // a Docker config.json or containers-auth.json that only its owner can read; "" for none
+	Providers    *provider.Providers        // the kubelet's credential providers, for what the Docker config does not have; nil for none
+	Transport    http.RoundTripper          // answers instead of the network; nil for the network
+	Timeout      time.Duration              // of one whole look-up; 0 means 3 s
+	Spool        string                     // folder for attestations that are too large to be held in memory; "" for none
+	LookedUp     func(time.Duration, error) // is told of each look-up; nil for nobody
 }
 
 // Client is a registry client. It reads the files of its Config anew for each
@@ -40,6 +41,9 @@ func New(config Config) *Client {
 	if config.Timeout == 0 {
 		config.Timeout = 3 * time.Second
 	}
+	if config.LookedUp == nil {
+		config.LookedUp = func(time.Duration, error) {}
+	}
 	return &Client{config: config}
 }
 
@@ -53,7 +57,9 @@ type Manifest struct {
 // Manifest gets a manifest or index by tag or digest (OCI distribution spec,
 // "Pulling manifests"). The error is a *code.Refusal; a manifest that is not
 // there is REGISTRY_ERROR.
-func (c *Client) Manifest(ctx context.Context, repository, tagOrDigest string) (Manifest, error) {
+func (c *Client) Manifest(ctx context.Context, repository, tagOrDigest string) (_ Manifest, err error) {
+	began := time.Now()
+	defer func() { c.config.LookedUp(time.Since(began), err) }()
 	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
 	s, err := c.open(ctx, repository)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import sigstore
-import yaml
 
 from countersign.console.config import ROOT
 from countersign.keys.pair import generate
@@ -24,7 +23,6 @@ TRUSTED_ROOT = next(Path(sigstore.__file__).parent.glob("_store/*sigstore.dev/tr
 """The public Sigstore's, as its Python package brings it."""
 POLICIES = sorted(path.name for path in FOLDER.glob("*.yaml") if "apiVersion: countersign/v1" in path.read_text())
 SAID = re.compile(r"^#   (?P<image>\S+) +(?P<what>(?:is|needs) .+)$", re.MULTILINE)
-METRIC = re.compile(r"countersign_[a-z_]+")
 
 
 def loaded(name: str, folder: Path) -> Policy:
@@ -66,14 +64,3 @@ def test_every_example_is_listed() -> None:
     listed = re.findall(r"\]\(([a-z-]+\.yaml)\)", (FOLDER / "README.md").read_text())
     assert sorted(listed) == sorted(path.name for path in FOLDER.glob("*.yaml"))
     assert len(POLICIES) >= 5
-
-
-def test_alerts_and_docs_name_metrics_that_the_gate_has() -> None:
-    known = set(METRIC.findall((ROOT / "gate/internal/daemon/metrics.go").read_text()))
-    expressions = [
-        rule["expr"]
-        for group in yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"]
-        for rule in group["rules"]
-    ]
-    assert {name for text in expressions for name in METRIC.findall(text)} <= known
-    assert set(METRIC.findall((ROOT / "docs/metrics.md").read_text())) == known
