@@ -192,6 +192,10 @@ def _custody(settings: Settings) -> None:
     install(["bao", "countersign-gate"], settings)
 
 
+def _alerts(settings: Settings) -> None:
+    install(["promtool", "go"], settings)
+
+
 def _chromium(_: Settings) -> None:
     from lab.report.browser import program
 
@@ -211,6 +215,7 @@ PARTS = (
     Part("interop", lambda settings: tool("cosign", settings), 120, folder="tests/interop"),
     Part("sigstore", _sigstore, 180, folder="tests/sigstore"),
     Part("custody", _custody, 60, folder="tests/custody"),
+    Part("alerts", _alerts, 60, folder="tests/alerts"),
     Part("ssh", _sshd, 120, folder="tests/ssh"),
     Part("e2e", _root, 420, folder="tests/e2e"),
     Part("release", _release, 600, folder="tests/release"),
