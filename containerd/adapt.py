@@ -12,7 +12,6 @@ from typing import Any
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement.layout import Layout
 from countersign.enforcement.nri import NRI, PLUGIN, SETTINGS, VALIDATOR
-from countersign.enforcement.versions import Version
 
 IMAGES = "io.containerd.cri.v1.images"
 RUNTIME = "io.containerd.cri.v1.runtime"
@@ -32,6 +31,10 @@ READABLE = 3
 DEADLINE = "30s"
 TRANSFER = "io.containerd.transfer.v1.local"
 DEFAULT_SNAPSHOTTER = "overlayfs"
+
+
+Version = tuple[int, ...]
+"""Major, minor and patch; compares with a version that has fewer parts."""
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ class Instance(PrivateMachine, Containerd):
     def require(self, settings: Settings) -> None:
         """See `PrivateMachine.require`: whatever it needs is built."""
 
-    def prepared(self, settings: Settings, programs: Mapping[str, Path], sandbox: str) -> Self:  # noqa: ARG002
+    def prepared(self, _settings: Settings, programs: Mapping[str, Path], sandbox: str) -> Self:
         """See `PrivateMachine.prepared`."""
         folder = next(each for each in (self.root, *self.root.parents) if each.is_dir())
         spec = self.node.run([str(programs["ctr"]), "oci", "spec"]).stdout

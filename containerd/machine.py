@@ -14,7 +14,7 @@ from containerd.enforce import Configured, ImagesRemoved, Restored, SandboxNamed
 from containerd.runtime import DEFAULT_SNAPSHOTTER, SOCKET, Containerd
 from containerd.survey import certs, survey
 from countersign.console.errors import InfrastructureError, MissingError
-from countersign.enforcement import reach, versions
+from countersign.enforcement import reach
 from countersign.enforcement.layout import SYSTEM
 from countersign.runtimes.systemd import SystemdMachine, Taken
 
@@ -115,15 +115,15 @@ class Machine(SystemdMachine, Containerd):
         return found
 
     def warnings(self) -> list[str]:
-        """See `Machine.warnings`: known holes, or that it can't require the gate's plugin."""
-        return [*filter(None, (versions.holes(self.known.version), "" if self.known.nri else TOO_OLD_FOR_NRI))]
+        """See `Machine.warnings`: that it can't require the gate's plugin."""
+        return [] if self.known.nri else [TOO_OLD_FOR_NRI]
 
     def take(self) -> Taken:
         """See `Machine.take`."""
         return Taken(sorted({*pins.take_from(self.node), self.sandbox}))
 
-    def knowing(self, taken: Taken) -> Self:  # noqa: ARG002 - its configuration says the rest
-        """See `Machine.knowing`."""
+    def knowing(self, _taken: Taken) -> Self:
+        """See `Machine.knowing`: its configuration says the rest."""
         return self
 
     def gate_options(self) -> Mapping[str, Any]:

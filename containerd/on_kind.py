@@ -165,7 +165,7 @@ class OnKind(Place):
         """See `Place.teardown`: delete the cluster with its registries; keys and the node image stay."""
         return [ClusterRemoved(self)]
 
-    def undo(self, error: BaseException) -> None:  # noqa: ARG002 - it is told as it is
+    def undo(self, _error: BaseException) -> None:
         """See `Place.undo`."""
         self.remove()
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from containerd import adapt
-from containerd.adapt import IMAGES, RUNTIME
+from containerd.adapt import IMAGES, RUNTIME, Version
 from containerd.runtime import CONFIG, DEFAULT_SNAPSHOTTER, NAMESPACE
 from countersign.console.errors import InfrastructureError, MissingError
-from countersign.enforcement import nri, versions
+from countersign.enforcement import nri
 from countersign.enforcement.layout import Layout
-from countersign.enforcement.versions import Version
 from countersign.nodes.facts import ARCHITECTURES, CAP_SYS_RESOURCE, has_capability
 
 if sys.version_info >= (3, 11):
@@ -24,6 +24,10 @@ else:
 
 if TYPE_CHECKING:
     from countersign.nodes.node import Node
+
+
+OLDEST: Version = (2, 1, 0)
+"""Before it, nothing can be enforced. Which versions have known holes, the gate's doctor knows."""
 
 
 @dataclass(frozen=True)
@@ -102,16 +106,28 @@ def certs(images: Mapping[str, Any], layout: Layout) -> str:
 
 def _version(node: Node) -> Version:
     asked = node.run(["sh", "-c", "command -v containerd >/dev/null && containerd --version"], check=False)
-    version = versions.parse(asked.text)
+    version = parse(asked.text)
     if asked.code or version is None:
         raise MissingError("there is no containerd", where=node.name, do="install containerd 2.1 or newer there")
-    if versions.too_old(version):
+    if version < OLDEST:
         raise MissingError(
             f"containerd {version[0]}.{version[1]}",
             where=node.name,
             expected="2.1 or newer: before, the name that a hook sees is not what was written",
         )
     return version
+
+
+def parse(text: str) -> Version | None:
+    """Return the version in what ``containerd --version`` prints, or None.
+
+    A release candidate counts as the release before: it need not have its fixes.
+    """
+    found = re.search(r"\bv?(\d+)\.(\d+)\.(\d+)(-(?:alpha|beta|rc)\S*)?", text)
+    if not found:
+        return None
+    major, minor, patch = (int(part) for part in found.groups()[:3])
+    return major, minor, patch - 1 if found[4] else patch
 
 
 def _config(node: Node) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import InfrastructureError
@@ -21,6 +20,7 @@ from crio.paths import INSTALLED, Paths
 if TYPE_CHECKING:
     from countersign.console.config import Settings
     from countersign.console.steps import Step
+    from countersign.enforcement.policy import Policy
     from countersign.nodes.node import Node
     from crio.render import Engine
 
@@ -94,10 +94,9 @@ class Crio(Machine):
         ]
         return [Group(self.node, f"the way to the demo's registries ({self.paths.registries_conf})", parts)]
 
-    def own_policy(self, policy: Path, pins: Sequence[str], *, keys_to_come: bool = False) -> list[Step]:
+    def own_policy(self, policy: Policy) -> list[Step]:
         """See `Machine.own_policy`."""
-        tags = tuple(self.tags)
-        return [NativePolicy(self, policy, tuple(pins), tags, keys_to_come=keys_to_come)]
+        return [NativePolicy(self, policy)]
 
     def remembered(self) -> list[Step]:
         """See `Machine.remembered`."""
@@ -140,17 +139,11 @@ class NativePolicy:
 
     Attributes:
         machine: the CRI-O.
-        source: the policy.yaml.
-        pins: of the set-up, by digest.
-        tags: names by tag of what is pinned.
-        keys_to_come: a step before this one makes the keys that the policy names.
+        policy: what the gate is given.
     """
 
     machine: Crio
-    source: Path
-    pins: tuple[str, ...]
-    tags: tuple[str, ...] = ()
-    keys_to_come: bool = False
+    policy: Policy
 
     @property
     def name(self) -> str:
@@ -159,7 +152,7 @@ class NativePolicy:
 
     def _group(self) -> Group:
         paths, node = self.machine.paths, self.machine.node
-        found = render.native(self.source, paths, self.pins, self.machine.engine, self.tags)
+        found = render.native(self.policy.source, paths, self.policy.pins, self.machine.engine, self.machine.tags)
         files = found.files(node, paths)
         return Group(node, self.name, [*render.folders(files), Folder(node, paths.namespaces, 0o700), *files])
 
@@ -169,7 +162,7 @@ class NativePolicy:
 
     def needed(self) -> bool:
         """Return whether the node has another one."""
-        return self.keys_to_come or self._group().needed()
+        return self.policy.keys_to_come or self._group().needed()
 
     def apply(self) -> None:
         """Put it there; CRI-O reads it anew for each pull and each container."""
@@ -177,7 +170,7 @@ class NativePolicy:
 
     def diff(self) -> str:
         """Return how the node's files would change; see `countersign.console.steps.ShowsDiff`."""
-        return "" if self.keys_to_come else self._group().diff()
+        return "" if self.policy.keys_to_come else self._group().diff()
 
 
 @dataclass(frozen=True)

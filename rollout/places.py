@@ -52,9 +52,8 @@ def targets(settings: Settings, source: Path) -> list[Target]:
 
 def _of(settings: Settings, source: Path) -> Iterator[Target]:
     for each in RUNTIMES[settings.room](settings).members():
-        pins = tuple(each.pinned())
-        engine = next(iter(each.own_policy(source, pins)), None)
-        yield Target(each.node, Policy(each.node, each.layout, source, pins), record.beside(each.pins), engine)
+        policy = Policy(each.node, each.layout, source, tuple(each.pinned()))
+        yield Target(each.node, policy, record.beside(each.pins), next(iter(each.own_policy(policy)), None))
 
 
 def _containerd(settings: Settings) -> Place:

@@ -92,7 +92,7 @@ class ByIdentity:
         beside = certified_annotations(made, self.config) | {LOGGED: _logged(document)}
         return Attachment(payload, document["messageSignature"]["signature"], beside)
 
-    def wrote(self, found: Found, content: bytes, wanted: bytes) -> bool:  # noqa: ARG002
+    def wrote(self, _found: Found, _content: bytes, _wanted: bytes) -> bool:
         """See ``signing.signer.Signer``: a certificate of minutes is never there already."""
         return False
 

@@ -137,7 +137,7 @@ class Nothing:
         """Return none."""
         return ""
 
-    def pushed(self, repository: str, tag: str, layout: Path) -> Step:  # noqa: ARG002
+    def pushed(self, repository: str, tag: str, _layout: Path) -> Step:
         """Raise MissingError: there is no registry."""
         raise MissingError("there is no registry to put it in", where=f"{repository}:{tag}", do="see lab.setup")
 
@@ -156,7 +156,7 @@ class Nothing:
     def require_up(self) -> None:
         """Return: nothing has to run."""
 
-    def stopped(self, registry: str) -> AbstractContextManager[None]:  # noqa: ARG002
+    def stopped(self, _registry: str) -> AbstractContextManager[None]:
         """Return what does nothing."""
         return nullcontext()
 
@@ -170,15 +170,15 @@ class NoLab:
 
     names: Sequence[str] = ()
 
-    def for_host(self, settings: Settings, layout: Layout, cgroup: str, root: Path) -> Addition:  # noqa: ARG002
+    def for_host(self, _settings: Settings, _layout: Layout, _cgroup: str, _root: Path) -> Addition:
         """Return nothing."""
         return NOTHING
 
-    def for_cluster(self, settings: Settings) -> Addition:  # noqa: ARG002
+    def for_cluster(self, _settings: Settings) -> Addition:
         """Return nothing."""
         return NOTHING
 
-    def for_machine(self, settings: Settings, node: Node, room: str, *, asked: bool) -> Addition:  # noqa: ARG002
+    def for_machine(self, _settings: Settings, _node: Node, _room: str, *, asked: bool) -> Addition:
         """Return nothing."""
         if asked:
             raise UsageError("there is no lab in this checkout", where="--demo", expected="the folder lab/")

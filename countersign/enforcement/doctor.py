@@ -28,14 +28,16 @@ WITHIN = 60.0
 TOLD = 300
 
 
-def examine(node: Node, layout: Layout, crio_socket: str = "") -> None:
-    """Look at everything that a look can tell; the arguments are those of `look`.
+def examine(node: Node, layout: Layout, crio_socket: str = "") -> list[Problem]:
+    """Look at everything that a look can tell, and return the warnings; the arguments are those of `look`.
 
     Raises:
         NotEnforced: with every problem found.
     """
-    if problems := [problem for problem in look(node, layout, crio_socket=crio_socket) if not problem.warning]:
+    found = look(node, layout, crio_socket=crio_socket)
+    if problems := [problem for problem in found if not problem.warning]:
         raise NotEnforced(problems, f"doctor on {node.name}")
+    return found
 
 
 def look(node: Node, layout: Layout, laid: Mapping[str, Laid] | None = None, *, crio_socket: str = "") -> list[Problem]:

@@ -106,7 +106,7 @@ class _Ec(ec.EllipticCurvePrivateKey):
             raise _wrong(self._signer) from err
         return signature
 
-    def exchange(self, algorithm: ec.ECDH, peer_public_key: ec.EllipticCurvePublicKey) -> bytes:  # noqa: ARG002
+    def exchange(self, _algorithm: ec.ECDH, _peer_public_key: ec.EllipticCurvePublicKey) -> bytes:
         """Refuse: it signs only."""
         raise _stays(self._signer)
 
@@ -154,7 +154,7 @@ class _Rsa(rsa.RSAPrivateKey):
             raise _wrong(self._signer) from err
         return signature
 
-    def decrypt(self, ciphertext: bytes, padding: Any) -> bytes:  # noqa: ARG002
+    def decrypt(self, _ciphertext: bytes, _padding: Any) -> bytes:
         """Refuse: it signs only."""
         raise _stays(self._signer)
 

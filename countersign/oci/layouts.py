@@ -179,7 +179,7 @@ class NewLayout(Layout):
         """Say whether a blob is there."""
         return self._files.size(_blob(digest)) is not None
 
-    def mount(self, what: Descriptor, source: object) -> bool:  # noqa: ARG002  a registry's way
+    def mount(self, _what: Descriptor, _source: object) -> bool:
         """Say that there is no other repository to take a blob from."""
         return False
 
@@ -196,8 +196,8 @@ class NewLayout(Layout):
         if not digests.valid(reference):
             self._list([Descriptor(media_type, what.digest, what.size, annotations={_REF_NAME: reference})])
 
-    def show_referrers(self, digest: str, entries: Sequence[Descriptor]) -> None:  # noqa: ARG002  they say it themselves
-        """Name referrers in index.json, where oras looks for them."""
+    def show_referrers(self, _digest: str, entries: Sequence[Descriptor]) -> None:
+        """Name referrers in index.json, where oras looks for them; each says itself of what it is one."""
         self._list(entries)
 
     def _list(self, entries: Sequence[Descriptor]) -> None:

@@ -105,8 +105,8 @@ class BySupervisors:
     services: Sequence[State] = field(repr=False)
     setup: str
 
-    def controls(self, answers: Callable[[], object]) -> Controls:  # noqa: ARG002 - a service starts when it is ready
-        """See `Keeper.controls`."""
+    def controls(self, _answers: Callable[[], object]) -> Controls:
+        """See `Keeper.controls`: a service that has started is ready."""
         return Supervised(Path(self.layout.run), self.addition.stopped, self.runtime)
 
     def states(self) -> list[ServiceState]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -84,14 +84,8 @@ class Machine(ABC):
     def way(self) -> list[Group]:
         """Return the steps by which it and the gate find the registries of its addition; none where it has none."""
 
-    def own_policy(self, policy: Path, pins: Sequence[str], *, keys_to_come: bool = False) -> list[Step]:  # noqa: ARG002
-        """Return the step that gives its own engine its part of a policy.yaml; none where it has no engine of its own.
-
-        Args:
-            policy: the policy.yaml.
-            pins: of the set-up.
-            keys_to_come: an earlier step makes the keys that the policy names.
-        """
+    def own_policy(self, _policy: policy.Policy) -> list[Step]:
+        """Return the step that gives its own engine its part of a policy; none where it has no engine of its own."""
         return []
 
     @abstractmethod
@@ -217,8 +211,9 @@ class Machine(ABC):
             InfrastructureError: it could not be tried.
         """
         self.wait_for_plugin()
-        doctor.examine(self.node, self.layout, self.crio_socket)
-        return self.tried(image)
+        warnings = doctor.examine(self.node, self.layout, self.crio_socket)
+        proven = self.tried(image)
+        return replace(proven, notes=(*proven.notes, *map(str, warnings)))
 
     def tried(self, image: str = "") -> Proof:
         """Have the node prove itself; see `countersign.enforcement.proof.prove`."""

@@ -196,7 +196,7 @@ class PrivatePlace(Place):
         """See `Place.what`."""
         return str(self._machine.root)
 
-    def undo(self, error: BaseException) -> None:  # noqa: ARG002 - it is told as it is
+    def undo(self, _error: BaseException) -> None:
         """See `Place.undo`; its logs are copied first."""
         if not self._machine.root.exists():
             return

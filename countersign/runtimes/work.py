@@ -50,7 +50,7 @@ class Work(Generic[MachineT]):
 
     def own_policy(self) -> list[Step]:
         """See `Machine.own_policy`."""
-        return self.machine.own_policy(self.policy, self.pins, keys_to_come=self.keys_to_come)
+        return self.machine.own_policy(self.policy_step())
 
 
 def work(

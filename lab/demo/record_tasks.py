@@ -19,7 +19,7 @@ CLEAN = ("./inv", "containerd.clean", "--on", "host")
 
 
 @task(help={"out": "where to: PREFIX.cast and PREFIX.svg (default: docs/demo)"})
-def record(context: Context, out: str = "") -> None:  # noqa: ARG001 - Invoke passes it
+def record(_context: Context, out: str = "") -> None:
     """Run the demo on this host and record it: a cast for asciinema, and a picture of how it ends.
 
     Example: ./inv demo.record

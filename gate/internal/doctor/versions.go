@@ -66,7 +66,7 @@ func (v version) before(other version) bool { return slices.Compare(v[:], other[
 func (v version) String() string { return fmt.Sprintf("%d.%d.%d", v[0], v[1], v[2]) }
 
 // holes names the known holes of a version of containerd, each with the version that
-// mends it.
+// fixes it.
 func holes(v version) []string {
 	var found []string
 	for _, each := range known().Holes {
@@ -76,14 +76,14 @@ func holes(v version) []string {
 			fixes = append(fixes, fix)
 		}
 		slices.SortFunc(fixes, func(a, b version) int { return slices.Compare(a[:], b[:]) })
-		mended := fixes[0]
+		fixed := fixes[0]
 		for _, fix := range fixes {
 			if fix[0] == v[0] && fix[1] == v[1] {
-				mended = fix
+				fixed = fix
 			}
 		}
-		if v.before(mended) {
-			found = append(found, fmt.Sprintf("%s (fixed in %s)", strings.Join(each.IDs, ", "), mended))
+		if v.before(fixed) {
+			found = append(found, fmt.Sprintf("%s (fixed in %s)", strings.Join(each.IDs, ", "), fixed))
 		}
 	}
 	return found

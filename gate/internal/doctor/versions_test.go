@@ -35,14 +35,14 @@ func TestTheDataAreVersions(t *testing.T) {
 	}
 }
 
-func TestKnownHolesAreNamedWithTheVersionThatMendsThem(t *testing.T) {
-	for text, mended := range map[string]string{
+func TestKnownHolesAreNamedWithTheVersionThatFixesThem(t *testing.T) {
+	for text, fixed := range map[string]string{
 		"2.0.9": "2.1.9", "2.1.8": "2.1.9", "2.1.9": "", "2.2.4": "2.2.5", "2.2.5": "", "2.3.2": "", "2.3.2-rc.1": "2.3.2", "2.4.0": "",
 	} {
 		v, _ := parseVersion(text)
 		found := strings.Join(holes(v), "; ")
-		if mended == "" && found != "" || !strings.Contains(found, mended) {
-			t.Errorf("%s: got %q, expected %q", text, found, mended)
+		if fixed == "" && found != "" || !strings.Contains(found, fixed) {
+			t.Errorf("%s: got %q, expected %q", text, found, fixed)
 		}
 	}
 }
