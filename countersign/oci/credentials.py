@@ -145,7 +145,7 @@ def read(content: bytes, where: str) -> Source:
     except (ValueError, RecursionError) as err:
         raise BadConfig("no JSON", where=where) from err  # whose own words could quote a password
     if not isinstance(document, dict):
-        raise BadConfig("no JSON object", where=where)
+        raise BadConfig("not a JSON object", where=where)
     return _source(document, where)
 
 
