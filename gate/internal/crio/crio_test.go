@@ -69,6 +69,9 @@ func TestBinding(t *testing.T) {
 		}, code.NotWhatRuns}, // whose layers are others
 		{"an annotation with another name", func(w *world, _, _ *picture) { w.annotations[annotationImage] = "registry.example/other:v1" }, code.NotWhatRuns},
 		{"an annotation with another image", func(w *world, _, other *picture) { w.annotations[annotationImageRef] = other.id }, code.NotWhatRuns},
+		{"two records of the container", func(w *world, app, _ *picture) {
+			w.write(filepath.Join(w.runRoot, "overlay-containers", "volatile-containers.json"), []map[string]any{{"id": id, "image": app.id, "layer": "own"}})
+		}, code.NotWhatRuns},
 		{"no record of the image", func(w *world, _, other *picture) { w.images = []*picture{other} }, code.NoRecord},
 
 		{"the layer stands on another image's", func(w *world, _, other *picture) { w.volatile[0]["parent"] = other.top }, code.NotWhatRuns},
@@ -220,6 +223,23 @@ func TestAFileThatIsReplacedIsReadAgain(t *testing.T) {
 				t.Fatalf("got %v, %v", records, err)
 			}
 		}
+	}
+}
+
+func TestOneContainerAloneIsExplained(t *testing.T) {
+	for name, other := range map[string]string{"the only one that begins so": strings.Repeat("0", 64), "another begins so too": id[:12] + strings.Repeat("0", 52)} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.containers = append(w.containers, map[string]any{"id": other, "image": w.images[0].id, "layer": "own"})
+			w.store()
+			want := code.Code("")
+			if other[:12] == id[:12] {
+				want = code.BadReference
+			}
+			if state, err := w.binder.Live(context.Background(), id[:12]); codeOf(err) != want || err == nil && state.ID != id {
+				t.Errorf("got %+v, %v", state, err)
+			}
+		})
 	}
 }
 

@@ -157,6 +157,19 @@ func TestPanicIsARefusal(t *testing.T) {
 	wantVerdict(t, w.create(t, tagged), code.OK)
 }
 
+// bursting is a binder that fails inside.
+type bursting struct{ Binder }
+
+func (bursting) Container(context.Context, *bind.State, *verdict.Trace) (*bind.Bound, error) {
+	panic("hostile record")
+}
+
+func TestAPanicWhileBindingIsARefusal(t *testing.T) {
+	w := newWorld(t)
+	w.Binder = bursting{w.Binder}
+	wantVerdict(t, w.create(t, tagged), code.GateDown)
+}
+
 func TestAllowNeedsAnAllowingCode(t *testing.T) {
 	w := newWorld(t)
 	w.judgement = func(context.Context, judge.Request) judge.Outcome {

@@ -229,3 +229,11 @@ func TestExplainBindsALiveContainer(t *testing.T) {
 	w.published("v1")
 	wantVerdict(t, w.Explain(context.Background(), tagged), code.OK)
 }
+
+// A container that ended meanwhile says nothing about its image.
+func TestAuditOfAContainerThatIsGone(t *testing.T) {
+	w := newWorld(t)
+	for id, want := range map[string]code.Code{container: code.OK, "feed": code.Timeout} {
+		wantVerdict(t, w.Audit(context.Background(), id), want)
+	}
+}

@@ -219,3 +219,18 @@ func FuzzParseBlob(f *testing.F) {
 		}
 	})
 }
+
+func TestManifestsThatAreHandedOver(t *testing.T) {
+	raw := []byte(`{"layers":[]}`)
+	for name, c := range map[string]struct {
+		raw  []byte
+		want int
+	}{"its own": {raw, 0}, "other bytes": {append([]byte(" "), raw...), 1}} {
+		t.Run(name, func(t *testing.T) {
+			got := Set{Repository: repo, Digest: "sha256:" + sum(raw)}.WithManifest(c.raw)
+			if len(got.Problems) != c.want || (got.Manifest == nil) != (c.want > 0) || c.want > 0 && got.Problems[0].Code != code.Tampered {
+				t.Errorf("manifest %q, problems %v", got.Manifest, got.Problems)
+			}
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package reference
 
 import (
+	_ "crypto/sha512" // as the gate has it: digests of that kind parse
 	"encoding/json"
 	"errors"
 	"os"
@@ -104,4 +105,18 @@ func FuzzNormalise(f *testing.F) {
 			t.Errorf("%q gives %+v, which gives %+v, %v", name, n, again, err)
 		}
 	})
+}
+
+// What is known by another digest has no signature that the gate could find.
+func TestADigestInANameIsSHA256(t *testing.T) {
+	for digest, want := range map[string]code.Code{"sha256:" + strings.Repeat("a", 64): "", "sha512:" + strings.Repeat("a", 128): code.BadReference} {
+		algorithm, _, _ := strings.Cut(digest, ":")
+		t.Run(algorithm, func(t *testing.T) {
+			n, err := Normalise("registry.example/app@" + digest)
+			var refusal *code.Refusal
+			if want == "" && (err != nil || n.Digest != digest) || want != "" && (!errors.As(err, &refusal) || refusal.Code != want) {
+				t.Errorf("got %+v, %v", n, err)
+			}
+		})
+	}
 }

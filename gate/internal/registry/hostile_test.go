@@ -58,6 +58,13 @@ func TestContentThatCannotBeUsedIsAProblem(t *testing.T) {
 		{"a blob that is too large", func(w http.ResponseWriter, path string) bool {
 			return strings.Contains(path, "/blobs/") && answer(w, 200, strings.Repeat("x", 1<<20+1))
 		}, code.Malformed, "too large"},
+		{"a blob that is too large, of a length that is not told", func(w http.ResponseWriter, path string) bool {
+			if !strings.Contains(path, "/blobs/") {
+				return false
+			}
+			w.(http.Flusher).Flush()
+			return answer(w, 200, strings.Repeat("x", 1<<20))
+		}, code.Malformed, "too large"},
 		{"a blob that fails", func(w http.ResponseWriter, path string) bool {
 			return strings.Contains(path, "/blobs/") && answer(w, 500, "")
 		}, code.RegistryError, "500"},

@@ -61,6 +61,12 @@ def test_a_guard_is_held_by_a_test_that_fails_and_a_twin_that_passes(
         guards.check(settings, "all", 0)
 
 
+def test_what_needs_no_row_refuses_and_has_none() -> None:
+    reasons = guards.needless()
+    assert sorted(set(reasons) - set(guards.uncovered(guards.guards()))) == []
+    assert all(reasons.values())
+
+
 def test_a_function_that_refuses_without_a_row_is_listed() -> None:
     rows = guards.guards()
     covered = next(row for row in rows if row.file.endswith("bind/container.go"))
