@@ -140,10 +140,14 @@ def read(content: bytes, where: str) -> Source:
     """
     if len(content) > _FILE_LIMIT:
         raise BadConfig("over 1 MiB", where=where)
+    if not content.strip():  # as docker and containers/image have it: nobody is logged in
+        return Source(where)
     try:
         document = json.loads(content.decode(errors="replace"))
     except (ValueError, RecursionError) as err:
         raise BadConfig("no JSON", where=where) from err  # whose own words could quote a password
+    if document is None:
+        return Source(where)
     if not isinstance(document, dict):
         raise BadConfig("not a JSON object", where=where)
     return _source(document, where)

@@ -116,6 +116,11 @@ func TestTLSAndAuthentication(t *testing.T) {
 			write(t, path, `{"auths": "secret"`, 0o600)
 			return path
 		}, code.RegistryAuth, "not JSON"},
+		{"an empty config", plain, func(t *testing.T) string {
+			path := t.TempDir() + "/docker.json"
+			write(t, path, "\n", 0o600)
+			return path
+		}, code.OK, ""},
 		{"bearer", bearer, func(t *testing.T) string { return dockerConfig(t, "fallback.test", "user:secret", 0o600) }, code.OK, ""},
 		{"bearer, wrong password", bearer, func(t *testing.T) string { return dockerConfig(t, "fallback.test", "user:wrong", 0o600) }, code.RegistryAuth, "403"},
 		{"bearer, no login", bearer, nil, code.RegistryAuth, "403"},

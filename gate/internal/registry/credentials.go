@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,6 +68,9 @@ func parseCredentials(data []byte) (credentials, error) {
 		Auths       map[string]json.RawMessage `json:"auths"`
 		CredHelpers map[string]json.RawMessage `json:"credHelpers"`
 		CredsStore  json.RawMessage            `json:"credsStore"`
+	}
+	if len(bytes.TrimSpace(data)) == 0 { // as docker and containers/image have it: nobody is logged in
+		data = []byte("{}")
 	}
 	if err := json.Unmarshal(data, &config); err != nil {
 		return credentials{}, errors.New("it is not JSON of the known form") // err could quote a password

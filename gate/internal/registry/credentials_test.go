@@ -80,6 +80,8 @@ func TestEntriesAsToolsWriteThem(t *testing.T) {
 		"nothing":                 {`{}`, "", "", "", ""},
 		"null":                    {`null`, "", "", "", ""},
 		"no colon":                {`{"auth":"` + encoded("secret\n") + `"}`, "", "", "", "not base64 of user:password"},
+		"no user":                 {`{"auth":"` + encoded(":secret") + `"}`, "", "", "", "not base64 of user:password"},
+		"a token with a line end": {`{"registrytoken":"secret\r\nx"}`, "", "", "", "registrytoken that is not a token"},
 		"no base64":               {`{"auth":"secret!"}`, "", "", "", "not base64 of user:password"},
 		"a number":                {`{"auth":5}`, "", "", "", "not an object of strings"},
 		"a string":                {`"secret"`, "", "", "", "not an object of strings"},

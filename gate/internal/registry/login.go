@@ -52,6 +52,10 @@ func readLogin(name string, raw json.RawMessage) login {
 		l.err = fmt.Errorf("the entry auths.%q is not an object of strings", name)
 		return l
 	}
+	if strings.ContainsFunc(entry.RegistryToken, func(r rune) bool { return r < '!' || r > '~' }) { // no header carries it
+		l.err = fmt.Errorf("the entry auths.%q has a registrytoken that is not a token", name)
+		return l
+	}
 	l.user, l.secret, l.bearer = entry.Username, entry.Password, entry.RegistryToken
 	if auth := strings.TrimSpace(entry.Auth); auth != "" {
 		user, password, ok := decodeAuth(auth)
@@ -72,7 +76,7 @@ func decodeAuth(auth string) (user, password string, ok bool) {
 	auth = strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(auth, "="))
 	decoded, err := base64.RawStdEncoding.DecodeString(auth)
 	user, password, ok = strings.Cut(string(decoded), ":")
-	return user, strings.Trim(password, "\x00"), err == nil && ok
+	return user, strings.Trim(password, "\x00"), err == nil && ok && user != ""
 }
 
 // bearerAuthorizer sends a token that was issued beforehand ("registrytoken"),

@@ -294,6 +294,12 @@ def test_a_file_that_is_no_config(tmp_path: Path, content: bytes, message: str) 
         load(tmp_path / "config.json")
 
 
+@pytest.mark.parametrize("content", [b"", b"\n", b"null", b"{}"])
+def test_a_file_that_says_nothing_knows_nobody(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    assert load(tmp_path / "config.json").find("r.example/app") is None
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match="No such file"):
         load(tmp_path / "config.json")
