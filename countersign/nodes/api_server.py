@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 CALL = 15
 """Seconds for one call."""
+PAGE = 500
+"""Objects of one answer."""
 BAD_REQUEST, NOT_FOUND = 400, 404
 
 
@@ -29,6 +31,24 @@ class ApiServer:
     def pods(self, namespace: str) -> list[dict[str, Any]]:
         """Return all pods of a namespace."""
         return self._list(f"/api/v1/namespaces/{namespace}/pods")
+
+    @property
+    def address(self) -> str:
+        """Its URL."""
+        return str(self.client.configuration.host)
+
+    def paged(self, path: str, most: int) -> tuple[list[dict[str, Any]], bool]:
+        """Return at most so many objects of a list at an API path, and whether there are more."""
+        found: list[dict[str, Any]] = []
+        query: list[tuple[str, Any]] = [("limit", PAGE)]
+        with _errors(path):
+            while True:
+                page = self._call(path, "GET", query)
+                found += page["items"]
+                following = str((page.get("metadata") or {}).get("continue") or "")
+                if not following or len(found) >= most:
+                    return found[:most], bool(following) or len(found) > most
+                query = [("limit", PAGE), ("continue", following)]
 
     def nodes(self) -> list[dict[str, Any]]:
         """Return all nodes."""
@@ -76,11 +96,13 @@ class ApiServer:
             items: list[dict[str, Any]] = self._call(path, "GET")["items"]
         return items
 
-    def _call(self, path: str, method: str) -> dict[str, Any]:
+    def _call(self, path: str, method: str, query: Sequence[tuple[str, Any]] = ()) -> dict[str, Any]:
         from kubernetes.client.exceptions import ApiException
 
         headers = {"Accept": "application/json"}
-        prepared = self.client.param_serialize(method, path, header_params=headers, auth_settings=["BearerToken"])
+        prepared = self.client.param_serialize(
+            method, path, query_params=list(query), header_params=headers, auth_settings=["BearerToken"]
+        )
         response = self.client.call_api(*prepared, _request_timeout=CALL)
         body: bytes = response.read() or b""  # type: ignore[no-untyped-call]
         if response.status >= BAD_REQUEST:
