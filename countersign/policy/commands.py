@@ -95,8 +95,8 @@ def render(context: Context, engine: str = "gate", out: str = "", policy: str = 
     Example: ./inv policy.render --out policy.json
     """
     from countersign.policy import crio, gate, kyverno, notation
-    from countersign.policy.keys_only import keys_only
     from countersign.policy.load import load
+    from countersign.policy.part import part
 
     renderers = {
         "gate": gate.render,
@@ -111,7 +111,8 @@ def render(context: Context, engine: str = "gate", out: str = "", policy: str = 
     found = load(_path(context, policy))
     content = renderers[engine](found)
     limits = {**kyverno.LIMITS, **crio.LIMITS}
-    for limit in (*limits.get(engine, ()), *(keys_only(found)[1] if engine in limits else ())):
+    engines = {**kyverno.ENGINES, "crio": crio.ENGINE}
+    for limit in (*limits.get(engine, ()), *(part(found, engines[engine])[1] if engine in engines else ())):
         warn(f"{engine}: {limit}")
     if engine == "notation":
         for line in (*notation.LIMITS, *notation.left_out(found)):

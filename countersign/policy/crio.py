@@ -13,8 +13,8 @@ from typing import Any
 
 from countersign.oci import reference
 from countersign.policy import canary
-from countersign.policy.keys_only import keys_only
 from countersign.policy.model import Policy, Root, Rule
+from countersign.policy.part import Engine, part
 
 LIMITS: Mapping[str, Sequence[str]] = {
     "crio": (
@@ -25,6 +25,7 @@ LIMITS: Mapping[str, Sequence[str]] = {
         "a pin is accepted by its digest; the name by tag that a kubelet pulls is added by crio.configure",
     ),
 }
+ENGINE = Engine("CRI-O's own engine", lambda root: "" if root.keys else "by certificate")
 ACCEPT: list[dict[str, Any]] = [{"type": "insecureAcceptAnything"}]
 REJECT: list[dict[str, Any]] = [{"type": "reject"}]
 
@@ -45,7 +46,7 @@ def policy_json(
         extra_pins: ``repository@sha256:…`` beside those of the policy. A pin of a revoked digest is rejected.
         accept_tags: ``repository:tag`` that is accepted by this engine; the gate decides about it by digest.
     """
-    policy, _ = keys_only(policy)
+    policy, _ = part(policy, ENGINE)
     revoked = frozenset(policy.revoked_keys)
     scopes = {name: _rule(scope.rule, policy.roots, keys_folder, revoked) for name, scope in policy.scopes.items()}
     for pin in (*policy.pinned, *extra_pins):

@@ -6,13 +6,14 @@ cannot see: ``LIMITS`` names all of it, and so does an annotation of the rendere
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from countersign.nodes.template import render as fill
-from countersign.policy.keys_only import keys_only
-from countersign.policy.model import Policy, Rule, Scope
+from countersign.policy.model import Attestation, Policy, Root, Rule, Scope
+from countersign.policy.part import Engine, part
 
 HERE = Path(__file__).resolve().parent
 BUNDLE = "/bundle"
@@ -26,7 +27,14 @@ COPIED = (
 MOVED = "a tag that moves after admission is judged at pull and at create"
 UNSEEN = "static pods, and namespaces that Kyverno's own configuration filters out, are judged at pull and at create"
 VOLUMES = "images of volumes are judged at pull and at create"
-CERTIFICATES = "roots by certificate (keyless, pki, notation) and attestations are judged at pull and at create"
+CERTIFICATES = "roots by certificate (keyless, pki, notation) are judged at pull and at create"
+ATTESTATIONS = "attestations are judged at pull and at create"
+AGE = "how old an attestation is, and what its condition may cost, is judged at pull and at create"
+STATEMENTS = "a signature's statement that is attached as cosign 2 attaches attestations counts as a signature"
+SEVERAL = (
+    "refused though the policy allows it: an image with several attestations of one type by one signer, where the"
+    " condition does not hold for the one that Kyverno reads last"
+)
 PLATFORMS = (
     "refused though the policy allows it: an image that is signed for its platforms alone, for pods name its index"
 )
@@ -35,20 +43,65 @@ ONE_FORMAT = "refused though the policy allows it: an image that is signed as bu
 PINS_BY_NAME = "refused though the policy allows it: a pin in a scope with roots, where a pod does not name the digest"
 
 LIMITS = {
-    "kyverno": (COPIED, MOVED, UNSEEN, CERTIFICATES, PLATFORMS, PINS),
-    "kyverno-verifyimages": (COPIED, UNSEEN, VOLUMES, CERTIFICATES, PLATFORMS, PINS, ONE_FORMAT, PINS_BY_NAME),
+    "kyverno": (COPIED, MOVED, UNSEEN, CERTIFICATES, AGE, STATEMENTS, PLATFORMS, PINS, SEVERAL),
+    "kyverno-verifyimages": (
+        *(COPIED, UNSEEN, VOLUMES, CERTIFICATES, ATTESTATIONS),
+        *(PLATFORMS, PINS, ONE_FORMAT, PINS_BY_NAME),
+    ),
 }
 """Engine → what its policy cannot say, and the layers that say it instead."""
+_TEXTS = re.compile(
+    r"""("{3}|'{3})(?:\\.|.)*?\1|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|//[^\n]*""",
+    re.DOTALL,
+)
+_RAW = re.compile(r"""\b[rRbB]{1,2}["']""")
+_CALCULATES = re.compile(r"[/%]|\b(?:type|string|int|uint|double|dyn|bytes)\b|\d{16}")
+
+
+def _by_certificate(root: Root) -> str:
+    return "" if root.keys else "by certificate"
+
+
+def _condition(text: str) -> str:
+    """Return why Kyverno may say otherwise of a condition: every number in an attestation is a float to it."""
+    if _RAW.search(text):
+        return "it has raw strings, which are not looked into here"
+    bare = _TEXTS.sub('""', text)
+    return "it calculates, and Kyverno knows no whole numbers" if _CALCULATES.search(bare) else ""
+
+
+VALIDATING = Engine("Kyverno", _by_certificate, _by_certificate, _condition, formats=True, standing=True)
+VERIFY_IMAGES = Engine("Kyverno", _by_certificate)
+ENGINES = {"kyverno": VALIDATING, "kyverno-verifyimages": VERIFY_IMAGES}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An attestation: its name in the policy, by which attestors, and what has to be true of it."""
+
+    name: str
+    asked: Attestation
+    attestors: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Validation:
-    """A scope's rule: root by root the names of its keys, or nothing at all for a scope that rejects."""
+    """A scope's rule.
+
+    Attributes:
+        scope, spelled: its name, as the policy has it and as Kyverno does.
+        rule: what the policy asks for.
+        roots: root by root the names of its attestors; nothing at all for a scope that rejects.
+        ways: in which a signature counts: ``bundle``, ``attachment``, or an attestation's name.
+        attestations: what else is asked for.
+    """
 
     scope: str
     spelled: str
     rule: Rule
     roots: Sequence[Sequence[str]]
+    ways: Sequence[str]
+    attestations: Sequence[Asked]
 
 
 @dataclass(frozen=True)
@@ -84,8 +137,9 @@ def render(policy: Policy) -> bytes:
 
     Equal policies give equal bytes.
     """
-    policy, _ = keys_only(policy)
+    policy, _ = part(policy, VALIDATING)
     scopes = _longest_first(policy)
+    types = _types(policy)
     return fill(
         HERE / "imagevalidatingpolicy.yaml.j2",
         limits=LIMITS["kyverno"],
@@ -94,10 +148,12 @@ def render(policy: Policy) -> bytes:
         scopes=[_spelled(scope) for scope in scopes],
         pins=_pinned_digests(policy),
         revoked=sorted(set(policy.revoked_digests)),
+        types=types,
+        hub=KYVERNOS_HUB,
         validations=[
-            Validation(scope.name, _spelled(scope), scope.rule, _signers(policy, scope.rule))
+            _validation(policy, scope, types)
             for scope in scopes
-            if scope.rule.kind != "accept"
+            if scope.rule.kind != "accept" or scope.rule.attestations
         ],
     )
 
@@ -107,7 +163,7 @@ def render_verify_images(policy: Policy) -> bytes:
 
     Equal policies give equal bytes.
     """
-    policy, _ = keys_only(policy)
+    policy, _ = part(policy, VERIFY_IMAGES)
     scopes = _longest_first(policy)
     return fill(
         HERE / "verifyimages.yaml.j2",
@@ -115,6 +171,24 @@ def render_verify_images(policy: Policy) -> bytes:
         checks=list(_checks(policy, scopes)),
         verifications=list(_verifications(policy, scopes)),
     )
+
+
+def _types(policy: Policy) -> dict[str, str]:
+    """Return predicate type → the name of its attestations in the policy, which an expression can say."""
+    rules = [scope.rule for scope in policy.scopes.values()]
+    types = {each.type for rule in rules for each in rule.attestations} | {rule.signature for rule in rules}
+    return {name: f"type{number}" for number, name in enumerate(sorted(types - {""}), 1)}
+
+
+def _validation(policy: Policy, scope: Scope, types: Mapping[str, str]) -> Validation:
+    rule = scope.rule
+    ways = [way for way in ("bundle", "attachment") if way in (rule.formats or ("bundle", "attachment"))]
+    standing = [types[rule.signature]] if rule.signature else []
+    asked = [
+        Asked(types[each.type], each, [name for names in _attestors(policy, each.by) for name in names])
+        for each in rule.attestations
+    ]
+    return Validation(scope.name, _spelled(scope), rule, _signers(policy, rule), [*ways, *standing], asked)
 
 
 def _longest_first(policy: Policy) -> list[Scope]:
@@ -137,9 +211,14 @@ def _keys(policy: Policy) -> dict[str, str]:
 
 
 def _signers(policy: Policy, rule: Rule) -> list[list[str]]:
-    """Return root by root the attestors of a rule; nothing fulfils a root whose keys are all revoked: it has none."""
+    """Return root by root the attestors of a rule."""
+    return _attestors(policy, rule.roots)
+
+
+def _attestors(policy: Policy, roots: Sequence[str]) -> list[list[str]]:
+    """Return root by root the attestors; nothing fulfils a root whose keys are all revoked: it has none."""
     names = list(_keys(policy))
-    return [[name for name in names if name.rpartition("/")[0] == root] for root in rule.roots]
+    return [[name for name in names if name.rpartition("/")[0] == root] for root in roots]
 
 
 def _refuses_all(policy: Policy, scope: Scope) -> bool:

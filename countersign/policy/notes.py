@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from countersign.oci import reference
-from countersign.policy.keys_only import keys_only
+from countersign.policy import crio, kyverno
 from countersign.policy.model import Keyless, Pki, Policy, Root
+from countersign.policy.part import part
 from countersign.policy.scopes import parents
 
 _HUB_ADDRESSES = frozenset(
@@ -19,15 +20,24 @@ _MAX_HOST, _MAX_LABEL = 253, 63  # RFC 1035, section 2.3.4
 
 def notes(policy: Policy) -> list[str]:
     """Return what ``policy.check`` and set-up warn about, each with the key in the file."""
-    left = [f"{line}; CRI-O's own engine and Kyverno let it pass" for line in keys_only(policy)[1]]
     return [
         *_of_scopes(policy),
         *_of_attestations(policy),
-        *left,
+        *_left(policy),
         *_of_roots(policy),
         *_of_pins(policy),
         *_of_revocations(policy),
     ]
+
+
+def _left(policy: Policy) -> Iterator[str]:
+    """Yield what other engines leave to the gate: once where they leave the same."""
+    lines: dict[str, list[str]] = {}
+    for engine in (crio.ENGINE, kyverno.VALIDATING):
+        for line in part(policy, engine)[1]:
+            lines.setdefault(line, []).append(engine.name)
+    for line, engines in lines.items():
+        yield f"{line}; {' and '.join(engines)} {'let' if len(engines) > 1 else 'lets'} it pass"
 
 
 def _of_scopes(policy: Policy) -> Iterator[str]:

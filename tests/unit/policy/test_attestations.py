@@ -8,15 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from countersign.policy import attestations, conditions, crio, gate, kyverno
 from countersign.policy.explain import explain
-from countersign.policy.keys_only import keys_only
 from countersign.policy.load import load
 from countersign.policy.model import Attestation, Policy, Rule, duration
 from countersign.policy.notes import notes
+from countersign.policy.part import part
 from countersign.policy.problems import PolicyInvalid
 
 Write = Callable[[str], Path]
@@ -140,7 +141,7 @@ def test_durations() -> None:
 def test_other_engines_keep_the_signatures_and_name_the_rest(loaded: Load) -> None:
     asked = f"attestations: [{ASKED}]"
     policy = loaded(f"{ROOTS}scopes: {{r.example/app: {{allOf: [team, other], {asked}}}}}\n")
-    kept, left = keys_only(policy)
+    kept, left = part(policy, crio.ENGINE)
     assert kept.scopes["r.example/app"].rule == Rule("allOf", ("team", "other"))
     assert left == [f"scopes.r.example/app: the attestation {SLSA} is judged by the gate alone"]
     rules = json.loads(crio.render(policy))["transports"]["docker"]["r.example/app"]
@@ -150,10 +151,10 @@ def test_other_engines_keep_the_signatures_and_name_the_rest(loaded: Load) -> No
 
 def test_where_an_attestation_may_stand_for_a_signature_other_engines_let_pass(loaded: Load) -> None:
     policy = loaded(f"{ROOTS}scopes: {{r.example/app: {{anyOf: [team], signature: {SLSA}}}}}\n")
-    assert keys_only(policy)[0].scopes["r.example/app"].rule == Rule("accept")
+    assert part(policy, crio.ENGINE)[0].scopes["r.example/app"].rule == Rule("accept")
     assert json.loads(crio.render(policy))["transports"]["docker"]["r.example/app"] == crio.ACCEPT
     without = loaded(f"{ROOTS}scopes: {{r.example/app: {{anyOf: [team]}}}}\n")
-    assert keys_only(without) == (without, [])
+    assert part(without, crio.ENGINE) == (without, [])
 
 
 def test_crio_leaves_bundles_to_the_gate_and_kyverno_reads_them(loaded: Load) -> None:
@@ -161,8 +162,59 @@ def test_crio_leaves_bundles_to_the_gate_and_kyverno_reads_them(loaded: Load) ->
         policy = loaded(f"{ROOTS}scopes: {{r.example/app: {{anyOf: [team], formats: {formats}}}}}\n")
         rule = json.loads(crio.render(policy))["transports"]["docker"]["r.example/app"]
         assert (rule == crio.ACCEPT) == accepts
-        assert b"verifyImageSignatures" in kyverno.render(policy)
-        assert keys_only(policy)[1] == ["scopes.r.example/app: formats is judged by the gate alone"]
+        text = kyverno.render(policy)
+        assert (b"verifyImageSignatures" in text, b"attestations.signature" in text) == (
+            "attachment" in formats,
+            "bundle" in formats,
+        )
+        assert part(policy, kyverno.VALIDATING)[1] == []
+        assert part(policy, crio.ENGINE)[1] == ["scopes.r.example/app: formats is judged by the gate alone"]
+
+
+def test_kyverno_asks_for_attestations_by_key_and_names_what_it_cannot_tell(loaded: Load) -> None:
+    policy = loaded(f"{ROOTS}scopes: {{r.example/app: {{anyOf: [team], attestations: [{ASKED}]}}}}\n")
+    kept, left = part(policy, kyverno.VALIDATING)
+    assert kept.scopes["r.example/app"].rule.attestations == (Attestation(SLSA, ("other",), WHERE),)
+    assert left == [f"scopes.r.example/app: the age of the attestation {SLSA} is judged by the gate alone"]
+    document = yaml.safe_load(kyverno.render(policy))["spec"]
+    assert document["attestations"][1] == {"name": "type1", "intoto": {"type": SLSA}}
+    (asked,) = (rule["expression"] for rule in document["validations"] if "extractPayload" in rule["expression"])
+    assert (
+        '["other/1"].exists(key, verifyAttestationSignatures(i.image, attestations.type1, [attestors[key]]) > 0'
+        in asked
+    )
+    assert WHERE in asked
+    assert "Kyverno lets it pass" in "\n".join(notes(policy))
+
+
+def test_an_attestation_may_stand_for_a_signature_in_kyverno_too(loaded: Load) -> None:
+    policy = loaded(f"{ROOTS}scopes: {{r.example/app: {{anyOf: [team], signature: {SLSA}}}}}\n")
+    assert part(policy, kyverno.VALIDATING) == (policy, [])
+    assert b"verifyAttestationSignatures(i.image, attestations.type1, [attestors[key]]) > 0" in kyverno.render(policy)
+    assert part(policy, kyverno.VERIFY_IMAGES)[0].scopes["r.example/app"].rule == Rule("accept")
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [
+        ("predicate.a == '1/2'", ""),
+        ("predicate.a == 1 // half of 2", ""),
+        ("predicate.a / 2 == 1", "it calculates"),
+        ("predicate.a % 2 == 1", "it calculates"),
+        ("type(predicate.a) == int", "it calculates"),
+        ("string(predicate.a) == '1'", "it calculates"),
+        ("predicate.a == 9007199254740993", "it calculates"),
+        ("predicate.a == r'\\' && predicate.b / 2 == 1 // '", "it has raw strings"),
+    ],
+)
+def test_conditions_on_which_kyverno_could_say_otherwise_are_left_to_the_gate(
+    loaded: Load, where: str, why: str
+) -> None:
+    asked = json.dumps([{"type": SLSA, "by": ["team"], "where": where}])
+    policy = loaded(f"{ROOTS}scopes: {{r.example/app: {{anyOf: [team], attestations: {asked}}}}}\n")
+    kept, left = part(policy, kyverno.VALIDATING)
+    assert kept.scopes["r.example/app"].rule.attestations == (Attestation(SLSA, ("team",), "" if why else where),)
+    assert [f"the condition on the attestation {SLSA} ({why}" in line for line in left] == [True] * bool(why)
 
 
 def test_an_age_that_nothing_proves_is_noted(loaded: Load) -> None:
