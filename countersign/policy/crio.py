@@ -13,19 +13,22 @@ from typing import Any
 
 from countersign.oci import reference
 from countersign.policy import canary
+from countersign.policy import crio_certificates as certificates
 from countersign.policy.model import Policy, Root, Rule
 from countersign.policy.part import Engine, part
 
 LIMITS: Mapping[str, Sequence[str]] = {
     "crio": (
         "signatures in the format bundle are not read: an image that has no others is refused",
-        "roots by certificate (keyless, pki, notation) and attestations are judged by the gate alone, at create",
+        "attestations, and roots by certificate that it cannot say, are judged by the gate alone, at create",
+        "certificates count for attachments alone: of pki while they are valid, of keyless with the time of a Rekor v1",
+        "revoked.certificates, and further names of a certificate, are judged by the gate alone, at create",
         "a signature on an index says nothing of its manifests: sign both, as signing.sign does",
         "revoked.digests is enforced by the gate, at start",
         "a pin is accepted by its digest; the name by tag that a kubelet pulls is added by crio.configure",
     ),
 }
-ENGINE = Engine("CRI-O's own engine", lambda root: "" if root.keys else "by certificate")
+ENGINE = Engine("CRI-O's own engine", certificates.why_not, beside=certificates.beside, alternatives=False)
 ACCEPT: list[dict[str, Any]] = [{"type": "insecureAcceptAnything"}]
 REJECT: list[dict[str, Any]] = [{"type": "reject"}]
 
@@ -54,7 +57,7 @@ def policy_json(
         scopes[str(ref)] = REJECT if ref.digest in policy.revoked_digests else ACCEPT
     for name in accept_tags:
         scopes[str(reference.parse(name))] = ACCEPT
-    scopes[canary.REGISTRY] = [_signed([_canary_key(keys_folder)])]
+    scopes[canary.REGISTRY] = [_signed(_keys([_canary_key(keys_folder)]))]
     scopes[canary.REPOSITORY] = ACCEPT  # the gate alone is to refuse it, at create
     return _json({"default": REJECT, "transports": {"docker": dict(sorted(scopes.items()))}})
 
@@ -64,16 +67,22 @@ def _rule(rule: Rule, roots: Mapping[str, Root], folder: str, revoked: frozenset
         return ACCEPT if rule.kind == "accept" else REJECT
     if rule.formats and "attachment" not in rule.formats:
         return ACCEPT  # it reads no other: the gate alone judges, at create
-    named = [_paths(roots[name], folder, revoked) for name in rule.roots]
+    certified = [certificates.requirement(roots[name]) for name in rule.roots if roots[name].certificates]
+    named = [_paths(roots[name], folder, revoked) for name in rule.roots if roots[name].keys]
     if rule.kind == "allOf":
-        return [_signed(paths) for paths in named] if all(named) else REJECT
+        return [_signed(each) for each in [*map(_keys, named), *certified]] if all(named) else REJECT
+    if certified:
+        return [_signed(each) for each in certified]  # it is the only one: see `ENGINE`
     every = list(dict.fromkeys(path for paths in named for path in paths))
-    return [_signed(every)] if every else REJECT
+    return [_signed(_keys(every))] if every else REJECT
 
 
-def _signed(paths: Sequence[str]) -> dict[str, Any]:
-    keys: dict[str, Any] = {"keyPath": paths[0]} if len(paths) == 1 else {"keyPaths": list(paths)}
-    return {"type": "sigstoreSigned", **keys, "signedIdentity": {"type": "matchRepository"}}
+def _keys(paths: Sequence[str]) -> dict[str, Any]:
+    return {"keyPath": paths[0]} if len(paths) == 1 else {"keyPaths": list(paths)}
+
+
+def _signed(by: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "sigstoreSigned", **by, "signedIdentity": {"type": "matchRepository"}}
 
 
 def _paths(root: Root, folder: str, revoked: frozenset[str]) -> list[str]:

@@ -7,7 +7,7 @@ the gate judges at every start.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from countersign.policy.model import Attestation, Policy, Root, Rule, Scope
@@ -22,16 +22,20 @@ class Engine:
         root: why it cannot judge signatures of a root; empty where it can.
         attests: why it cannot judge attestations by a root; empty where it can. Without it, it reads none.
         condition: why it cannot judge a condition of an attestation; empty where it can.
+        beside: what of a root that it judges is the gate's all the same.
         formats: whether it can ask for a format.
         standing: whether it can take an attestation for a signature.
+        alternatives: whether a certificate can be one of several roots of which any is enough.
     """
 
     name: str
     root: Callable[[Root], str]
     attests: Callable[[Root], str] | None = None
     condition: Callable[[str], str] | None = None
+    beside: Callable[[Root], Iterable[str]] | None = None
     formats: bool = False
     standing: bool = False
+    alternatives: bool = True
 
 
 def part(policy: Policy, engine: Engine) -> tuple[Policy, list[str]]:
@@ -47,7 +51,7 @@ def part(policy: Policy, engine: Engine) -> tuple[Policy, list[str]]:
 
 def _of_scope(scope: Scope, policy: Policy, engine: Engine) -> tuple[Scope, list[str]]:
     rule = scope.rule
-    reasons = {name: why for name in rule.roots if (why := engine.root(policy.roots[name]))}
+    reasons = {name: why for name in rule.roots if (why := _why_not(rule, policy.roots[name], engine))}
     rest = [f"{name} ({why})" for name, why in reasons.items()]
     if rule.formats and not engine.formats:
         rest.append("formats")
@@ -57,12 +61,21 @@ def _of_scope(scope: Scope, policy: Policy, engine: Engine) -> tuple[Scope, list
     roots = tuple(name for name in rule.roots if name not in reasons)
     whole = (rule.kind == "allOf" or not reasons) and (engine.standing or not rule.signature)
     if roots and whole:
+        beside = engine.beside
+        rest += [each for name in roots if beside for each in beside(policy.roots[name])]
         kept = replace(rule, roots=roots, attestations=attestations)
     elif rule.roots:
         kept = Rule("accept", attestations=attestations)
     else:
         kept = rule
     return replace(scope, rule=kept), [*rest, *more]
+
+
+def _why_not(rule: Rule, root: Root, engine: Engine) -> str:
+    one_of = rule.kind == "anyOf" and len(rule.roots) > 1 and root.certificates is not None
+    if one_of and not engine.alternatives:
+        return f"{engine.name} takes no certificate beside other roots in anyOf"
+    return engine.root(root)
 
 
 def _attestations(rule: Rule, policy: Policy, engine: Engine) -> tuple[tuple[Attestation, ...], list[str]]:

@@ -191,8 +191,7 @@ def pki_attachment(image: Image) -> None:
 def pki_good_and_bad(image: Image) -> None:
     """Signatures of a stranger's authority first, then the person's."""
     for by in (image.authorities.strangers, image.authorities.ours):
-        _bundle(image, person(by), None)
-        _attachment(image, person(by), None)
+        _both(image, person(by))
 
 
 def pki_unsigned(image: Image) -> None:
@@ -201,27 +200,27 @@ def pki_unsigned(image: Image) -> None:
 
 def pki_other_ca(image: Image) -> None:
     """The same name in a certificate of a stranger's authority."""
-    _bundle(image, person(image.authorities.strangers), None)
+    _both(image, person(image.authorities.strangers))
 
 
 def pki_not_for_code(image: Image) -> None:
     """The person's certificate is for a TLS server."""
-    _bundle(image, person(image.authorities.ours, usage=SERVER_AUTH), None)
+    _both(image, person(image.authorities.ours, usage=SERVER_AUTH))
 
 
 def pki_other_person(image: Image) -> None:
     """Another person of the same authority."""
-    _bundle(image, person(image.authorities.ours, PERSON.replace("release", "intern")), None)
+    _both(image, person(image.authorities.ours, PERSON.replace("release", "intern")))
 
 
 def pki_expired(image: Image) -> None:
     """The certificate has ended, and nothing proves that it was signed before."""
-    _bundle(image, person(image.authorities.ours, valid=PAST), None)
+    _both(image, person(image.authorities.ours, valid=PAST))
 
 
 def pki_not_yet_valid(image: Image) -> None:
     """The certificate begins later."""
-    _bundle(image, person(image.authorities.ours, valid=FUTURE), None)
+    _both(image, person(image.authorities.ours, valid=FUTURE))
 
 
 def pki_other_digest(image: Image) -> None:
@@ -230,6 +229,12 @@ def pki_other_digest(image: Image) -> None:
     for part in image.parts:
         other = certified.attachment(signer, simple.payload(image.name, image.other(part)))
         stored.add_attachment(image.registry, image.name, part.digest, other)
+
+
+def _both(image: Image, signer: Signer) -> None:
+    """Sign in both formats, for CRI-O's own engine reads attachments alone."""
+    _bundle(image, signer, None)
+    _attachment(image, signer, None)
 
 
 def _by(image: Image, name: str) -> None:

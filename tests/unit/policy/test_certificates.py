@@ -15,6 +15,7 @@ from countersign.policy.explain import explain
 from countersign.policy.load import load
 from countersign.policy.model import Policy, Rule
 from countersign.policy.notes import notes
+from countersign.policy.part import part
 from countersign.policy.problems import PolicyInvalid
 
 Write = Callable[[str], Path]
@@ -110,16 +111,17 @@ scopes:
 """
 
 
-def test_other_engines_ask_for_keys_and_leave_the_rest_to_the_gate(loaded: Load) -> None:
+def test_other_engines_ask_for_what_they_know_and_leave_the_rest_to_the_gate(loaded: Load) -> None:
     policy = loaded(MIXED)
     scopes = json.loads(crio.render(policy))["transports"]["docker"]
-    types = {name: rule[0]["type"] for name, rule in scopes.items() if not canary.reserved(name)}
-    assert types == {
-        "r.example/any": "insecureAcceptAnything",
-        "r.example/all": "sigstoreSigned",
-        "r.example/corp": "insecureAcceptAnything",
-        "r.example/team": "sigstoreSigned",
+    asked = {name: [[*rule][1] if len(rule) > 1 else rule["type"] for rule in rules] for name, rules in scopes.items()}
+    assert {name: kinds for name, kinds in asked.items() if not canary.reserved(name)} == {
+        "r.example/any": ["insecureAcceptAnything"],
+        "r.example/all": ["keyPath", "pki"],
+        "r.example/corp": ["pki"],
+        "r.example/team": ["keyPath"],
     }
+    assert scopes["r.example/corp"][0]["pki"]["subjectEmail"] == "release@example.test"
     for rendered in (kyverno.render(policy), kyverno.render_verify_images(policy)):
         assert rendered == render_without_certificates(policy, rendered)
 
@@ -140,12 +142,49 @@ def render_without_certificates(policy: Policy, rendered: bytes) -> bytes:
 
 
 def test_what_is_left_to_the_gate_is_named_scope_by_scope(loaded: Load) -> None:
-    found = [note for note in notes(loaded(MIXED)) if "by certificate" in note]
-    assert [note.split(":")[0] for note in found] == [
-        "scopes.r.example/any",
-        "scopes.r.example/all",
-        "scopes.r.example/corp",
+    found = [note for note in notes(loaded(MIXED)) if "judged by the gate alone" in note]
+    assert [(note.split(":")[0], note.rpartition("; ")[2]) for note in found] == [
+        ("scopes.r.example/any", "CRI-O's own engine lets it pass"),
+        ("scopes.r.example/any", "Kyverno lets it pass"),
+        ("scopes.r.example/all", "Kyverno lets it pass"),
+        ("scopes.r.example/corp", "Kyverno lets it pass"),
     ]
+
+
+MAIL = "issuer: https://i.example, subject: me@acme.example, trustedRoot: tr-v1.json"
+
+
+@pytest.mark.parametrize(
+    ("root", "why"),
+    [
+        (f"pki: {{{PKI}}}", ""),
+        (f"pki: {{{PKI.replace('email: release@example.test', 'dns: a.example')}}}", "takes wildcards in certificates"),
+        (f"pki: {{{PKI.replace('email: release@example.test', 'uri: https://a.example/x')}}}", "knows no URIs"),
+        (f"keyless: {{{MAIL}}}", ""),
+        (f"keyless: {{{KEYLESS}}}", "knows e-mail addresses only"),
+        (
+            f"keyless: {{{MAIL.replace('me@', chr(39) + '*@').replace('.example, t', '.example' + chr(39) + ', t')}}}",
+            "wildcards",
+        ),
+        (f"keyless: {{{MAIL.replace('tr-v1.json', '[tr-v1.json, tr-ct.json]')}}}", "several trusted roots"),
+        (f"keyless: {{{MAIL}, require: {{log: 0}}}}", "wants a log entry"),
+        (f"keyless: {{{MAIL.replace('v1', 'ended')}}}", "no authority without an end"),
+        (f"keyless: {{{MAIL.replace('v1', 'log-ended')}}}", "no Rekor v1 without an end"),
+    ],
+)
+def test_what_crios_engine_cannot_say_of_a_certificate_is_left_with_a_reason(
+    loaded: Load, tmp_path: Path, root: str, why: str
+) -> None:
+    trusted = json.loads((tmp_path / "tr-v1.json").read_text())
+    ended = {"validFor": {"start": "2020-01-01T00:00:00Z", "end": "2099-01-01T00:00:00Z"}}
+    authorities = [{**each, **ended} for each in trusted["certificateAuthorities"]]
+    (tmp_path / "tr-ended.json").write_text(json.dumps({**trusted, "certificateAuthorities": authorities}))
+    logs = [{**each, "publicKey": {**each["publicKey"], **ended}} for each in trusted["tlogs"]]
+    (tmp_path / "tr-log-ended.json").write_text(json.dumps({**trusted, "tlogs": logs}))
+    policy = loaded(f"roots: {{x: {{{root}}}}}\nscopes: {{r.example/app: {{anyOf: [x]}}}}\n")
+    (rule,) = json.loads(crio.render(policy))["transports"]["docker"]["r.example/app"]
+    assert (rule["type"] == "sigstoreSigned") == (not why)
+    assert not why or why in part(policy, crio.ENGINE)[1][0]
 
 
 def test_whom_a_root_trusts_is_explained(loaded: Load) -> None:

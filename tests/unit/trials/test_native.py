@@ -20,10 +20,17 @@ REASONS = {
     OTHER: "OTHER_IMAGE",
     "Running image docker://registry.countersign.test/cases/rejected:v1 is rejected by policy.": "NO_SCOPE",
     'Required email "a@example.com" not found (got []string{"b@example.com"})': "WRONG_IDENTITY",
+    'Unexpected Fulcio OIDC issuer "https://other.example"': "WRONG_IDENTITY",
+    "veryfing leaf certificate failed: x509: certificate signed by unknown authority": "UNTRUSTED_CHAIN",
+    "veryfing leaf certificate failed: x509: certificate has expired or is not yet valid: now": "EXPIRED",
+    "missing dev.sigstore.cosign/bundle annotation": "NO_TRUSTED_TIME",
+    "cryptographic signature verification of Rekor SET failed": "NO_TRUSTED_TIME",
 }
 
 
-@pytest.mark.parametrize(("reason", "code"), REASONS.items(), ids=list(REASONS.values()))
+@pytest.mark.parametrize(
+    ("reason", "code"), REASONS.items(), ids=[f"{code}-{number}" for number, code in enumerate(REASONS.values())]
+)
 def test_the_engines_reason_has_its_code_at_pull_and_in_the_library(reason: str, code: str) -> None:
     assert code_of(PULL.format(reason)) == code
     assert code_of(reason) == code
