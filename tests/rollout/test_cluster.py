@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from countersign.console.config import ROOT
 from countersign.console.sources import load_settings
@@ -23,7 +25,7 @@ from kind import engine
 
 NAME, NAMESPACE = "countersign", "countersign-system"
 OURS = "cluster.test/countersign/gate"
-GOOD, OTHER = "good.test/program:1", "other.test/program:1"
+GOOD, OTHER, SIGNED = "good.test/program:1", "other.test/program:1", "signed.test/program:1"
 SCOPES = {"cluster.test": "accept", "good.test": "accept", "registry.k8s.io": "accept", "countersign.test": "accept"}
 """Names of the system's own images, as far as this cluster's node image has them, and of the tests'."""
 FILES = "find /etc /opt /usr/local -xdev -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum"
@@ -84,7 +86,11 @@ class Site:
         """Write a rendered policy."""
         written, rendered = self.state / "policy.yaml", self.state / "policy.json"
         lines = [f"  {scope}: {rule}" for scope, rule in scopes.items()]
-        head = ["apiVersion: countersign/v1", "default: reject", "roots: {}", "pinned: []", "scopes:"]
+        key = ec.generate_private_key(ec.SECP256R1()).public_key()
+        pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        self.state.joinpath("key.pub").write_bytes(pem)
+        root = "roots: {key: {publicKey: {files: [key.pub]}}}"
+        head = ["apiVersion: countersign/v1", "default: reject", root, "pinned: []", "scopes:"]
         written.write_text("\n".join([*head, *lines]) + "\n", encoding="utf-8")
         inv("policy.render", "--policy", str(written), "--out", str(rendered))
         return rendered
@@ -149,7 +155,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         inv("kind.load", "--archive", str(archive), env=env)
         nodes = [each.node for each in found.nodes]
         for node in nodes:
-            for name in (f"{OURS}@{digest}", GOOD, OTHER):
+            for name in (f"{OURS}@{digest}", GOOD, OTHER, SIGNED):
                 node.run(["ctr", "--namespace", "k8s.io", "images", "tag", f"{OURS}:dev", name])
         worker = found.workers[0].node
         [control] = [each.node for each in found.nodes if each.role == "control-plane"]
@@ -167,14 +173,57 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def test_a_policy_that_would_refuse_what_runs_leaves_the_node_as_it_is(site: Site) -> None:
     done = site.install({"cluster.test": "accept"}, "--timeout", "15s")
     assert done.returncode != 0
-    said = site.kubectl(
-        "--namespace", NAMESPACE, "logs", f"--selector=app.kubernetes.io/instance={NAME}", "-c", "install"
-    )
+    status = site.nodes()[site.worker.name]
+    assert (status["phase"], status["reason"]) == ("NotEnforcing", "NotInstalled")
+    assert "nothing was changed" in status["message"]
+    said = site.kubectl("--namespace", NAMESPACE, "logs", f"--selector=app.kubernetes.io/instance={NAME}")
     assert "would be refused: kube-system/" in said
     assert "NO_SCOPE" in said
-    assert "nothing was changed" in said
     assert site.worker.run(["sh", "-c", FILES]).text == site.files
     assert "countersign.dev/not-enforcing" in site.taints(site.worker.name)
+
+
+@pytest.mark.timeout(300)
+def test_nodes_that_observe_refuse_nothing_and_say_what_they_would(site: Site) -> None:
+    done = site.install(SCOPES, "--set", "phase=observe", "--timeout", "90s")
+    assert done.returncode == 0, done.stderr
+    assert {each["phase"] for each in site.nodes().values()} == {"Observing"}
+    assert "countersign.dev/not-enforcing" not in site.taints(site.worker.name)
+    assert site.pod("seen", OTHER)["terminated"]["exitCode"] == 0
+    assert site.pod("fine", GOOD)["terminated"]["exitCode"] == 0
+
+    def reported() -> list[tuple[str, str]]:
+        seen = site.nodes()[site.worker.name]["observed"].get("images", [])
+        return [(each["image"], each["code"]) for each in seen]
+
+    until(lambda: reported() == [(OTHER, "NO_SCOPE")], str(site.nodes()))
+    assert site.worker.run(["sh", "-c", FILES]).text == site.files
+
+
+@pytest.mark.timeout(600)
+def test_nodes_follow_their_canaries_and_halt_when_one_refuses_for_want_of_a_verdict(site: Site) -> None:
+    scopes = SCOPES | {"signed.test": "{anyOf: [key]}"}
+    values = ["--set", "enforce.canaries.canary=yes", "--set", "enforce.soak=1h", "--timeout", "90s"]
+    done = site.install(scopes, *values)
+    assert done.returncode == 0, done.stderr
+    assert {each["reason"] for each in site.nodes().values()} == {"WaitingForCanaries"}
+    site.kubectl("label", "node", site.worker.name, "canary=yes")
+    until(lambda: site.nodes()[site.worker.name]["phase"] == "Enforcing", str(site.nodes()))
+    assert site.nodes()[site.control.name]["reason"] == "WaitingForCanaries"
+    assert site.pod("unknown", SIGNED).get("terminated", {}).get("exitCode") != 0
+    until(lambda: site.nodes()[site.control.name]["phase"] == "Halted", str(site.nodes()))
+    assert site.nodes()[site.control.name]["reason"] == "NoVerdict"
+    assert site.nodes()[site.worker.name]["phase"] == "Enforcing"
+    reasons = {each["reason"] for each in site.get("events", "--namespace", "default")["items"]}
+    assert {"Halted", "RolloutHalted"} <= reasons
+
+
+@pytest.mark.timeout(300)
+def test_a_node_goes_back_to_observe(site: Site) -> None:
+    done = site.install(SCOPES, "--set", "phase=observe", "--timeout", "90s")
+    assert done.returncode == 0, done.stderr
+    until(lambda: {each["phase"] for each in site.nodes().values()} == {"Observing"}, str(site.nodes()))
+    assert site.worker.run(["sh", "-c", FILES]).text == site.files
 
 
 @pytest.mark.timeout(300)

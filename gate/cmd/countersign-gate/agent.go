@@ -1,18 +1,22 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"countersign/gate/internal/agent"
+	"countersign/gate/internal/policy"
 	"countersign/gate/internal/relay"
 )
 
@@ -22,14 +26,27 @@ const metricsSocket = "/run/countersign/metrics.sock"
 // looksAfter is what "agent" is told.
 type looksAfter struct {
 	host, node, namespace, policy, effect, metrics string
+	phase, ready                                   string
+	rollout                                        agent.Rollout
 	every, prove                                   time.Duration
 }
+
+// Phases of a roll-out.
+const (
+	toObserve = "observe"
+	toEnforce = "enforce"
+)
 
 func (a *looksAfter) flags(flags *flag.FlagSet) {
 	flags.StringVar(&a.host, "host", "/host", "the node's root `DIR`")
 	flags.StringVar(&a.node, "node", os.Getenv("NODE_NAME"), "the node's `NAME` in the cluster (default $NODE_NAME)")
 	flags.StringVar(&a.namespace, "namespace", os.Getenv("NAMESPACE"), "`NAMESPACE` of the policy's ConfigMap (default $NAMESPACE)")
 	flags.StringVar(&a.policy, "policy-configmap", "", "`NAME` of the ConfigMap whose policy.json and policy.json.sig the gate takes; without it, policies come to the node by other ways")
+	flags.StringVar(&a.phase, "phase", toEnforce, "`PHASE` of the roll-out: observe, where no node refuses anything, or enforce")
+	flags.Var((*agent.Labels)(&a.rollout.On), "enforce-on", "`LABELS` of the nodes that enforce, KEY=VALUE,…; the others observe (default: all enforce)")
+	flags.Var((*agent.Labels)(&a.rollout.Canaries), "canaries", "`LABELS` of the nodes that enforce first, KEY=VALUE,…; the others follow when none of these complains")
+	flags.DurationVar(&a.rollout.Soak, "soak", 10*time.Minute, "`TIME` that canaries have to enforce without a complaint before the others follow")
+	flags.StringVar(&a.ready, "ready-file", "", "`FILE` that is there while the node is as it is to be")
 	flags.StringVar(&a.effect, "taint-effect", "NoSchedule", "`EFFECT` of the taint of a node that does not enforce: NoSchedule, or NoExecute, which also ends what runs")
 	flags.StringVar(&a.metrics, "metrics", "", "`[HOST]:PORT` where the metrics of the node's gate are handed on; nowhere without it")
 	flags.DurationVar(&a.every, "every", 30*time.Second, "`TIME` between two looks")
@@ -42,6 +59,10 @@ func (a *looksAfter) check() error {
 		return errors.New("--node is missing, and NODE_NAME is not set")
 	case a.policy != "" && a.namespace == "":
 		return errors.New("--policy-configmap needs --namespace")
+	case a.phase != toObserve && a.phase != toEnforce:
+		return fmt.Errorf("--phase %q, expected observe or enforce", a.phase)
+	case a.rollout.Soak < 0:
+		return errors.New("--soak is less than nothing")
 	case a.effect != "NoSchedule" && a.effect != "NoExecute":
 		return fmt.Errorf("--taint-effect %q, expected NoSchedule or NoExecute", a.effect)
 	case a.every < time.Second || a.prove < time.Minute:
@@ -81,6 +102,10 @@ func lookAfter(c *invocation) int {
 		return c.fail(err)
 	}
 	slog.SetDefault(slog.New(slog.NewTextHandler(c.stderr, nil)))
+	observer, err := c.observer()
+	if err != nil {
+		return c.misused(err)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if c.after.metrics != "" {
@@ -94,12 +119,99 @@ func lookAfter(c *invocation) int {
 			}
 		}()
 	}
+	c.after.rollout.Observe = c.after.phase == toObserve
 	err = agent.Run(ctx, agent.Options{
-		API: api, Node: c.after.node, Namespace: c.after.namespace, Policy: c.after.policy,
-		Every: c.after.every, Prove: c.after.prove, Effect: c.after.effect, Host: agent.Below(c.after.host),
+		API: api, Node: c.after.node, Namespace: c.after.namespace, Policy: c.after.policy, Rollout: c.after.rollout,
+		Every: c.after.every, Prove: c.after.prove, Effect: c.after.effect, Ready: c.after.isReady,
+		Host: agent.NewNode(c.after.host, observer, c.installs),
 	})
 	if err != nil {
 		return c.fail(err)
 	}
 	return exitOK
+}
+
+// isReady keeps the file that a readiness probe looks for.
+func (a *looksAfter) isReady(ready bool) {
+	if a.ready == "" {
+		return
+	}
+	err := os.Remove(a.ready)
+	if ready {
+		err = os.WriteFile(a.ready, nil, 0o600)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		slog.Error("the readiness probe is not told", "error", err)
+	}
+}
+
+// ready exits 0 where the file is there.
+func ready(c *invocation) int {
+	if _, err := os.Stat(c.arguments[0]); err != nil {
+		fmt.Fprintf(c.stderr, "error: %s: this node is not as it is to be yet: kubectl get countersignnodes\n", c.name)
+		return exitRefused
+	}
+	return exitOK
+}
+
+// observer gives what judges this node's starts while it enforces nothing.
+func (c *invocation) observer() (*agent.Observer, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	o := &agent.Observer{Root: c.after.host, Program: self, Stderr: c.stderr}
+	c.onto.policy = os.DevNull // the cluster has it
+	given, err := c.onto.options()
+	if err != nil {
+		return nil, err
+	}
+	registry := map[string]any{}
+	if given.Providers != nil {
+		registry["credentialProviders"] = given.Providers
+	}
+	o.Logins = given.DockerConfig
+	o.Settings = map[string]any{"containerd": map[string]any{"address": c.onto.socket}, "registry": registry}
+	if len(given.PolicyKeys) > 0 {
+		o.Settings["policyKeys"] = given.PolicyKeys
+		o.Keys, err = policy.ParseKeys("policy keys", given.PolicyKeys)
+	}
+	return o, err
+}
+
+// installs has the node brought under enforcement, as "install --host" does.
+func (c *invocation) installs(ctx context.Context, p agent.Policy) (err error) {
+	folder, err := os.MkdirTemp(filepath.Join(c.after.host, "run"), "countersign-policy-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
+	inner := *c
+	inner.name, inner.onto.host, inner.onto.policy = "install", c.after.host, filepath.Join(folder, "policy.json")
+	if err := os.WriteFile(inner.onto.policy, p.Content, 0o600); err != nil {
+		return err
+	}
+	if len(p.Signatures) > 0 {
+		if err := os.WriteFile(inner.onto.policy+policy.Signatures, p.Signatures, 0o600); err != nil {
+			return err
+		}
+	}
+	var said bytes.Buffer
+	inner.stdout, inner.stderr = c.stderr, io.MultiWriter(c.stderr, &said)
+	if code := inner.onHost(ctx); code != exitOK {
+		return inTheWay(said.String())
+	}
+	return nil
+}
+
+// inTheWay gives what an install said last, and the first container that it would refuse.
+func inTheWay(said string) error {
+	lines := strings.Split(strings.TrimSpace(said), "\n")
+	text := strings.TrimPrefix(strings.TrimPrefix(lines[len(lines)-1], "error: "), "install: ")
+	for _, line := range lines {
+		if rest, ok := strings.CutPrefix(line, wouldBeRefused); ok {
+			return fmt.Errorf("%s; the first is %s", text, rest)
+		}
+	}
+	return errors.New(text)
 }

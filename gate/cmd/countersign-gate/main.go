@@ -56,8 +56,12 @@ func ofBundle(in *invocation, flags *flag.FlagSet)   { in.signed.flags(flags) }
 func ofProve(in *invocation, flags *flag.FlagSet)    { in.proof.flags(flags) }
 func ofInstall(in *invocation, flags *flag.FlagSet)  { in.onto.flags(flags) }
 func onThisNode(in *invocation, flags *flag.FlagSet) { in.onto.planFlags(flags) }
-func ofAgent(in *invocation, flags *flag.FlagSet)    { in.after.flags(flags) }
-func ofRetire(in *invocation, flags *flag.FlagSet)   { in.retiring.flags(flags) }
+func ofAgent(in *invocation, flags *flag.FlagSet) {
+	in.after.flags(flags)
+	in.onto.how(flags)
+}
+
+func ofRetire(in *invocation, flags *flag.FlagSet) { in.retiring.flags(flags) }
 
 var commands = []command{
 	{name: "serve", about: "serve the hook and the image verifier on the gate's socket", run: serve, options: []options{configPath}},
@@ -75,6 +79,7 @@ var commands = []command{
 	{name: "install", about: "bring this node under enforcement: look, plan, apply, prove; what fails is taken back", run: installNode, options: []options{asJSON, ofInstall, onThisNode}},
 	{name: "uninstall", about: "take enforcement off this node again; it is as it was before install", run: uninstallNode, options: []options{asJSON, onThisNode}},
 	{name: "agent", about: "keep a Kubernetes cluster informed of this node's enforcement, from a pod", run: lookAfter, options: []options{ofAgent}},
+	{name: "ready", argument: "FILE", about: "be a readiness probe: exit 0 while the file is there that an agent keeps (--ready-file)", run: ready},
 	{name: "retire", about: "have every node of a Kubernetes cluster take enforcement off, from a pod", run: retire, options: []options{ofRetire}},
 	{name: "evidence import", argument: "FILE|-", about: "keep carried evidence on this node, offline, if the node's policy allows the images by it", run: importEvidence, options: []options{configPath, asJSON}},
 	{name: "evidence list", about: "list the evidence that this node keeps", run: listEvidence, options: []options{configPath, asJSON}},

@@ -38,6 +38,11 @@ const maxLogins = 1 << 20
 
 func (o *ofNode) flags(flags *flag.FlagSet) {
 	flags.StringVar(&o.policy, "policy", "", "the rendered policy `FILE` (./inv policy.render); its signatures lie in FILE.sig, if it has any")
+	o.how(flags)
+}
+
+// how has the flags set all but the policy.
+func (o *ofNode) how(flags *flag.FlagSet) {
 	flags.Var(&o.policyKeys, "policy-key", "public key `FILE`, PEM: from now on only a policy that it signed is taken; may be given more than once")
 	flags.StringVar(&o.dockerConfig, "docker-config", "", "Docker config.json `FILE` with the logins that this node may have")
 	flags.StringVar(&o.providers.Config, "credential-provider-config", "", "the kubelet's credential providers: their `FILE`")
@@ -184,8 +189,10 @@ func (o *ofNode) refusals(ctx context.Context) ([]string, error) {
 	return found, nil
 }
 
+const wouldBeRefused = "would be refused: "
+
 func wouldRefuse(one audit.Entry) string {
-	line := fmt.Sprintf("would be refused: %s/%s %s: %s", one.Namespace, one.Pod, one.Image, one.Message)
+	line := fmt.Sprintf(wouldBeRefused+"%s/%s %s: %s", one.Namespace, one.Pod, one.Image, one.Message)
 	if one.Remedy != "" {
 		line += "; allowed by: " + one.Remedy
 	}

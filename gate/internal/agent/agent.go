@@ -13,12 +13,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	"countersign/gate/internal/clean"
 	"countersign/gate/internal/doctor"
 	"countersign/gate/internal/prove"
+	"countersign/gate/internal/verdict"
 )
 
 // Names in the cluster.
@@ -37,26 +39,39 @@ const (
 // Options say what to look after.
 type Options struct {
 	API       *API
-	Node      string        // the node's name in the cluster
-	Namespace string        // of the policy's ConfigMap
-	Policy    string        // the name of that ConfigMap; "" leaves policies to others
+	Node      string // the node's name in the cluster
+	Namespace string // of the policy's ConfigMap
+	Policy    string // the name of that ConfigMap; "" leaves policies to others
+	Rollout   Rollout
 	Every     time.Duration // between two looks
 	Prove     time.Duration // between two proofs while nothing changes
 	Effect    string        // of the taint: NoSchedule or NoExecute
 	Host      Host
+	Ready     func(bool) // is told whether the node is as it is to be; may be nil
 }
 
-// Host is what the agent has the node's own gate do.
+// Policy is a rendered one, with its signatures.
+type Policy struct{ Content, Signatures []byte }
+
+// Host is what the agent has the node do, and its gate.
 type Host interface {
+	Installed() (bool, error)
+	Install(ctx context.Context, p Policy) error
+	Uninstall(ctx context.Context) error
 	Doctor(ctx context.Context) (*doctor.Report, error)
 	Prove(ctx context.Context) (*prove.Receipt, error)
-	InstallPolicy(ctx context.Context, policy, signatures []byte) error
-	Uninstall(ctx context.Context) error
+	InstallPolicy(ctx context.Context, p Policy) error
+	Verify(ctx context.Context, image string) (*verdict.Verdict, error)
+	Refused() ([]verdict.Verdict, error) // what the gate has judged since the last call
+
+	Observe(ctx context.Context, p Policy) error
+	StopObserving() error
+	Seen() ([]verdict.Verdict, error) // what the observer has judged since the last call
 }
 
 // State is what is known of the node. It is the status of its CountersignNode.
 type State struct {
-	Phase         string         `json:"phase"`  // Enforcing, NotEnforcing, Removed
+	Phase         string         `json:"phase"`  // Enforcing, Observing, Halted, NotEnforcing, Removed
 	Reason        string         `json:"reason"` // one word
 	Message       string         `json:"message,omitempty"`
 	Runtime       string         `json:"runtime,omitempty"`
@@ -65,21 +80,50 @@ type State struct {
 	PolicyMessage string         `json:"policyMessage,omitempty"` // why the cluster's policy is not in force
 	ProvenAt      *time.Time     `json:"provenAt,omitempty"`
 	Receipt       *prove.Receipt `json:"receipt,omitempty"`
+	LastRefusal   *Refusal       `json:"lastRefusal,omitempty"`
+	Halt          *Halt          `json:"halt,omitempty"`     // of a canary, for the others
+	Observed      *Observed      `json:"observed,omitempty"` // by a node that refuses nothing
+
+	taint taintState
 }
 
 // Phases.
 const (
 	Enforcing    = "Enforcing"
+	Observing    = "Observing" // nothing is refused
+	Halted       = "Halted"    // as Observing; it was to enforce, and a canary complains
 	NotEnforcing = "NotEnforcing"
 	Removed      = "Removed" // on request
+)
+
+const noPolicy = "NoPolicy"
+
+// taintState is what becomes of a node's taint.
+type taintState int
+
+const (
+	taken   taintState = iota // there is none
+	kept                      // as it is: the node is as it was before us
+	putBack                   // there is one
 )
 
 type agent struct {
 	Options
 
+	changing sync.Mutex // the node
+	mode     string     // Enforcing or Observing, once this agent has made it so
+	tries    int        // of an install that failed
+	next     time.Time  // when it is tried again
+	failed   error      // why it failed
+	calm     time.Time  // since when no canary complains
+	seen     Observed
+	last     *Refusal
+	halt     *Halt
+
 	mu      sync.Mutex
-	policy  string // hash of the ConfigMap's content that was brought to the gate last
-	refused string // why that was not taken
+	content *Policy // of the cluster
+	policy  string  // hash of what was brought last
+	broken  string  // why that was not taken
 	receipt *prove.Receipt
 	due     bool  // a proof, at the next look
 	retire  bool  // enforcement is to be taken off this node
@@ -100,6 +144,13 @@ func Run(ctx context.Context, o Options) error {
 	}
 	timer := time.NewTicker(o.Every)
 	defer timer.Stop()
+	if o.Policy != "" {
+		select { // the policy comes at once, where there is one
+		case <-ctx.Done():
+		case <-time.After(atOnce):
+		case <-a.wake:
+		}
+	}
 	for {
 		if err := a.look(ctx); err != nil && ctx.Err() == nil {
 			slog.Warn("the cluster could not be told", "error", err)
@@ -107,7 +158,7 @@ func Run(ctx context.Context, o Options) error {
 		select {
 		case <-ctx.Done():
 			watching.Wait()
-			return nil
+			return a.Host.StopObserving()
 		case <-timer.C:
 		case <-a.wake:
 		}
@@ -176,69 +227,211 @@ func pause(ctx context.Context, so time.Duration) {
 	}
 }
 
-// bring has the gate take a policy, once; it says whether that was a new one.
+// bring takes a policy up, once; it says whether that was a new one.
 func (a *agent) bring(ctx context.Context, m configMap) bool {
 	if a.retiring() {
 		return false
 	}
-	policy, signatures := m.Data[key], m.Data[sigKey]
-	sum := sha256.Sum256([]byte(policy + "\x00" + signatures))
+	p := Policy{[]byte(m.Data[key]), []byte(m.Data[sigKey])}
+	sum := sha256.Sum256(slices.Concat(p.Content, []byte{0}, p.Signatures))
 	hash := hex.EncodeToString(sum[:])
 	a.mu.Lock()
-	known := a.policy == hash && a.refused == ""
+	known := a.policy == hash && a.broken == ""
 	a.mu.Unlock()
 	if known {
 		return false
 	}
 	err := errors.New("the ConfigMap has no " + key)
-	if policy != "" {
-		err = a.Host.InstallPolicy(ctx, []byte(policy), []byte(signatures))
+	if len(p.Content) > 0 {
+		err = a.apply(ctx, p)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.policy, a.refused, a.due = hash, "", true
+	a.policy, a.broken, a.due = hash, "", true
 	if err != nil {
-		a.refused = clean.Line(err.Error(), maxShown)
+		a.broken = clean.Line(err.Error(), maxShown)
 		slog.Error("the cluster's policy is not in force", "error", err)
 	}
 	return true
 }
 
-// look says how the node is, and tells the cluster.
+// apply has the node's gate, or its observer, take a policy. A node that has neither yet
+// begins with it.
+func (a *agent) apply(ctx context.Context, p Policy) (err error) {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	installed, err := a.Host.Installed()
+	switch {
+	case err != nil:
+	case a.mode == Observing:
+		err = a.Host.Observe(ctx, p)
+	case installed:
+		err = a.Host.InstallPolicy(ctx, p)
+	}
+	if err == nil {
+		a.content, a.halt, a.next = &p, nil, time.Time{}
+	}
+	return err
+}
+
+// look says how the node is, and tells the cluster. Where that can't be asked, nothing
+// about the node changes.
 func (a *agent) look(ctx context.Context) error {
-	state := a.state(ctx)
+	var found node
+	if err := a.API.get(ctx, "/api/v1/nodes/"+a.Node, &found); err != nil {
+		return err
+	}
+	state, err := a.state(ctx, found.Metadata.Labels)
+	if err != nil {
+		return err
+	}
+	if a.Ready != nil {
+		a.Ready(state.Phase != NotEnforcing)
+	}
 	if err := a.mark(ctx, state); err != nil {
 		return err
 	}
 	if err := a.write(ctx, state); err != nil {
 		return err
 	}
-	if state.Phase != a.told.Phase {
-		if err := a.event(ctx, state); err != nil {
+	for _, one := range a.news(state) {
+		if err := a.event(ctx, one); err != nil {
 			return err
 		}
+	}
+	if state.Phase != a.told.Phase || state.Reason != a.told.Reason {
 		slog.Info(state.Phase, "reason", state.Reason, "message", state.Message)
 	}
 	a.told = state
 	return nil
 }
 
-// state has the node's doctor look, and a proof made where one is due: at first, after
-// anything was open, after a new policy, and every so often.
-func (a *agent) state(ctx context.Context) State {
+// state brings the node to where it is to be, and says how it is.
+func (a *agent) state(ctx context.Context, labels map[string]string) (State, error) {
 	a.mu.Lock()
-	state := State{PolicyMessage: a.refused}
-	due, retire := a.due, a.retire
+	state := State{PolicyMessage: a.broken}
+	retire := a.retire
 	a.mu.Unlock()
-	if retire && !a.retired {
-		if err := a.Host.Uninstall(ctx); err != nil {
+	if retire || a.retired {
+		return a.remove(ctx, state), nil
+	}
+	wanted, err := a.step(ctx, labels)
+	if err != nil {
+		return state, err
+	}
+	if wanted.phase != Enforcing {
+		return a.observe(ctx, state, wanted), nil
+	}
+	if refusal := a.enforce(ctx); refusal != nil {
+		return *refusal, nil
+	}
+	state = a.proven(ctx, state)
+	a.complaints(ctx, &state, len(a.Rollout.Canaries) > 0 && a.Rollout.Canaries.of(labels))
+	if a.failed != nil && state.Phase == Enforcing {
+		state.Reason, state.Message = "NotUpgraded", clean.Line(a.failed.Error(), maxShown)
+	}
+	return state, nil
+}
+
+// remove takes enforcement off, on request.
+func (a *agent) remove(ctx context.Context, state State) State {
+	if !a.retired {
+		a.changing.Lock()
+		defer a.changing.Unlock()
+		if err := errors.Join(a.Host.StopObserving(), a.Host.Uninstall(ctx)); err != nil {
 			return a.not(state, "NotRemoved", err.Error())
 		}
-		a.retired = true
+		a.retired, a.mode = true, ""
 	}
-	if a.retired {
-		return State{Phase: Removed, Reason: "Asked", Message: "enforcement was taken off this node; delete this pod to bring it back"}
+	return State{Phase: Removed, Reason: "Asked", Message: "enforcement was taken off this node; delete this pod to bring it back"}
+}
+
+// observe has the node enforce nothing, and what starts there judged.
+func (a *agent) observe(ctx context.Context, state State, wanted step) State {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	installed, err := a.Host.Installed()
+	if err == nil && installed {
+		err = a.Host.Uninstall(ctx)
 	}
+	if err != nil {
+		return a.not(state, "NotRemoved", err.Error())
+	}
+	if a.mode != Observing {
+		a.mode, a.receipt, a.failed, a.seen = Observing, nil, nil, Observed{Since: time.Now().UTC().Truncate(time.Second)}
+	}
+	state.Phase, state.Reason, state.Message = wanted.phase, wanted.reason, wanted.message
+	if wanted.keepTaint {
+		state.taint = kept
+	}
+	if a.content == nil {
+		return a.asItWas(state, noPolicy, "no policy has come yet")
+	}
+	if err := a.Host.Observe(ctx, *a.content); err != nil {
+		return a.asItWas(state, "NotObserving", err.Error())
+	}
+	verdicts, err := a.Host.Seen()
+	if err != nil {
+		return a.asItWas(state, "NotObserving", err.Error())
+	}
+	a.observed(verdicts)
+	state.Observed = a.seen.report()
+	return state
+}
+
+// enforce has the node brought under enforcement, by the programs of this agent; it gives
+// the state of a node that is not.
+func (a *agent) enforce(ctx context.Context) *State {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	if a.mode == Enforcing || a.Policy == "" {
+		return nil
+	}
+	installed, err := a.Host.Installed()
+	if err != nil {
+		state := a.not(State{}, "Unknown", err.Error())
+		return &state
+	}
+	state := State{PolicyMessage: a.broken}
+	if a.content == nil {
+		if installed {
+			return nil // it goes on by the policy that it has
+		}
+		state = a.asItWas(state, noPolicy, "no policy has come yet")
+		return &state
+	}
+	if a.failed == nil || time.Now().After(a.next) {
+		if err = a.Host.StopObserving(); err == nil {
+			err = a.Host.Install(ctx, *a.content)
+		}
+		a.failed, a.tries = err, a.tries+1
+		a.next = time.Now().Add(min(a.Every*time.Duration(a.tries), retries))
+	}
+	switch {
+	case a.failed == nil:
+		a.mode, a.tries = Enforcing, 0
+		a.mu.Lock()
+		a.due = true
+		a.mu.Unlock()
+	case !installed:
+		state = a.asItWas(state, "NotInstalled", a.failed.Error())
+		return &state
+	}
+	return nil
+}
+
+const (
+	// retries is the longest time between two tries to install.
+	retries = 5 * time.Minute
+	atOnce  = 2 * time.Second
+)
+
+// proven has the node's doctor look, and a proof made where one is due: at first, after
+// anything was open, after a new policy, and every so often.
+func (a *agent) proven(ctx context.Context, state State) State {
+	a.mu.Lock()
+	due := a.due
+	a.mu.Unlock()
 	report, err := a.Host.Doctor(ctx)
 	if err != nil {
 		return a.not(state, "Unknown", err.Error())
@@ -281,6 +474,13 @@ func (a *agent) not(state State, reason, message string) State {
 	a.mu.Lock()
 	a.due = true
 	a.mu.Unlock()
-	state.Phase, state.Reason, state.Message = NotEnforcing, reason, clean.Line(message, maxShown)
+	state.Phase, state.Reason, state.Message, state.taint = NotEnforcing, reason, clean.Line(message, maxShown), putBack
+	return state
+}
+
+// asItWas gives the state of a node that we left as it was before us, with its taints.
+func (a *agent) asItWas(state State, reason, message string) State {
+	state = a.not(state, reason, message)
+	state.taint = kept
 	return state
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -16,6 +17,7 @@ import (
 
 	"countersign/gate/internal/doctor"
 	"countersign/gate/internal/prove"
+	"countersign/gate/internal/verdict"
 )
 
 // cluster is an API server with one node.
@@ -34,6 +36,8 @@ type cluster struct {
 	events    []string
 	policies  chan string // data of the ConfigMap, as JSON
 	tokens    []string
+	labels    map[string]string
+	canaries  map[string]*State
 }
 
 func newCluster(t *testing.T, taints ...taint) (*cluster, *API) {
@@ -68,7 +72,15 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case r.Method == http.MethodGet && r.URL.Path == "/api/v1/nodes/n1":
-		answer(c.t, w, map[string]any{"metadata": map[string]any{"uid": "u1", "resourceVersion": fmt.Sprint(c.version), "labels": map[string]string{Label: c.label}}, "spec": map[string]any{"taints": c.taints}})
+		answer(c.t, w, map[string]any{"metadata": map[string]any{"uid": "u1", "resourceVersion": fmt.Sprint(c.version), "labels": c.allLabels()}, "spec": map[string]any{"taints": c.taints}})
+	case r.Method == http.MethodGet && r.URL.Path == "/api/v1/nodes":
+		items := []any{}
+		for name := range c.canaries {
+			items = append(items, map[string]any{"metadata": map[string]any{"name": name}})
+		}
+		answer(c.t, w, map[string]any{"items": items})
+	case r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, nodes+"/") && c.canaries[strings.TrimPrefix(r.URL.Path, nodes+"/")] != nil:
+		answer(c.t, w, map[string]any{"status": c.canaries[strings.TrimPrefix(r.URL.Path, nodes+"/")]})
 	case r.Method == http.MethodPatch && r.URL.Path == "/api/v1/nodes/n1":
 		c.patch(w, body)
 	case r.Method == http.MethodGet && r.URL.Path == nodes:
@@ -84,6 +96,12 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		http.NotFound(w, r)
 	}
+}
+
+func (c *cluster) allLabels() map[string]string {
+	found := map[string]string{Label: c.label}
+	maps.Copy(found, c.labels)
+	return found
 }
 
 func answer(t *testing.T, w io.Writer, document any) {
@@ -148,12 +166,69 @@ type stub struct {
 	refuses  error
 	stays    error // why it can't be uninstalled
 	removed  int
+
+	fresh     bool  // nothing of ours is on the node
+	left      error // why it can't be installed
+	installs  []string
+	observes  []string // policies; "" for an end
+	unable    error    // why it can't be observed
+	seen      []verdict.Verdict
+	refused   []verdict.Verdict
+	allows    bool // when asked anew
+	askedAnew []string
+}
+
+func (s *stub) Installed() (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.fresh, nil
+}
+
+func (s *stub) Install(_ context.Context, p Policy) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.installs = append(s.installs, string(p.Content))
+	if s.left == nil {
+		s.fresh = false
+	}
+	return s.left
+}
+
+func (s *stub) Observe(_ context.Context, p Policy) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.observes = append(s.observes, string(p.Content))
+	return s.unable
+}
+
+func (s *stub) StopObserving() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.observes = append(s.observes, "")
+	return nil
+}
+
+func (s *stub) Seen() ([]verdict.Verdict, error)    { return take(&s.seen), nil }
+func (s *stub) Refused() ([]verdict.Verdict, error) { return take(&s.refused), nil }
+
+func take(of *[]verdict.Verdict) []verdict.Verdict {
+	all := *of
+	*of = nil
+	return all
+}
+
+func (s *stub) Verify(_ context.Context, image string) (*verdict.Verdict, error) {
+	s.askedAnew = append(s.askedAnew, image)
+	return &verdict.Verdict{Allow: s.allows}, nil
 }
 
 func (s *stub) Uninstall(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.removed++
+	if s.stays == nil {
+		s.fresh = true
+	}
 	return s.stays
 }
 
@@ -174,10 +249,10 @@ func (s *stub) Prove(context.Context) (*prove.Receipt, error) {
 	return &prove.Receipt{Started: time.Now(), Policy: prove.Policy{Hash: "sha256:p", Serial: 7}, Problems: s.problems, Proven: prove.Proven{Refuse: len(s.problems) == 0}}, nil
 }
 
-func (s *stub) InstallPolicy(_ context.Context, policy, signatures []byte) error {
+func (s *stub) InstallPolicy(_ context.Context, p Policy) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.policies = append(s.policies, string(policy)+"|"+string(signatures))
+	s.policies = append(s.policies, string(p.Content)+"|"+string(p.Signatures))
 	return s.refuses
 }
 
@@ -298,6 +373,7 @@ func TestAPolicyOfTheClusterIsBroughtToTheGateOnce(t *testing.T) {
 		}
 	}
 	c.policies <- `{"policy.json": "one"}`
+	said("no proof", func() bool { return node.proofs > 0 })
 	c.policies <- `{"policy.json": "one", "else": "x"}`
 	c.policies <- `{"policy.json": "two", "policy.json.sig": "s"}`
 	said("the policies were not brought", func() bool { return slices.Equal(node.policies, []string{"one|", "two|s"}) })

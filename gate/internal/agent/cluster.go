@@ -14,6 +14,7 @@ type node struct {
 	Metadata struct {
 		UID             string            `json:"uid,omitempty"`
 		ResourceVersion string            `json:"resourceVersion"`
+		Name            string            `json:"name,omitempty"`
 		Labels          map[string]string `json:"labels,omitempty"`
 	} `json:"metadata"`
 	Spec struct {
@@ -45,7 +46,10 @@ func (a *agent) mark(ctx context.Context, state State) error {
 		if state.Phase != Enforcing {
 			label = "false"
 		}
-		if state.Phase == NotEnforcing {
+		switch state.taint {
+		case kept:
+			wanted = found.Spec.Taints
+		case putBack:
 			wanted = append(others, taint{Key: Taint, Value: "true", Effect: a.Effect})
 			// A node that has just joined keeps the taint that it came with, whatever its
 			// effect; one that stopped to enforce gets none that throws out what runs
@@ -100,15 +104,34 @@ func same(a, b State) bool {
 	return errA == nil && errB == nil && string(one) == string(other)
 }
 
-// event tells of a change where people look for it: with the node.
-func (a *agent) event(ctx context.Context, state State) error {
-	now := time.Now().UTC()
-	kind, reason, message := "Normal", "EnforcementProven", "nothing starts here that the policy does not allow: a canary that nobody signed was refused at pull and at start"
-	if state.Phase != Enforcing {
-		kind, reason, message = "Warning", state.Phase, state.Reason+": "+state.Message
+// news are what is new since the cluster was told last.
+func (a *agent) news(state State) (found []news) {
+	switch {
+	case state.Phase == a.told.Phase && state.Reason == a.told.Reason:
+	case state.Phase == Enforcing && state.Reason == "Proven":
+		found = append(found, news{"Normal", "EnforcementProven", "nothing starts here that the policy does not allow: a canary that nobody signed was refused at pull and at start"})
+	case state.Phase == Observing:
+		found = append(found, news{"Normal", Observing, state.Reason + ": " + state.Message})
+	default:
+		found = append(found, news{"Warning", state.Phase, state.Reason + ": " + state.Message})
 	}
+	if state.PolicyMessage != "" && state.PolicyMessage != a.told.PolicyMessage {
+		found = append(found, news{"Warning", "PolicyNotInForce", state.PolicyMessage})
+	}
+	if state.Halt != nil && a.told.Halt == nil {
+		found = append(found, news{"Warning", "RolloutHalted", state.Halt.Reason + ": " + state.Halt.Message})
+	}
+	return found
+}
+
+// news is an event to be.
+type news struct{ kind, reason, message string }
+
+// event tells of something where people look for it: with the node.
+func (a *agent) event(ctx context.Context, one news) error {
+	now := time.Now().UTC()
 	return a.API.do(ctx, http.MethodPost, "/api/v1/namespaces/default/events", "application/json", map[string]any{
-		"apiVersion": "v1", "kind": "Event", "type": kind, "reason": reason, "message": message,
+		"apiVersion": "v1", "kind": "Event", "type": one.kind, "reason": one.reason, "message": one.message,
 		"metadata":       map[string]any{"generateName": cmp.Or(a.Node, "node") + ".", "namespace": "default"},
 		"involvedObject": map[string]any{"apiVersion": "v1", "kind": "Node", "name": a.Node, "uid": a.Node},
 		"source":         map[string]any{"component": "countersign-agent", "host": a.Node},

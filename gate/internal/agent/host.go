@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 
 	"countersign/gate/internal/doctor"
 	"countersign/gate/internal/prove"
+	"countersign/gate/internal/verdict"
 )
 
 const (
@@ -45,11 +47,11 @@ func (b Below) Prove(ctx context.Context) (*prove.Receipt, error) {
 const signatureFile = "/run/countersign/policy-next.sig"
 
 // InstallPolicy implements Host.
-func (b Below) InstallPolicy(ctx context.Context, policy, signatures []byte) error {
+func (b Below) InstallPolicy(ctx context.Context, p Policy) error {
 	arguments := []string{"install-policy", "-", "--json"}
-	if len(signatures) > 0 {
+	if len(p.Signatures) > 0 {
 		path := filepath.Join(string(b), signatureFile)
-		if err := os.WriteFile(path, signatures, 0o600); err != nil {
+		if err := os.WriteFile(path, p.Signatures, 0o600); err != nil {
 			return err
 		}
 		defer func() { _ = os.Remove(path) }() // the next one writes it anew
@@ -58,7 +60,7 @@ func (b Below) InstallPolicy(ctx context.Context, policy, signatures []byte) err
 	var done struct {
 		InForce bool `json:"inForce"`
 	}
-	if err := b.ask(ctx, &done, policy, arguments...); err != nil {
+	if err := b.ask(ctx, &done, p.Content, arguments...); err != nil {
 		return err
 	}
 	if !done.InForce {
@@ -72,6 +74,43 @@ func (b Below) Uninstall(ctx context.Context) error {
 	var done struct{}
 	return b.ask(ctx, &done, nil, "uninstall", "--json")
 }
+
+// Installed says whether install brought this node under enforcement.
+func (b Below) Installed() (bool, error) {
+	_, err := os.Stat(filepath.Join(string(b), "/var/lib/countersign/installed.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Verify implements Host. A refusal is an answer.
+func (b Below) Verify(ctx context.Context, image string) (*verdict.Verdict, error) {
+	var answer verdict.Verdict
+	return &answer, b.ask(ctx, &answer, nil, "verify", "--json", "--", image)
+}
+
+// Node is one that the agent installs and observes as well.
+type Node struct {
+	Below
+	*Observer
+	installs func(ctx context.Context, p Policy) error
+	log      tail
+}
+
+// NewNode gives the node below a folder, and how it is brought under enforcement. What its
+// gate has refused so far is left alone.
+func NewNode(root string, observer *Observer, installs func(ctx context.Context, p Policy) error) *Node {
+	n := &Node{Below(root), observer, installs, tail{path: filepath.Join(root, "/var/log/countersign/verdicts.jsonl")}}
+	n.log.end()
+	return n
+}
+
+// Install implements Host.
+func (n *Node) Install(ctx context.Context, p Policy) error { return n.installs(ctx, p) }
+
+// Refused implements Host.
+func (n *Node) Refused() ([]verdict.Verdict, error) { return n.log.next() }
 
 // ask has the node's gate answer with a document.
 func (b Below) ask(ctx context.Context, into any, stdin []byte, arguments ...string) error {

@@ -18,3 +18,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "countersign.policy" -}}
 {{ default (printf "%s-policy" .Release.Name) .Values.policy.existingConfigMap }}
 {{- end }}
+
+{{- define "countersign.labelsOf" -}}
+{{- $pairs := list -}}
+{{- range $key, $value := . -}}
+{{- $pairs = append $pairs (printf "%s=%s" $key (toString $value)) -}}
+{{- end -}}
+{{- join "," $pairs -}}
+{{- end }}
