@@ -11,6 +11,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"countersign/gate/internal/doctor"
 )
 
@@ -143,6 +145,21 @@ func (n *node) folders() []file {
 		found = append(found, file{path: path, mode: 0o755})
 	}
 	return found
+}
+
+// writable says where this node is read-only, before anything is changed.
+func (n *node) writable() error {
+	folders := append(n.folders(), file{path: n.units}, file{path: filepath.Dir(n.found.File)})
+	for _, f := range folders {
+		dir := f.path
+		for !there(dir) {
+			dir = filepath.Dir(dir)
+		}
+		if err := unix.Access(dir, unix.W_OK); err != nil {
+			return fmt.Errorf("%s can't be written to (%w), and enforcement needs %s; this node is left as it is", dir, err, f.path)
+		}
+	}
+	return nil
 }
 
 func (n *node) foldersMissing() (bool, error) {

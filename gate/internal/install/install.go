@@ -194,6 +194,9 @@ func (n *node) look(ctx context.Context) (err error) {
 	if path, _ := n.found.At(criImages + "/registry/config_path").(string); path != "" {
 		n.certs = filepath.SplitList(path)[0]
 	}
+	if err := n.writable(); err != nil {
+		return err
+	}
 	n.lacksResource = !n.capable()
 	if n.sandbox, n.sandboxNamed, err = n.sandboxByDigest(ctx); err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
+	"golang.org/x/sys/unix"
 
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/doctor"
@@ -407,6 +408,42 @@ func TestWhatIsInTheWayIsSaidBeforeAnythingChanges(t *testing.T) {
 			}
 			if left := differ(before, m.files()); len(left) > 0 {
 				t.Errorf("changed: %s", left)
+			}
+		})
+	}
+}
+
+func TestANodeWithAReadOnlyPathIsLeftAsItIs(t *testing.T) {
+	for _, path := range []string{"usr/local/bin", "etc/systemd/system", "var"} {
+		t.Run(path, func(t *testing.T) {
+			m := newMachine(t)
+			dir := filepath.Join(m.root, path)
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			before := m.files()
+			err := unix.Mount(dir, dir, "", unix.MS_BIND, "")
+			if errors.Is(err, unix.EPERM) {
+				t.Skip("this user may not mount")
+			}
+			if err == nil {
+				t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+				err = unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := m.install(); err == nil || !strings.Contains(err.Error(), dir+" can't be written to") || !strings.HasSuffix(err.Error(), "this node is left as it is") || !errors.Is(err, unix.EROFS) {
+				t.Errorf("got %v", err)
+			}
+			if left := differ(before, m.files()); len(left) > 0 || len(m.restarts) > 0 {
+				t.Errorf("changed: %s, %s", left, m.restarts)
+			}
+			if err := unix.Unmount(dir, 0); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := m.install(); err != nil {
+				t.Errorf("twin: %v", err)
 			}
 		})
 	}
