@@ -61,7 +61,8 @@ func ofAgent(in *invocation, flags *flag.FlagSet) {
 	in.onto.how(flags)
 }
 
-func ofRetire(in *invocation, flags *flag.FlagSet) { in.retiring.flags(flags) }
+func ofProvider(in *invocation, flags *flag.FlagSet) { in.external.flags(flags) }
+func ofRetire(in *invocation, flags *flag.FlagSet)   { in.retiring.flags(flags) }
 
 var commands = []command{
 	{name: "serve", about: "serve the hook and the image verifier on the gate's socket", run: serve, options: []options{configPath}},
@@ -81,6 +82,7 @@ var commands = []command{
 	{name: "agent", about: "keep a Kubernetes cluster informed of this node's enforcement, from a pod", run: lookAfter, options: []options{ofAgent}},
 	{name: "ready", argument: "FILE", about: "be a readiness probe: exit 0 while the file is there that an agent keeps (--ready-file)", run: ready},
 	{name: "retire", about: "have every node of a Kubernetes cluster take enforcement off, from a pod", run: retire, options: []options{ofRetire}},
+	{name: "provider", about: "answer Gatekeeper, as its external data provider, whether a pod's images may run", run: provide, options: []options{ofProvider}},
 	{name: "evidence import", argument: "FILE|-", about: "keep carried evidence on this node, offline, if the node's policy allows the images by it", run: importEvidence, options: []options{configPath, asJSON}},
 	{name: "evidence list", about: "list the evidence that this node keeps", run: listEvidence, options: []options{configPath, asJSON}},
 	{name: "nri-version", argument: "PROGRAM", about: "print the version of NRI that a runtime's program was built with", run: printNRIVersion},
@@ -102,6 +104,7 @@ type invocation struct {
 	onto       ofNode
 	after      looksAfter
 	retiring   retiring
+	external   external
 	stdout     io.Writer
 	stderr     io.Writer
 }

@@ -216,7 +216,7 @@ func (e *Engine) judge(ctx context.Context, p *loaded, s subject) *verdict.Verdi
 	v := e.begin(s, chosen)
 	v.Policy = p.policy.Hash
 	v.Scope, v.Root, v.Format, v.Details, v.Source = best.Scope, best.Root, best.Format, best.Details, best.Source
-	v.Attestations = best.Attestations
+	v.Attestations, v.Until = best.Attestations, best.Expires
 	if s.trace != nil {
 		v.Steps = append(s.trace.Steps(), best.Steps...)
 	}

@@ -47,6 +47,8 @@ type Verdict struct {
 
 	Attestations []Attestation `json:"attestations,omitempty"` // that the scope asks for
 
+	Until time.Time `json:"-"` // when what it rests on ends; zero: never
+
 	Source string  `json:"source,omitempty"` // where the outcome came from: memory, store, registry, layout, policy
 	Policy string  `json:"policy,omitempty"` // sha256 of the policy file
 	Millis float64 `json:"ms"`
