@@ -7,7 +7,12 @@ import subprocess
 from countersign.console.config import ROOT
 from countersign.console.errors import UsageError
 
-TURNS = (("kind", "rollout"), ("vagrant", "chaos", "alerts", "kyverno"), ("fuzz", "guards", "custody"), ("release", "sigstore"))
+TURNS = (
+    ("kind", "rollout"),
+    ("vagrant", "chaos", "alerts", "kyverno"),
+    ("fuzz", "guards", "custody"),
+    ("release", "sigstore"),
+)
 """Which parts run together; one of these groups is on turn at a commit. All else always runs."""
 
 

@@ -84,7 +84,7 @@ def explain(context: Context, image: list[str], policy: str = "", json: bool = F
 @task(
     help={
         "engine": "whose policy: gate, crio, crio-registries (its registries.d), kyverno, kyverno-verifyimages (for"
-        " Kyverno without ImageValidatingPolicy), or notation",
+        " Kyverno without ImageValidatingPolicy), gatekeeper, or notation",
         "out": "file to write, whole or not at all (default: stdout); for notation a folder, with the trust stores too",
         "policy": _POLICY,
     }
@@ -94,7 +94,7 @@ def render(context: Context, engine: str = "gate", out: str = "", policy: str = 
 
     Example: ./inv policy.render --out policy.json
     """
-    from countersign.policy import crio, gate, kyverno, notation
+    from countersign.policy import crio, gate, gatekeeper, kyverno, notation
     from countersign.policy.load import load
     from countersign.policy.part import part
 
@@ -104,13 +104,14 @@ def render(context: Context, engine: str = "gate", out: str = "", policy: str = 
         "crio-registries": crio.registries_d,
         "kyverno": kyverno.render,
         "kyverno-verifyimages": kyverno.render_verify_images,
+        "gatekeeper": gatekeeper.render,
         "notation": notation.render,
     }
     if engine not in renderers:
         raise UsageError(f"got {engine!r}", where="--engine", expected=" or ".join(renderers))
     found = load(_path(context, policy))
     content = renderers[engine](found)
-    limits = {**kyverno.LIMITS, **crio.LIMITS}
+    limits = {**kyverno.LIMITS, **crio.LIMITS, "gatekeeper": gatekeeper.LIMITS}
     engines = {**kyverno.ENGINES, "crio": crio.ENGINE}
     for limit in (*limits.get(engine, ()), *(part(found, engines[engine])[1] if engine in engines else ())):
         warn(f"{engine}: {limit}")

@@ -115,7 +115,7 @@ func (e *external) run(ctx context.Context, listener net.Listener) (err error) {
 	if err != nil {
 		return err
 	}
-	metrics := daemon.NewMetrics(store.Usage)
+	metrics := daemon.NewMetrics(version(), store.Usage)
 	source := registry.Config{CertsDir: e.certsDir, DockerConfig: e.dockerConfig, Timeout: providerRegistry, Spool: store.Spool()}
 	gate := engineOver(settings, registry.New(source), store, nowhere{}, daemon.Observer{Log: log, Metrics: metrics})
 
