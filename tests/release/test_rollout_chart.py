@@ -71,15 +71,15 @@ def test_there_is_no_chart_without_a_policy() -> None:
 
 def test_images_are_named_by_digest_alone() -> None:
     pod = _pod()
-    images = {each["image"] for each in pod["initContainers"] + pod["containers"]}
+    images = {each["image"] for each in pod["containers"]}
     assert images == {f"registry.example/gate@{DIGEST}"}
 
 
 def test_the_nodes_ask_for_signatures_where_there_are_keys() -> None:
-    (install,) = _pod(policy__keys="{" + KEY + "}")["initContainers"]
-    assert "--policy-key=/policy-keys/key-0.pem" in install["args"]
-    assert {"name": "policy-keys", "mountPath": "/policy-keys", "readOnly": True} in install["volumeMounts"]
-    assert not [word for word in _pod()["initContainers"][0]["args"] if "policy-key" in word]
+    (agent,) = _pod(policy__keys="{" + KEY + "}")["containers"]
+    assert "--policy-key=/policy-keys/key-0.pem" in agent["args"]
+    assert {"name": "policy-keys", "mountPath": "/policy-keys", "readOnly": True} in agent["volumeMounts"]
+    assert not [word for word in _pod()["containers"][0]["args"] if "policy-key" in word]
 
 
 def test_logins_are_read_by_nobody_else() -> None:
@@ -88,13 +88,13 @@ def test_logins_are_read_by_nobody_else() -> None:
 
 
 def test_refusals_stop_an_install_unless_they_are_accepted() -> None:
-    assert "--accept-refusals" not in _pod()["initContainers"][0]["args"]
+    assert "--accept-refusals" not in _pod()["containers"][0]["args"]
 
 
 def test_the_agent_may_do_this_and_no_more() -> None:
     made = _rendered()
     assert made["ClusterRole", "countersign-agent"]["rules"] == [
-        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "patch"]},
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "patch"]},
         {
             "apiGroups": ["countersign.dev"],
             "resources": ["countersignnodes", "countersignnodes/status"],

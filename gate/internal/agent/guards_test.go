@@ -182,7 +182,7 @@ func TestAPolicyThatIsNotInForceIsToldToBeSo(t *testing.T) {
 		"no document":  {`no`, "no JSON"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := Below(gateAnswering(t, c.answer)).InstallPolicy(context.Background(), []byte("{}"), nil)
+			err := Below(gateAnswering(t, c.answer)).InstallPolicy(context.Background(), Policy{Content: []byte("{}")})
 			if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
 				t.Errorf("got %v, expected %q", err, c.says)
 			}
@@ -192,7 +192,7 @@ func TestAPolicyThatIsNotInForceIsToldToBeSo(t *testing.T) {
 
 func TestSignaturesOfAPolicyAreTheOwnersAlone(t *testing.T) {
 	root := gateAnswering(t, `{"inForce":true}`)
-	if err := Below(root).InstallPolicy(context.Background(), []byte("{}"), []byte("signature")); err != nil {
+	if err := Below(root).InstallPolicy(context.Background(), Policy{Content: []byte("{}"), Signatures: []byte("signature")}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Lstat(filepath.Join(root, signatureFile)); !errors.Is(err, os.ErrNotExist) {
