@@ -144,8 +144,10 @@ def verify(
         raise _no_image()
     if policy and key:
         raise UsageError("got both", where="--key, --policy", expected="one of them")
-    keys = [Path(one).expanduser() for one in key] or [settings.keys / "cosign.pub"]
-    going_by = verifying.by_policy(Path(policy).expanduser()) if policy else verifying.by_keys(keys)
+    if policy:
+        going_by = verifying.by_policy(Path(policy).expanduser())
+    else:
+        going_by = verifying.by_keys([Path(one).expanduser() for one in key] or [verifying.usual_key(settings)])
     if layout:
         access = verifying.Access(layout=Path(layout).expanduser())
     else:

@@ -117,8 +117,11 @@ class _Judge:
         from countersign.oci.access import docker_configs, hosts_folder
         from signing import verify as verifying
 
-        keys = [Path(one).expanduser() for one in key] or [settings.keys / "cosign.pub"]
-        self._going_by = verifying.by_policy(Path(policy).expanduser()) if policy else verifying.by_keys(keys)
+        if policy:
+            self._going_by = verifying.by_policy(Path(policy).expanduser())
+        else:
+            keys = [Path(one).expanduser() for one in key] or [verifying.usual_key(settings)]
+            self._going_by = verifying.by_keys(keys)
         self._access = verifying.Access(hosts_folder(settings), docker_configs(settings))
         self._program = verifying.program(settings)
         self._place = place

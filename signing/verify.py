@@ -18,6 +18,7 @@ from typing import Any
 
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError, MissingError, UsageError
+from countersign.oci import credentials
 from countersign.oci.errors import BadConfig
 from countersign.tools.build import BuildFailed
 from countersign.tools.resolver import tool
@@ -57,6 +58,19 @@ def program(settings: Settings) -> Path:
     except (BuildFailed, MissingError) as error:
         do = f"build it: ./inv tools.install --name {PROGRAM}"
         raise MissingError(str(error), where=PROGRAM, expected="the gate's program, which verifies", do=do) from error
+
+
+def usual_key(settings: Settings) -> Path:
+    """Return the public key that counts where none is named.
+
+    Raises:
+        UsageError: there is none yet.
+    """
+    key = settings.keys / "cosign.pub"
+    if not key.exists():
+        do = "name one with --key, or make a pair: ./inv signing.keys"
+        raise UsageError("there is no such file", where=str(key), expected="a public key", do=do)
+    return key
 
 
 def by_keys(keys: Sequence[Path]) -> list[str]:
@@ -151,7 +165,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             content = file.read(_FILE_LIMIT + 1)
-        document = json.loads(content) if len(content) <= _FILE_LIMIT else None
+        document = credentials.document(content) if len(content) <= _FILE_LIMIT else None
     except OSError as error:
         raise BadConfig(f"cannot be read: {error.strerror}", where=str(path)) from error
     except (ValueError, RecursionError):

@@ -237,7 +237,7 @@ def settings_from(context: Any, on: str | None = None, room: str = "") -> Settin
         keys=_path(given, "keys", default.keys),
         registry=RegistrySettings(
             docker_config=_path(registry, "docker_config", None),
-            allow_http=_switch(registry, "allow_http"),
+            allow_http=_switch(registry, "allow_http", "registry."),
             proof_image=str(registry.get("proof_image") or ""),
             credential_providers=_text(registry, "credential_providers", "", "registry."),
             credential_provider_bin_dir=_text(registry, "credential_provider_bin_dir", "", "registry."),
@@ -283,7 +283,7 @@ def _signing(given: Mapping[str, Any]) -> SigningSettings:
     paths = ("password_file", "certificate", "certificate_chain", "trust_config")
     return SigningSettings(
         **{key: _path(given, key, None) for key in paths},
-        recursive=_switch({"recursive": SigningSettings.recursive, **given}, "recursive"),
+        recursive=_switch({"recursive": SigningSettings.recursive, **given}, "recursive", "signing."),
         timestamp_server=_text(given, "timestamp_server", "", "signing."),
     )
 
@@ -300,7 +300,7 @@ def _kind(given: Mapping[str, Any]) -> KindSettings:
         int(workers),
         _text(given, "image", "", "kind."),
         _text(given, "engine", "", "kind."),
-        preinstalled=_switch({"preinstalled": default.preinstalled, **given}, "preinstalled"),
+        preinstalled=_switch({"preinstalled": default.preinstalled, **given}, "preinstalled", "kind."),
     )
 
 
@@ -370,7 +370,7 @@ def _text(given: Mapping[str, Any], key: str, default: str, group: str = "") -> 
     return value or default
 
 
-def _switch(given: Mapping[str, Any], key: str) -> bool:
+def _switch(given: Mapping[str, Any], key: str, group: str = "") -> bool:
     """Return a yes/no value; Invoke itself would read ``INVOKE_X=false`` as true."""
     value = given.get(key)
     if value is None or isinstance(value, bool):
@@ -380,4 +380,4 @@ def _switch(given: Mapping[str, Any], key: str) -> bool:
         return True
     if text in {"", "0", "no", "false", "off"}:
         return False
-    raise UsageError(f"got {value!r}", where=key, expected="yes or no")
+    raise UsageError(f"got {value!r}", where=group + key, expected="yes or no")

@@ -132,6 +132,17 @@ def _load(path: Path) -> Source:
     return read(content, str(path))
 
 
+def document(content: bytes) -> Any:
+    """Return a file's JSON; an empty file and null say nothing, as docker and containers/image have it.
+
+    Raises:
+        ValueError: it is no JSON.
+        RecursionError: nor anything that one could read.
+    """
+    found = json.loads(content.decode(errors="replace")) if content.strip() else None
+    return {} if found is None else found
+
+
 def read(content: bytes, where: str) -> Source:
     """Read a file's content.
 
@@ -140,17 +151,13 @@ def read(content: bytes, where: str) -> Source:
     """
     if len(content) > _FILE_LIMIT:
         raise BadConfig("over 1 MiB", where=where)
-    if not content.strip():  # as docker and containers/image have it: nobody is logged in
-        return Source(where)
     try:
-        document = json.loads(content.decode(errors="replace"))
+        found = document(content)
     except (ValueError, RecursionError) as err:
         raise BadConfig("no JSON", where=where) from err  # whose own words could quote a password
-    if document is None:
-        return Source(where)
-    if not isinstance(document, dict):
+    if not isinstance(found, dict):
         raise BadConfig("not a JSON object", where=where)
-    return _source(document, where)
+    return _source(found, where)
 
 
 def _source(document: Mapping[str, Any], where: str) -> Source:

@@ -87,7 +87,8 @@ func (a *inProcess) check() error {
 // load gives the policy to decide by on the image of that name.
 func (a *inProcess) load(name string) (*policy.Policy, error) {
 	if a.policy != "" {
-		return policy.Load(a.policy)
+		p, err := policy.Load(a.policy)
+		return p, advise(err, "--policy is a rendered policy: policy.yaml becomes one by ./inv policy.render --engine gate --out FILE")
 	}
 	keys := make([]string, 0, len(a.keys))
 	for _, path := range a.keys {
@@ -111,9 +112,18 @@ func (a *inProcess) load(name string) (*policy.Policy, error) {
 	}
 	p, err := policy.Parse(document)
 	if err != nil {
-		err = fmt.Errorf("--key %s: %w", strings.Join(a.keys, " "), err)
+		err = fmt.Errorf("--key %s: %w", strings.Join(a.keys, " "), advise(err, "give the public half of a key, as signing.public-key and cosign public-key print it"))
 	}
 	return p, err
+}
+
+// advise gives a refusal another remedy: what was given here is no node's policy.
+func advise(err error, do string) error {
+	var refusal *code.Refusal
+	if errors.As(err, &refusal) {
+		return code.Refuse(refusal.Code, refusal.Found, refusal.Expected, do)
+	}
+	return err
 }
 
 func readKeyFile(path string) (string, error) {

@@ -82,7 +82,9 @@ func TestVerifyInProcessUsage(t *testing.T) {
 		{[]string{"--key", key, "--policy", p.policy(p.key)}, "got both"},
 		{[]string{"--key", "/nonexistent.pub"}, "/nonexistent.pub"},
 		{[]string{"--key", p.config}, "--key " + p.config + ": POLICY_INVALID: roots.key.publicKey.keys[0]: no PEM block"},
+		{[]string{"--key", p.config}, "; give the public half of a key"},
 		{[]string{"--policy", p.config}, "POLICY_INVALID"},
+		{[]string{"--policy", p.config}, "policy.render"},
 		{[]string{"--docker-config", "x"}, "go with --key or --policy"},
 	} {
 		exit, _, stderr := p.do(append([]string{"verify", p.name}, test.args...)...)

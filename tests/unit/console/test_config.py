@@ -117,6 +117,8 @@ def test_credential_providers_without_absolute_paths_are_refused(key: str, value
 def test_a_switch_that_is_neither_is_refused() -> None:
     with pytest.raises(UsageError, match=r"^offline: got 'maybe'; expected yes or no$"):
         settings_from(context(offline="maybe"))
+    with pytest.raises(UsageError, match=r"^registry\.allow_http: got 'maybe'; expected yes or no$"):
+        settings_from(context(registry={"allow_http": "maybe"}))
 
 
 def test_the_place_is_what_the_task_says_then_the_configuration_then_the_last_set_up(tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ class Gate:
         return {"image": image, "allow": allow, "code": code, "message": f"{code}: {image}", "steps": [step]}
 
 
+@pytest.mark.usefixtures("pair")
 def test_verify_shows_the_gates_verdicts_and_ends_with_1_if_one_refuses(
     context: MockContext, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +155,7 @@ def test_verify_goes_by_keys_or_by_a_policy(
     assert "no image" in refused(capsys, 2, commands.verify, context, image=[], key=[])
 
 
+@pytest.mark.usefixtures("pair")
 def test_without_the_gates_program_verify_ends_with_3_and_says_what_builds_it(
     context: MockContext, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError, UsageError
 from countersign.oci.errors import BadConfig
 from signing import verify
@@ -84,15 +86,24 @@ def test_logins_go_in_a_private_file_that_goes_away(program: Program, tmp_path: 
     assert not Path(noted["folder"]).exists()
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", '{"auths": 1}', "[" * 100_000, " " * (2 << 20)])
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"auths": 1}', "[" * 100_000, " " * (2 << 20)])
 def test_a_docker_config_that_is_none(program: Program, tmp_path: Path, content: str | None) -> None:
     config = tmp_path / "config.json"
     if content is not None:
         config.write_text(content)
     with pytest.raises(BadConfig, match=str(config)):
         verify.verify(program.answers(ALLOWED), "x", [], Access(docker_configs=[config]))
-    config.write_text("{}")
-    assert verify.verify(program.path, "x", [], Access(docker_configs=[config]))["code"] == "OK"
+    for good in ("{}", "", "null"):
+        config.write_text(good)
+        assert verify.verify(program.path, "x", [], Access(docker_configs=[config]))["code"] == "OK"
+
+
+def test_that_there_is_no_key_yet_is_said_before_anything_is_built(tmp_path: Path) -> None:
+    settings = replace(Settings(), keys=tmp_path)
+    with pytest.raises(UsageError, match=r"cosign\.pub: there is no such file; .*signing\.keys"):
+        verify.usual_key(settings)
+    (tmp_path / "cosign.pub").touch()
+    assert verify.usual_key(settings) == tmp_path / "cosign.pub"
 
 
 @pytest.mark.parametrize(
