@@ -1,4 +1,4 @@
-"""Tasks: make a release, and verify one."""
+"""Tasks: the stages that make a release, each alone and all of them."""
 
 from __future__ import annotations
 
@@ -6,26 +6,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from countersign.console.task import task
+from release import opening, showing
+from release.options import JSON, PROJECT, VERSION
 
 if TYPE_CHECKING:
     from invoke.context import Context
 
-    from countersign.console.config import Settings
     from release.flow import Work
-    from release.model import Project
-    from release.signer import Signer
-    from release.verifying import Verified
+    from release.made import State
 
-_VERSION = "the version, as 1.2.3 (default: the project's own)"
-_PROJECT = "the project's release.yaml (default: this repository's)"
 _REGISTRY = "what image names begin with (default: registry of release.yaml)"
 _KEY = "private key (default: beside the public key of release.yaml; password: COSIGN_PASSWORD or KEY.password)"
 _IDENTITY = "sign with the token in this file (default, where release.yaml has an identity: the one that CI offers)"
-_JSON = "one JSON document on stdout"
+_SIGNING = {"version": VERSION, "key": _KEY, "identity": _IDENTITY, "project": PROJECT, "json": JSON}
 
 
-@task(help={"version": _VERSION, "project": _PROJECT, "json": _JSON})
-def prepare(context: Context, version: str = "", project: str = "", json: bool = False) -> None:
+@task(help={"version": VERSION, "project": PROJECT, "json": JSON})
+def prepare(_: Context, version: str = "", project: str = "", json: bool = False) -> None:
     """Check what has to hold before a release: version, clean tree, no such tag yet, a section of the changelog.
 
     Example: ./inv release.prepare --version 1.2.3
@@ -33,7 +30,7 @@ def prepare(context: Context, version: str = "", project: str = "", json: bool =
     from countersign.console import output
     from release import version as versions
 
-    found = _project(context, project)
+    found = opening.project(project)
     wanted = version or versions.own(found)
     commit = versions.prepare(found, wanted)
     output.done(f"{found.name} {wanted} can be made of commit {commit.id[:12]} ({commit.time})")
@@ -42,7 +39,7 @@ def prepare(context: Context, version: str = "", project: str = "", json: bool =
         output.emit_json({"version": "countersign.release-prepared/v1", **document})
 
 
-@task(help={"version": _VERSION, "project": _PROJECT, "json": _JSON})
+@task(help={"version": VERSION, "project": PROJECT, "json": JSON})
 def build(context: Context, version: str = "", project: str = "", json: bool = False) -> None:
     """Build programs, images, packages and source archive of the commit that is checked out, and of nothing else.
 
@@ -50,11 +47,11 @@ def build(context: Context, version: str = "", project: str = "", json: bool = F
     """
     from release import flow
 
-    work = _work(context, version, project)
+    work = opening.work(context, version, project)
     _shown(work, flow.run(work, "build", flow.start(work, fresh=True)), json=json)
 
 
-@task(help={"version": _VERSION, "project": _PROJECT, "json": _JSON})
+@task(help={"version": VERSION, "project": PROJECT, "json": JSON})
 def sbom(context: Context, version: str = "", project: str = "", json: bool = False) -> None:
     """Write SBOMs of the programs, in SPDX 2.3 and CycloneDX 1.6.
 
@@ -65,10 +62,10 @@ def sbom(context: Context, version: str = "", project: str = "", json: bool = Fa
 
 @task(
     help={
-        "version": _VERSION,
+        "version": VERSION,
         "database": "Go vulnerability database: a URL, or a folder with a copy (default: GOVULNDB, else https://vuln.go.dev)",
-        "project": _PROJECT,
-        "json": _JSON,
+        "project": PROJECT,
+        "json": JSON,
     }
 )
 def scan(context: Context, version: str = "", database: str = "", project: str = "", json: bool = False) -> None:
@@ -79,7 +76,7 @@ def scan(context: Context, version: str = "", database: str = "", project: str =
     _stage(context, "scan", version, project, database=database, json=json)
 
 
-@task(help={"version": _VERSION, "registry": _REGISTRY, "project": _PROJECT, "json": _JSON})
+@task(help={"version": VERSION, "registry": _REGISTRY, "project": PROJECT, "json": JSON})
 def push(context: Context, version: str = "", registry: str = "", project: str = "", json: bool = False) -> None:
     """Push the images by digest; no tag is touched.
 
@@ -88,7 +85,7 @@ def push(context: Context, version: str = "", registry: str = "", project: str =
     _stage(context, "push", version, project, registry=registry, json=json)
 
 
-@task(help={"version": _VERSION, "registry": _REGISTRY, "project": _PROJECT, "json": _JSON})
+@task(help={"version": VERSION, "registry": _REGISTRY, "project": PROJECT, "json": JSON})
 def chart(context: Context, version: str = "", registry: str = "", project: str = "", json: bool = False) -> None:
     """Have Helm lint and render the chart, write its archive, and push it by digest.
 
@@ -97,7 +94,7 @@ def chart(context: Context, version: str = "", registry: str = "", project: str 
     _stage(context, "chart", version, project, registry=registry, json=json)
 
 
-@task(help={"version": _VERSION, "key": _KEY, "identity": _IDENTITY, "project": _PROJECT, "json": _JSON})
+@task(help=_SIGNING)
 def sign(
     context: Context, version: str = "", key: str = "", identity: str = "", project: str = "", json: bool = False
 ) -> None:
@@ -108,7 +105,7 @@ def sign(
     _stage(context, "sign", version, project, key=key, identity=identity, json=json)
 
 
-@task(help={"version": _VERSION, "key": _KEY, "identity": _IDENTITY, "project": _PROJECT, "json": _JSON})
+@task(help=_SIGNING)
 def attest(
     context: Context, version: str = "", key: str = "", identity: str = "", project: str = "", json: bool = False
 ) -> None:
@@ -119,7 +116,7 @@ def attest(
     _stage(context, "attest", version, project, key=key, identity=identity, json=json)
 
 
-@task(help={"version": _VERSION, "key": _KEY, "identity": _IDENTITY, "project": _PROJECT, "json": _JSON})
+@task(help=_SIGNING)
 def checksums(
     context: Context, version: str = "", key: str = "", identity: str = "", project: str = "", json: bool = False
 ) -> None:
@@ -133,12 +130,12 @@ def checksums(
 @task(
     name="all",
     help={
-        "version": _VERSION,
+        "version": VERSION,
         "registry": _REGISTRY,
         "key": _KEY,
-        "project": _PROJECT,
+        "project": PROJECT,
         "plan": "say what would be done, and do nothing",
-        "json": _JSON,
+        "json": JSON,
     },
 )
 def all_(
@@ -158,7 +155,7 @@ def all_(
     from release import flow
     from release import version as versions
 
-    work = _work(context, version, project, registry=registry, key=key)
+    work = opening.work(context, version, project, registry=registry, key=key)
     versions.prepare(work.project, work.version)
     state = flow.start(work)
     due = flow.due(work, state)
@@ -173,96 +170,7 @@ def all_(
     for name in due:
         output.say(f"release.{name}")
         state = flow.run(work, name, state)
-    _verified(context, work.project, work.version, "", _public(key), tags=False, json=json)
-
-
-@task(
-    help={
-        "version": _VERSION,
-        "folder": "the release's files (default: where release.build makes them)",
-        "key": "public key that has to have signed (default: key or identity of release.yaml)",
-        "project": _PROJECT,
-        "unpublished": "tags need not be there yet",
-        "json": _JSON,
-    }
-)
-def verify(
-    context: Context,
-    version: str = "",
-    folder: str = "",
-    key: str = "",
-    project: str = "",
-    unpublished: bool = False,
-    json: bool = False,
-) -> None:
-    """Verify a release as a stranger would: files, signatures, attestations, checksums, images, tags.
-
-    Exit code 1 if any is refused. The plain commands that do the same are printed.
-
-    Example: ./inv release.verify --folder ~/Downloads/countersign-1.2.3 --key release.pub
-    """
-    _verified(context, _project(context, project), version, folder, key, tags=not unpublished, json=json)
-
-
-@task(
-    help={
-        "version": _VERSION,
-        "github": "also a release on GitHub, with GITHUB_TOKEN (--no-github: only the images' tags)",
-        "key": "public key that has to have signed (default: key or identity of release.yaml)",
-        "project": _PROJECT,
-        "plan": "verify it and say what would be done, and do nothing",
-        "json": _JSON,
-    }
-)
-def publish(
-    context: Context,
-    version: str = "",
-    github: bool = True,
-    key: str = "",
-    project: str = "",
-    plan: bool = False,
-    json: bool = False,
-) -> None:
-    """Publish a release, if it verifies: draft, files, tags, then all at once; what fails leaves nothing behind.
-
-    Example: ./inv release.publish --version 1.2.3
-    """
-    import os
-
-    from countersign.console import output
-    from countersign.console.config import settings_from
-    from countersign.oci.access import registry
-    from countersign.oci.proxy import from_environment
-    from release import notes, verifying
-    from release import publish as publishing
-    from release.github import of
-
-    found, settings = _project(context, project), settings_from(context)
-    environ = os.environ
-    api = environ.get("GITHUB_API_URL") or "https://api.github.com"
-    target = of(found.source, environ.get("GITHUB_TOKEN", ""), api, from_environment(environ)) if github else None
-    trusted, place = verifying.trusted(found, key), verifying.place(settings, found, version, "")
-    verified = verifying.verify(settings, found, version, place, trusted, tags=False)
-    _say(verified)
-    release = verified.check()
-    done: list[str] = []
-
-    def tell(line: str) -> None:
-        done.append(line)
-        output.done(line)
-
-    def again() -> None:
-        verifying.verify(settings, found, version, place, trusted, tags=True).check()
-
-    if plan:
-        for line in publishing.plan(release, target):
-            output.say(f"would: {line}")
-    else:
-        files = sorted(place.files.iterdir())
-        text = notes.write(found, release, trusted)
-        publishing.publish(registry(settings), release, files, text, target, again, tell)
-    if json:
-        output.emit_json({"version": "countersign.release-published/v1", "plan": plan, "done": done})
+    showing.verified(context, work.project, work.version, "", _public(key), tags=False, json=json)
 
 
 def _stage(
@@ -281,68 +189,10 @@ def _stage(
 
     from release import flow
 
-    work = _work(context, version, project, registry=registry, key=key, identity=identity)
+    work = opening.work(context, version, project, registry=registry, key=key, identity=identity)
     if database:
         work = replace(work, database=database)
     _shown(work, flow.run(work, name, flow.start(work)), json=json)
-
-
-def _project(context: Context, path: str) -> Project:
-    from countersign.console import output
-    from countersign.console.config import ROOT
-    from release.load import FILE, ReleaseInvalid, load
-
-    del context
-    try:
-        return load(Path(path).expanduser() if path else ROOT / FILE)
-    except ReleaseInvalid as err:
-        for each in err.problems[1:]:
-            output.say(f"error: {each}")
-        raise
-
-
-def _work(
-    context: Context, version: str, project: str, *, registry: str = "", key: str = "", identity: str = ""
-) -> Work:
-    import os
-
-    from countersign.console.config import settings_from
-    from release import flow
-    from release import scan as scanning
-    from release import version as versions
-
-    found = _project(context, project)
-    wanted = versions.check(version) if version else versions.own(found)
-    workflow = os.environ.get("GITHUB_WORKFLOW_REF", "")
-    builder = f"https://github.com/{workflow}" if workflow else f"{found.source}/built-by-hand"
-    base = registry.rstrip("/") or found.registry
-    database = os.environ.get("GOVULNDB") or scanning.DATABASE
-    settings = settings_from(context)
-    return flow.Work(settings, found, wanted, base, builder, lambda: _signer(settings, found, key, identity), database)
-
-
-def _signer(settings: Settings, project: Project, key: str, identity: str) -> Signer:
-    import os
-
-    from countersign.console.errors import UsageError
-    from countersign.keys import password, sealed
-    from countersign.keys.pair import load_private
-    from release.signer import ByIdentity, ByKey
-
-    if key and identity:
-        raise UsageError("got both", where="--key, --identity", expected="one of them")
-    if identity or (project.identity and not key):
-        from signing import identity as identities
-
-        config = identities.open_config(settings.signing.trust_config, offline=settings.offline)
-        token = identities.token(config, Path(identity).expanduser() if identity else None)
-        return ByIdentity(identities.ByIdentity(config, token))
-    path = Path(key).expanduser() if key else (project.key or Path()).with_suffix(".key")
-    if not sealed.is_sealed(sealed.read(path)):
-        return ByKey(load_private(path))
-    beside, given = path.with_suffix(".password"), os.environ.get("COSIGN_PASSWORD")
-    file = beside if given is None and beside.is_file() else None
-    return ByKey(load_private(path, password.choose(file, given, str(path))))
 
 
 def _public(key: str) -> str:
@@ -350,42 +200,9 @@ def _public(key: str) -> str:
     return str(Path(key).expanduser().with_suffix(".pub")) if key else ""
 
 
-def _verified(
-    context: Context, project: Project, version: str, folder: str, key: str, *, tags: bool, json: bool
-) -> None:
-    from countersign.console import output
-    from countersign.console.config import settings_from
-    from release import verifying
-
-    settings = settings_from(context)
-    place = verifying.place(settings, project, version, folder)
-    found = verifying.verify(settings, project, version, place, verifying.trusted(project, key), tags=tags)
-    _say(found)
-    if found.commands:
-        output.say("the same by hand:")
-        for line in found.commands:
-            output.say(f"  {line}")
-    if json:
-        output.emit_json({"version": "countersign.release-verified/v1", **found.as_json()})
-    found.check()
-
-
-def _say(found: Verified) -> None:
+def _shown(work: Work, state: State, *, json: bool) -> None:
     from countersign.console import output
 
-    for each in found.findings:
-        if each.reason:
-            output.failed(f"{each.what}: {each.reason}: {each.detail}")
-        else:
-            output.done(each.what)
-
-
-def _shown(work: Work, state: object, *, json: bool) -> None:
-    from countersign.console import output
-    from release.made import State
-
-    if not isinstance(state, State):
-        raise TypeError
     for file in state.release.files:
         output.done(f"{file.name} sha256:{file.sha256}")
     for image in state.release.images:

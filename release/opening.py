@@ -1,0 +1,87 @@
+"""What the tasks begin with: the project, what its stages work with, and who signs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+    from countersign.console.config import Settings
+    from release.flow import Work
+    from release.model import Project
+    from release.signer import Signer
+
+
+def project(path: str) -> Project:
+    """Return the project of a release.yaml (empty: this repository's), after telling all but the first problem.
+
+    Raises:
+        ReleaseInvalid: with all that is wrong in it.
+    """
+    from countersign.console import output
+    from countersign.console.config import ROOT
+    from release.load import FILE, ReleaseInvalid, load
+
+    try:
+        return load(Path(path).expanduser() if path else ROOT / FILE)
+    except ReleaseInvalid as err:
+        for each in err.problems[1:]:
+            output.say(f"error: {each}")
+        raise
+
+
+def work(context: Context, version: str, path: str, *, registry: str = "", key: str = "", identity: str = "") -> Work:
+    """Return what the stages work with; keys and tokens are only opened by the stage that signs.
+
+    Args:
+        context: the configuration.
+        version: empty for the project's own.
+        path: the project's release.yaml; empty for this repository's.
+        registry: what image names begin with; empty for the project's.
+        key: the private key; empty for the project's.
+        identity: a file with a token; empty for what CI offers, where the project signs by identity.
+
+    Raises:
+        UsageError: the project or the version cannot be used.
+    """
+    import os
+
+    from countersign.console.config import settings_from
+    from release import flow
+    from release import scan as scanning
+    from release import version as versions
+
+    found = project(path)
+    wanted = versions.check(version) if version else versions.own(found)
+    workflow = os.environ.get("GITHUB_WORKFLOW_REF", "")
+    builder = f"https://github.com/{workflow}" if workflow else f"{found.source}/built-by-hand"
+    base = registry.rstrip("/") or found.registry
+    database = os.environ.get("GOVULNDB") or scanning.DATABASE
+    settings = settings_from(context)
+    return flow.Work(settings, found, wanted, base, builder, lambda: _signer(settings, found, key, identity), database)
+
+
+def _signer(settings: Settings, project: Project, key: str, identity: str) -> Signer:
+    import os
+
+    from countersign.console.errors import UsageError
+    from countersign.keys import password, sealed
+    from countersign.keys.pair import load_private
+    from release.signer import ByIdentity, ByKey
+
+    if key and identity:
+        raise UsageError("got both", where="--key, --identity", expected="one of them")
+    if identity or (project.identity and not key):
+        from signing import identity as identities
+
+        config = identities.open_config(settings.signing.trust_config, offline=settings.offline)
+        token = identities.token(config, Path(identity).expanduser() if identity else None)
+        return ByIdentity(identities.ByIdentity(config, token))
+    path = Path(key).expanduser() if key else (project.key or Path()).with_suffix(".key")
+    if not sealed.is_sealed(sealed.read(path)):
+        return ByKey(load_private(path))
+    beside, given = path.with_suffix(".password"), os.environ.get("COSIGN_PASSWORD")
+    file = beside if given is None and beside.is_file() else None
+    return ByKey(load_private(path, password.choose(file, given, str(path))))
