@@ -83,8 +83,9 @@ def explain(context: Context, image: list[str], policy: str = "", json: bool = F
 
 @task(
     help={
-        "engine": "whose policy: gate, crio, crio-registries (its registries.d), kyverno, kyverno-verifyimages (for"
-        " Kyverno without ImageValidatingPolicy), gatekeeper, or notation",
+        "engine": "whose policy: gate, cluster (a CountersignPolicy for kubectl), crio, crio-registries (its"
+        " registries.d), kyverno, kyverno-verifyimages (for Kyverno without ImageValidatingPolicy), gatekeeper, or"
+        " notation",
         "out": "file to write, whole or not at all (default: stdout); for notation a folder, with the trust stores too",
         "policy": _POLICY,
     }
@@ -94,12 +95,13 @@ def render(context: Context, engine: str = "gate", out: str = "", policy: str = 
 
     Example: ./inv policy.render --out policy.json
     """
-    from countersign.policy import crio, gate, gatekeeper, kyverno, notation
+    from countersign.policy import cluster, crio, gate, gatekeeper, kyverno, notation
     from countersign.policy.load import load
     from countersign.policy.part import part
 
     renderers = {
         "gate": gate.render,
+        "cluster": cluster.render,
         "crio": crio.render,
         "crio-registries": crio.registries_d,
         "kyverno": kyverno.render,

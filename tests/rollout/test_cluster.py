@@ -86,14 +86,30 @@ class Site:
         """Write a rendered policy."""
         written, rendered = self.state / "policy.yaml", self.state / "policy.json"
         lines = [f"  {scope}: {rule}" for scope, rule in scopes.items()]
-        key = ec.generate_private_key(ec.SECP256R1()).public_key()
-        pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        self.state.joinpath("key.pub").write_bytes(pem)
+        if not self.state.joinpath("key.pub").exists():
+            key = ec.generate_private_key(ec.SECP256R1()).public_key()
+            pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+            self.state.joinpath("key.pub").write_bytes(pem)
         root = "roots: {key: {publicKey: {files: [key.pub]}}}"
         head = ["apiVersion: countersign/v1", "default: reject", root, "pinned: []", "scopes:"]
         written.write_text("\n".join([*head, *lines]) + "\n", encoding="utf-8")
         inv("policy.render", "--policy", str(written), "--out", str(rendered))
         return rendered
+
+    def manifest(self, name: str, scopes: dict[str, str]) -> dict[str, Any]:
+        """Render a CountersignPolicy."""
+        self.policy(scopes)  # the same, for comparison
+        document: dict[str, Any] = json.loads(
+            inv("policy.render", "--engine", "cluster", "--policy", str(self.state / "policy.yaml"))
+        )
+        document["metadata"]["name"] = name
+        return document
+
+    def in_force(self, name: str) -> dict[str, Any]:
+        """Return the condition of a CountersignPolicy."""
+        conditions = self.get("countersignpolicy", name).get("status", {}).get("conditions", [{}])
+        found: dict[str, Any] = conditions[0]
+        return found
 
     def pod(self, name: str, image: str) -> dict[str, Any]:
         """Run a pod on the worker, past the scheduler, and return its container's state once it ran or was refused."""
@@ -228,7 +244,7 @@ def test_a_node_goes_back_to_observe(site: Site) -> None:
 
 @pytest.mark.timeout(300)
 def test_every_node_proves_itself_and_then_takes_pods(site: Site) -> None:
-    done = site.install(SCOPES, "--timeout", "120s")
+    done = site.install(SCOPES, "--timeout", "120s", "--set", "restrictTolerations.enabled=true")
     assert done.returncode == 0, done.stderr
     until(lambda: [each.get("phase") for each in site.nodes().values()] == ["Enforcing"] * 2, str(site.nodes()))
     for status in site.nodes().values():
@@ -236,6 +252,34 @@ def test_every_node_proves_itself_and_then_takes_pods(site: Site) -> None:
         assert {each["layer"] for each in status["receipt"]["refused"]} == {"pull", "create"}
         assert status["receipt"]["proven"] == {"refuse": True, "allow": True}
     assert "countersign.dev/not-enforcing" not in site.taints(site.worker.name)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("namespace", "toleration", "may"),
+    [
+        ("default", {"key": "countersign.dev/not-enforcing", "operator": "Exists"}, False),
+        ("default", {"key": "countersign.dev/not-enforcing", "value": "true", "effect": "NoExecute"}, False),
+        ("default", {"operator": "Exists"}, False),
+        ("default", {"key": "other", "operator": "Exists"}, True),
+        ("kube-system", {"operator": "Exists"}, True),
+    ],
+)
+def test_only_named_namespaces_may_tolerate_the_taint(
+    site: Site, namespace: str, toleration: dict[str, str], may: bool
+) -> None:
+    container = {"name": "it", "image": GOOD, "imagePullPolicy": "Never"}
+    spec = {"tolerations": [toleration], "containers": [container], "automountServiceAccountToken": False}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "tolerates", "namespace": namespace}, "spec": spec}
+    said = ""
+
+    def answered() -> bool:  # an admission policy takes a moment to be there
+        nonlocal said
+        said = site.kubectl("create", "--dry-run=server", "--filename=-", document=pod, check=False)
+        return ("may not tolerate the taint" in said) is not may
+
+    until(answered, said, within=20)
+    assert ("created (server dry run)" in said) is may
 
 
 @pytest.mark.timeout(300)
@@ -263,12 +307,50 @@ def test_a_changed_policy_reaches_every_node(site: Site) -> None:
 
 
 @pytest.mark.timeout(300)
+def test_a_countersign_policy_reaches_every_node_within_seconds(site: Site) -> None:
+    first = site.manifest("all", SCOPES)
+    site.kubectl("apply", "--filename=-", document=first)
+    done = site.install(SCOPES, "--set", "policy.source=CountersignPolicy", "--timeout", "120s")
+    assert done.returncode == 0, done.stderr
+    until(lambda: site.in_force("all").get("reason") == "Taken", str(site.nodes()))
+    site.kubectl("apply", "--filename=-", document=site.manifest("all", SCOPES | {"good.test": "reject"}))
+    wanted = hashlib.sha256(site.state.joinpath("policy.json").read_bytes()).hexdigest()
+    look = ["sha256sum", "/etc/countersign/policy.json"]
+    nodes = (site.control, site.worker)
+    until(lambda: {each.run(look).text.split()[0] for each in nodes} == {wanted}, "not on the nodes", within=5)
+    until(lambda: {each.get("policy") for each in site.nodes().values()} == {f"sha256:{wanted}"}, str(site.nodes()))
+    assert "REJECTED_BY_SCOPE" in json.dumps(site.pod("rejected", GOOD))
+
+
+@pytest.mark.timeout(300)
+def test_a_bad_countersign_policy_changes_nothing_and_says_why(site: Site) -> None:
+    before = {name: each.get("policy") for name, each in site.nodes().items()}
+    bad = site.manifest("all", SCOPES)
+    bad["spec"]["scopes"]["r.test"] = {"anyOf": ["nobody"]}
+    assert "a scope names a root" in site.kubectl("apply", "--filename=-", document=bad, check=False)
+    site.kubectl("apply", "--filename=-", document=site.manifest("another", SCOPES))
+    until(lambda: site.in_force("another").get("reason") == "Conflict", "two policies for one node are taken")
+    until(lambda: all("all, another" in each.get("policyMessage", "") for each in site.nodes().values()), "not told")
+    assert {name: each.get("policy") for name, each in site.nodes().items()} == before
+    site.kubectl("delete", "countersignpolicy", "another")
+    until(lambda: not any(each.get("policyMessage") for each in site.nodes().values()), str(site.nodes()))
+    bad = site.manifest("all", SCOPES)
+    bad["spec"]["roots"]["key"]["publicKey"]["keys"] = ["nonsense"]
+    site.kubectl("apply", "--filename=-", document=bad)
+    until(lambda: site.in_force("all").get("reason") == "Invalid", "an invalid one is taken")
+    assert "POLICY_INVALID" in site.in_force("all")["message"]
+    assert {name: each.get("policy") for name, each in site.nodes().items()} == before
+    site.kubectl("apply", "--filename=-", document=site.manifest("all", SCOPES))
+    until(lambda: site.in_force("all").get("reason") == "Taken", str(site.in_force("all")))
+
+
+@pytest.mark.timeout(300)
 def test_a_node_that_stops_to_enforce_gets_its_taint_back(site: Site) -> None:
     hook = "/usr/local/bin/countersign-hook"
     site.worker.run(["mv", hook, f"{hook}.gone"])
     try:
         until(lambda: site.nodes()[site.worker.name]["phase"] == "NotEnforcing", "it goes on as Enforcing")
-        assert "gate.hook" in site.nodes()[site.worker.name]["message"]
+        assert "countersign-hook" in site.nodes()[site.worker.name]["message"]
         assert "countersign.dev/not-enforcing" in site.taints(site.worker.name)
     finally:
         site.worker.run(["mv", f"{hook}.gone", hook])
@@ -307,9 +389,41 @@ def _bound(site: Site) -> list[str]:
 
 
 @pytest.mark.timeout(300)
+def test_a_node_that_restarts_without_an_api_server_goes_on_enforcing(site: Site) -> None:
+    manifest = "/etc/kubernetes/manifests/kube-apiserver.yaml"
+    site.control.run(["mv", manifest, "/root/kube-apiserver.yaml"])
+    try:
+        until(lambda: "refused" in site.kubectl("get", "nodes", check=False), "the API server goes on")
+        engine.docker_client(load_settings()).containers.get(site.worker.name).restart(timeout=20)
+        answers = ["crictl", "info"]
+        until(lambda: site.worker.run(answers, check=False, timeout=20).code == 0, "containerd does not come back")
+        assert "NO_SCOPE" in _start(site.worker, OTHER)
+        assert _start(site.worker, GOOD) == ""
+    finally:
+        site.control.run(["mv", "/root/kube-apiserver.yaml", manifest])
+    until(lambda: "Ready" in site.kubectl("get", "nodes", check=False), "the API server does not come back")
+    until(lambda: {each["phase"] for each in site.nodes().values()} == {"Enforcing"}, str(site.nodes()))
+
+
+def _start(node: DockerNode, image: str) -> str:
+    """Start a container over CRI, as a kubelet would, and return what the runtime says against it."""
+    sandbox = {"metadata": {"name": f"alone-{image[:5]}", "namespace": "alone", "uid": image, "attempt": 1}}
+    sandbox |= {"linux": {"security_context": {"namespace_options": {"network": 2}}}}
+    container = {"metadata": {"name": "it"}, "image": {"image": image}, "command": ["/countersign-gate", "version"]}
+    node.put(json.dumps(sandbox).encode(), "/run/sandbox.json", 0o600)
+    node.put(json.dumps(container).encode(), "/run/container.json", 0o600)
+    pod = node.run(["crictl", "runp", "/run/sandbox.json"], timeout=60).text.strip()
+    made = node.run(["crictl", "create", pod, "/run/container.json", "/run/sandbox.json"], timeout=60).text.strip()
+    done = node.run(["crictl", "start", made], check=False, timeout=60)
+    node.run(["crictl", "rmp", "--force", pod], timeout=60)
+    return "" if done.code == 0 else done.stderr.decode()
+
+
+@pytest.mark.timeout(300)
 def test_helm_uninstall_leaves_the_nodes_as_they_were(site: Site) -> None:
     done = site.helm("uninstall", NAME, "--wait", "--timeout", "120s")
-    assert done.returncode == 0, done.stderr
+    said = site.kubectl("--namespace", NAMESPACE, "logs", f"job/{NAME}-retire", check=False)
+    assert done.returncode == 0, f"{done.stderr}\n{said}\n{site.nodes()}"
     assert {each["phase"] for each in site.nodes().values()} == {"Removed"}
     assert site.worker.run(["sh", "-c", FILES]).text == site.files
     assert site.pod("free", OTHER)["terminated"]["exitCode"] == 0

@@ -29,6 +29,7 @@ type looksAfter struct {
 	phase, ready                                   string
 	rollout                                        agent.Rollout
 	every, prove                                   time.Duration
+	policies                                       bool
 }
 
 // Phases of a roll-out.
@@ -42,6 +43,7 @@ func (a *looksAfter) flags(flags *flag.FlagSet) {
 	flags.StringVar(&a.node, "node", os.Getenv("NODE_NAME"), "the node's `NAME` in the cluster (default $NODE_NAME)")
 	flags.StringVar(&a.namespace, "namespace", os.Getenv("NAMESPACE"), "`NAMESPACE` of the policy's ConfigMap (default $NAMESPACE)")
 	flags.StringVar(&a.policy, "policy-configmap", "", "`NAME` of the ConfigMap whose policy.json and policy.json.sig the gate takes; without it, policies come to the node by other ways")
+	flags.BoolVar(&a.policies, "countersign-policies", false, "policies come as CountersignPolicies, and --namespace has what they name")
 	flags.StringVar(&a.phase, "phase", toEnforce, "`PHASE` of the roll-out: observe, where no node refuses anything, or enforce")
 	flags.Var((*agent.Labels)(&a.rollout.On), "enforce-on", "`LABELS` of the nodes that enforce, KEY=VALUE,…; the others observe (default: all enforce)")
 	flags.Var((*agent.Labels)(&a.rollout.Canaries), "canaries", "`LABELS` of the nodes that enforce first, KEY=VALUE,…; the others follow when none of these complains")
@@ -57,8 +59,10 @@ func (a *looksAfter) check() error {
 	switch {
 	case a.node == "":
 		return errors.New("--node is missing, and NODE_NAME is not set")
-	case a.policy != "" && a.namespace == "":
-		return errors.New("--policy-configmap needs --namespace")
+	case (a.policy != "" || a.policies) && a.namespace == "":
+		return errors.New("--policy-configmap and --countersign-policies need --namespace")
+	case a.policy != "" && a.policies:
+		return errors.New("--policy-configmap and --countersign-policies: expected one of them")
 	case a.phase != toObserve && a.phase != toEnforce:
 		return fmt.Errorf("--phase %q, expected observe or enforce", a.phase)
 	case a.rollout.Soak < 0:
@@ -121,7 +125,7 @@ func lookAfter(c *invocation) int {
 	}
 	c.after.rollout.Observe = c.after.phase == toObserve
 	err = agent.Run(ctx, agent.Options{
-		API: api, Node: c.after.node, Namespace: c.after.namespace, Policy: c.after.policy, Rollout: c.after.rollout,
+		API: api, Node: c.after.node, Namespace: c.after.namespace, Policy: c.after.policy, Policies: c.after.policies, Rollout: c.after.rollout,
 		Every: c.after.every, Prove: c.after.prove, Effect: c.after.effect, Ready: c.after.isReady,
 		Host: agent.NewNode(c.after.host, observer, c.installs),
 	})

@@ -42,6 +42,7 @@ type Options struct {
 	Node      string // the node's name in the cluster
 	Namespace string // of the policy's ConfigMap
 	Policy    string // the name of that ConfigMap; "" leaves policies to others
+	Policies  bool   // they come as CountersignPolicies instead
 	Rollout   Rollout
 	Every     time.Duration // between two looks
 	Prove     time.Duration // between two proofs while nothing changes
@@ -139,12 +140,14 @@ func Run(ctx context.Context, o Options) error {
 	a.begin(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { follow(ctx, a, nodes, o.Node, a.ask) })
-	if o.Policy != "" {
+	if o.Policies {
+		watching.Go(func() { a.followPolicies(ctx) })
+	} else if o.Policy != "" {
 		watching.Go(func() { follow(ctx, a, "/api/v1/namespaces/"+o.Namespace+"/configmaps", o.Policy, a.bring) })
 	}
 	timer := time.NewTicker(o.Every)
 	defer timer.Stop()
-	if o.Policy != "" {
+	if a.brings() {
 		select { // the policy comes at once, where there is one
 		case <-ctx.Done():
 		case <-time.After(atOnce):
@@ -185,16 +188,24 @@ func follow[T any](ctx context.Context, a *agent, list, name string, do func(con
 	for ctx.Err() == nil {
 		err := watch(ctx, a.API, list, name, func(object T) {
 			if do(ctx, object) {
-				select {
-				case a.wake <- struct{}{}:
-				default: // one is enough
-				}
+				a.awake()
 			}
 		})
 		if ctx.Err() == nil {
 			slog.Debug("watched again", "list", list, "name", name, "ended", err)
 			pause(ctx, time.Second)
 		}
+	}
+}
+
+// brings says whether policies come to the node by this agent.
+func (a *agent) brings() bool { return a.Policy != "" || a.Policies }
+
+// awake has the node looked at soon.
+func (a *agent) awake() {
+	select {
+	case a.wake <- struct{}{}:
+	default: // one is enough
 	}
 }
 
@@ -384,7 +395,7 @@ func (a *agent) observe(ctx context.Context, state State, wanted step) State {
 func (a *agent) enforce(ctx context.Context) *State {
 	a.changing.Lock()
 	defer a.changing.Unlock()
-	if a.mode == Enforcing || a.Policy == "" {
+	if a.mode == Enforcing || !a.brings() {
 		return nil
 	}
 	installed, err := a.Host.Installed()

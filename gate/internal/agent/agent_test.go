@@ -53,6 +53,9 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case watched && r.URL.Path == nodes:
 		c.serveOwn(w, r)
 		return
+	case watched && r.URL.Path == policies:
+		http.NotFound(w, r)
+		return
 	case watched:
 		c.serveWatch(w, r)
 		return

@@ -160,8 +160,28 @@ type configMap struct {
 // watch tells of one object of a list as it is and whenever it changes, until the context
 // ends or the connection does.
 func watch[T any](ctx context.Context, a *API, list, name string, tell func(T)) error {
-	query := url.Values{"watch": {"true"}, "fieldSelector": {"metadata.name=" + name}}
-	answer, err := a.open(ctx, http.MethodGet, list+"?"+query.Encode(), "", nil)
+	return watchAll(ctx, a, list+"?"+url.Values{"fieldSelector": {"metadata.name=" + name}}.Encode(), func(e watched[T]) {
+		if e.Type != deleted {
+			tell(e.Object)
+		}
+	})
+}
+
+const deleted = "DELETED"
+
+// watched is what a watch tells: an object that is there, or was.
+type watched[T any] struct {
+	Type   string
+	Object T
+}
+
+// watchAll tells of every object of a list, and of those that go.
+func watchAll[T any](ctx context.Context, a *API, list string, tell func(watched[T])) error {
+	mark := "?"
+	if strings.Contains(list, "?") {
+		mark = "&"
+	}
+	answer, err := a.open(ctx, http.MethodGet, list+mark+"watch=true", "", nil)
 	if err != nil {
 		return err
 	}
@@ -175,12 +195,12 @@ func watch[T any](ctx context.Context, a *API, list, name string, tell func(T)) 
 			return err
 		}
 		switch event.Type {
-		case "ADDED", "MODIFIED":
-			var object T
-			if err := json.Unmarshal(event.Object, &object); err != nil {
+		case "ADDED", "MODIFIED", deleted:
+			told := watched[T]{Type: event.Type}
+			if err := json.Unmarshal(event.Object, &told.Object); err != nil {
 				return err
 			}
-			tell(object)
+			tell(told)
 		case "ERROR":
 			return errors.New("the API server ended the watch")
 		}

@@ -129,11 +129,15 @@ type news struct{ kind, reason, message string }
 
 // event tells of something where people look for it: with the node.
 func (a *agent) event(ctx context.Context, one news) error {
+	return a.eventOn(ctx, map[string]any{"apiVersion": "v1", "kind": "Node", "name": a.Node, "uid": a.Node}, one)
+}
+
+func (a *agent) eventOn(ctx context.Context, object map[string]any, one news) error {
 	now := time.Now().UTC()
 	return a.API.do(ctx, http.MethodPost, "/api/v1/namespaces/default/events", "application/json", map[string]any{
 		"apiVersion": "v1", "kind": "Event", "type": one.kind, "reason": one.reason, "message": one.message,
 		"metadata":       map[string]any{"generateName": cmp.Or(a.Node, "node") + ".", "namespace": "default"},
-		"involvedObject": map[string]any{"apiVersion": "v1", "kind": "Node", "name": a.Node, "uid": a.Node},
+		"involvedObject": object,
 		"source":         map[string]any{"component": "countersign-agent", "host": a.Node},
 		"firstTimestamp": now.Format(time.RFC3339), "lastTimestamp": now.Format(time.RFC3339), "count": 1,
 	}, nil)
