@@ -79,7 +79,7 @@ def test_verdicts_follow_an_applied_policy(tmp_path: Path, where: Layout, signer
     node = HostNode()
 
     def target(rule: str) -> Target:
-        return Target(node, Policy(HOST, HOST, where, source(tmp_path, rule), ()), tmp_path / "laid.json")
+        return Target(node, Policy(HOST, where, source(tmp_path, rule), ()), tmp_path / "laid.json")
 
     def code() -> str:
         return str(request(node, where, "verify", {"name": IMAGE})["code"])
@@ -103,7 +103,7 @@ def test_a_gate_takes_what_cosign_signed(
 ) -> None:
     key = tmp_path / "policy.key"
     key.write_text(signer.sealed(PASSWORD.encode()))
-    wanted = Policy(HOST, HOST, where, source(tmp_path, ""), (), serial=1)
+    wanted = Policy(HOST, where, source(tmp_path, ""), (), serial=1)
     blob, signature = tmp_path / "policy.json", tmp_path / "policy.json.sig"
     blob.write_bytes(wanted.rendered())
     how = ("--yes", "--key", str(key), "--output-signature", str(signature))
@@ -118,7 +118,7 @@ def test_a_gate_takes_what_cosign_signed(
 def test_an_older_policy_is_refused_by_a_real_gate(tmp_path: Path, where: Layout, signer: keys.PrivateKey) -> None:
     from base64 import b64encode
 
-    wanted = Policy(HOST, HOST, where, source(tmp_path, ""), ())
+    wanted = Policy(HOST, where, source(tmp_path, ""), ())
     for serial, taken in ((5, True), (4, False), (6, True)):
         numbered = replace(wanted, serial=serial)
         signature = b64encode(signer.sign(numbered.rendered()))

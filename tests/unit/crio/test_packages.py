@@ -58,7 +58,7 @@ def dpkg(*installed: str):
 
 def test_only_missing_packages_are_installed(node):
     node.answers["dpkg-query"] = dpkg("curl")
-    Installed(node, node, "deb", ("curl", "gnupg"), held=True).apply()
+    Installed(node, "deb", ("curl", "gnupg"), held=True).apply()
     changes = [argv for argv in node.ran if argv[0] in {"apt-get", "apt-mark"}]
     assert changes[0][:2] == ("apt-get", "update")
     assert changes[1][-1] == "gnupg"
@@ -69,12 +69,12 @@ def test_only_missing_packages_are_installed(node):
 @pytest.mark.parametrize(("installed", "needed"), [(("curl", "gnupg"), False), (("curl",), True)])
 def test_packages_are_needed_while_one_is_missing(node, installed, needed):
     node.answers["dpkg-query"] = dpkg(*installed)
-    assert Installed(node, node, "deb", ("curl", "gnupg")).needed() is needed
+    assert Installed(node, "deb", ("curl", "gnupg")).needed() is needed
 
 
 def test_rpm_packages(node):
     node.answers["rpm"] = lambda argv, given: (int(argv[-1] == "cri-o"), b"")
-    step = Installed(node, node, "rpm", ("cri-o", "curl"))
+    step = Installed(node, "rpm", ("cri-o", "curl"))
     assert step.needed()
     step.apply()
     assert node.ran[-1][0] == "dnf"

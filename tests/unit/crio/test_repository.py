@@ -54,7 +54,7 @@ def serve(machine, key: bytes) -> None:
 @pytest.mark.parametrize("family", ["deb", "rpm"])
 def test_a_key_with_the_pinned_fingerprint_is_trusted(machine, keys, family):
     key, fingerprint = keys[0]
-    step = Key(machine, machine, Repository("ours", "https://packages.test", frozenset({fingerprint})), family)
+    step = Key(machine, Repository("ours", "https://packages.test", frozenset({fingerprint})), family)
     serve(machine, key)
     assert step.needed()
     step.apply()
@@ -65,7 +65,7 @@ def test_a_key_with_the_pinned_fingerprint_is_trusted(machine, keys, family):
 @pytest.mark.parametrize("family", ["deb", "rpm"])
 def test_a_key_with_another_fingerprint_is_refused_and_leaves_nothing(machine, keys, family):
     (_, right), (key, wrong) = keys
-    step = Key(machine, machine, Repository("ours", "https://packages.test", frozenset({right})), family)
+    step = Key(machine, Repository("ours", "https://packages.test", frozenset({right})), family)
     serve(machine, key)
     with pytest.raises(InfrastructureError, match=f"got the key {wrong}; expected {right}"):
         step.apply()
@@ -79,20 +79,20 @@ def test_a_right_key_that_brings_another_one_is_refused(machine, keys):
     (key, right), (other, wrong) = keys
     serve(machine, key + other)
     with pytest.raises(InfrastructureError, match=wrong):
-        Key(machine, machine, Repository("ours", "https://packages.test", frozenset({right})), "deb").apply()
+        Key(machine, Repository("ours", "https://packages.test", frozenset({right})), "deb").apply()
     assert machine.files == {}
 
 
 def test_what_is_no_key_is_refused(machine, keys):
     serve(machine, b"<html>not found</html>")
     with pytest.raises(InfrastructureError, match="got the key none"):
-        Key(machine, machine, CRIO, "deb").apply()
+        Key(machine, CRIO, "deb").apply()
     assert machine.files == {}
 
 
 def test_a_key_that_was_exchanged_on_the_machine_is_needed_again(machine, keys):
     (key, right), (other, _) = keys
-    step = Key(machine, machine, Repository("ours", "https://packages.test", frozenset({right})), "deb")
+    step = Key(machine, Repository("ours", "https://packages.test", frozenset({right})), "deb")
     machine.files[step.repository.key_path("deb")] = other
     assert step.needed()
     machine.files[step.repository.key_path("deb")] = key

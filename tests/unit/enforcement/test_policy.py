@@ -73,16 +73,16 @@ def test_a_key_pair_is_made_once_with_a_password_beside_it(tmp_path):
 
 
 def test_the_policy_on_the_node_has_the_pins_of_set_up(where, source):
-    step = Policy(HOST, HOST, where, source, (PINNED,))
+    step = Policy(HOST, where, source, (PINNED,))
     assert step.needed()
     step.apply()
     assert not step.needed()
     assert json.loads(Path(where.policy).read_text())["pinned"] == [PINNED]
-    assert Policy(HOST, HOST, where, source, ()).needed()
+    assert Policy(HOST, where, source, ()).needed()
 
 
 def test_a_policy_whose_keys_are_yet_to_come_is_needed(where, tmp_path):
-    assert Policy(HOST, HOST, where, tmp_path / "none.yaml", (), keys_to_come=True).needed()
+    assert Policy(HOST, where, tmp_path / "none.yaml", (), keys_to_come=True).needed()
 
 
 def test_pins_are_read_back(tmp_path):
@@ -98,10 +98,10 @@ def test_what_is_in_force_is_what_the_gate_says(where):
 
 
 def test_a_serial_alone_makes_no_other_policy(where, source):
-    step = Policy(HOST, HOST, where, source, (PINNED,), serial=7)
+    step = Policy(HOST, where, source, (PINNED,), serial=7)
     step.file().apply()
-    assert not Policy(HOST, HOST, where, source, (PINNED,)).needed()
-    assert Policy(HOST, HOST, where, source, ()).needed()
+    assert not Policy(HOST, where, source, (PINNED,)).needed()
+    assert Policy(HOST, where, source, ()).needed()
     assert policy.there(HostNode(), where).serial == 7
 
 
@@ -116,7 +116,7 @@ def test_a_serial_alone_makes_no_other_policy(where, source):
     ],
 )
 def test_the_next_serial_is_above_all_that_a_node_knows(where, source, mark, lies, next_one):
-    step = Policy(HOST, HOST, where, source, ())
+    step = Policy(HOST, where, source, ())
     if lies is not None:
         replace(step, serial=lies).file().apply()
     if mark is not None:
