@@ -10,7 +10,6 @@ from countersign.console.task import task
 if TYPE_CHECKING:
     from invoke.context import Context
 
-    from countersign.keys.pair import PrivateKey
     from rollout.places import Target
 
 _ON = "the place: host, kind, vagrant or ssh://USER@HOST (several with commas between them)"
@@ -24,7 +23,7 @@ _JSON = "one JSON document on stdout"
         "on": _ON,
         "runtime": _RUNTIME,
         "policy": _POLICY,
-        "key": "private key that signs it, for nodes whose gate.json has policyKeys (password: COSIGN_PASSWORD)",
+        "key": "private key that signs it, for nodes with policyKeys (default: policy_key; password: COSIGN_PASSWORD)",
         "plan": "check it on every node, and change nothing",
         "json": _JSON,
     }
@@ -42,11 +41,16 @@ def apply(
 
     Example: ./inv policy.apply --on kind
     """
+    import os
+
     from countersign.console import output
+    from countersign.console.config import settings_from
+    from countersign.keys.source import private_key
     from rollout.apply import apply as run
 
     found = _targets(context, on, runtime, policy)
-    results = run(found, _private(key), plan=plan)
+    key = key or settings_from(context).policy_key
+    results = run(found, private_key(key, os.environ) if key else None, plan=plan)
     changed = sum(each.changed for each in results)
     if json:
         nodes = [each.as_json() for each in results]
@@ -96,21 +100,3 @@ def _targets(context: Context, on: str, runtime: str, policy: str) -> list[Targe
 
     settings = settings_from(context, on or None, room=runtime)
     return targets(settings, Path(policy).expanduser() if policy else settings.policy)
-
-
-def _private(key: str) -> PrivateKey | None:
-    import os
-
-    from countersign.keys import password, sealed, source
-    from countersign.keys.pair import load_private
-
-    if not key:
-        return None
-    if source.is_remote(key):
-        return source.opening(key, None, os.environ)()
-    path = Path(key).expanduser()
-    if not sealed.is_sealed(sealed.read(path)):
-        return load_private(path)
-    beside, given = path.with_suffix(".password"), os.environ.get("COSIGN_PASSWORD")
-    file = beside if given is None and beside.is_file() else None
-    return load_private(path, password.choose(file, given, str(path)))

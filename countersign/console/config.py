@@ -180,6 +180,8 @@ class Settings:
         cache: built programs and images, shared by all checkouts of one user.
         policy: the policy that nodes are given.
         keys: generated keys.
+        policy_key: the private key that signs the policy at set-up, a file or as ``--key`` names one; empty for none.
+        policy_keys: public keys, any of which may sign policies; none means ``policy_key``'s own.
         registry: how registries are reached.
         signing: how images are signed.
         kind: the cluster of the place ``kind``.
@@ -188,6 +190,7 @@ class Settings:
         notation: who signs in the format notation, and how.
         tests: what ``./inv test`` runs.
         offline: never use the network to fetch tools.
+        environment: of the process: what keeps keys is found, and logged in to, as its own programs do it.
         sudo_password: for sudo on a machine over SSH where it wants one (Invoke's own ``sudo.password``).
     """
 
@@ -197,6 +200,8 @@ class Settings:
     cache: Path = field(default_factory=default_cache)
     policy: Path = ROOT / "shared" / "policy.yaml"
     keys: Path = ROOT / "shared" / "keys"
+    policy_key: str = ""
+    policy_keys: tuple[Path, ...] = ()
     registry: RegistrySettings = RegistrySettings()
     signing: SigningSettings = SigningSettings()
     kind: KindSettings = KindSettings()
@@ -205,6 +210,7 @@ class Settings:
     notation: NotationSettings = NotationSettings()  # noqa: RUF009  frozen, like the others
     tests: CheckSettings = CheckSettings()
     offline: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     sudo_password: str = field(default="", repr=False)
 
 
@@ -235,6 +241,8 @@ def settings_from(context: Any, on: str | None = None, room: str = "") -> Settin
         cache=default.cache,
         policy=_path(given, "policy", default.policy),
         keys=_path(given, "keys", default.keys),
+        policy_key=_text(given, "policy_key", ""),
+        policy_keys=_policy_keys(given),
         registry=RegistrySettings(
             docker_config=_path(registry, "docker_config", None),
             allow_http=_switch(registry, "allow_http", "registry."),
@@ -249,6 +257,7 @@ def settings_from(context: Any, on: str | None = None, room: str = "") -> Settin
         notation=notation_settings(given.get("notation") or {}, ROOT),
         tests=_tests(given.get("tests") or {}),
         offline=_switch(given, "offline"),
+        environment=os.environ,
         sudo_password=str((given.get("sudo") or {}).get("password") or ""),
     )
 
@@ -277,6 +286,18 @@ def record_place(state: Path, place: str, room: str = "containerd") -> None:
 
 def _place_file(state: Path, room: str) -> Path:
     return state / ("place" if room == "containerd" else f"place-{room}")
+
+
+def _policy_keys(given: Mapping[str, Any]) -> tuple[Path, ...]:
+    names = [name.strip() for name in _text(given, "policy_keys", "").split(",") if name.strip()]
+    if names and not given.get("policy_key"):
+        raise UsageError(
+            f"got {', '.join(names)}",
+            where="policy_keys",
+            expected="policy_key beside it: a policy that nobody signs would be taken by no gate",
+            do="set policy_key to the private key of one of them",
+        )
+    return tuple(_path({"policy_keys": name}, "policy_keys", None) for name in names)
 
 
 def _signing(given: Mapping[str, Any]) -> SigningSettings:

@@ -76,6 +76,7 @@ class Gate:
         nri: containerd's NRI socket, through which the gate refuses containers without the hook; empty for no plugin.
         base_specs: path of a base spec → the OCI spec that it is, once our hook is in it; none on CRI-O.
         crio: CRI-O's storage; None where containerd is the runtime.
+        policy_keys: public keys, PEM: the gate takes only policies that one of them has signed; none means any policy.
         providers: credential providers for what docker_config has no login for; None for none.
     """
 
@@ -88,6 +89,7 @@ class Gate:
     base_specs: Mapping[str, bytes] = field(repr=False, default_factory=dict)
     crio: CrioStorage | None = None
     nri: str = ""
+    policy_keys: tuple[str, ...] = ()
     providers: Providers | None = None
 
     def __post_init__(self) -> None:
@@ -109,6 +111,7 @@ def files(gate: Gate) -> list[File]:
         runtime_socket=gate.runtime_socket,
         nri=gate.nri,
         crio=gate.crio,
+        policy_keys=gate.policy_keys,
         providers=gate.providers,
     )
     return [
@@ -128,7 +131,7 @@ def steps(gate: Gate) -> list[Step]:
         *(Folder(gate.node, path, 0o700) for path in (layout.lib, layout.evidence, layout.run, layout.log)),
     ]
     return [
-        Unsigned(gate.node, layout),
+        *([] if gate.policy_keys else [Unsigned(gate.node, layout)]),
         Group(gate.node, f"folders of gate and hook ({layout.etc}, …)", folders),
         Group(gate.node, f"gate, hook and their configuration ({layout.gate_config})", files(gate)),
         Group(gate.node, f"pull-time verifier ({layout.verifier})", [Link(gate.node, layout.verifier, layout.gate)]),

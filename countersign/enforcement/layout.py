@@ -60,6 +60,11 @@ class Layout:
         return f"{self.etc}/policy.json"
 
     @property
+    def policy_signature(self) -> str:
+        """The signatures of the policy, where gate.json asks for one."""
+        return f"{self.policy}.sig"
+
+    @property
     def docker_config(self) -> str:
         """Registry credentials of the gate alone."""
         return f"{self.etc}/docker.json"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import binascii
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from countersign.enforcement.layout import Layout
 from countersign.nodes.steps import File
 
 if TYPE_CHECKING:
+    from countersign.keys.pair import PrivateKey
     from countersign.nodes.node import Node
 
 ASKED_WITHIN = 5.0
@@ -87,6 +90,14 @@ def in_force(node: Node, layout: Layout) -> str:
     return str(request(node, layout, "ping", timeout=ASKED_WITHIN).get("policy", ""))
 
 
+def _decoded(line: bytes) -> bytes:
+    """Return a signature of a file that has one a line, in base64; nothing for what is not base64."""
+    try:
+        return b64decode(line, validate=True)
+    except binascii.Error:
+        return b""
+
+
 @dataclass(frozen=True)
 class Policy:
     """A policy.yaml is on the node, in the gate's form.
@@ -98,6 +109,7 @@ class Policy:
         pins: of the set-up.
         keys_to_come: a step before this one makes the keys that the policy names.
         serial: of the rendered policy; what a gate does not know by a serial needs none.
+        key: opens the key that signs it; None for no signature.
     """
 
     node: Node
@@ -106,6 +118,7 @@ class Policy:
     pins: tuple[str, ...]
     keys_to_come: bool = False
     serial: int = 0
+    key: Callable[[], PrivateKey] | None = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -113,8 +126,18 @@ class Policy:
         return f"policy {self.source}"
 
     def needed(self) -> bool:
-        """Return whether the node has another one; its serial alone makes no other."""
-        return self.keys_to_come or self.differs_from(there(self.node, self.layout).policy)
+        """Return whether the node has another one, or not its signature; its serial alone makes no other."""
+        return self.keys_to_come or self.differs_from(there(self.node, self.layout).policy) or not self._signed()
+
+    def _signed(self) -> bool:
+        """Return whether our own key has signed what lies on the node, as far as that is asked for."""
+        if self.key is None:
+            return True
+        policy, signatures = (
+            self.node.run(["cat", "--", path], check=False).stdout
+            for path in (self.layout.policy, self.layout.policy_signature)
+        )
+        return any(self.key().public.verifies(_decoded(line), policy) for line in signatures.split())
 
     def differs_from(self, other: dict[str, Any]) -> bool:
         """Return whether a rendered policy says something else; its serial does not count."""
@@ -127,12 +150,19 @@ class Policy:
         return replace(self, serial=highest + 1 if highest else 0)
 
     def as_laid(self) -> Policy:
-        """Return it with the serial of the policy that lies on the node."""
-        return replace(self, serial=there(self.node, self.layout).serial)
+        """Return it with the serial of the policy that lies on the node; its signature is never twice the same."""
+        return replace(self, serial=there(self.node, self.layout).serial, key=None)
 
     def apply(self) -> None:
-        """Put it there; a gate that runs takes it up by itself."""
-        self.numbered().file().apply()
+        """Put it there; a gate that runs takes it up by itself. At each moment the policy has its own signature."""
+        wanted, path = self.numbered(), self.layout.policy_signature
+        signature = wanted.signature()
+        if signature:
+            before = self.node.run(["cat", "--", path], check=False).stdout
+            self.node.put(before + signature, path)
+        wanted.file().apply()
+        if signature:
+            self.node.put(signature, path)
 
     def file(self) -> File:
         """Return the rendered policy as it goes to the node."""
@@ -144,7 +174,12 @@ class Policy:
 
     def laid_out(self) -> list[File]:
         """See `countersign.enforcement.record.LaysOut`."""
-        return [self.file()]
+        signature = self.signature()
+        return [*([File(self.node, self.layout.policy_signature, signature)] if signature else []), self.file()]
+
+    def signature(self) -> bytes:
+        """Return the content of the signature's file; nothing where nobody signs."""
+        return b64encode(self.key().sign(self.rendered())) + b"\n" if self.key else b""
 
     def diff(self) -> str:
         """See `countersign.console.steps.ShowsDiff`; nothing can be told while keys are to come."""

@@ -42,6 +42,29 @@ def opening(text: str, password_file: Path | None, environ: Mapping[str, str]) -
     return lambda: key
 
 
+def private_key(text: str, environ: Mapping[str, str]) -> PrivateKey:
+    """Open a key wherever it is kept; the password of a file is asked for where none is given or beside it.
+
+    Args:
+        text: the key's file, or what ``is_remote`` holds for.
+        environ: the environment.
+
+    Raises:
+        CountersignError: in one line, why it cannot be used.
+    """
+    from countersign.keys import password, sealed
+    from countersign.keys.pair import load_private
+
+    if is_remote(text):
+        return _open(text, None, environ)
+    path = Path(text).expanduser()
+    if not sealed.is_sealed(sealed.read(path)):
+        return load_private(path)
+    beside, given = path.with_suffix(".password"), environ.get(PASSWORD)
+    file = beside if given is None and beside.is_file() else None
+    return load_private(path, password.choose(file, given, str(path)))
+
+
 def _open(text: str, password_file: Path | None, environ: Mapping[str, str]) -> PrivateKey:
     from countersign.keys import clouds, hsm, vault
     from countersign.keys.remote import private

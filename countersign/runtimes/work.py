@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from countersign.enforcement import gate, reach
+from countersign.enforcement import gate, policy_keys, reach
 from countersign.enforcement.node_units import KubeletRuns
 from countersign.enforcement.policy import Policy
 from countersign.runtimes.machine import Machine
@@ -15,6 +15,7 @@ from countersign.runtimes.machine import Machine
 if TYPE_CHECKING:
     from countersign.console.config import Settings
     from countersign.console.steps import Step
+    from countersign.keys.pair import PrivateKey
     from countersign.runtimes.systemd import SystemdMachine
 
 MachineT = TypeVar("MachineT", bound=Machine)
@@ -31,6 +32,7 @@ class Work(Generic[MachineT]):
         policy: the user's policy.yaml.
         pins: what the node itself needs, by digest.
         keys_to_come: an earlier step makes the keys that the policy names.
+        key: opens the key that signs the policy; None for nobody.
     """
 
     machine: MachineT
@@ -38,11 +40,13 @@ class Work(Generic[MachineT]):
     policy: Path
     pins: tuple[str, ...]
     keys_to_come: bool = False
+    key: Callable[[], PrivateKey] | None = None
 
     def policy_step(self) -> Policy:
         """Return the step that brings the policy, in the gate's form."""
         machine = self.machine
-        return Policy(machine.node, machine.layout, self.policy, self.pins, keys_to_come=self.keys_to_come)
+        coming = self.keys_to_come
+        return Policy(machine.node, machine.layout, self.policy, self.pins, keys_to_come=coming, key=self.key)
 
     def policies(self) -> list[Step]:
         """Return the steps that bring the policy, to the gate and to the runtime's own engine."""
@@ -70,16 +74,18 @@ def work(
         programs: gate and hook.
         keys_to_come: an earlier step makes the keys that the policy names.
     """
+    signed_by = policy_keys.signing(settings)
     parts = gate.Gate(
         node=machine.node,
         layout=machine.layout,
         program=programs["countersign-gate"],
         hook=programs["countersign-hook"],
         docker_config=reach.docker_config(settings.registry.docker_config, machine.addition.logins),
+        policy_keys=signed_by.keys if signed_by else (),
         providers=gate.providers(settings.registry),
         **machine.gate_options(),
     )
-    return Work(machine, parts, settings.policy, tuple(pins), keys_to_come)
+    return Work(machine, parts, settings.policy, tuple(pins), keys_to_come, signed_by.key if signed_by else None)
 
 
 def steps(given: Work[SystemdMachine]) -> list[Step]:

@@ -98,6 +98,21 @@ def test_verdicts_follow_an_applied_policy(tmp_path: Path, where: Layout, signer
     assert [str(each) for each in compare(target("")).differences] == ["- scope registry.example/app: reject"]
 
 
+def test_a_gate_takes_what_set_up_signs(tmp_path: Path, where: Layout, signer: keys.PrivateKey) -> None:
+    node = HostNode()
+    wanted = Policy(HOST, where, source(tmp_path, ", registry.example/app: reject"), (), key=lambda: signer)
+    for by, code in ((replace(wanted, key=keys.generate), "POLICY_INVALID"), (wanted, "REJECTED_BY_SCOPE")):
+        by.apply()
+        for _ in range(300):
+            found = str(request(node, where, "verify", {"name": IMAGE})["code"])
+            if found == code:
+                break
+            time.sleep(0.01)
+        assert found == code
+    assert not wanted.needed()
+    assert replace(wanted, key=keys.generate).needed()
+
+
 def test_a_gate_takes_what_cosign_signed(
     tmp_path: Path, where: Layout, signer: keys.PrivateKey, cosign: Cosign
 ) -> None:
