@@ -1,9 +1,7 @@
 package agent
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,11 +10,9 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf16"
 
 	"countersign/gate/internal/clean"
 	"countersign/gate/internal/policy"
-	"countersign/gate/internal/prove"
 )
 
 const (
@@ -53,16 +49,6 @@ type condition struct {
 	ObservedGeneration int64     `json:"observedGeneration"`
 	LastTransitionTime time.Time `json:"lastTransitionTime"`
 }
-
-// The scope that every rendered policy reserves for the canary, as policy/canary.py has it
-// (docs/adr/0019): a root whose private key nobody has.
-const (
-	canaryRoot = "countersign-canary"
-	canaryKey  = "-----BEGIN PUBLIC KEY-----\n" +
-		"MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEPjPW7Jtj7o4Jdfr871//TCnwB4T+\n" +
-		"gI3frLaOTo7ETG/NJZzQPnPwPrBql5OdEyPzcIH4qCMWePK54jCMoCf+jA==\n" +
-		"-----END PUBLIC KEY-----\n"
-)
 
 // What is in a spec beside the policy itself.
 const (
@@ -201,173 +187,6 @@ func (p clusterPolicy) nodes() Labels {
 		found[name], _ = value.(string)
 	}
 	return found
-}
-
-// render gives the policy as `policy.render` writes it: the same bytes, so that one
-// signature is good for both.
-func (a *agent) render(ctx context.Context, spec map[string]any) (Policy, error) {
-	resolved, err := a.resolve(ctx, spec)
-	if err != nil {
-		return Policy{}, err
-	}
-	document := resolved.(map[string]any)
-	signed, _ := document[signatures].([]any)
-	delete(document, signatures)
-	delete(document, selector)
-	document["version"] = policy.Version
-	roots, scopes := tableOf(document, "roots"), tableOf(document, "scopes")
-	if _, taken := roots[canaryRoot]; taken {
-		return Policy{}, fmt.Errorf("the root %s is reserved", canaryRoot)
-	}
-	for scope := range scopes {
-		if scope == prove.Registry || strings.HasPrefix(scope, prove.Registry+"/") {
-			return Policy{}, fmt.Errorf("the scope %s is reserved", prove.Registry)
-		}
-	}
-	roots[canaryRoot] = map[string]any{"publicKey": map[string]any{"keys": []any{canaryKey}}}
-	scopes[prove.Registry] = map[string]any{"anyOf": []any{canaryRoot}}
-	revoked := tableOf(document, "revoked")
-	for _, list := range []string{"keys", "certificates", "digests"} {
-		if revoked[list] == nil {
-			revoked[list] = []any{}
-		}
-	}
-	if document["pinned"] == nil {
-		document["pinned"] = []any{}
-	}
-	content, err := canonical(document)
-	if err != nil {
-		return Policy{}, err
-	}
-	var lines []string
-	for _, one := range signed {
-		text, _ := one.(string)
-		lines = append(lines, strings.TrimSpace(text)+"\n")
-	}
-	return Policy{content, []byte(strings.Join(lines, ""))}, nil
-}
-
-func tableOf(of map[string]any, name string) map[string]any {
-	found, _ := of[name].(map[string]any)
-	if found == nil {
-		found = map[string]any{}
-		of[name] = found
-	}
-	return found
-}
-
-// from ends the name of a list by reference: keysFrom adds to keys.
-const from = "From"
-
-// resolve gives a copy of a spec in which what lists name is there.
-func (a *agent) resolve(ctx context.Context, value any) (any, error) {
-	switch v := value.(type) {
-	case map[string]any:
-		copied := map[string]any{}
-		for _, name := range slices.Sorted(maps.Keys(v)) {
-			list, isList := v[name].([]any)
-			if base, ok := strings.CutSuffix(name, from); ok && isList {
-				have, _ := copied[base].([]any) // sorts before
-				for _, each := range list {
-					text, err := a.named(ctx, each)
-					if err != nil {
-						return nil, fmt.Errorf("%s: %w", name, err)
-					}
-					have = append(have, text)
-				}
-				copied[base] = have
-				continue
-			}
-			inner, err := a.resolve(ctx, v[name])
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", name, err)
-			}
-			copied[name] = inner
-		}
-		return copied, nil
-	case []any:
-		copied := make([]any, 0, len(v))
-		for _, each := range v {
-			inner, err := a.resolve(ctx, each)
-			if err != nil {
-				return nil, err
-			}
-			copied = append(copied, inner)
-		}
-		return copied, nil
-	}
-	return value, nil
-}
-
-// named reads what a reference names, in this agent's namespace. JSON, as trusted roots
-// are, comes parsed.
-func (a *agent) named(ctx context.Context, reference any) (any, error) {
-	var wanted struct {
-		ConfigMap, Secret string
-		Key               string
-	}
-	content, err := json.Marshal(reference)
-	if err == nil {
-		err = json.Unmarshal(content, &wanted)
-	}
-	if err != nil || (wanted.ConfigMap == "") == (wanted.Secret == "") || wanted.Key == "" {
-		return nil, errors.New("expected a configMap or a secret, and a key")
-	}
-	kind, name := "configmaps", wanted.ConfigMap
-	var object struct {
-		Data map[string]json.RawMessage `json:"data"`
-	}
-	if wanted.Secret != "" {
-		kind, name = "secrets", wanted.Secret
-	}
-	if err := a.API.get(ctx, "/api/v1/namespaces/"+a.Namespace+"/"+kind+"/"+name, &object); err != nil {
-		return nil, err
-	}
-	raw, ok := object.Data[wanted.Key]
-	if !ok {
-		return nil, fmt.Errorf("%s %s has no %s", kind, name, wanted.Key)
-	}
-	var text string
-	if kind == "secrets" {
-		var bytes []byte
-		err = json.Unmarshal(raw, &bytes)
-		text = string(bytes)
-	} else {
-		err = json.Unmarshal(raw, &text)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", kind, name, err)
-	}
-	var document map[string]any
-	if json.Unmarshal([]byte(text), &document) == nil {
-		return document, nil
-	}
-	return text, nil
-}
-
-// canonical gives JSON as Python's json.dumps(sort_keys=True, indent=2) does, with a
-// newline at the end.
-func canonical(document any) ([]byte, error) {
-	var plain bytes.Buffer
-	encoder := json.NewEncoder(&plain)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(document); err != nil {
-		return nil, err
-	}
-	var out bytes.Buffer
-	for _, r := range plain.String() {
-		switch {
-		case r < 0x7f:
-			out.WriteRune(r)
-		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			fmt.Fprintf(&out, `\u%04x\u%04x`, high, low)
-		default:
-			fmt.Fprintf(&out, `\u%04x`, r)
-		}
-	}
-	return out.Bytes(), nil
 }
 
 // tell writes what is the case into the policy's status, unless it is there already: of

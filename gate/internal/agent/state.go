@@ -1,0 +1,190 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"countersign/gate/internal/clean"
+	"countersign/gate/internal/doctor"
+)
+
+// state brings the node to where it is to be, and says how it is.
+func (a *agent) state(ctx context.Context, labels map[string]string) (State, error) {
+	a.mu.Lock()
+	state := State{PolicyMessage: a.broken}
+	retire := a.retire
+	a.mu.Unlock()
+	if retire || a.retired {
+		return a.remove(ctx, state), nil
+	}
+	wanted, err := a.step(ctx, labels)
+	if err != nil {
+		return state, err
+	}
+	if wanted.phase != Enforcing {
+		return a.observe(ctx, state, wanted), nil
+	}
+	if refusal := a.enforce(ctx); refusal != nil {
+		return *refusal, nil
+	}
+	state = a.proven(ctx, state)
+	a.complaints(ctx, &state, len(a.Rollout.Canaries) > 0 && a.Rollout.Canaries.of(labels))
+	if a.failed != nil && state.Phase == Enforcing {
+		state.Reason, state.Message = "NotUpgraded", clean.Line(a.failed.Error(), maxShown)
+	}
+	return state, nil
+}
+
+// remove takes enforcement off, on request.
+func (a *agent) remove(ctx context.Context, state State) State {
+	if !a.retired {
+		a.changing.Lock()
+		defer a.changing.Unlock()
+		if err := errors.Join(a.Host.StopObserving(), a.Host.Uninstall(ctx)); err != nil {
+			return a.not(state, "NotRemoved", err.Error())
+		}
+		a.retired, a.mode = true, ""
+	}
+	return State{Phase: Removed, Reason: "Asked", Message: "enforcement was taken off this node; delete this pod to bring it back"}
+}
+
+// observe has the node enforce nothing, and what starts there judged.
+func (a *agent) observe(ctx context.Context, state State, wanted step) State {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	installed, err := a.Host.Installed()
+	if err == nil && installed {
+		err = a.Host.Uninstall(ctx)
+	}
+	if err != nil {
+		return a.not(state, "NotRemoved", err.Error())
+	}
+	if a.mode != Observing {
+		a.mode, a.receipt, a.failed, a.seen = Observing, nil, nil, Observed{Since: time.Now().UTC().Truncate(time.Second)}
+	}
+	state.Phase, state.Reason, state.Message = wanted.phase, wanted.reason, wanted.message
+	if wanted.keepTaint {
+		state.taint = kept
+	}
+	if a.content == nil {
+		return a.asItWas(state, noPolicy, "no policy has come yet")
+	}
+	if err := a.Host.Observe(ctx, *a.content); err != nil {
+		return a.asItWas(state, "NotObserving", err.Error())
+	}
+	verdicts, err := a.Host.Seen()
+	if err != nil {
+		return a.asItWas(state, "NotObserving", err.Error())
+	}
+	a.observed(verdicts)
+	state.Observed = a.seen.report()
+	return state
+}
+
+// enforce has the node brought under enforcement, by the programs of this agent; it gives
+// the state of a node that is not.
+func (a *agent) enforce(ctx context.Context) *State {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	if a.mode == Enforcing || !a.brings() {
+		return nil
+	}
+	installed, err := a.Host.Installed()
+	if err != nil {
+		state := a.not(State{}, "Unknown", err.Error())
+		return &state
+	}
+	state := State{PolicyMessage: a.broken}
+	if a.content == nil {
+		if installed {
+			return nil // it goes on by the policy that it has
+		}
+		state = a.asItWas(state, noPolicy, "no policy has come yet")
+		return &state
+	}
+	if a.failed == nil || time.Now().After(a.next) {
+		if err = a.Host.StopObserving(); err == nil {
+			err = a.Host.Install(ctx, *a.content)
+		}
+		a.failed, a.tries = err, a.tries+1
+		a.next = time.Now().Add(min(a.Every*time.Duration(a.tries), retries))
+	}
+	switch {
+	case a.failed == nil:
+		a.mode, a.tries = Enforcing, 0
+		a.mu.Lock()
+		a.due = true
+		a.mu.Unlock()
+	case !installed:
+		state = a.asItWas(state, "NotInstalled", a.failed.Error())
+		return &state
+	}
+	return nil
+}
+
+const (
+	// retries is the longest time between two tries to install.
+	retries = 5 * time.Minute
+	atOnce  = 2 * time.Second
+)
+
+// proven has the node's doctor look, and a proof made where one is due: at first, after
+// anything was open, after a new policy, and every so often.
+func (a *agent) proven(ctx context.Context, state State) State {
+	a.mu.Lock()
+	due := a.due
+	a.mu.Unlock()
+	report, err := a.Host.Doctor(ctx)
+	if err != nil {
+		return a.not(state, "Unknown", err.Error())
+	}
+	state.Runtime = report.Runtime.Name + " " + report.Runtime.Version
+	for _, check := range report.Checks {
+		if check.State == doctor.Open || check.State == doctor.Unknown {
+			return a.not(state, "Open", describe(check))
+		}
+	}
+	if due || a.receipt == nil || time.Since(a.receipt.Started) > a.Prove {
+		if a.receipt, err = a.Host.Prove(ctx); err != nil {
+			a.receipt = nil
+			return a.not(state, "NotProven", err.Error())
+		}
+	}
+	if !a.receipt.Holds() {
+		problem := a.receipt.Problems[0]
+		a.receipt = nil
+		return a.not(state, "ProofFailed", fmt.Sprintf("%s: %s; expected %s", problem.Where, problem.Found, problem.Expected))
+	}
+	a.mu.Lock()
+	a.due = false
+	a.mu.Unlock()
+	state.Phase, state.Reason = Enforcing, "Proven"
+	state.Policy, state.PolicySerial = a.receipt.Policy.Hash, a.receipt.Policy.Serial
+	state.ProvenAt, state.Receipt = &a.receipt.Started, a.receipt
+	return state
+}
+
+func describe(check doctor.Check) string {
+	if len(check.Findings) > 0 {
+		return check.Name + ": " + check.Findings[0].String() + "; " + check.Findings[0].Mend
+	}
+	return check.Name + ": " + check.Note
+}
+
+// not gives the state of a node that does not enforce, and has the next look prove.
+func (a *agent) not(state State, reason, message string) State {
+	a.mu.Lock()
+	a.due = true
+	a.mu.Unlock()
+	state.Phase, state.Reason, state.Message, state.taint = NotEnforcing, reason, clean.Line(message, maxShown), putBack
+	return state
+}
+
+// asItWas gives the state of a node that we left as it was before us, with its taints.
+func (a *agent) asItWas(state State, reason, message string) State {
+	state = a.not(state, reason, message)
+	state.taint = kept
+	return state
+}
