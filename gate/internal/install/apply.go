@@ -257,8 +257,10 @@ func (n *node) containerdToStart(dropIn []byte, specs []file) func() (bool, erro
 			return true, nil
 		}
 		reads := append([]string{n.dropIn}, paths(specs)...)
-		if there(n.found.File) {
-			reads = append(reads, n.found.File)
+		for _, path := range []string{n.found.File, n.template} {
+			if path != "" && there(path) {
+				reads = append(reads, path)
+			}
 		}
 		return n.anyChanged(reads, n.found.Started)
 	}
@@ -284,10 +286,7 @@ func (n *node) configure(ctx context.Context, dropIn []byte) error {
 		return err
 	}
 	if len(missing(wanted, effective)) > 0 {
-		if err := n.importDropIn(); err != nil {
-			return err
-		}
-		if effective, err = n.dump(ctx, n.found, n.found.File); err != nil {
+		if effective, err = n.imported(ctx); err != nil {
 			return err
 		}
 	}
@@ -298,6 +297,18 @@ func (n *node) configure(ctx context.Context, dropIn []byte) error {
 		return fmt.Errorf("containerd would lose its setting %s by %s", gone[0], n.dropIn)
 	}
 	return n.restartContainerd(ctx)
+}
+
+// imported has containerd's configuration import the drop-in, and gives what would be in
+// effect then.
+func (n *node) imported(ctx context.Context) (map[string]any, error) {
+	if n.template != "" {
+		return n.importByTemplate(ctx)
+	}
+	if err := n.importDropIn(); err != nil {
+		return nil, err
+	}
+	return n.dump(ctx, n.found, n.found.File)
 }
 
 // importDropIn names the drop-in in containerd's own configuration, for one that does

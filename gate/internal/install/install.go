@@ -103,6 +103,7 @@ type node struct {
 	first   bool // nothing of ours was there
 
 	found         *doctor.Containerd
+	template      string // of its configuration, where that is generated and imports nothing
 	keys          []policy.Key
 	sandbox       string // by digest
 	sandboxNamed  string // as the store has it
@@ -184,11 +185,8 @@ func (n *node) look(ctx context.Context) (err error) {
 	if n.found.Refused != "" {
 		return errors.New(n.found.Refused)
 	}
-	if n.found.Unit == "" {
-		return errors.New("containerd is not a systemd unit here, so it could not be restarted; this node is left as it is")
-	}
-	if n.found.Unit != "containerd.service" {
-		return fmt.Errorf("containerd runs inside %s, whose configuration is generated: that is not supported yet, and this node is left as it is", n.found.Unit)
+	if err := n.held(); err != nil {
+		return err
 	}
 	n.result.Runtime = "containerd " + n.found.Version
 	if path, _ := n.found.At(criImages + "/registry/config_path").(string); path != "" {

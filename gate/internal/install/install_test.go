@@ -46,13 +46,16 @@ type machine struct {
 	runtime  time.Time // when they were started
 	images   map[string]string
 	fails    string // what systemctl does not do, once
+	unit     string // of containerd
+	config   string // its file
+	base     string // of that, where it is generated
 }
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
 	root := t.TempDir()
 	at := func(path string) string { return filepath.Join(root, path) }
-	m := &machine{t: t, root: root, images: map[string]string{sandboxTag: sandboxDigest}, own: map[string]any{
+	m := &machine{t: t, root: root, unit: ownUnit, config: "etc/containerd/config.toml", images: map[string]string{sandboxTag: sandboxDigest}, own: map[string]any{
 		criImages:  map[string]any{"pinned_images": map[string]any{"sandbox": sandboxTag}, "snapshotter": overlayfs},
 		criRuntime: map[string]any{"containerd": map[string]any{"default_runtime_name": "runc", "runtimes": map[string]any{"runc": map[string]any{"runtime_type": "io.containerd.runc.v2"}}}},
 	}}
@@ -81,7 +84,9 @@ func (m *machine) write(path, content string) {
 }
 
 // effective merges what lies there as containerd does: later files win, key by key.
-func (m *machine) effective() map[string]any {
+func (m *machine) effective() map[string]any { return m.effect(filepath.Join(m.root, m.config)) }
+
+func (m *machine) effect(file string) map[string]any {
 	m.t.Helper()
 	found := map[string]any{"plugins": clone(m.own)}
 	read := func(path string) map[string]any {
@@ -96,8 +101,17 @@ func (m *machine) effective() map[string]any {
 		merge(found, document)
 		return document
 	}
-	main := read(filepath.Join(m.root, "etc/containerd/config.toml"))
-	if !m.ignores || slices.Contains(texts(main["imports"]), m.l.dropIn) {
+	main := read(file)
+	for _, pattern := range texts(main["imports"]) {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		for _, path := range files {
+			read(path)
+		}
+	}
+	if !m.ignores {
 		read(m.l.dropIn)
 	}
 	return found
@@ -122,9 +136,11 @@ func merge(to, from map[string]any) {
 func (m *machine) host() host {
 	return host{
 		ask: func(string) (*doctor.Containerd, error) {
-			return &doctor.Containerd{Version: "2.4.2", Unit: "containerd.service", File: filepath.Join(m.root, "etc/containerd/config.toml"), Config: m.effective(), Requires: true, Criu: true, Started: m.runtime}, nil
+			return &doctor.Containerd{Version: "2.4.2", Unit: m.unit, File: filepath.Join(m.root, m.config), Config: m.effective(), Requires: true, Criu: true, Started: m.runtime}, nil
 		},
-		dump:      func(context.Context, *doctor.Containerd, string) (map[string]any, error) { return m.effective(), nil },
+		dump: func(_ context.Context, _ *doctor.Containerd, file string) (map[string]any, error) {
+			return m.effect(file), nil
+		},
 		systemctl: m.systemctl,
 		started:   func(int) (time.Time, error) { return m.gate, nil },
 		ociSpec:   func(context.Context) ([]byte, error) { return []byte(`{"process":{"rlimits":[{}]}}`), nil },
@@ -156,7 +172,8 @@ func (m *machine) systemctl(_ context.Context, arguments ...string) (string, err
 		return fmt.Sprintf("ActiveState=active\nMainPID=%d\n", m.pid), nil
 	case arguments[0] == "show":
 		return "ActiveState=inactive\nMainPID=0\n", nil
-	case line == "restart -- containerd.service":
+	case line == "restart -- "+m.unit:
+		m.generate()
 		m.runtime = time.Now()
 	case arguments[0] == "restart" || arguments[0] == "reload":
 		m.pid++
@@ -168,6 +185,18 @@ func (m *machine) systemctl(_ context.Context, arguments ...string) (string, err
 	}
 	m.restarts = append(m.restarts, arguments[0]+" "+name)
 	return "", nil
+}
+
+// generate writes containerd's configuration as k3s does at its start.
+func (m *machine) generate() {
+	if m.unit == ownUnit {
+		return
+	}
+	text := fromBase
+	if content, err := os.ReadFile(filepath.Join(m.root, filepath.Dir(m.config), template)); err == nil {
+		text = string(content)
+	}
+	m.write(m.config, strings.ReplaceAll(text, fromBase, m.base))
 }
 
 func (m *machine) digest(_ context.Context, name string) (string, error) { return m.images[name], nil }
@@ -446,6 +475,81 @@ func TestANodeWithAReadOnlyPathIsLeftAsItIs(t *testing.T) {
 				t.Errorf("twin: %v", err)
 			}
 		})
+	}
+}
+
+const k3s = "var/lib/rancher/k3s/agent/etc/containerd/"
+
+func TestAContainerdInsideK3sIsConfiguredByItsTemplate(t *testing.T) {
+	tidy := func(m *machine) map[string]string {
+		found := m.files()
+		delete(found, filepath.Join(m.root, m.config)) // k3s writes it
+		return found
+	}
+	for name, row := range map[string]struct {
+		template, base string
+		says           string // why not
+		wanted         string // of the template
+	}{
+		"none yet":                     {base: "version = 3\n", wanted: "imports = [%q]\n" + fromBase + "\n"},
+		"one of the user's":            {template: fromBase + "\n[x]\n", base: "version = 3\n", wanted: "imports = [%q]\n" + fromBase + "\n[x]\n"},
+		"with imports":                 {template: "imports = ['/x']\n" + fromBase, base: "version = 3\n", says: "has imports of its own"},
+		"a base that imports drop-ins": {base: "version = 3\nimports = ['ROOT/" + k3s + "config-v3.toml.d/*.toml']\n"},
+		"a base that imports others":   {base: "version = 3\nimports = ['/x']\n", says: "imports files already"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			m.unit, m.ignores, m.config, m.base = "k3s-agent.service", true, k3s+"config.toml", strings.ReplaceAll(row.base, "ROOT", m.root)
+			if row.template != "" {
+				m.write(k3s+template, row.template)
+			}
+			m.generate()
+			before := tidy(m)
+			_, err := m.install()
+			if row.says != "" {
+				if err == nil || !strings.Contains(err.Error(), row.says) || len(differ(before, tidy(m))) > 0 {
+					t.Errorf("got %v, changed %s", err, differ(before, tidy(m)))
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			wanted := ""
+			if row.wanted != "" {
+				wanted = fmt.Sprintf(row.wanted, m.l.dropIn)
+			}
+			if got := m.files()[filepath.Join(m.root, k3s+template)]; got != wanted {
+				t.Errorf("the template is %q, expected %q", got, wanted)
+			}
+			if got := at(m.effective(), []string{"plugins", verifiers, "bin_dir"}); got != m.l.verifiers {
+				t.Errorf("in effect: %v", got)
+			}
+			if !slices.Contains(m.restarts, "restart "+unit) || slices.Contains(m.restarts, "restart "+ownUnit) {
+				t.Errorf("restarts %q", m.restarts)
+			}
+			m.restarts = nil
+			if done, err := m.install(); err != nil || done.Changed != 0 || len(m.restarts) > 0 {
+				t.Errorf("a second time: %v %+v %s", err, done, m.restarts)
+			}
+			if _, err := uninstall(context.Background(), m.l, m.systemctl, func(string) store { return m }, false); err != nil {
+				t.Fatal(err)
+			}
+			if left := differ(before, tidy(m)); len(left) > 0 {
+				t.Errorf("left: %s", left)
+			}
+		})
+	}
+}
+
+func TestAContainerdInsideAnythingElseIsLeftAsItIs(t *testing.T) {
+	for _, unit := range []string{"microk8s.service", ""} {
+		m := newMachine(t)
+		m.unit = unit
+		before := m.files()
+		if _, err := m.install(); err == nil || !strings.Contains(err.Error(), "left as it is") || len(differ(before, m.files())) > 0 {
+			t.Errorf("%q: got %v", unit, err)
+		}
 	}
 }
 
