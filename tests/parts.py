@@ -213,7 +213,7 @@ PARTS = (
     ),
     Part("browser", _chromium, 60, folder="tests/browser"),
     Part("interop", lambda settings: tool("cosign", settings), 120, folder="tests/interop"),
-    Part("kyverno", lambda settings: install(["kyverno-cli", "registry"], settings), 60, folder="tests/kyverno"),
+    Part("kyverno", lambda settings: install(["kyverno-cli", "registry"], settings), 120, folder="tests/kyverno"),
     Part("sigstore", _sigstore, 180, folder="tests/sigstore"),
     Part("custody", _custody, 60, folder="tests/custody"),
     Part("alerts", _alerts, 60, folder="tests/alerts"),

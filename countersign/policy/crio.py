@@ -65,8 +65,6 @@ def policy_json(
 def _rule(rule: Rule, roots: Mapping[str, Root], folder: str, revoked: frozenset[str]) -> list[dict[str, Any]]:
     if not rule.roots:
         return ACCEPT if rule.kind == "accept" else REJECT
-    if rule.formats and "attachment" not in rule.formats:
-        return ACCEPT  # it reads no other: the gate alone judges, at create
     certified = [certificates.requirement(roots[name]) for name in rule.roots if roots[name].certificates]
     named = [_paths(roots[name], folder, revoked) for name in rule.roots if roots[name].keys]
     if rule.kind == "allOf":

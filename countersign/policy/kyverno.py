@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from countersign.nodes.template import render as fill
-from countersign.policy.model import Attestation, Policy, Root, Rule, Scope
+from countersign.policy import kyverno_certificates as certificates
+from countersign.policy.kyverno_certificates import Entry
+from countersign.policy.model import Attestation, Keyless, Pki, Policy, Root, Rule, Scope
 from countersign.policy.part import Engine, part
 
 HERE = Path(__file__).resolve().parent
@@ -28,6 +30,11 @@ MOVED = "a tag that moves after admission is judged at pull and at create"
 UNSEEN = "static pods, and namespaces that Kyverno's own configuration filters out, are judged at pull and at create"
 VOLUMES = "images of volumes are judged at pull and at create"
 CERTIFICATES = "roots by certificate (keyless, pki, notation) are judged at pull and at create"
+NAMES = "what else a certificate is for, and revoked.certificates, is judged at pull and at create"
+CHAINS = (
+    "refused though the policy allows it: a certificate without the chain that it needs beside it, one that has ended"
+    " and has a timestamp, and one without the time of a Rekor v1"
+)
 ATTESTATIONS = "attestations are judged at pull and at create"
 AGE = "how old an attestation is, and what its condition may cost, is judged at pull and at create"
 STATEMENTS = "a signature's statement that is attached as cosign 2 attaches attestations counts as a signature"
@@ -45,8 +52,8 @@ PINS_BY_NAME = "refused though the policy allows it: a pin in a scope with roots
 LIMITS = {
     "kyverno": (COPIED, MOVED, UNSEEN, CERTIFICATES, AGE, STATEMENTS, PLATFORMS, PINS, SEVERAL),
     "kyverno-verifyimages": (
-        *(COPIED, UNSEEN, VOLUMES, CERTIFICATES, ATTESTATIONS),
-        *(PLATFORMS, PINS, ONE_FORMAT, PINS_BY_NAME),
+        *(COPIED, UNSEEN, VOLUMES, NAMES, ATTESTATIONS),
+        *(PLATFORMS, PINS, ONE_FORMAT, CHAINS, PINS_BY_NAME),
     ),
 }
 """Engine → what its policy cannot say, and the layers that say it instead."""
@@ -59,7 +66,14 @@ _CALCULATES = re.compile(r"[/%]|\b(?:type|string|int|uint|double|dyn|bytes)\b|\d
 
 
 def _by_certificate(root: Root) -> str:
-    return "" if root.keys else "by certificate"
+    match root.certificates:
+        case None:
+            return ""
+        case Keyless():
+            return "keyless: Kyverno 1.19 wants a TUF repository of the network even where it is given a trusted root"
+        case Pki():
+            return "pki: Kyverno takes certificates of a Fulcio, or one certificate itself"
+    return "notation: Kyverno compares no subjects"
 
 
 def _condition(text: str) -> str:
@@ -70,8 +84,10 @@ def _condition(text: str) -> str:
     return "it calculates, and Kyverno knows no whole numbers" if _CALCULATES.search(bare) else ""
 
 
-VALIDATING = Engine("Kyverno", _by_certificate, _by_certificate, _condition, formats=True, standing=True)
-VERIFY_IMAGES = Engine("Kyverno", _by_certificate)
+VALIDATING = Engine(
+    "Kyverno", _by_certificate, _by_certificate, _condition, reads=("bundle", "attachment"), standing=True
+)
+VERIFY_IMAGES = Engine("Kyverno", certificates.why_not, beside=certificates.beside)
 ENGINES = {"kyverno": VALIDATING, "kyverno-verifyimages": VERIFY_IMAGES}
 
 
@@ -124,12 +140,12 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification:
-    """A ``verifyImages`` rule: globs of images, and root by root the keys of which one must have signed."""
+    """A ``verifyImages`` rule: globs of images, and root by root the entries of which one must have signed."""
 
     name: str
     references: Sequence[str]
     skipped: Sequence[str]
-    roots: Sequence[Sequence[str]]
+    roots: Sequence[Sequence[Entry]]
 
 
 def render(policy: Policy) -> bytes:
@@ -170,6 +186,7 @@ def render_verify_images(policy: Policy) -> bytes:
         limits=LIMITS["kyverno-verifyimages"],
         checks=list(_checks(policy, scopes)),
         verifications=list(_verifications(policy, scopes)),
+        nowhere=certificates.NOWHERE,
     )
 
 
@@ -215,6 +232,10 @@ def _signers(policy: Policy, rule: Rule) -> list[list[str]]:
     return _attestors(policy, rule.roots)
 
 
+def _by_root(policy: Policy, rule: Rule) -> list[tuple[str, list[str]]]:
+    return list(zip(rule.roots, _signers(policy, rule), strict=True))
+
+
 def _attestors(policy: Policy, roots: Sequence[str]) -> list[list[str]]:
     """Return root by root the attestors; nothing fulfils a root whose keys are all revoked: it has none."""
     names = list(_keys(policy))
@@ -223,7 +244,7 @@ def _attestors(policy: Policy, roots: Sequence[str]) -> list[list[str]]:
 
 def _refuses_all(policy: Policy, scope: Scope) -> bool:
     """Return whether a scope rejects, or asks for keys that are all revoked."""
-    some = [bool(names) for names in _signers(policy, scope.rule)]
+    some = [bool(names) or bool(policy.roots[root].certificates) for root, names in _by_root(policy, scope.rule)]
     return {"accept": False, "reject": True, "anyOf": not any(some), "allOf": not all(some)}[scope.rule.kind]
 
 
@@ -252,8 +273,11 @@ def _verifications(policy: Policy, scopes: Sequence[Scope]) -> Iterator[Verifica
         if not scope.rule.roots or _refuses_all(policy, scope):
             continue
         skipped = [glob for other in _below(scope, scopes) for glob in _references(other)]
-        signers = [[keys[name] for name in names] for names in _signers(policy, scope.rule)]
-        roots = signers if scope.rule.kind == "allOf" else [[pem for names in signers for pem in names]]
+        signers = [
+            [*(Entry(keys[name]) for name in names), *certificates.entries(policy.roots[root])]
+            for root, names in _by_root(policy, scope.rule)
+        ]
+        roots = signers if scope.rule.kind == "allOf" else [[each for entries in signers for each in entries]]
         yield Verification(scope.name, _references(scope), [*skipped, *(f"*@{pin}" for pin in pins)], roots)
 
 

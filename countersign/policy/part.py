@@ -23,7 +23,7 @@ class Engine:
         attests: why it cannot judge attestations by a root; empty where it can. Without it, it reads none.
         condition: why it cannot judge a condition of an attestation; empty where it can.
         beside: what of a root that it judges is the gate's all the same.
-        formats: whether it can ask for a format.
+        reads: the formats of signatures that it reads.
         standing: whether it can take an attestation for a signature.
         alternatives: whether a certificate can be one of several roots of which any is enough.
     """
@@ -33,7 +33,7 @@ class Engine:
     attests: Callable[[Root], str] | None = None
     condition: Callable[[str], str] | None = None
     beside: Callable[[Root], Iterable[str]] | None = None
-    formats: bool = False
+    reads: tuple[str, ...] = ("attachment",)
     standing: bool = False
     alternatives: bool = True
 
@@ -53,13 +53,14 @@ def _of_scope(scope: Scope, policy: Policy, engine: Engine) -> tuple[Scope, list
     rule = scope.rule
     reasons = {name: why for name in rule.roots if (why := _why_not(rule, policy.roots[name], engine))}
     rest = [f"{name} ({why})" for name, why in reasons.items()]
-    if rule.formats and not engine.formats:
-        rest.append("formats")
+    reads = not rule.formats or any(each in engine.reads for each in rule.formats)
+    if not reads:
+        rest.append(f"signatures in the format {' or '.join(rule.formats)}")
     if rule.signature and not engine.standing:
         rest.append(f"signature: {rule.signature}")
     attestations, more = _attestations(rule, policy, engine)
     roots = tuple(name for name in rule.roots if name not in reasons)
-    whole = (rule.kind == "allOf" or not reasons) and (engine.standing or not rule.signature)
+    whole = (rule.kind == "allOf" or not reasons) and reads and (engine.standing or not rule.signature)
     if roots and whole:
         beside = engine.beside
         rest += [each for name in roots if beside for each in beside(policy.roots[name])]

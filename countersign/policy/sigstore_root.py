@@ -15,13 +15,24 @@ _EC = "PKIX_ECDSA_P256_SHA_256"
 
 
 def authorities(root: Mapping[str, Any]) -> str:
-    """Return the certificates of authorities that have no end, each chain as it is listed."""
-    return "".join(
-        _pem("CERTIFICATE", certificate["rawBytes"])
-        for each in root.get("certificateAuthorities") or ()
-        if _lasts(each)
-        for certificate in each["certChain"]["certificates"]
-    )
+    """Return the certificates of authorities that have no end: each root, and what below it has a time within its own.
+
+    An engine trusts each of them by itself, and may not look at those above.
+    """
+    from cryptography import x509
+
+    found = []
+    for each in root.get("certificateAuthorities") or ():
+        chain = [base64.b64decode(one["rawBytes"]) for one in each["certChain"]["certificates"]] if _lasts(each) else []
+        begin = end = None
+        for der in reversed(chain):
+            one = x509.load_der_x509_certificate(der)
+            first, last = one.not_valid_before_utc, one.not_valid_after_utc
+            if (begin and first < begin) or (end and last > end):
+                break
+            begin, end = first, last
+            found.append(_pem("CERTIFICATE", base64.b64encode(der).decode()))
+    return "".join(found)
 
 
 def log_keys(root: Mapping[str, Any], kind: str = "tlogs") -> list[str]:

@@ -24,6 +24,7 @@ from countersign.keys.pair import PrivateKey, generate
 
 CODE_SIGNING, SERVER_AUTH = ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.SERVER_AUTH
 _ISSUER = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")  # Fulcio's: who vouched for the identity
+_BARE_ISSUER = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")  # the same without DER; Fulcio writes both
 _SCTS = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")  # RFC 6962, 3.3
 _SHORT = 127
 _LOG = "rekor.lab.countersign"
@@ -117,6 +118,7 @@ class Authority:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
         if issuer:
+            builder = builder.add_extension(x509.UnrecognizedExtension(_BARE_ISSUER, issuer.encode()), False)
             builder = builder.add_extension(x509.UnrecognizedExtension(_ISSUER, _der(0x0C, issuer.encode())), False)
         if sct:
             signed = self._sct(builder.sign(self._key, hashes.SHA256()).tbs_certificate_bytes)

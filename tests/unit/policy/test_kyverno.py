@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from countersign.console.config import ROOT
 from countersign.keys import pair as keys
 from countersign.policy import kyverno
 from countersign.policy.model import Policy
@@ -159,3 +160,59 @@ def test_verify_images_refuses_what_has_no_scope(loaded: Load) -> None:
 
 def _fingerprint(loaded: Load, root: str) -> str:
     return loaded(TEXT).roots[root].keys[0].fingerprint
+
+
+GLOB = "https://github.com/acme/app/.github/workflows/release.yml@refs/tags/*"
+IN_ROOT = "issuer: 'https://i.example/?a', subject: '{}', trustedRoot: {}"
+
+
+def entries(policy: Policy) -> list[dict[str, Any]]:
+    """Return the entries by certificate of a policy's one scope; none where it is left to the gate."""
+    rule = older(policy).get("r.example/app", {"verifyImages": []})["verifyImages"]
+    return [each["keyless"] for one in rule for attestors in one["attestors"] for each in attestors["entries"]]
+
+
+@pytest.fixture
+def trusted(tmp_path: Path) -> dict[str, Any]:
+    """A trusted root with all kinds of authorities and logs, written as ``tr.json``."""
+    files = ROOT / "gate" / "internal" / "judge" / "testdata"
+    found, first = (json.loads((files / name).read_text()) for name in ("tr-ct.json", "tr-v1.json"))
+    both = {**found, "tlogs": [*first["tlogs"], *found["tlogs"]]}  # a Rekor v1 and a Rekor v2
+    (tmp_path / "tr.json").write_text(json.dumps(both))
+    return both
+
+
+def keyless(loaded: Load, subject: str = GLOB, roots: str = "tr.json", more: str = "") -> Policy:
+    root = f"{{{IN_ROOT.format(subject, roots)}{more}}}"
+    return loaded(f"roots: {{x: {{keyless: {root}}}}}\nscopes: {{r.example/app: {{anyOf: [x]}}}}\n")
+
+
+def test_verify_images_has_all_that_it_trusts_in_itself(loaded: Load, trusted: dict[str, Any]) -> None:
+    (entry,) = entries(keyless(loaded))
+    assert entry["issuerRegExp"] == r"^(?:https://i\.example/\?a)$"
+    assert entry["subjectRegExp"].endswith(r"/release\.yml@refs/tags/[^/]*)$")
+    assert entry["roots"].count("BEGIN CERTIFICATE") == len(
+        trusted["certificateAuthorities"][0]["certChain"]["certificates"]
+    )
+    assert entry["rekor"]["url"] == "https://rekor.invalid"
+    assert "BEGIN PUBLIC KEY" in entry["rekor"]["pubkey"]
+    assert "BEGIN PUBLIC KEY" in entry["ctlog"]["pubkey"]
+    assert entries(keyless(loaded, more=", require: {sct: 0}"))[0]["ctlog"] == {"ignoreSCT": True}
+
+
+def test_verify_images_trusts_nothing_that_ends(loaded: Load, trusted: dict[str, Any], tmp_path: Path) -> None:
+    end = {"validFor": {"start": "2020-01-01T00:00:00Z", "end": "2099-01-01T00:00:00Z"}}
+    for kind in ("certificateAuthorities", "tlogs", "ctlogs"):
+        ended = [
+            {**each, **end} if kind == "certificateAuthorities" else {**each, "publicKey": {**each["publicKey"], **end}}
+            for each in trusted[kind]
+        ]
+        (tmp_path / "ended.json").write_text(json.dumps({**trusted, kind: ended}))
+        assert entries(keyless(loaded, roots="ended.json")) == []
+        assert len(entries(keyless(loaded, roots="[ended.json, tr.json]"))) == 1
+
+
+def test_verify_images_asks_each_trusted_root_by_itself(loaded: Load, trusted: dict[str, Any], tmp_path: Path) -> None:
+    both = {**trusted, "tlogs": [*trusted["tlogs"], *trusted["ctlogs"]]}
+    (tmp_path / "two.json").write_text(json.dumps(both))
+    assert len(entries(keyless(loaded, roots="[tr.json, two.json]"))) == 3

@@ -18,6 +18,7 @@ from countersign.policy import canary, crio, gate, identities, kyverno, notation
 from countersign.policy.explain import explain
 from countersign.policy.load import load
 from countersign.policy.model import Policy
+from countersign.policy.part import part
 from countersign.policy.problems import PolicyInvalid
 
 Write = Callable[[str], Path]
@@ -185,8 +186,10 @@ def test_other_engines_leave_it_to_the_gate(loaded: Load) -> None:
     policy = loaded(f"roots: {{x: {{notation: {{{NOTARY}}}}}}}\nscopes: {{r.example/app: {{anyOf: [x]}}}}\n")
     scopes = json.loads(crio.render(policy))["transports"]["docker"]
     assert [rule[0]["type"] for name, rule in scopes.items() if not canary.reserved(name)] == ["insecureAcceptAnything"]
-    for rendered in (kyverno.render(policy), kyverno.render_verify_images(policy)):
-        assert b"notation) are judged at pull and at create" in rendered
+    assert b"notation) are judged at pull and at create" in kyverno.render(policy)
+    assert part(policy, kyverno.VERIFY_IMAGES)[1] == [
+        "scopes.r.example/app: x (notation: Kyverno compares no subjects) is judged by the gate alone"
+    ]
 
 
 def test_the_notary_project_attests_nothing(write: Write, loaded: Load) -> None:
