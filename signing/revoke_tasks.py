@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +42,7 @@ def revoke(
     from countersign.console.errors import UsageError
     from countersign.policy import amend
     from countersign.policy.load import load
+    from signing import amended
 
     settings = settings_from(context)
     if not (key or certificate or digest):
@@ -59,7 +58,7 @@ def revoke(
     after = amend.revoke(before, additions, str(path))
     changed = before != after
     if changed:
-        _replace(path, after, keep=not plan)
+        (amended.check if plan else amended.replace)(path, after)
     for name, values in additions.items():
         for value in values:
             output.say(f"revoked.{name}: {value}")
@@ -72,22 +71,6 @@ def revoke(
     if json:
         emitted = {"policy": str(path), "plan": plan, "changed": changed and not plan, "revoked": additions}
         output.emit_json({"version": "countersign.revoked/v1", **emitted})
-
-
-def _replace(path: Path, text: str, *, keep: bool) -> None:
-    """Put the amended policy in place, if it is valid as it will lie there; the old one stays otherwise."""
-    from countersign.policy.load import load
-
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            os.fchmod(handle, path.stat().st_mode & 0o777)
-            file.write(text)
-        load(Path(name))
-        if keep:
-            os.replace(name, path)  # noqa: PTH105  mkstemp gives a string
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _key(text: str) -> str:

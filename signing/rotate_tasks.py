@@ -109,7 +109,7 @@ def _judge(settings: Settings, work: Path, old: PublicKey, new: PublicKey) -> Ho
 
     def holds(image: str, which: Literal["old", "new"]) -> bool:
         verdict = verify.verify(program, image, verify.by_keys([work / which]), access)
-        if verdict["code"] in {"REGISTRY_ERROR", "REGISTRY_AUTH", "NO_EVIDENCE_OFFLINE", "TIMEOUT", "MALFORMED"}:
+        if verdict["code"] in verify.NO_ANSWER:
             raise InfrastructureError(verdict["message"])
         return bool(verdict["allow"])
 

@@ -29,6 +29,9 @@ _USAGE = 2
 _SECONDS = 60  # the program's own bound is half of it
 _FILE_LIMIT = 1 << 20  # bytes
 
+NO_ANSWER = frozenset({"REGISTRY_ERROR", "REGISTRY_AUTH", "NO_EVIDENCE_OFFLINE", "TIMEOUT", "MALFORMED"})
+"""Codes that say nothing of who has signed."""
+
 Verdict = Mapping[str, Any]
 
 

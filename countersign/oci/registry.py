@@ -248,7 +248,8 @@ class Registry:
 def _url(host: Host, name: str, tail: str) -> str:
     """Return a URL below a repository; a server that is not the registry itself is told which it stands for."""
     registry, _, path = name.partition("/")
-    return f"{host.url}/{path}/{tail}" + (f"?ns={registry}" if host.netloc != registry else "")
+    whole = f"{path}/{tail}" if path else tail  # a registry's own page: its catalog
+    return f"{host.url}/{whole}" + (f"?ns={registry}" if host.netloc != registry else "")
 
 
 def _expect(answer: Answer, where: str, *statuses: int) -> None:
