@@ -41,6 +41,10 @@ type Image struct {
 	Volume     string // where the container mounts it; "" for the container's own image
 	Candidates []Candidate
 
+	// ByID says that the container names its image by ID, and that Name is one of
+	// several by which the node has it.
+	ByID bool
+
 	// Beside has digests of the same image record that are beyond a bound: none of
 	// them can allow the image, and one that is revoked still refuses it.
 	Beside []string

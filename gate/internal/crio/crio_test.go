@@ -156,8 +156,12 @@ func TestANameInIDFormIsJudgedUnderEveryNameOfTheImage(t *testing.T) {
 	for _, image := range bound.Images {
 		got = append(got, image.Repository)
 	}
-	if fmt.Sprint(got) != "[registry.example/app registry.example/mirror]" {
+	if fmt.Sprint(got) != "[registry.example/app registry.example/mirror]" || !bound.Images[0].ByID || !bound.Images[1].ByID {
 		t.Errorf("got %v", got)
+	}
+	app.names = []string{tagged}
+	if bound, err = w.bind(); err != nil || len(bound.Images) != 1 || bound.Images[0].ByID {
+		t.Errorf("one name: %+v, %v", bound.Images, err)
 	}
 	app.names = nil // then only a pin can allow it
 	if bound, err = w.bind(); err != nil || len(bound.Images) != 1 || bound.Images[0].Repository != "" {

@@ -73,6 +73,9 @@ func named(c *found, name reference.Name, names []written, candidates []bind.Can
 	if len(images) > maxRepositories {
 		return nil, malformed("image "+c.image.ID, fmt.Sprintf("it is named by its ID and has names in over %d repositories", maxRepositories))
 	}
+	for i := range images {
+		images[i].ByID = len(images) > 1
+	}
 	if len(images) == 0 {
 		images = []bind.Image{{Name: c.meta.ImageName, Candidates: candidates}}
 	}

@@ -133,6 +133,7 @@ type subject struct {
 	name       string // as written
 	repository string
 	volume     string // where it is mounted; "" for the container's own image
+	byID       bool   // as bind.Image
 	container  string
 	pod        string
 	silent     bool // another verdict tells it
@@ -186,6 +187,7 @@ func (e *Engine) bound(ctx context.Context, s subject, p *loaded, bound *bind.Bo
 	for i, image := range images {
 		one := s
 		one.name, one.repository, one.candidates, one.volume = image.Name, image.Repository, image.Candidates, image.Volume
+		one.byID = image.ByID
 		one.beside = image.Beside
 		judgeOne := func() { verdicts[i] = e.safely(one, func() *verdict.Verdict { return e.judge(ctx, p, one) }) }
 		if i == len(images)-1 {

@@ -222,7 +222,7 @@ func TestAdviceNamesTheImage(t *testing.T) {
 		o.Refusal.Do = "sign the image: ./inv signing.sign --image REF"
 		return o
 	}
-	if v := w.create(t, tagged); !strings.HasSuffix(v.Message, "--image "+tagged) {
+	if v := w.create(t, tagged); !strings.HasSuffix(v.Message, "--image "+tagged) || strings.Contains(v.Message, "by ID") {
 		t.Errorf("got %s", v.Message)
 	}
 }
@@ -288,7 +288,7 @@ type many struct {
 func (m many) Container(_ context.Context, state *bind.State, _ *verdict.Trace) (*bind.Bound, error) {
 	bound := &bind.Bound{Container: state.ID}
 	for _, r := range m.repositories {
-		bound.Images = append(bound.Images, bind.Image{Name: r + ":v1", Repository: r, Candidates: []bind.Candidate{{Manifest: testsign.Digest([]byte("m")), Config: testsign.Digest([]byte("c"))}}})
+		bound.Images = append(bound.Images, bind.Image{Name: r + ":v1", Repository: r, ByID: true, Candidates: []bind.Candidate{{Manifest: testsign.Digest([]byte("m")), Config: testsign.Digest([]byte("c"))}}})
 	}
 	return bound, nil
 }
@@ -312,6 +312,9 @@ func TestAnImageOfSeveralRepositoriesNeedsEachOfThem(t *testing.T) {
 		w.Binder = many{w.Binder, test.repositories}
 		if v := w.create(t, tagged); v.Code != test.want || v.Allow != (test.want == code.OK) {
 			t.Errorf("%v: got %s", test.repositories, v.Message)
+		}
+		if v := w.create(t, tagged); !v.Allow && (!strings.Contains(v.Message, "this is one of the names") || !strings.HasSuffix(v.Message, "crictl rmi registry.example/other:v1")) {
+			t.Errorf("it does not say whose name is in the way: %s", v.Message)
 		}
 	}
 }

@@ -40,13 +40,18 @@ func why(o *judge.Outcome) string {
 	return "root " + o.Root + ", format " + o.Format
 }
 
-// sentence says why an image is refused, and of an image volume that it is one.
+// sentence says why an image is refused, and of an image volume that it is one. Of an
+// image that goes by several names it says that one of them is in the way.
 func (s subject) sentence(o *judge.Outcome) string {
 	if o.Refusal == nil {
 		return string(o.Code)
 	}
 	told := *o.Refusal
 	told.Do = strings.Replace(told.Do, "--image REF", "--image "+s.reference(), 1)
+	if s.byID {
+		told.Found = "the container names its image by ID, and this is one of the names that the node has for it: " + told.Found
+		told.Do += "; or, if this name should not count, remove it from the node: crictl rmi " + s.reference()
+	}
 	if s.volume != "" {
 		told.Found = "as the image volume " + s.volume + ": " + told.Found
 	}

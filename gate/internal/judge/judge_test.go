@@ -11,6 +11,21 @@ import (
 	"countersign/gate/internal/testsign"
 )
 
+// No scope could ever match what has no name.
+func TestWhatAnImageOutsideOfEveryScopeIsTold(t *testing.T) {
+	for repository, remedy := range map[string]string{"": "name the image in full", "registry.example/application": "add a scope"} {
+		t.Run(remedy, func(t *testing.T) {
+			s := newScene(t)
+			s.request.Repository = repository
+			o := s.judge(t)
+			refused(t, o, code.NoScope, "")
+			if !strings.Contains(o.Refusal.Do, remedy) {
+				t.Errorf("got %q", o.Refusal.Do)
+			}
+		})
+	}
+}
+
 func TestPolicyAloneDecides(t *testing.T) {
 	tests := []struct {
 		name   string
