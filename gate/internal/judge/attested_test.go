@@ -140,16 +140,16 @@ var attestedCases = []struct {
 	{"of an unknown age", func(_ *testing.T, s *attesting) {
 		s.key, s.asked["by"], s.asked["maxAge"] = &s.scene.key, []string{"team-key"}, "720h"
 	}, code.NoTrustedTime, "no trusted time says how old"},
-	{"an attestation and no signature", func(_ *testing.T, s *attesting) { s.unsigned = true }, code.Unsigned, "no signature of the image"},
+	{"an attestation and no signature", func(_ *testing.T, s *attesting) { s.unsigned = true }, code.Unsigned, "not a signature of the image"},
 	{"an attestation by the signing key and no signature", func(_ *testing.T, s *attesting) {
 		s.unsigned, s.key, s.asked["by"] = true, &s.scene.key, []string{"team-key"}
-	}, code.Unsigned, "no signature of the image"},
+	}, code.Unsigned, "not a signature of the image"},
 	{"an attestation that stands for the signature", func(_ *testing.T, s *attesting) {
 		s.unsigned, s.rule["anyOf"], s.rule["signature"] = true, []string{"release"}, slsa
 	}, code.OK, ""},
 	{"one that does not stand for it", func(_ *testing.T, s *attesting) {
 		s.unsigned, s.rule["anyOf"], s.rule["signature"] = true, []string{"release"}, bom
-	}, code.Unsigned, "no signature of the image"},
+	}, code.Unsigned, "not a signature of the image"},
 	{"one that would stand for it, for another digest", func(_ *testing.T, s *attesting) {
 		s.unsigned, s.rule["anyOf"], s.rule["signature"] = true, []string{"release"}, slsa
 		s.about = []string{testsign.Digest([]byte("x"))}
