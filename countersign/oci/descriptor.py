@@ -101,8 +101,12 @@ def read_object(content: bytes, where: str) -> dict[str, Any]:
 
 
 def read_descriptors(document: Mapping[str, Any], key: str, where: str) -> list[Descriptor]:
-    """Return the descriptors in the list ``key`` ("manifests" of an index, "layers" of a manifest)."""
-    values = document.get(key)
+    """Return the descriptors in the list ``key`` ("manifests" of an index, "layers" of a manifest).
+
+    A list that is null has nothing in it: registries in Go write an empty one so.
+    """
+    values = document.get(key, ())
+    values = [] if values is None else values
     if not isinstance(values, list):
         raise Malformed(f"no list {key}", where=where)
     return [from_json(value, f"{where}: {key}[{i}]") for i, value in enumerate(values)]

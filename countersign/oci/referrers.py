@@ -207,7 +207,7 @@ def _completed(registry: Registry, name: str, entry: Descriptor) -> Descriptor |
 
 
 def _is_index(answer: Answer) -> bool:
-    return answer.headers.get("Content-Type", "").partition(";")[0].strip() == OCI_INDEX
+    return answer.headers.get("Content-Type", "").partition(";")[0].strip().lower() == OCI_INDEX
 
 
 def _entries(content: bytes, where: str) -> list[Descriptor]:

@@ -212,8 +212,12 @@ class Registry:
         raise failure
 
     def get_next(self, name: str, page: Answer, target: str, limit: int) -> Answer:
-        """GET a further page that an answer names, on the server that gave it."""
-        url = page.absolute(target)
+        """GET a further page that an answer names, from where that answer came.
+
+        Only the query of its URL counts, as for the gate: a registry behind a proxy names itself by its inner name.
+        """
+        query = urlsplit(page.absolute(target)).query
+        url = f"{page.url.partition('?')[0]}?{query}"
         for host in self._hosts_of(name):
             if url.startswith(f"{host.url}/"):
                 answer = self._send(host, name, "GET", url, limit=limit)
@@ -271,7 +275,7 @@ def _not_found(name: str, tail: str, host: Host) -> NotFound:
 
 def _media_type(answer: Answer, document: Mapping[str, Any], where: str) -> str:
     """Return a manifest's media type: its own, else the header's; both must agree with its shape."""
-    header = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+    header = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()  # RFC 9110, 8.3.1
     own = document.get("mediaType", header)
     known = descriptor.INDEX_TYPES | descriptor.MANIFEST_TYPES
     if not isinstance(own, str) or (header in known and own != header):

@@ -240,7 +240,9 @@ def _token_request(answer: Answer, fields: Mapping[str, str], repository: str, l
 
     "Token Authentication Specification" and "OAuth2 Token Authentication" of distribution.
     """
-    realm = answer.absolute(fields.get("realm", ""))
+    if not fields.get("realm"):
+        raise RegistryAuth("401 with the challenge 'Bearer' without a realm", where=answer.url, expected="one")
+    realm = answer.absolute(fields["realm"])
     asked = {"service": fields.get("service"), "scope": fields.get("scope") or f"repository:{repository}:pull"}
     query = {name: value for name, value in asked.items() if value}
     if login and login.refresh:
@@ -295,12 +297,18 @@ def _read(response: urllib3.BaseHTTPResponse, request: Request) -> bytes:
 
 
 def _unreachable(err: HTTPError, host: Host, url: str, proxy: Proxy | None) -> RegistryUnreachable:
-    text = _CONNECTION_RE.sub("", str(getattr(err, "reason", None) or err))
+    text = _CONNECTION_RE.sub("", str(getattr(err, "reason", None) or _said(err)))
     do = f"name its CA in hosts.toml of {host.registry}" if "certificate verify failed" in text else ""
     if proxy:
         text = f"{text}; asked by the proxy {proxy.url} of {proxy.variable}"
         do = do or f"correct {proxy.variable}, or name what is to be asked directly in NO_PROXY"
     return RegistryUnreachable(text, where=urlsplit(url).netloc, do=do)
+
+
+def _said(err: Exception) -> str:
+    """Return an error's words in a row: urllib3 puts a cause behind its message, which would show as a tuple."""
+    words = [str(word) for word in err.args] or [str(err)]
+    return ": ".join(word for at, word in enumerate(words) if not any(word in earlier for earlier in words[:at]))
 
 
 def _challenge(answer: Answer, host: Host) -> tuple[str, dict[str, str]]:

@@ -27,12 +27,15 @@ func through(t *testing.T, api bool, change func(rw http.ResponseWriter, r *http
 }
 
 func TestATagLeadsToWhatTheRegistrySaysItDoes(t *testing.T) {
-	for name, want := range map[string]code.Code{"its own digest": "", "another digest": code.Tampered} {
+	for name, want := range map[string]code.Code{"its own digest": "", "another digest": code.Tampered, "a digest of another kind": code.RegistryError} {
 		t.Run(name, func(t *testing.T) {
 			content := testsign.Manifest("image")
 			says := testsign.Digest(content)
-			if want != "" {
+			switch want {
+			case code.Tampered:
 				says = testsign.Digest([]byte("another"))
+			case code.RegistryError:
+				says = "sha512:" + strings.Repeat("a", 128)
 			}
 			w := through(t, true, func(rw http.ResponseWriter, r *http.Request) bool {
 				if !strings.HasSuffix(r.URL.Path, "/manifests/latest") {
@@ -49,7 +52,7 @@ func TestATagLeadsToWhatTheRegistrySaysItDoes(t *testing.T) {
 				}
 				return
 			}
-			fails(t, err, want, "manifest latest has digest")
+			fails(t, err, want, "manifest latest has ")
 		})
 	}
 }
@@ -186,4 +189,34 @@ func TestOfWhatIsNoDigestNothingIsAsked(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Media types are compared without case (RFC 9110, 8.3.1).
+func TestAMediaTypeInOtherCaseIsTheSame(t *testing.T) {
+	for _, media := range []string{"application/vnd.oci.image.index.v1+json", "Application/Vnd.OCI.Image.Index.V1+JSON; charset=utf-8"} {
+		t.Run(media, func(t *testing.T) {
+			w := newWorld(t, true, func(next http.Handler) http.Handler {
+				return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+					if strings.Contains(r.URL.Path, "/referrers/") {
+						rw = typed{rw, media}
+					}
+					next.ServeHTTP(rw, r)
+				})
+			})
+			w.push(t, false)
+			set, err := w.fetch(t)
+			complete(t, set, err)
+		})
+	}
+}
+
+// typed answers with another Content-Type.
+type typed struct {
+	http.ResponseWriter
+	media string
+}
+
+func (w typed) WriteHeader(status int) {
+	w.Header().Set("Content-Type", w.media)
+	w.ResponseWriter.WriteHeader(status)
 }

@@ -101,10 +101,15 @@ func (s *session) manifest(ctx context.Context, tagOrDigest string, limit int64)
 		return Manifest{}, false, err
 	}
 	m := Manifest{Digest: r.digest, MediaType: mediaType(r.header), Raw: r.body}
-	if want := r.header.Get("Docker-Content-Digest"); q.digest == "" && want != "" && m.Digest != want {
-		return Manifest{}, false, s.tampered("manifest "+tagOrDigest, want, m.Digest)
+	want := r.header.Get("Docker-Content-Digest")
+	if q.digest != "" || want == "" || m.Digest == want {
+		return m, true, nil
 	}
-	return m, true, nil
+	if reference.CheckDigest(want) != nil { // of another algorithm, or none: nothing to compare with
+		return Manifest{}, false, code.Refuse(code.RegistryError, fmt.Sprintf("%s/%s: manifest %s has the digest %.200q", s.registry, s.path, tagOrDigest, want),
+			"a sha256 digest in Docker-Content-Digest", "look into the registry's log")
+	}
+	return Manifest{}, false, s.tampered("manifest "+tagOrDigest, want, m.Digest)
 }
 
 // blob gets a blob of at most size bytes by its digest.
@@ -316,5 +321,5 @@ func read(ctx context.Context, resp *http.Response, host string, q query) (respo
 
 func mediaType(header http.Header) string {
 	media, _, _ := strings.Cut(header.Get("Content-Type"), ";")
-	return strings.TrimSpace(media)
+	return strings.ToLower(strings.TrimSpace(media)) // RFC 9110, 8.3.1
 }

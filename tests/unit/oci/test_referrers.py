@@ -161,10 +161,31 @@ def test_pages_have_an_end(fake: FakeRegistry) -> None:
         referrers.listing(Registry(), fake.name(), "sha256:" + "a" * 64)
 
 
-def test_a_page_on_another_server_is_refused(fake: FakeRegistry) -> None:
-    fake.faults.append(lambda _: page_after("http://127.0.0.1:1/v2/x"))
-    with pytest.raises(RegistryError, match="a page on the same server"):
-        referrers.listing(Registry(), fake.name(), "sha256:" + "a" * 64)
+def test_a_page_is_asked_of_the_server_that_names_it_whatever_it_calls_itself(fake: FakeRegistry) -> None:
+    asked: list[dict[str, list[str]]] = []
+
+    def pages(request: Request) -> Reply | None:
+        if "/referrers/" not in request.path:
+            return None
+        asked.append(request.query)
+        more = page_after("http://127.0.0.1:1/v2/x?last=1")
+        return more if len(asked) == 1 else Reply(200, b'{"manifests": []}', {"Content-Type": OCI_INDEX})
+
+    fake.faults.append(pages)
+    assert list(referrers.listing(Registry(), fake.name(), "sha256:" + "a" * 64)) == []
+    assert asked == [{}, {"last": ["1"]}]
+
+
+@pytest.mark.parametrize("content", [b'{"manifests": null}', b'{"manifests": []}'])
+@pytest.mark.parametrize("media", [OCI_INDEX, OCI_INDEX.upper()])
+def test_an_empty_list_may_be_null(fake: FakeRegistry, content: bytes, media: str) -> None:
+    def answers(request: Request) -> Reply | None:
+        return Reply(200, content, {"Content-Type": media}) if "/referrers/" in request.path else None
+
+    fake.faults.append(answers)
+    registry = Registry()
+    assert list(referrers.listing(registry, fake.name(), "sha256:" + "a" * 64)) == []
+    assert fake.name() not in registry.without_referrers
 
 
 def test_too_many_referrers_are_refused(fake: FakeRegistry) -> None:

@@ -92,6 +92,14 @@ def test_an_unknown_challenge(fake: FakeRegistry) -> None:
         Registry().blob(fake.name(), "sha256:" + "a" * 64, 10)
 
 
+@pytest.mark.parametrize("challenge", ["Bearer", 'Bearer service="x"', 'Bearer realm=""'])
+def test_a_challenge_without_a_token_server(fake: FakeRegistry, challenge: str) -> None:
+    fake.faults.append(lambda _: Reply(401, headers={"WWW-Authenticate": challenge}))
+    with pytest.raises(RegistryAuth, match="without a realm"):
+        Registry().resolve(parse(f"{fake.name()}:v1"))
+    assert len(fake.requests) == 1
+
+
 def redirect(to: str) -> Reply:
     return Reply(307, headers={"Location": to})
 
@@ -161,7 +169,7 @@ def test_after_a_body_over_its_bound_the_next_answer_is_right(fake: FakeRegistry
 
 def test_a_body_cut_short(fake: FakeRegistry) -> None:
     fake.faults.append(lambda _: Reply(200, b"short", {"Content-Length": "100", "Connection": "close"}))
-    with pytest.raises(RegistryUnreachable):
+    with pytest.raises(RegistryUnreachable, match=r": Connection broken: IncompleteRead\([^()]*\)$"):
         Registry().blob(fake.name(), "sha256:" + "a" * 64, 1000)
 
 
