@@ -77,6 +77,7 @@ func TestAProofIsMadeAgain(t *testing.T) {
 			_, api := newCluster(t)
 			node := &told{check: doctor.OK, receipt: held()}
 			a := newAgent(api, node)
+			a.content = &Policy{Content: []byte("old")}
 			looks(t, a)
 			c.after(a, node)
 			looks(t, a)

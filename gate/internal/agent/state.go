@@ -8,6 +8,45 @@ import (
 
 	"countersign/gate/internal/clean"
 	"countersign/gate/internal/doctor"
+	"countersign/gate/internal/prove"
+)
+
+// State is what is known of the node. It is the status of its CountersignNode.
+type State struct {
+	Phase         string         `json:"phase"`  // Enforcing, Observing, Halted, NotEnforcing, Removed
+	Reason        string         `json:"reason"` // one word
+	Message       string         `json:"message,omitempty"`
+	Runtime       string         `json:"runtime,omitempty"`
+	Policy        string         `json:"policy,omitempty"` // sha256:… in force
+	PolicySerial  int64          `json:"policySerial,omitempty"`
+	PolicyMessage string         `json:"policyMessage,omitempty"` // why the cluster's policy is not in force
+	ProvenAt      *time.Time     `json:"provenAt,omitempty"`
+	Receipt       *prove.Receipt `json:"receipt,omitempty"`
+	LastRefusal   *Refusal       `json:"lastRefusal,omitempty"`
+	Halt          *Halt          `json:"halt,omitempty"`     // of a canary, for the others
+	Observed      *Observed      `json:"observed,omitempty"` // by a node that refuses nothing
+
+	taint taintState
+}
+
+// Phases.
+const (
+	Enforcing    = "Enforcing"
+	Observing    = "Observing" // nothing is refused
+	Halted       = "Halted"    // as Observing; it was to enforce, and a canary complains
+	NotEnforcing = "NotEnforcing"
+	Removed      = "Removed" // on request
+)
+
+const noPolicy = "NoPolicy"
+
+// taintState is what becomes of a node's taint.
+type taintState int
+
+const (
+	taken   taintState = iota // there is none
+	kept                      // as it is: the node is as it was before us
+	putBack                   // there is one
 )
 
 // state brings the node to where it is to be, and says how it is.
