@@ -135,6 +135,9 @@ func TestAnAnswerOfTheAPIServerIsBounded(t *testing.T) {
 // TestMain is the gate below a node's root, where that is how it is called: it answers
 // with what lies in the root, unless others could read the signatures.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 3 && os.Args[1] == "observe" {
+		observes(os.Args[3])
+	}
 	if len(os.Args) < 2 || os.Args[1] != "install-policy" {
 		os.Exit(m.Run())
 	}
