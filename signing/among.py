@@ -12,7 +12,6 @@ from countersign.oci.reference import Reference, parse
 from countersign.oci.registry import Registry
 from countersign.oci.tags import repositories, tags_and_digests
 
-HELP = "a repository, HOST/ (a registry's whole catalog), or @FILE with one of these or an image a line"
 _LIST_LIMIT = 4 << 20  # bytes
 
 
@@ -27,6 +26,11 @@ class Image:
 
     ref: Reference
     named: bool = False
+
+    @property
+    def stale(self) -> bool:
+        """Whether only a tag of what hangs on it tells of it: it may be there no more, or be part of another."""
+        return self.ref.digest is not None and not self.named
 
 
 def images(registry: Registry, names: Sequence[str]) -> list[Image]:

@@ -132,6 +132,7 @@ def _each(
     from countersign.console import output
     from countersign.console.errors import CountersignError
     from countersign.oci.access import registry
+    from countersign.oci.errors import NotFound
     from signing import among
     from signing import recover as recovering
     from signing.signer import ByKey
@@ -150,6 +151,8 @@ def _each(
                     signer = ByKey(new)
                     done[str(ref)] = recovering.recover(client, ref, signer, engine, since, ours=one.named, plan=plan)
             except CountersignError as error:  # one that fails stops no other, and is left
+                if one.stale and isinstance(error, NotFound):
+                    continue
                 wrong.append(str(error))
                 output.say(f"{one.ref}: left: {error}")
     return [one for one in done.values() if one.state != "not the old key's"], wrong

@@ -26,10 +26,12 @@ class Turned:
     Attributes:
         image: its name by digest.
         state: what became of it.
+        digests: of the image and its platforms.
     """
 
     image: str
     state: State
+    digests: tuple[str, ...] = ()
 
 
 Holds = Callable[[str, Literal["old", "new"]], bool]
@@ -50,13 +52,13 @@ def turn(registry: Registry, ref: Reference, signer: Signer, holds: Holds, *, pl
         CountersignError: the image cannot be read, or its signature not written.
     """
     found = sign.targets(registry, ref)
-    image = str(ref.at(found[0].digest))
+    image, digests = str(ref.at(found[0].digest)), tuple(one.digest for one in found)
     if not holds(image, "old"):
-        return Turned(image, "not the old key's")
+        return Turned(image, "not the old key's", digests)
     if plan:
         there = (sign.there(registry, ref.name, one.digest, signer, chosen) for one in found for chosen in FORMATS)
-        return Turned(image, "had both" if all(there) else "to be signed")
+        return Turned(image, "had both" if all(there) else "to be signed", digests)
     signed = [sign.sign(registry, ref.name, target, signer) for target in found]
     if not holds(image, "new") or any(one.failed for one in signed):
-        return Turned(image, "left")
-    return Turned(image, "signed again" if any(one.added for one in signed) else "had both")
+        return Turned(image, "left", digests)
+    return Turned(image, "signed again" if any(one.added for one in signed) else "had both", digests)

@@ -68,6 +68,11 @@ def without(text: str, is_old: Callable[[str], bool], where: str) -> str:
     return text
 
 
+def lists(text: str, is_key: Callable[[str], bool]) -> bool:
+    """Say whether a ``publicKey`` root of a policy's text has a key's file."""
+    return any(is_key(item.value) for files in _key_files(text) for item in files.value)
+
+
 def _cut(text: str, files: yaml.SequenceNode, number: int) -> str:
     """Return a text without one item of a list: with its comma, or its line."""
     item = files.value[number]

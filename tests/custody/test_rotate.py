@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from invoke.config import Config
 from invoke.context import MockContext
 from invoke.exceptions import Exit
 
@@ -63,6 +65,68 @@ def test_what_the_old_key_signed_is_signed_by_the_new_one(
             assert sign.there(registry, name, target.digest, ByKey(OLD), chosen)
     rotate(context, [], [name], old=old, key=new, json=True)
     assert states(capsys) == wanted | {"old": "had both"}
+
+
+def test_the_policy_goes_from_the_old_key_to_the_new_one(
+    netloc: str, pair: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry, name = Registry(), f"{netloc}/rotate/policy"
+    old, new = pair
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(
+        f"apiVersion: countersign/v1\nroots: {{team: {{publicKey: {{files: [old.pub]}}}}}}  # ours\n"
+        f"scopes:\n  {name}: {{anyOf: [team]}}\n"
+    )
+    context = MockContext(config=Config(overrides={"policy": str(policy), "state": str(tmp_path / "state")}))
+    sign.sign(registry, name, push_image(registry, name, "v1", "policy"), OLD)
+    first = policy.read_text()
+
+    def run(*, plan: bool = False, repository: str = name) -> tuple[list[str], Any]:
+        rotate(context, [], [repository], old=old, key=new, plan=plan, json=True)
+        document = json.loads(capsys.readouterr().out)
+        return [Path(key).name for key in _files(policy)], document
+
+    assert run(plan=True)[0] == ["old.pub"]
+    assert policy.read_text() == first
+    assert run()[0] == ["old.pub", "new.pub"]
+    one_image, document = run(repository=f"@{_listed(tmp_path, f'{name}:v1')}")
+    assert one_image == ["old.pub", "new.pub"]  # not all that the scope trusts it for was looked at
+    assert "not looked at as a whole" in document["kept"][0]
+    second = policy.read_text()
+    assert run(plan=True)[0] == ["old.pub", "new.pub"]
+    assert policy.read_text() == second
+    sign.sign(registry, name, push_image(registry, name, "v2", "since then"), OLD)
+    assert run()[1]["left"] == 0
+    assert _files(policy) == ["new.pub"]
+    assert policy.read_text() == first.replace("old.pub", "new.pub")
+    final, document = run()
+    assert (final, document["amended"]) == (["new.pub"], False)
+
+
+def test_a_key_stays_in_the_policy_while_something_is_left(
+    netloc: str, pair: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, (old, new) = f"{netloc}/rotate/stays", pair
+    policy = tmp_path / "policy.yaml"
+    text = "apiVersion: countersign/v1\nroots: {team: {publicKey: {files: [old.pub, new.pub]}}}\n"
+    policy.write_text(text + f"scopes: {{'{name}': {{anyOf: [team]}}}}\n")
+    context = MockContext(config=Config(overrides={"policy": str(policy), "state": str(tmp_path / "state")}))
+    sign.sign(Registry(), name, push_image(Registry(), name, "v1", "stays"), OLD)
+    with pytest.raises(Exit, match="1 of 2"):
+        rotate(context, [f"{name}:missing"], [name], old=old, key=new, json=True)
+    assert _files(policy) == ["old.pub", "new.pub"]
+    rotate(context, [], [name], old=old, key=new, json=True)  # the same without what is missing
+    assert _files(policy) == ["new.pub"]
+
+
+def _files(policy: Path) -> list[str]:
+    found: list[str] = yaml.safe_load(policy.read_text())["roots"]["team"]["publicKey"]["files"]
+    return found
+
+
+def _listed(folder: Path, name: str) -> Path:
+    (folder / "list").write_text(f"{name}\n")
+    return folder / "list"
 
 
 def test_an_image_that_fails_is_left_and_stops_no_other(
