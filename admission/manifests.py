@@ -27,8 +27,13 @@ ANNOTATION = "countersign/manifests"
 Document = dict[str, Any]
 
 
-def release(settings: Settings) -> list[Document]:
-    """Return the documents of Kyverno's release manifest, which its Go module has.
+def release(settings: Settings, module: str = MODULE, file: str = RELEASE) -> list[Document]:
+    """Return the documents of a release manifest that a Go module has: Kyverno's, if no other is named.
+
+    Args:
+        settings: the user's.
+        module: with its version, but for what ``kyverno/go.mod`` has.
+        file: the manifest, below the module.
 
     Raises:
         InfrastructureError: the module cannot be had.
@@ -37,7 +42,7 @@ def release(settings: Settings) -> list[Document]:
     from countersign.tools.toolchain import go_environment
 
     ended = subprocess.run(
-        [str(tool("go", settings)), "mod", "download", "-json", MODULE],
+        [str(tool("go", settings)), "mod", "download", "-json", module],
         cwd=HERE / "kyverno",
         env=go_environment(settings.cache, settings.offline),
         capture_output=True,
@@ -47,9 +52,9 @@ def release(settings: Settings) -> list[Document]:
         folder = Path(json.loads(ended.stdout)["Dir"])
     except (ValueError, KeyError):
         reason = (ended.stderr or ended.stdout).decode(errors="replace").strip()
-        raise InfrastructureError(f"its module cannot be had: {reason}", where="kyverno") from None
+        raise InfrastructureError(f"its module cannot be had: {reason}", where=module) from None
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return [each for each in yaml.load_all((folder / RELEASE).read_bytes(), loader) if each]
+    return [each for each in yaml.load_all((folder / file).read_bytes(), loader) if each]
 
 
 def adapt(documents: list[Document], image: str, ca: str, docker_config: str) -> list[Document]:

@@ -22,7 +22,9 @@ from tests.failures import CheckFailed
 
 SOME_FAILED = 1
 """Pytest's exit code when tests ran and some failed."""
-ON_MACHINES = tuple(f"tests/{name}/" for name in ("e2e", "chaos", "kind", "rollout", "ssh", "vagrant", "vm", "crio"))
+ON_MACHINES = tuple(
+    f"tests/{name}/" for name in ("e2e", "chaos", "kind", "rollout", "gatekeeper", "ssh", "vagrant", "vm", "crio")
+)
 HEAVY = ("sigstore", "ct")
 """Recipes whose code needs so many packages that vetting takes minutes: the part ``sigstore`` builds and runs it."""
 PYTHON_FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
@@ -196,6 +198,10 @@ def _alerts(settings: Settings) -> None:
     install(["promtool", "go"], settings)
 
 
+def _gatekeeper(settings: Settings) -> None:
+    install(["gatekeeper", "kube-apiserver", "etcd", "kubectl", "registry", "countersign-gate"], settings)
+
+
 def _chromium(_: Settings) -> None:
     from lab.report.browser import program
 
@@ -222,6 +228,7 @@ PARTS = (
     Part("release", _release, 600, folder="tests/release"),
     Part("chaos", _root, 120, folder="tests/chaos"),
     Part("kind", _engine, 300, folder="tests/kind"),
+    Part("gatekeeper", _gatekeeper, 90, folder="tests/gatekeeper"),
     Part("rollout", _rollout, 300, folder="tests/rollout"),
     Part("vagrant", _lxc, 420, folder="tests/vagrant"),
     Part("vm", _libvirt, 1200, folder="tests/vm"),

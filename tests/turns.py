@@ -8,7 +8,7 @@ from countersign.console.config import ROOT
 from countersign.console.errors import UsageError
 
 TURNS = (
-    ("kind", "rollout"),
+    ("kind", "rollout", "gatekeeper"),
     ("vagrant", "chaos", "alerts", "kyverno"),
     ("fuzz", "guards", "custody"),
     ("release", "sigstore"),

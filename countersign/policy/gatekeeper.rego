@@ -1,7 +1,5 @@
 package countersign
 
-import rego.v1
-
 # The images of a pod, wherever they stand. A container that names none has the image "", which nobody allows.
 named(spec) := {image |
 	some field in ["containers", "initContainers", "ephemeralContainers"]
