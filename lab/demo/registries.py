@@ -20,12 +20,12 @@ from countersign.console.errors import InfrastructureError
 from countersign.cri.model import Auth
 from countersign.enforcement.layout import Layout
 from countersign.enforcement.reach import hosts_file
+from countersign.keys import tls
 from countersign.nodes import service
 from countersign.nodes.host import HOST
 from countersign.nodes.service import Service
 from countersign.nodes.steps import File, Folder, Group, Running
 from countersign.nodes.template import render
-from lab.demo import tls
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step

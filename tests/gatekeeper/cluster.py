@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from admission.kube import Answer, create_pod
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError
+from countersign.keys import tls
 from countersign.tools.resolver import tool
-from lab.demo import tls
 from tests.interop.conftest import free_netloc
 
 TOKEN = "of-the-tests"

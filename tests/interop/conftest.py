@@ -21,9 +21,9 @@ from jinja2 import StrictUndefined, Template
 from countersign.console.config import ROOT, Settings, settings_from
 from countersign.keys import files as keyfiles
 from countersign.keys import pair as keys
+from countersign.keys import tls
 from countersign.oci.registry import Registry
 from countersign.tools.resolver import tool
-from lab.demo import tls
 from signing.verify import Access
 
 HERE = Path(__file__).parent

@@ -16,13 +16,12 @@ from invoke.config import Config
 from invoke.context import Context
 
 from countersign.console.config import ROOT, Settings, settings_from
-from countersign.keys import pair
+from countersign.keys import pair, tls
 from countersign.oci.descriptor import Descriptor
 from countersign.oci.registry import Registry
 from countersign.policy import gate, kyverno
 from countersign.policy.load import load
 from countersign.tools.resolver import tool
-from lab.demo import tls
 from signing.verify import Access, by_policy, program, verify
 from tests.images import push_image
 from tests.interop.conftest import free_netloc, running

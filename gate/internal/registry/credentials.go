@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"countersign/gate/internal/code"
 )
@@ -23,6 +24,24 @@ type credentials struct {
 	logins  map[string]login // by host, or host and path
 	helpers map[string]string
 	store   string // the helper for what has none of its own; "" for none
+}
+
+// forbidden gives the permissions that a file of that owner must not have. A process
+// that neither owns it nor is root reads it by its group alone, as Kubernetes has it
+// read a secret.
+func forbidden(owner, reader int) os.FileMode {
+	if reader != 0 && owner != reader {
+		return 0o037
+	}
+	return 0o077
+}
+
+// owner gives the user who owns a file; root where that is not known.
+func owner(info os.FileInfo) int {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(stat.Uid)
+	}
+	return 0
 }
 
 // loadCredentials reads the file at path; none at all where path is "" or nothing
@@ -45,7 +64,7 @@ func loadCredentials(path string) (credentials, error) {
 	if err != nil {
 		return credentials{}, badConfig(err.Error())
 	}
-	if info.Mode().Perm()&0o077 != 0 {
+	if info.Mode().Perm()&forbidden(owner(info), os.Geteuid()) != 0 {
 		return credentials{}, badConfig(fmt.Sprintf("%s has mode %#o: others may read the passwords", path, info.Mode().Perm()))
 	}
 	data, err := io.ReadAll(io.LimitReader(file, maxDockerConfig+1))

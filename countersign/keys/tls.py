@@ -1,4 +1,4 @@
-"""A certificate authority of one certificate, for the demo's registries."""
+"""A certificate authority of one certificate, for a server that we run."""
 
 from __future__ import annotations
 
@@ -24,11 +24,16 @@ class ServerIdentity:
     key: bytes = field(repr=False)
 
 
-def make(names: Sequence[str]) -> ServerIdentity:
-    """Return a new CA and a certificate from it for DNS names and IP addresses; the CA's key is thrown away."""
+def make(names: Sequence[str], authority: str = "countersign demo registry CA") -> ServerIdentity:
+    """Return a new CA and a certificate from it for DNS names and IP addresses; the CA's key is thrown away.
+
+    Args:
+        names: the first is also the certificate's common name.
+        authority: the CA's common name.
+    """
     start = dt.datetime.now(dt.timezone.utc) - dt.timedelta(hours=1)
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    ca_name = _name("countersign demo registry CA")
+    ca_name = _name(authority)
     ca = (
         _builder(ca_name, ca_name, ca_key.public_key(), start)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
