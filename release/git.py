@@ -42,6 +42,23 @@ def changed(root: Path) -> list[str]:
     return [line[3:] for line in (_git(root, "status", "--porcelain") or "").splitlines()]
 
 
+def files(root: Path) -> list[str]:
+    """Return the files below a folder that git has, sorted.
+
+    Raises:
+        UsageError: the folder is not in a git repository.
+    """
+    said = _git(root, "-c", "core.quotePath=false", "ls-files")
+    if said is None:
+        raise UsageError("is not in a git repository", where=str(root), do="git init, add and commit what is released")
+    return sorted(said.splitlines())
+
+
+def remote(root: Path) -> str:
+    """Return the URL of the remote ``origin``, as it is configured; empty if there is none."""
+    return _git(root, "config", "--get", "remote.origin.url") or ""
+
+
 def tagged(root: Path, tag: str) -> str:
     """Return the commit that a tag points at; empty if there is no such tag."""
     return _git(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}") or ""
