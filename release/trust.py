@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ from countersign.console.errors import InfrastructureError, UsageError
 from countersign.policy import gate as rendering
 from countersign.policy.load import load as load_policy
 
+_PARTS = re.compile(r"\*\*|\*|[^*]+")
+_WILDCARDS = {"*": "[^/]*", "**": ".*"}
+"""Wildcard of a subject → the same in a regular expression (docs/policy.md)."""
 _REFUSED = 1
 _USAGE = 2
 _SECONDS = 120
@@ -85,8 +89,11 @@ class ByIdentity:
         return ["--policy", str(rendered)]
 
     def cosign(self) -> list[str]:
-        """See ``Trust``."""
-        return self.blob()
+        """See ``Trust``; cosign knows no globs, and looks for a pattern anywhere in a name."""
+        if "*" not in self.subject:
+            return self.blob()
+        pattern = "".join(_WILDCARDS.get(each) or re.escape(each) for each in _PARTS.findall(self.subject))
+        return ["--certificate-identity-regexp", f"^{pattern}$", *self.blob()[2:]]
 
     def shown(self) -> str:
         """See ``Trust``."""

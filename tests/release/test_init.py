@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from countersign.policy.load import load as load_policy
 from countersign.tools.resolver import tool
 from lab.trials import authority
 from lab.trials.authority import Authority
-from release import flow, verifying
+from release import flow, page, verifying
 from release.init import write
 from release.load import load
 from release.made import State
@@ -78,6 +79,14 @@ def judged(lab: Lab, path: Path, image: str, scratch: Path) -> tuple[int, str]:
     return ended.returncode, json.loads(ended.stdout)["code"] if ended.stdout else ended.stderr
 
 
+def by_cosign(lab: Lab, commands: Sequence[str]) -> int:
+    """Run the first command that is printed, for the checksums, as it stands; return its exit code."""
+    go_there, first = commands[:2]
+    assert "--certificate-identity-regexp" in first
+    environment = {"PATH": f"{tool('cosign', lab.settings).parent}:/usr/bin:/bin", "HOME": "/nonexistent"}
+    return subprocess.run(["sh", "-c", f"{go_there} && {first}"], env=environment, check=False).returncode
+
+
 def test_it_is_released_and_verified_and_the_gate_takes_its_image(
     lab: Lab, begun: Path, sigstore: Authority, tmp_path: Path
 ) -> None:
@@ -91,6 +100,7 @@ def test_it_is_released_and_verified_and_the_gate_takes_its_image(
     assert set(image.platforms) == {"linux/amd64", "linux/arm64"}
     assert chart.name == "app-chart"
     assert judged(lab, begun, f"{image.repository}@{image.digest}", tmp_path) == (0, "OK")
+    assert by_cosign(lab, found.commands) == 0
 
 
 def test_signed_by_another_workflow_it_is_refused_by_both(
@@ -102,5 +112,6 @@ def test_signed_by_another_workflow_it_is_refused_by_both(
         lab.settings, work.project, "1.2.3", verifying.Place(work.folder.files), trusted, tags=False
     )
     assert [(each.what, each.reason) for each in found.findings if each.reason] == [("SHA256SUMS", "wrong-identity")]
+    assert by_cosign(lab, page.commands(state.release, trusted, work.folder.files, tags=False)) == 1
     image = state.release.images[0]
     assert judged(lab, begun, f"{image.repository}@{image.digest}", tmp_path) == (1, "WRONG_IDENTITY")
