@@ -125,6 +125,18 @@ class Authority:
             builder = builder.add_extension(x509.UnrecognizedExtension(_SCTS, _der(0x04, signed)), critical=False)
         return builder.sign(self._key, hashes.SHA256())
 
+    def crl(self, *revoked: Signer, valid: tuple[dt.timedelta, dt.timedelta] = LASTING) -> str:
+        """Return its list of revoked certificates (RFC 5280, section 5), PEM; ``valid`` is counted from now."""
+        first, following = (_now() + each for each in valid)
+        builder = x509.CertificateRevocationListBuilder(self.certificate.subject, first, following)
+        for each in revoked:
+            serial = each.certificate.serial_number
+            one = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(first).build()
+            builder = builder.add_revoked_certificate(one)
+        number = x509.CRLNumber(1)
+        found = builder.add_extension(number, critical=False).sign(self._key, hashes.SHA256())
+        return found.public_bytes(serialization.Encoding.PEM).decode()
+
     def _sct(self, certificate: bytes) -> bytes:
         """Return the list of one SCT over a certificate that has all but that (RFC 6962, 3.2 and 3.3)."""
         issuer = hashlib.sha256(_spki(self._key)).digest()
@@ -215,12 +227,11 @@ def _builder(
 
 
 def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    others = dict.fromkeys(
-        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "crl_sign"), False
-    )
+    others = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False)
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
         encipher_only=False,
         decipher_only=False,
         **others,

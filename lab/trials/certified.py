@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Entry = Mapping[str, Any]
 """A log's entry: ``TransparencyLogEntry`` as JSON."""
 CERTIFICATE, CHAIN = "dev.sigstore.cosign/certificate", "dev.sigstore.cosign/chain"
-LOG = "dev.sigstore.cosign/bundle"
+LOG, STAMP = "dev.sigstore.cosign/bundle", "dev.sigstore.cosign/rfc3161timestamp"
 
 
 def bundle(signer: Signer, statement: bytes, log: Authority | None = None) -> bytes:
@@ -30,12 +30,13 @@ def bundle(signer: Signer, statement: bytes, log: Authority | None = None) -> by
     return wrap(signer, statement, signature, dsse_entry(log, signer, statement, signature) if log else None)
 
 
-def wrap(signer: Signer, statement: bytes, signature: bytes, entry: Entry | None) -> bytes:
-    """Return the bundle of parts that have been made already."""
+def wrap(signer: Signer, statement: bytes, signature: bytes, entry: Entry | None, stamp: bytes = b"") -> bytes:
+    """Return the bundle of parts that have been made already; ``stamp`` is the answer of a timestamp authority."""
     document = json.loads(bundles.wrap(statement, signature, ""))
     document["verificationMaterial"] = {
         "certificate": {"rawBytes": _b64(signer.der)},
         **({"tlogEntries": [entry]} if entry else {}),
+        **({"timestampVerificationData": {"rfc3161Timestamps": [{"signedTimestamp": _b64(stamp)}]}} if stamp else {}),
     }
     return json.dumps(document).encode()
 
@@ -59,9 +60,12 @@ def attachment(signer: Signer, payload: bytes, log: Authority | None = None) -> 
     return attached(signer, payload, signature, _rekord_entry(log, signer, payload, signature) if log else None)
 
 
-def attached(signer: Signer, payload: bytes, signature: bytes, entry: Entry | None) -> simple.Attachment:
-    """Return the attachment of parts that have been made already."""
-    return simple.Attachment(payload, _b64(signature), beside(signer, entry))
+def attached(
+    signer: Signer, payload: bytes, signature: bytes, entry: Entry | None, stamp: bytes = b""
+) -> simple.Attachment:
+    """Return the attachment of parts that have been made already; ``stamp`` as in `wrap`."""
+    stamped = {STAMP: json.dumps({"SignedRFC3161Timestamp": _b64(stamp)})} if stamp else {}
+    return simple.Attachment(payload, _b64(signature), {**beside(signer, entry), **stamped})
 
 
 def beside(signer: Signer, entry: Entry | None) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from countersign.keys.pair import generate
 from countersign.oci import layout as layouts
 from countersign.oci.registry import Registry
-from lab.trials import attested, certificates, images, notarial, notaries, signers
+from lab.trials import attested, certificates, images, notarial, notaries, signers, stamped
 from lab.trials.images import TAG, Image
 from lab.trials.model import HERE, Case, RegistryKind, load, repositories
 
@@ -31,6 +31,7 @@ SHORT = "docker.io"
 _BUILT = "built.json"
 _MAKES = (
     *("images.py", "attested.py", "certificates.py", "certified.py", "signers.py", "authority.py"),
+    *("stamped.py", "timestamps.py"),
     *("notarial.py", "notaries.py"),
     *("lab.py", "policy.yaml.j2", "lax.yaml.j2"),
 )
@@ -178,7 +179,7 @@ def _build(
 
 def maker(name: str) -> Callable[[Image], None]:
     """Return the function that makes an image of the matrix."""
-    rooms = (images, certificates, attested, notarial)
+    rooms = (images, certificates, stamped, attested, notarial)
     found: Callable[[Image], None] = next(getattr(room, name) for room in rooms if hasattr(room, name))
     return found
 

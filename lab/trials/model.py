@@ -15,7 +15,7 @@ from lab.trials.rows import Layer, Row, reason_codes
 
 HERE = Path(__file__).resolve().parent
 
-KINDS = ("keyless", "pki", "attested", "provenance", "sbom", "notation")
+KINDS = ("keyless", "pki", "stamped", "attested", "provenance", "sbom", "notation")
 """Kinds of images that lie together, under a scope of their own: ``cases/KIND/KIND_…``."""
 RegistryKind = Literal["referrers", "fallback"]
 NameForm = Literal["tag", "digest", "short", "id", "id_prefix"]

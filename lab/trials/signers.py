@@ -9,15 +9,19 @@ from pathlib import Path
 
 from cryptography import x509
 
-from lab.trials import authority, notaries
+from lab.trials import authority, notaries, timestamps
 from lab.trials.authority import CODE_SIGNING, LASTING, Authority, Signer
 from lab.trials.notaries import NotaryAuthority, NotarySigner
+from lab.trials.timestamps import Stamper
 
 ISSUER = "https://token.actions.githubusercontent.com"
 WORKFLOW = "https://github.com/acme/app/.github/workflows/release.yml@refs/tags/v1"
 PERSON = "release@acme.example"
 _HOUR, _YEAR = dt.timedelta(hours=1), dt.timedelta(days=365)
 PAST, FUTURE = (-2 * _HOUR, -_HOUR), (4 * _YEAR, 5 * _YEAR)
+THEN = 1.5 * _HOUR
+"""How long before now what is valid in `PAST` was."""
+_ENDED = (-_YEAR, -2 * _HOUR)
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,19 @@ class Authorities:
     Attributes:
         ours, strangers: one that the policy trusts, and one that it does not.
         leaver: a signer of ours whose certificate the policy revokes.
+        listed: a person of ours whom our list of revoked certificates has.
+        stamper, old_stamper, other_stamper: a timestamp authority that the policy trusts, one whose certificate has
+            ended, and one that it does not trust.
         notary, other_notary, notary_leaver: the same for signatures of the Notary Project.
     """
 
     ours: Authority
     strangers: Authority
     leaver: Signer
+    listed: Signer
+    stamper: Stamper
+    old_stamper: Stamper
+    other_stamper: Stamper
     notary: NotaryAuthority
     other_notary: NotaryAuthority
     notary_leaver: NotarySigner
@@ -41,9 +52,15 @@ class Authorities:
 def make(folder: Path) -> Authorities:
     """Make them, and write what the policy has of them: ``trusted_root.json``, ``ca.pem``, ``notary.pem`` and so on."""
     ours, notary = authority.make(), notaries.make()
-    found = Authorities(ours, authority.make(), workflow(ours), notary, notaries.make(), notary.issue())
+    stampers = timestamps.make(), timestamps.make(_ENDED), timestamps.make()
+    people = workflow(ours), person(ours)
+    found = Authorities(ours, authority.make(), *people, *stampers, notary, notaries.make(), notary.issue())
     (folder / "trusted_root.json").write_text(json.dumps(ours.trusted_root()))
     (folder / "ca.pem").write_text(ours.pem)
+    (folder / "tsa.pem").write_text(found.stamper.pem)
+    (folder / "old-tsa.pem").write_text(found.old_stamper.pem)
+    (folder / "ca.crl").write_text(ours.crl(found.listed))
+    (folder / "old.crl").write_text(ours.crl(valid=PAST))
     (folder / "leaver.pem").write_text(found.leaver.pem)
     (folder / "notary.pem").write_text(notary.pem)
     (folder / "notary-leaver.pem").write_text(notaries.pem(found.notary_leaver.chain[:1]))
