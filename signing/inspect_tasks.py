@@ -19,16 +19,25 @@ from countersign.console.task import task
         "image": "an image: NAME:TAG or NAME@DIGEST (may be given more than once)",
         "policy": "policy.yaml whose roots are asked (default: the configuration's, if it is there)",
         "layout": "image layout that has the image and what hangs on it; no registry is asked",
+        "explain-engines": "say which engines can read each, and what to add so that the rest can",
         "json": "one JSON document on stdout",
     },
 )
-def inspect(context: Context, image: list[str], policy: str = "", layout: str = "", json: bool = False) -> None:
+def inspect(
+    context: Context,
+    image: list[str],
+    policy: str = "",
+    layout: str = "",
+    explain_engines: bool = False,
+    json: bool = False,
+) -> None:
     """Show every signature and attestation on images: who, when, until when, and what each root says.
 
     What a signature says of itself is checked only where a root takes it (✓). signing.verify decides.
     Example: ./inv signing.inspect --image registry.example/app:v1
     """
     from countersign.oci.access import docker_configs, hosts_folder
+    from signing import engines
     from signing import inspection as inspecting
     from signing import verify as verifying
 
@@ -43,12 +52,16 @@ def inspect(context: Context, image: list[str], policy: str = "", layout: str = 
     program = verifying.program(settings)
     found = [inspecting.inspect(program, one, rendered, access) for one in image]
     if json:
-        emit_json({"version": "countersign.inspections/v1", "images": found})
+        images = [{**each, "engines": engines.as_json(engines.explain(each))} for each in found]
+        emit_json({"version": "countersign.inspections/v1", "images": images if explain_engines else found})
         return
     for each in found:
         scope = f" ({each['scope']}: {each['rule']})" if each.get("scope") else ""
         say(f"{each['image']}{scope}")
         _show(inspecting.drawn(each), "  ")
+        if explain_engines:
+            say("  engines:")
+            _show(engines.drawn(engines.explain(each)), "    ")
 
 
 def _show(branches: Iterable[Branch], indent: str) -> None:
