@@ -33,6 +33,7 @@ ROOMS = {  # namespace -> modules; a room of the product stands without the lab,
     "demo": ("lab.demo.record_tasks",),
     "bench": ("lab.bench.commands",),
     "report": ("lab.report.commands",),
+    "bypass": ("lab.trials.bypass_tasks",),
     "all": ("lab.commands",),
 }
 

@@ -93,6 +93,40 @@ def kind(context: Context, pods: int = 15, at_once: int = 30, json: bool = False
     _tell(settings, "bench-kind", document, cluster.COLUMNS, cluster.rows(document), json=json)
 
 
+@task(
+    help={
+        "rounds": "how often each engine pulls and starts",
+        "at_once": "how many containers of one image are then started at the same moment",
+        "write": "put the tables into bypass/README.md",
+        "json": JSON,
+    }
+)
+def rivals(context: Context, rounds: int = 20, at_once: int = 30, write: bool = False, json: bool = False) -> None:
+    """Try the bypass suite on countersign and on what people do instead, and measure what each costs; root.
+
+    CRI-O's own engine is tried where CRIO_BIN names a CRI-O. Example: ./inv bench.rivals --rounds 20
+    """
+    from countersign.console import output
+    from countersign.console.config import settings_from
+    from lab.bench import rivals_show, show
+    from lab.bench.rivals import measure
+
+    _at_least_one("--rounds", rounds)
+    _at_least_one("--at-once", at_once)
+    settings = settings_from(context)
+    document = measure(settings, rounds, at_once)
+    columns, rows = rivals_show.attacks(document)
+    costs = rivals_show.costs(document)
+    path = show.save(settings.state / "report", "bench-rivals", document, columns, rows, [costs])
+    output.table(columns, rows)
+    output.table(*costs)
+    output.say(f"JSON {path}, Markdown {path.with_suffix('.md')}")
+    if write:
+        rivals_show.write(path.with_suffix(".md"))
+    if json:
+        output.emit_json(document)
+
+
 @task(help={"rounds": "how often each variant pulls and starts", "json": JSON})
 def crio(context: Context, rounds: int = 50, json: bool = False) -> None:
     """Measure what enforcement costs a CRI-O, on a private one (CRIO_BIN) that is removed afterwards.
@@ -106,6 +140,33 @@ def crio(context: Context, rounds: int = 50, json: bool = False) -> None:
     settings = settings_from(context, "host", room="crio")
     document = measured.measure(settings, rounds)
     _tell(settings, "bench-crio", document, measured.COLUMNS, measured.rows(document), json=json)
+
+
+@task(
+    help={
+        "gates": "how many real gates are run on this machine",
+        "images": "how many images each of them judges in a run",
+        "repeats": "how often each is then judged again",
+        "json": JSON,
+    }
+)
+def fleet(context: Context, gates: int = 100, images: int = 5, repeats: int = 20, json: bool = False) -> None:
+    """Count what many gates ask of one registry: cold, warm, while it is away, and after a new policy.
+
+    Example: ./inv bench.fleet --gates 100
+    """
+    from countersign.console import output
+    from countersign.console.config import settings_from
+    from lab.bench import fleet as measured
+
+    _at_least_one("--gates", gates)
+    _at_least_one("--images", images)
+    _at_least_one("--repeats", repeats)
+    settings = settings_from(context)
+    document = measured.measure(settings, gates, images, repeats)
+    _tell(settings, "bench-fleet", document, measured.COLUMNS, measured.rows(document), json=json)
+    for sentence in measured.said(document):
+        output.say(sentence)
 
 
 @task(help={"rounds": "how often each variant starts a container", "json": JSON})

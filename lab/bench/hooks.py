@@ -23,7 +23,7 @@ def paths(folder: Path) -> dict[str, str]:
 
 
 def files(folder: Path, countersigns: bytes, noop: Path, cosign: Sequence[str]) -> list[File]:
-    """Return the base specs.
+    """Return the base specs, and the script that one of them runs.
 
     Args:
         folder: where they go.
@@ -31,13 +31,15 @@ def files(folder: Path, countersigns: bytes, noop: Path, cosign: Sequence[str]) 
         noop: the hook that does nothing.
         cosign: the arguments of ``cosign-hook.sh``.
     """
+    script = File(HOST, str(folder / SCRIPT.name), SCRIPT.read_bytes(), 0o755)
     argv: dict[str, Sequence[str]] = {
         NO_HOOK.handler: (),
         NO_OP.handler: (str(noop),),
-        COSIGN.handler: (str(SCRIPT), *cosign),
+        COSIGN.handler: (script.path, *cosign),
     }
     env = [PATH, f"HOME={folder}"]
-    return [File(HOST, path, _other_hook(countersigns, argv[handler], env)) for handler, path in paths(folder).items()]
+    specs = paths(folder).items()
+    return [script, *(File(HOST, path, _other_hook(countersigns, argv[handler], env)) for handler, path in specs)]
 
 
 def _other_hook(spec: bytes, argv: Sequence[str], env: Sequence[str]) -> bytes:

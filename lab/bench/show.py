@@ -123,15 +123,22 @@ def goal_rows(goals: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, s
     ]
 
 
-def save(folder: Path, name: str, document: Mapping[str, Any], columns: Sequence[str], rows: Sequence[Any]) -> Path:
-    """Write ``NAME.json`` and ``NAME.md`` and return the first."""
+def save(
+    folder: Path,
+    name: str,
+    document: Mapping[str, Any],
+    columns: Sequence[str],
+    rows: Sequence[Any],
+    more: Sequence[tuple[Sequence[str], Sequence[Any]]] = (),
+) -> Path:
+    """Write ``NAME.json`` and ``NAME.md``, with ``more`` tables after the first, and return the first."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     markdown = render(
         HERE / "report.md.j2",
         machine=document["machine"],
-        tables=[(columns, rows), *([(GOAL_COLUMNS, goal_rows(document["goals"]))] if document["goals"] else [])],
+        tables=[(columns, rows), *more, *([(GOAL_COLUMNS, goal_rows(document["goals"]))] if document["goals"] else [])],
     )
     path.with_suffix(".md").write_bytes(markdown)
     return path

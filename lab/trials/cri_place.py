@@ -18,6 +18,7 @@ from countersign.enforcement import installing, policy, record, refusal
 from countersign.nodes.waiting import wait_for
 from lab.demo import registries
 from lab.trials.lab import SHORT
+from lab.trials.place import NONE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -53,7 +54,7 @@ class CriPlace(ABC):
         self.at = runtime
         self._controls = runtime.controls()
         self._users_policy = users_policy
-        self._pods: dict[str, Pod] = {}
+        self._pods: dict[tuple[str, ...], Pod] = {}
         self._stack = ExitStack()
         self._client: Client
         self._read = 0
@@ -122,12 +123,19 @@ class CriPlace(ABC):
         return image.id if image else ""
 
     def create(
-        self, image_id: str, written: str, *, handler: str = "", volume: str = "", command: tuple[str, ...] = SLEEP
+        self,
+        image_id: str,
+        written: str,
+        *,
+        handler: str = "",
+        volume: str = "",
+        annotations: Mapping[str, str] = NONE,
+        command: tuple[str, ...] = SLEEP,
     ) -> str:
-        """Create a container in the handler's pod, as the kubelet does."""
+        """Create a container in the handler's pod, as the kubelet does; annotations have a pod of their own."""
         mounts = (Mount(VOLUME_PATH, image=self.image_id(volume), image_written=volume),) if volume else ()
         container = Container(image_id, written=written, name=f"c{time.monotonic_ns()}", command=command, mounts=mounts)
-        return self._client.create(self._pod(handler), container)
+        return self._client.create(self._pod(handler, annotations), container)
 
     def start(self, container: str) -> None:
         """Start a created container."""
@@ -225,10 +233,11 @@ class CriPlace(ABC):
         except CriError:
             return False
 
-    def _pod(self, handler: str) -> Pod:
-        if handler not in self._pods:
-            self._pods[handler] = self._client.run_pod(handler=handler)
-        return self._pods[handler]
+    def _pod(self, handler: str, annotations: Mapping[str, str] = NONE) -> Pod:
+        key = (handler, *(f"{name}={value}" for name, value in annotations.items()))
+        if key not in self._pods:
+            self._pods[key] = self._client.run_pod(handler=handler, annotations=annotations)
+        return self._pods[key]
 
     def _remove_pods(self) -> None:
         for pod in self._pods.values():

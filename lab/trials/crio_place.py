@@ -32,6 +32,8 @@ NOT_HERE = frozenset(
 )
 """Ways that give an image another name in the store, for which CRI-O has no call (`crio_starts` has its own); that
 add a handler without the hook, which CRI-O has from one folder for all; and where the hook runs after create."""
+ARCHIVED = frozenset({"registry_swapped"})
+"""Images that are not what their names lead to in the registry: CRI-O has no import, so nothing else comes to it."""
 NAMES = ("tag", "digest", "short")
 ALWAYS = {"volume": "UNSUPPORTED_RUNTIME"}
 """Way → the code of all its rows on CRI-O: volumes are not judged there."""
@@ -65,7 +67,7 @@ class CrioPlace(CriPlace):
                 case, code=OTHER_CODES.get(f"{case.image}/{case.way}", ALWAYS.get(case.way, case.code)), layer="create"
             )
             for case in cases
-            if case.way not in NOT_HERE and case.name in NAMES
+            if case.way not in NOT_HERE and case.image not in ARCHIVED and case.name in NAMES
         ]
 
     def code_of(self, message: str) -> str:

@@ -173,6 +173,14 @@ def moved_tag(image: Image) -> None:
     image.push(image.new_layout("moved"))
 
 
+def registry_swapped(image: Image) -> None:
+    """The layout, which is imported, is an unsigned image; the registry's tag leads to a signed one."""
+    unsigned = image.layout
+    image.push(image.new_layout("swapped_in"))
+    image.sign("team")
+    image.layout = unsigned
+
+
 def index_only(image: Image) -> None:
     """Only the index is signed."""
     image.sign("team", only=[image.root])

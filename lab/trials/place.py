@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lab.trials.model import Case, RegistryKind
 
 if TYPE_CHECKING:
     from countersign.enforcement.runtime import Runtime
+
+
+NONE: Mapping[str, str] = MappingProxyType({})
+"""No annotations."""
 
 
 class Place(Protocol):
@@ -67,7 +72,15 @@ class Place(Protocol):
     def image_id(self, reference: str) -> str:
         """Return the image's ID, or an empty string when the runtime does not have it."""
 
-    def create(self, image_id: str, written: str, *, handler: str = "", volume: str = "") -> str:
+    def create(
+        self,
+        image_id: str,
+        written: str,
+        *,
+        handler: str = "",
+        volume: str = "",
+        annotations: Mapping[str, str] = NONE,
+    ) -> str:
         """Create a container that will sleep, and return its ID.
 
         Args:
@@ -75,6 +88,7 @@ class Place(Protocol):
             written: the name as the user wrote it.
             handler: the runtime handler; empty is the default one.
             volume: an image to mount as a volume; empty is none.
+            annotations: of the pod.
 
         Raises:
             cri.CriError: the runtime refuses.

@@ -7,18 +7,23 @@ names those ways, and matrix.py pulls for them under the lax policy.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from countersign.console.errors import InfrastructureError
 from countersign.cri.errors import CriError
+from lab.trials.place import NONE
 from lab.trials.rows import Found, Layer
 
 if TYPE_CHECKING:
     from lab.trials.lab import Lab
     from lab.trials.model import Case
     from lab.trials.place import Place
+
+
+FORGED = ("io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName", "io.kubernetes.cri-o.Image")
+"""Annotations by which containerd and CRI-O tell hooks the image."""
 
 
 class _Refused(Exception):
@@ -107,6 +112,12 @@ def volume(place: Place, lab: Lab, case: Case) -> Found:
     """The image is a volume of a container whose own image is signed."""
     signed = lab.tagged_as(case, "both")
     return _run(place, _id(place, signed), signed, mounted=lab.reference(case))
+
+
+def forged(place: Place, lab: Lab, case: Case) -> Found:
+    """In a pod whose annotations, those that runtimes give containers, name a signed image."""
+    reference, claimed = lab.reference(case), lab.tagged_as(case, "both")
+    return _run(place, _id(place, reference), reference, annotations=dict.fromkeys(FORGED, claimed))
 
 
 def other_handler(place: Place, lab: Lab, case: Case) -> Found:
@@ -209,6 +220,7 @@ WAYS: dict[str, Callable[[Place, Lab, Case], Found]] = {
     "repointed_back": repointed_back,
     "record_removed": record_removed,
     "volume": volume,
+    "forged": forged,
     "other_handler": other_handler,
     "hooked_handler": hooked_handler,
     "added_handler": added_handler,
@@ -248,9 +260,17 @@ def _id(place: Place, reference: str) -> str:
     return image
 
 
-def _run(place: Place, image: str, written: str, *, handler: str = "", mounted: str = "") -> Found:
+def _run(
+    place: Place,
+    image: str,
+    written: str,
+    *,
+    handler: str = "",
+    mounted: str = "",
+    annotations: Mapping[str, str] = NONE,
+) -> Found:
     with _timed("create"):
-        container = place.create(image, written, handler=handler, volume=mounted)
+        container = place.create(image, written, handler=handler, volume=mounted, annotations=annotations)
     return _start(place, container)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from lab.bench import hooks
 from lab.bench.model import COSIGN, NO_HOOK, NO_OP, VARIANTS
+from lab.bench.rival_place import VERIFIER
 
 SPEC = json.dumps({"process": {"cwd": "/"}, "hooks": {"createRuntime": [{"path": "/countersign-hook"}]}}).encode()
 NAME = "io.kubernetes.cri.image-name"
@@ -15,7 +16,9 @@ NAME = "io.kubernetes.cri.image-name"
 @pytest.fixture
 def specs(tmp_path):
     files = hooks.files(tmp_path, SPEC, Path("/noop"), ["/cosign", "/key.pub", "registry.example", "127.0.0.1:5000"])
-    return {Path(file.path).stem: json.loads(bytes(file.content)) for file in files}
+    script, *specs = files
+    assert (Path(script.path).name, bytes(script.content)) == (hooks.SCRIPT.name, hooks.SCRIPT.read_bytes())
+    return {Path(file.path).stem: json.loads(bytes(file.content)) for file in specs}
 
 
 def test_the_compared_specs_differ_in_the_hook_alone(specs):
@@ -66,3 +69,38 @@ def test_the_shell_hook_refuses_what_it_cannot_look_up(tmp_path, name):
 
 def test_the_shell_hook_can_be_executed():
     assert os.access(hooks.SCRIPT, os.X_OK)
+
+
+@pytest.fixture
+def verifier(tmp_path):
+    """Return a folder of verifiers with the script, and a cosign that notes its arguments and likes one digest."""
+    cosign = tmp_path / "cosign"
+    cosign.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/asked\ncase "$*" in *@sha256:good) exit 0 ;; esac\nexit 7\n')
+    cosign.chmod(0o755)
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / VERIFIER.name
+    script.write_bytes(VERIFIER.read_bytes())
+    script.chmod(0o755)
+    settings = [str(cosign), "/key.pub", "registry.example", "127.0.0.1:5000"]
+    (tmp_path / "cosign-verifier.settings").write_text("\n".join(settings) + "\n")
+    return script
+
+
+def ask(script: Path, name: str, digest: str) -> subprocess.CompletedProcess[str]:
+    argv = [str(script), "-name", name, "-digest", digest, "-stdin-media-type", "application/json"]
+    return subprocess.run(argv, input="{}", capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "name", ["registry.example/app:v1", "registry.example/app@sha256:good", "registry.example/app"]
+)
+def test_the_verifier_verifies_the_digest_that_is_pulled(verifier, tmp_path, name):
+    assert ask(verifier, name, "sha256:good").returncode == 0
+    assert (tmp_path / "asked").read_text().split()[-1] == "127.0.0.1:5000/app@sha256:good"
+    refused = ask(verifier, name, "sha256:bad")
+    assert (refused.returncode, refused.stdout.strip()) == (1, f"cosign verifies nothing of {name}")
+
+
+def test_the_verifier_refuses_other_registries_and_lets_the_sandbox_image_pass(verifier):
+    assert ask(verifier, "registry.example.evil/app:v1", "sha256:good").returncode == 1
+    assert ask(verifier, "registry.example/system/pause@sha256:bad", "sha256:bad").returncode == 0

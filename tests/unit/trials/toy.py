@@ -92,7 +92,16 @@ class Toy:
     def image_id(self, reference: str) -> str:
         return self._store.get(reference, "")
 
-    def create(self, image_id: str, written: str, *, handler: str = "", volume: str = "", command: object = ()) -> str:
+    def create(
+        self,
+        image_id: str,
+        written: str,
+        *,
+        handler: str = "",
+        volume: str = "",
+        annotations: object = (),
+        command: object = (),
+    ) -> str:
         if handler == "bare" or "hung" in self.down:
             raise CriError("CreateContainer", "UNKNOWN", "countersign: refused container: GATE_DOWN: no plugin answers")
         name = f"c{len(self._containers)}"

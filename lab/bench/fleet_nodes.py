@@ -1,0 +1,213 @@
+"""Many real gates on this machine, each with a policy, an evidence store and a socket of its own, and one registry."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+from countersign.console.errors import InfrastructureError
+from countersign.enforcement.gate_client import LIMIT
+from countersign.nodes.template import render
+from lab.bench.fleet_store import bundle
+
+HERE = Path(__file__).resolve().parent
+HOST = "fleet.countersign.test"
+STARTED_WITHIN = 60.0
+PATIENCE = 30.0
+RETRIED = {"REGISTRY_ERROR", "TIMEOUT"}
+BACK_OFF = 0.5
+
+
+@dataclass
+class Gate:
+    """One gate."""
+
+    folder: Path
+    program: Path
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def policy(self) -> Path:
+        """Its policy's file."""
+        return self.folder / "policy.json"
+
+    def start(self) -> None:
+        """Start it; `ready` says whether it serves."""
+        argv = [str(self.program), "serve", "--config", str(self.folder / "gate.json")]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def stop(self) -> None:
+        """End it and wait for that."""
+        if self.process:
+            self.process.terminate()
+            self.process.wait(timeout=PATIENCE)
+            self.process = None
+
+    def ask(self, operation: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return its verdict. Raises OSError when it does not answer."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PATIENCE)
+            connection.connect(str(self.folder / "gate.sock"))
+            connection.sendall(f"{operation}\n{json.dumps(body) if body else ''}".encode())
+            connection.shutdown(socket.SHUT_WR)
+            with connection.makefile("rb") as stream:
+                found: dict[str, Any] = json.loads(stream.read(LIMIT).split(b"\n", 2)[2])
+        return found
+
+    def started(self, container: str, tries: int) -> dict[str, Any]:
+        """Return its verdict on a container that is to start, as the hook asks for it.
+
+        Where none could be had it is asked again, as kubelets do; ``tries`` of the verdict says how often.
+        """
+        annotations = {"io.kubernetes.cri-o.ContainerType": "container"}
+        state = {"ociVersion": "1.2.0", "id": container, "status": "creating", "annotations": annotations}
+        for number in range(1, tries + 1):
+            verdict = self.ask("create", {**state, "bundle": bundle(self.folder.parent / "run", container)})
+            if verdict["code"] not in RETRIED or number == tries:
+                return {**verdict, "tries": number}
+            time.sleep(number * BACK_OFF)
+        raise InfrastructureError("was never asked", where=container)
+
+    def ready(self) -> bool:
+        """Say whether it serves by a policy."""
+        try:
+            return bool(self.ask("ping").get("policy"))
+        except (OSError, IndexError, ValueError):
+            return False
+
+    @property
+    def resident(self) -> int:
+        """Bytes in memory."""
+        if self.process is None:
+            raise InfrastructureError("the gate does not run", where=str(self.folder))
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * 4096
+
+
+@contextmanager
+def gates(folder: Path, program: Path, count: int, policy: bytes, certs: Path) -> Iterator[list[Gate]]:
+    """Run so many gates, and end them."""
+    made = []
+    for number in range(count):
+        gate = Gate(folder / f"g{number}", program)
+        gate.folder.mkdir()
+        gate.policy.write_bytes(policy)
+        (gate.folder / "gate.json").write_text(json.dumps(_config(gate.folder, certs)))
+        made.append(gate)
+    try:
+        start(made)
+        yield made
+    finally:
+        for gate in made:
+            gate.stop()
+
+
+def _config(folder: Path, certs: Path) -> dict[str, Any]:
+    return {
+        "policy": f"{folder}/policy.json",
+        "socket": f"{folder}/gate.sock",
+        "evidence": {"dir": f"{folder}/evidence"},
+        "log": f"{folder}/verdicts.jsonl",
+        "crio": {"root": f"{folder.parent}/storage", "runRoot": f"{folder.parent}/run"},
+        "registry": {"certsDir": str(certs)},
+        "timeouts": {"registry": "4s", "verdict": "4.5s", "pull": "20s"},
+    }
+
+
+def start(made: Sequence[Gate]) -> None:
+    """Start gates and wait until each serves.
+
+    Raises:
+        InfrastructureError: one does not.
+    """
+    for gate in made:
+        gate.start()
+    end = time.monotonic() + STARTED_WITHIN
+    for gate in made:
+        while not gate.ready():
+            if time.monotonic() > end:
+                raise InfrastructureError("a gate does not serve", where=str(gate.folder / "log"))
+            time.sleep(0.02)
+
+
+def all_at_once(made: Sequence[Gate], containers: Sequence[str], tries: int) -> tuple[float, list[dict[str, Any]]]:
+    """Have every gate judge the containers one after the other, all gates from the same moment on.
+
+    Returns:
+        seconds until the last verdict, and every verdict.
+    """
+    together = Barrier(len(made) + 1)
+
+    def one(gate: Gate) -> list[dict[str, Any]]:
+        together.wait()
+        return [gate.started(container, tries) for container in containers]
+
+    with ThreadPoolExecutor(len(made)) as pool:
+        begun = [pool.submit(one, gate) for gate in made]
+        together.wait()
+        start = time.perf_counter()
+        found = [verdict for each in begun for verdict in each.result()]
+        return time.perf_counter() - start, found
+
+
+@dataclass
+class LoggedRegistry:
+    """A distribution registry with a log of its requests."""
+
+    folder: Path
+    program: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    def answers(self) -> bool:
+        """Say whether it answers."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def start(self) -> None:
+        """Start it, and wait until it answers.
+
+        Raises:
+            InfrastructureError: it does not.
+        """
+        config = self.folder / "registry.yaml"
+        data = str(self.folder / "registry")
+        config.write_bytes(render(HERE / "fleet-registry.yaml.j2", data=data, address=f"127.0.0.1:{self.port}"))
+        with self.log.open("ab") as log:
+            argv = [str(self.program), "serve", str(config)]
+            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        end = time.monotonic() + STARTED_WITHIN
+        while not self.answers():
+            if time.monotonic() > end:
+                raise InfrastructureError("the registry does not answer", where=str(self.log))
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it and wait for that."""
+        if self.process:
+            self.process.terminate()
+            self.process.wait(timeout=PATIENCE)
+            self.process = None
+
+    @property
+    def log(self) -> Path:
+        """Its log."""
+        return self.folder / "registry.log"
+
+    def requests(self) -> list[str]:
+        """Return the method and path of every request so far, as the log has them."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return [line.split('"')[1] for line in lines if '"GET /' in line or '"HEAD /' in line]
