@@ -25,7 +25,9 @@ def report(
 ) -> None:
     """Write one page and a CSV: who signs what a cluster runs, what is unsigned, what would break under a policy.
 
-    It changes nothing, and needs a user who may list pods. Example: ./inv rollout.report --policy policy.yaml
+    It changes nothing, and needs a user who may list pods.
+
+    Example: ./inv rollout.report --policy policy.yaml
     """
     from countersign.console import output
     from countersign.console.config import settings_from

@@ -103,6 +103,7 @@ def of(series: Sequence[Series], suite: Suite) -> list[Series]:
             kind=f"bypass-{each.kind}",
             rows=[row for row in each.rows if row.id in wanted],
             command="./inv bypass.test",
+            sample=list,
         )
         for each in series
     ]
