@@ -16,11 +16,27 @@ ON = "the place: host, kind, vagrant or ssh://USER@HOST (several with commas bet
 JSON = "one JSON document on stdout"
 PLAN = "list the steps and change nothing"
 DEMO = "also give a machine over SSH the demo's registries and key (host and kind have them anyway)"
+WAVE = "how many of several machines are begun together; the next only when none of them failed (default: all)"
 
 
-@task(help={"on": ON, "demo": DEMO, "keep": "keep what there is when a step fails", "plan": PLAN, "json": JSON})
+@task(
+    help={
+        "on": ON,
+        "demo": DEMO,
+        "wave": WAVE,
+        "keep": "keep what there is when a step fails",
+        "plan": PLAN,
+        "json": JSON,
+    }
+)
 def setup(
-    context: Context, on: str = "", demo: bool = False, keep: bool = False, plan: bool = False, json: bool = False
+    context: Context,
+    on: str = "",
+    demo: bool = False,
+    wave: int = 0,
+    keep: bool = False,
+    plan: bool = False,
+    json: bool = False,
 ) -> None:
     """Bring containerd under enforcement: gate, hook, verifier, policy; prove that nothing runs unseen.
 
@@ -28,7 +44,7 @@ def setup(
     """
     from countersign.runtimes import verbs
 
-    verbs.set_up(_places(context, on, demo=demo), keep=keep, plan=plan, json=json)
+    verbs.set_up(_places(context, on, demo=demo), keep=keep, plan=plan, json=json, wave=wave)
 
 
 @task(help={"on": "vagrant (default), which is made if there is none, or ssh://USER@HOST", "plan": PLAN, "json": JSON})

@@ -17,6 +17,7 @@ JSON = "one JSON document on stdout"
 PLAN = "list the steps with a diff of each file, and change nothing"
 
 DEMO = "also give a machine over SSH the demo's registries and key (this host has them anyway)"
+WAVE = "how many of several machines are begun together; the next only when none of them failed (default: all)"
 
 
 @task(
@@ -40,9 +41,24 @@ def setup_vm(context: Context, on: str = "", kubernetes: bool = False, plan: boo
     verbs.made(results, plan=plan, json=json)
 
 
-@task(help={"on": ON, "demo": DEMO, "keep": "keep what there is when a step fails", "plan": PLAN, "json": JSON})
+@task(
+    help={
+        "on": ON,
+        "demo": DEMO,
+        "wave": WAVE,
+        "keep": "keep what there is when a step fails",
+        "plan": PLAN,
+        "json": JSON,
+    }
+)
 def configure(
-    context: Context, on: str = "", demo: bool = False, keep: bool = False, plan: bool = False, json: bool = False
+    context: Context,
+    on: str = "",
+    demo: bool = False,
+    wave: int = 0,
+    keep: bool = False,
+    plan: bool = False,
+    json: bool = False,
 ) -> None:
     """Bring CRI-O under enforcement: its own policy, gate, hook; prove that nothing runs unseen.
 
@@ -50,7 +66,7 @@ def configure(
     """
     from countersign.runtimes import verbs
 
-    verbs.set_up(_places(context, on, demo=demo), keep=keep, plan=plan, json=json)
+    verbs.set_up(_places(context, on, demo=demo), keep=keep, plan=plan, json=json, wave=wave)
 
 
 @task(help={"on": ON, "json": JSON})

@@ -28,12 +28,19 @@ def open_places(settings: Settings, open_place: Callable[[Settings], Place]) -> 
     return opened(settings, settings.room, open_place)
 
 
-def set_up(places: Places[Place], *, keep: bool, plan: bool, json: bool) -> None:
-    """Set all places up, or list what that would do; options as those of the task."""
+def set_up(places: Places[Place], *, keep: bool, plan: bool, json: bool, wave: int = 0) -> None:
+    """Set all places up, or list what that would do; options as those of the task.
+
+    Raises:
+        UsageError: ``wave`` is not a number of machines.
+    """
+    from countersign.console.errors import UsageError
     from countersign.policy.commands import show_notes
 
+    if wave < 0:
+        raise UsageError(f"got {wave}", where="--wave", expected="0 (all together), or how many machines")
     done = DONE[places.each[0].adapter.verb]
-    results = places.set_up(done, lambda place: place.setup(keep=keep, plan=plan), plan=plan)
+    results = places.set_up(done, lambda place: place.setup(keep=keep, plan=plan), plan=plan, wave=wave)
     if not plan:
         show_notes(places.each[0].settings.policy)
     if json:

@@ -36,6 +36,41 @@ def test_one_that_fails_stops_no_other_and_is_named(capsys: pytest.CaptureFixtur
     assert "cannot be reached" in shown
 
 
+def test_a_wave_with_a_failure_is_the_last_and_the_same_command_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun: list[str] = []
+    names = [f"ssh://m{number}" for number in range(7)]
+
+    def one(each: Any) -> str:
+        begun.append(each.settings.node)
+        return str(each.configure())
+
+    broken = [place(n, InfrastructureError("full disk") if n == names[3] else None, tmp_path) for n in names]
+    with pytest.raises(InfrastructureError, match=r"m3: 1 of 7 machines were not set up, 3 not begun") as raised:
+        Places(broken, "crio").set_up("set up", one, plan=False, wave=2)
+    assert "goes on with the rest" in str(raised.value)
+    shown = capsys.readouterr().err
+    assert [shown.count(word) for word in ("✓ set up", "✗", "- not begun")] == [3, 1, 3]
+    assert sorted(begun) == names[:4]
+    assert recorded_place(tmp_path, "crio") == ",".join(names[:3])
+    Places([place(n, state=tmp_path) for n in names], "crio").set_up("set up", one, plan=False, wave=2)
+    assert recorded_place(tmp_path, "crio") == ",".join(names)
+
+
+def test_without_waves_all_are_begun() -> None:
+    begun: list[str] = []
+
+    def one(each: Any) -> str:
+        begun.append(each.settings.node)
+        return str(each.configure())
+
+    failing = [place("ssh://a", InfrastructureError("cannot be reached")), place("ssh://b"), place("ssh://c")]
+    with pytest.raises(InfrastructureError, match="1 of 3 machines were not configured"):
+        Places(failing, "crio").set_up("configured", one, plan=True)
+    assert sorted(begun) == ["ssh://a", "ssh://b", "ssh://c"]
+
+
 def test_all_of_them_are_answered_for() -> None:
     found = configured(place("ssh://a"), place("ssh://b"))
     assert found == {"ssh://a": ["ssh://a"], "ssh://b": ["ssh://b"]}
