@@ -23,7 +23,8 @@ HERE = Path(__file__).resolve().parent
 HOST = "fleet.countersign.test"
 STARTED_WITHIN = 60.0
 PATIENCE = 30.0
-RETRIED = {"REGISTRY_ERROR", "TIMEOUT"}
+RETRIED = {"REGISTRY_ERROR", "NO_EVIDENCE_OFFLINE", "TIMEOUT"}
+"""Codes that say nothing of the image."""
 BACK_OFF = 0.5
 
 
