@@ -1,26 +1,28 @@
 package registry
 
-import "testing"
+import (
+	"context"
+	"testing"
 
-// A pod that is not root gets a secret by its group; everybody else's logins stay the
-// owner's alone.
-func TestWhoMayReadLogins(t *testing.T) {
-	for _, test := range []struct {
-		name          string
-		owner, reader int
-		mode          uint32
-		ok            bool
-	}{
-		{"a node's gate", 0, 0, 0o600, true},
-		{"a node's gate, by a group too", 0, 0, 0o640, false},
-		{"a user's own", 1000, 1000, 0o600, true},
-		{"a user's own, by a group too", 1000, 1000, 0o640, false},
-		{"a pod's secret", 0, 1000, 0o440, true},
-		{"a pod's secret that all may read", 0, 1000, 0o444, false},
-		{"a pod's secret that its group may write", 0, 1000, 0o460, false},
-	} {
-		if ok := test.mode&uint32(forbidden(test.owner, test.reader)) == 0; ok != test.ok {
-			t.Errorf("%s: %v", test.name, ok)
-		}
+	"countersign/gate/internal/provider"
+	"countersign/gate/internal/testsign"
+)
+
+// A request that is given up, since another host had the answer, leaves no host
+// without its login.
+func TestWhoGivesUpSettlesNoLogin(t *testing.T) {
+	p := testsign.NewProvider(t, "registry.example", "sleep 0.2\n"+testsign.Answers("Image", "", map[string][2]string{"registry.example": {"user", "secret"}}))
+	l := &logins{providers: provider.New(provider.Config{Config: p.Config, BinDir: p.BinDir}), image: "registry.example/app", byHost: map[string]*account{}}
+	l.add("registry.example", "registry.example/app")
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	l.want(gone, "registry.example")
+	if user, _, _ := l.of("registry.example"); user != "" {
+		t.Errorf("who gave up has the login of %q", user)
+	}
+	l.want(t.Context(), "registry.example")
+	l.want(t.Context(), "registry.example")
+	if user, _, _ := l.of("registry.example"); user != "user" || len(p.Requests(t)) != 1 {
+		t.Errorf("got %q, after %d runs", user, len(p.Requests(t)))
 	}
 }

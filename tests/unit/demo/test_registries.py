@@ -14,8 +14,9 @@ from countersign.console.errors import InfrastructureError, UsageError
 from countersign.enforcement import layout
 from countersign.enforcement.additions import Addition, Nothing, credentials
 from countersign.enforcement.reach import docker_config
+from countersign.keys import tls
 from countersign.oci.hosts import hosts_of
-from lab.demo import registries, tls
+from lab.demo import registries
 from lab.demo.registries import FALLBACK, MAPPED, REFERRERS
 
 
