@@ -204,7 +204,9 @@ func Parse(content []byte) (*Config, error) {
 	}
 	decoder := json.NewDecoder(bytes.NewReader(content))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(c); err != nil {
+	if err := decoder.Decode(c); errors.Is(err, io.EOF) {
+		return nil, errors.New("an empty file; expected gate.json as set-up writes it")
+	} else if err != nil {
 		return nil, err
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {

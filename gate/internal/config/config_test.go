@@ -51,6 +51,7 @@ func TestParseRefuses(t *testing.T) {
 		{"credential providers without a configuration", `{"registry": {"credentialProviders": {"binDir": "/bin"}}}`, "registry.credentialProviders.config"},
 		{"two documents", `{} {}`, "more than one"},
 		{"no JSON", `policy: /p`, "invalid"},
+		{"nothing", "\n", "an empty file"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := Parse([]byte(test.document))
