@@ -320,10 +320,14 @@ def _kind(settings: Settings, argv: list[str], timeout: float) -> None:
 
 
 def _kept(settings: Settings) -> Mapping[str, Any]:
+    kept = folder(settings) / "cluster.json"
     try:
-        found: Mapping[str, Any] = json.loads((folder(settings) / "cluster.json").read_text(encoding="utf-8"))
+        found: Mapping[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
+    except ValueError:  # cut off, by a full disk or a machine that went down
+        do = "remove it; a cluster that is left is then deleted by kind itself"
+        raise InfrastructureError("cannot be read", where=str(kept), expected="what kind.create wrote", do=do) from None
     return found
 
 

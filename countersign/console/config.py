@@ -268,6 +268,9 @@ def recorded_place(state: Path, room: str = "containerd") -> str:
         return _place_file(state, room).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return ""
+    except UnicodeDecodeError:
+        do = "remove it, and name the place: --on, or the next set-up"
+        raise UsageError("is not text", where=str(_place_file(state, room)), expected="a place", do=do) from None
     except NotADirectoryError:
         raise UsageError(
             "is not a folder", where=f"state: {state}", do="set INVOKE_STATE to a folder of yours"

@@ -80,11 +80,18 @@ def load_or_make(folder: Path) -> Registries:
     """Return the registries of an earlier set-up, or new ones; writes nothing.
 
     A certificate that lacks a name is made anew, under a new CA.
+
+    Raises:
+        InfrastructureError: what was kept of them cannot be read.
     """
     state = folder / "registries.json"
     if not state.is_file():
         return _make(folder)
-    kept = json.loads(state.read_text(encoding="utf-8"))
+    try:
+        kept = json.loads(state.read_text(encoding="utf-8"))
+    except ValueError:  # cut off, by a full disk or a machine that went down
+        do = "remove it: the next set-up makes new registries"
+        raise InfrastructureError("cannot be read", where=str(state), expected="what set-up wrote", do=do) from None
     identity = tls.ServerIdentity(*(kept["tls"][name].encode() for name in ("ca", "certificate", "key")))
     return Registries(
         folder,

@@ -114,6 +114,14 @@ def test_credential_providers_without_absolute_paths_are_refused(key: str, value
         settings_from(context(registry=given))
 
 
+def test_a_recorded_place_that_is_not_text_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "place").write_bytes(b"\xff")
+    with pytest.raises(UsageError, match=r"place: is not text; expected a place; remove it"):
+        recorded_place(tmp_path)
+    (tmp_path / "place").write_bytes(b"kind\n")
+    assert recorded_place(tmp_path) == "kind"
+
+
 def test_a_switch_that_is_neither_is_refused() -> None:
     with pytest.raises(UsageError, match=r"^offline: got 'maybe'; expected yes or no$"):
         settings_from(context(offline="maybe"))

@@ -140,3 +140,12 @@ def test_a_service_restarts_when_its_files_change(demo, where):
     another = registries.Registries(**{**vars(demo), "secret": "other"})
     second = registries.services(another, where, "group", programs)
     assert first[FALLBACK].digest() != second[FALLBACK].digest()
+
+
+@pytest.mark.parametrize("content", [b"", b'{"ports":', b"\0\0\0", b"\xff"])
+def test_what_was_kept_and_cut_off_is_one_line(tmp_path, content):
+    (tmp_path / "registries.json").write_bytes(content)
+    with pytest.raises(InfrastructureError, match=r"registries\.json: cannot be read; .*; remove it"):
+        registries.load_or_make(tmp_path)
+    (tmp_path / "registries.json").unlink()
+    assert registries.load_or_make(tmp_path).password

@@ -94,6 +94,13 @@ def test_a_cluster_that_we_made_is_found_with_its_control_plane_first(settings):
     assert not Exists(settings).needed()
 
 
+@pytest.mark.parametrize("content", [b"", b'{"control', b"\0\0", b"\xff"])
+def test_what_was_kept_of_a_cluster_and_cut_off_is_one_line(settings, content):
+    (settings.state / "kind" / "cluster.json").write_bytes(content)
+    with pytest.raises(InfrastructureError, match=r"cluster\.json: cannot be read; .*; remove it"):
+        clusters.find(settings)
+
+
 @pytest.mark.parametrize("known", ["", "another"])
 def test_a_cluster_of_that_name_that_we_did_not_make_is_refused(settings, known):
     if known:
