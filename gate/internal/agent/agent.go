@@ -130,15 +130,19 @@ func Run(ctx context.Context, o Options) error {
 }
 
 // begin takes back that the node was to be retired: whoever starts an agent after that
-// wants it enforcing again. It waits for the API server.
+// wants it enforcing again. It waits for the API server, and for the right to say how the
+// node is: without that nothing about it changes.
 func (a *agent) begin(ctx context.Context) {
 	for {
 		patch := map[string]any{"spec": map[string]any{"retire": false}}
 		err := a.API.do(ctx, http.MethodPatch, nodes+"/"+a.Node, mergePatch, patch, nil)
-		if err == nil || is(err, http.StatusNotFound) || ctx.Err() != nil {
+		if err == nil || is(err, http.StatusNotFound) {
+			err = a.API.do(ctx, http.MethodPatch, "/api/v1/nodes/"+a.Node+"?dryRun=All", mergePatch, map[string]any{}, nil)
+		}
+		if err == nil || ctx.Err() != nil {
 			return
 		}
-		slog.Warn("the API server is asked again", "error", err)
+		slog.Warn("nothing is changed; the API server is asked again", "error", err)
 		pause(ctx, time.Second)
 	}
 }

@@ -38,6 +38,8 @@ type cluster struct {
 	tokens    []string
 	labels    map[string]string
 	canaries  map[string]*State
+	forbidden bool // the agent may not change its node
+	asked     int
 }
 
 func newCluster(t *testing.T, taints ...taint) (*cluster, *API) {
@@ -62,7 +64,7 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.tokens = append(c.tokens, r.Header.Get("Authorization"))
+	c.tokens, c.asked = append(c.tokens, r.Header.Get("Authorization")), c.asked+1
 	if c.down {
 		http.Error(w, "no", http.StatusServiceUnavailable)
 		return
@@ -84,6 +86,10 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(c.t, w, map[string]any{"items": items})
 	case r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, nodes+"/") && c.canaries[strings.TrimPrefix(r.URL.Path, nodes+"/")] != nil:
 		answer(c.t, w, map[string]any{"status": c.canaries[strings.TrimPrefix(r.URL.Path, nodes+"/")]})
+	case r.Method == http.MethodPatch && r.URL.Query().Get("dryRun") == "All" && c.forbidden:
+		w.WriteHeader(http.StatusForbidden)
+	case r.Method == http.MethodPatch && r.URL.Query().Get("dryRun") == "All":
+		answer(c.t, w, map[string]any{})
 	case r.Method == http.MethodPatch && r.URL.Path == "/api/v1/nodes/n1":
 		c.patch(w, body)
 	case r.Method == http.MethodGet && r.URL.Path == nodes:

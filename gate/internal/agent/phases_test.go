@@ -202,6 +202,43 @@ func TestAnAPIServerThatIsAwayHasNothingInstalled(t *testing.T) {
 	}
 }
 
+func TestAnAgentWithoutRightsChangesNothing(t *testing.T) {
+	for _, forbidden := range []bool{true, false} {
+		t.Run(fmt.Sprint(forbidden), func(t *testing.T) {
+			c, api := newCluster(t)
+			c.forbidden = forbidden
+			a, node := fresh(api, Rollout{})
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			began := make(chan struct{})
+			go func() { a.begin(ctx); close(began) }()
+			for asked := 0; asked < 4; pause(ctx, time.Millisecond) {
+				c.mu.Lock()
+				asked = c.asked
+				c.mu.Unlock()
+				select {
+				case <-began:
+					asked = 4
+				default:
+				}
+			}
+			select {
+			case <-began:
+				if forbidden {
+					t.Error("it begins")
+				}
+			default:
+				if !forbidden {
+					t.Error("twin: it does not begin")
+				}
+			}
+			if len(node.installs)+len(node.observes) != 0 {
+				t.Errorf("installs %q, observes %q", node.installs, node.observes)
+			}
+		})
+	}
+}
+
 func TestLabelsAreReadAsWritten(t *testing.T) {
 	for text, wanted := range map[string]string{"": "", "a=b": "a=b", "x/b=1,a=": "a=,x/b=1", "a": "error", "!a": "error", "a in (b)": "error", "=b": "error"} {
 		var l Labels
