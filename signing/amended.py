@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from countersign.console.errors import CountersignError
@@ -53,6 +54,11 @@ def _written(path: Path, text: str, *, keep: bool) -> Policy:
         return found
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def today() -> str:
+    """Return the day, as a policy says since when a key is in use."""
+    return datetime.now(UTC).date().isoformat()
 
 
 def is_key(policy: Path, file: str, key: PublicKey) -> bool:

@@ -94,11 +94,11 @@ def _amended(settings: Settings, before: str, old: PublicKey, new: PublicKey, fi
     """Return the policy's text with the old key revoked and the new one beside it, in every root that has it."""
     from countersign.policy import amend
     from countersign.policy.load import load
-    from signing.amended import is_key
+    from signing.amended import is_key, today
 
     path = settings.policy
     load(path)
-    after = amend.beside(before, lambda one: is_key(path, one, old), lambda one: is_key(path, one, new), file)
+    after = amend.beside(before, lambda one: is_key(path, one, old), lambda one: is_key(path, one, new), file, today())
     return amend.revoke(after, {"keys": [old.fingerprint]}, str(path))
 
 

@@ -74,7 +74,7 @@ def add(turn: Turn, option: str, *, plan: bool) -> list[str]:
         plan: only look.
     """
     with amended.key_file(turn.path, option, turn.new, keep=not plan) as file:
-        after = amend.beside(turn.before, turn.is_old, turn.is_new, file)
+        after = amend.beside(turn.before, turn.is_old, turn.is_new, file, amended.today())
         (amended.check if plan else amended.replace)(turn.path, after)
     return amended.difference(turn.path, turn.before, after)
 

@@ -73,7 +73,8 @@ def _root(root: Root) -> dict[str, Any]:
                 "crls": notation.crls,
             }
             return {"notation": {name: list(texts) for name, texts in lists.items() if texts}}
-    return {"publicKey": {"keys": [key.pem for key in root.keys]}}
+    since = {fingerprint: day.isoformat() for fingerprint, day in root.since.items()}
+    return {"publicKey": {"keys": [key.pem for key in root.keys], **({"since": since} if since else {})}}
 
 
 def _certificates(policy: Policy) -> list[Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -82,7 +83,29 @@ class _Reader:
         files = entry.public_key.files if entry.public_key else []
         key = ("roots", name, "publicKey", "files")
         keys = [self._key_file(file, (*key, i)) for i, file in enumerate(files)]
-        return Root(name, tuple(one for one in keys if one is not None))
+        known = {file: one.fingerprint for file, one in zip(files, keys, strict=True) if one is not None}
+        since = self._since(entry.public_key.since if entry.public_key else {}, files, known, key[:-1])
+        return Root(name, tuple(one for one in keys if one is not None), since=since)
+
+    def _since(
+        self, entry: Mapping[str, date | str], files: Sequence[str], known: Mapping[str, str], key: Key
+    ) -> dict[str, date]:
+        """Return fingerprint → since when the key is in use."""
+        found: dict[str, date] = {}
+        for file, written in entry.items():
+            where = (*key, "since", file)
+            if file not in files:
+                self._note(where, f"{file!r} is not among the root's files; expected one of {', '.join(files)}")
+                continue
+            try:
+                day = date.fromisoformat(str(written)) if type(written) is not datetime else None
+            except ValueError:
+                day = None
+            if day is None or day > date.today():  # noqa: DTZ011  a day where the policy is written
+                self._note(where, f"got {str(written)!r}; expected the day since which the key is in use: 2026-11-01")
+            elif file in known:
+                found[known[file]] = day
+        return found
 
     def _keyless(self, entry: KeylessEntry, key: Key) -> Keyless:
         if why := subjects.wrong(entry.subject):

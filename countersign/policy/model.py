@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -136,6 +137,7 @@ class Root:
     name: str
     keys: tuple[PublicKey, ...] = ()
     certificates: Keyless | Pki | Notation | None = None
+    since: Mapping[str, date] = field(default_factory=dict)  # fingerprint of a key → since when it is in use
 
     @property
     def identity(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
@@ -28,9 +29,10 @@ class _Strict(BaseModel):
 
 
 class PublicKeyEntry(_Strict):
-    """Files with public keys; a signature by any of them is good."""
+    """Files with public keys; a signature by any of them is good. Of each may be said since when it is in use."""
 
     files: list[str] = Field(min_length=1)
+    since: dict[str, date | str] = {}
 
 
 class RequireEntry(_Strict):
@@ -178,6 +180,15 @@ def validate(document: Document) -> PolicyEntry:
         raise PolicyInvalid([document.problem(key, text) for key, text in found]) from err
 
 
+def _either(loc: tuple[Any, ...]) -> str:
+    """Return what may stand where pydantic tried one of several types, whose name ends the key; else nothing."""
+    if loc[-2:-1] == ("trustedRoot",) and loc[-1] in {"str", "list[str]"}:
+        return "the path of a trusted_root.json, or a list of them"
+    if loc[2:4] == ("publicKey", "since") and loc[-1] in {"date", "str"}:
+        return "the day since which the key is in use: 2026-11-01"
+    return ""
+
+
 def _problem(error: Any, value: Any) -> tuple[Key, str]:
     """Return the key of pydantic's error, and what is wrong in the file's own terms."""
     loc, kind, given = error["loc"], error["type"], error["input"]
@@ -190,8 +201,8 @@ def _problem(error: Any, value: Any) -> tuple[Key, str]:
         return loc[:_ROOT], f"got {', '.join(given) or 'nothing'}; expected one of publicKey, keyless, pki, notation"
     if loc[:2] == ("revoked", "certificates") and len(loc) > _ROOT + 1:
         loc = (*loc[: _ROOT + 1], *loc[_ROOT + 2 :])  # pydantic names the tag of the entry's form
-    if loc[-2:-1] == ("trustedRoot",) and loc[-1] in {"str", "list[str]"}:
-        return loc[:-1], f"got {shortened(given)}; expected the path of a trusted_root.json, or a list of them"
+    if one_of := _either(loc):
+        return loc[:-1], f"got {shortened(given)}; expected {one_of}"
     if kind == "extra_forbidden":
         return loc, "unknown key"
     if kind == "missing":

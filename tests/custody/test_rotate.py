@@ -17,6 +17,7 @@ from countersign.keys import pair as keys
 from countersign.oci.reference import parse
 from countersign.oci.registry import Registry
 from signing import sign
+from signing.amended import today
 from signing.rotate_tasks import rotate
 from signing.signer import ByKey
 from tests.fake_registry import FakeRegistry, Reply, Request
@@ -98,7 +99,8 @@ def test_the_policy_goes_from_the_old_key_to_the_new_one(
     sign.sign(registry, name, push_image(registry, name, "v2", "since then"), OLD)
     assert run()[1]["left"] == 0
     assert _files(policy) == ["new.pub"]
-    assert policy.read_text() == first.replace("old.pub", "new.pub")
+    dated = f"{{since: {{new.pub: {today()}}}, files: [new.pub]}}"
+    assert policy.read_text() == first.replace("{files: [old.pub]}", dated)
     final, document = run()
     assert (final, document["amended"]) == (["new.pub"], False)
 

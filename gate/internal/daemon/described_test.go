@@ -155,7 +155,7 @@ func TestALookUpIsCountedUnderItsCode(t *testing.T) {
 	}
 }
 
-func TestTheEndOfTrustIsTheFirstOfARootsParts(t *testing.T) {
+func TestTheEndOfTrustIsTheFirstOfARootsPartsAndItsAgeTheOldest(t *testing.T) {
 	m := NewMetrics("1.2.3", func() (int64, int) { return 0, 0 })
 	p := trusting(t)
 	m.Trusts(p)
@@ -163,16 +163,26 @@ func TestTheEndOfTrustIsTheFirstOfARootsParts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var told, since bool
 	for _, f := range families {
 		if f.GetName() == "countersign_trust_end_timestamp_seconds" {
 			first := p.Roots()[0].PKI.Intermediates[0].NotAfter
 			if len(f.GetMetric()) != 1 || f.GetMetric()[0].GetGauge().GetValue() != float64(first.Unix()) {
 				t.Errorf("got %v, expected %v alone", f.GetMetric(), first)
 			}
-			return
+			told = true
+		}
+		if f.GetName() == "countersign_trust_since_timestamp_seconds" {
+			issued := p.Roots()[0].PKI.CRLs[0].ThisUpdate
+			if len(f.GetMetric()) != 1 || f.GetMetric()[0].GetGauge().GetValue() != float64(issued.Unix()) {
+				t.Errorf("got %v, expected %v alone", f.GetMetric(), issued)
+			}
+			since = true
 		}
 	}
-	t.Error("nothing is told")
+	if !told || !since {
+		t.Errorf("end told: %v, since told: %v", told, since)
+	}
 }
 
 // trusting gives a policy with a root of trust that ends.
@@ -183,6 +193,7 @@ func trusting(t *testing.T) *policy.Policy {
 		"version": "countersign.policy/v1", "scopes": map[string]any{}, "pinned": []string{},
 		"roots": map[string]any{"signer": map[string]any{"pki": map[string]any{
 			"roots": []string{testsign.CertificatePEM(a.Root)}, "intermediates": []string{testsign.CertificatePEM(a.Intermediate)}, "email": "me@acme.example",
+			"crls": []string{a.CRL(t, time.Now().Add(365*24*time.Hour))},
 		}}},
 		"revoked": map[string]any{"keys": []string{}, "certificates": []string{}, "digests": []string{}},
 	})

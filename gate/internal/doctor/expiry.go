@@ -13,6 +13,9 @@ import (
 // warned is how long before its end something is told.
 const warned = 30 * 24 * time.Hour
 
+// oldest is for how long a key may be in use before that is told.
+const oldest = 365 * 24 * time.Hour
+
 // nothingEnds warns of what a policy's roots of trust rest on and what ends soon, or has
 // ended. Nothing runs unseen by it: what is good is refused then.
 func nothingEnds(n *Node) ([]Finding, error) {
@@ -23,7 +26,8 @@ func nothingEnds(n *Node) ([]Finding, error) {
 	return endings(p, time.Now()), nil
 }
 
-// endings gives a finding for each part of the policy's roots that ends within a month of now.
+// endings gives a finding for each part of the policy's roots that ends within a month
+// of now, or is older than a year.
 func endings(p *policy.Policy, now time.Time) []Finding {
 	roots := p.Roots()
 	slices.SortFunc(roots, func(a, b policy.Root) int { return strings.Compare(a.Name, b.Name) })
@@ -39,6 +43,12 @@ func endings(p *policy.Policy, now time.Time) []Finding {
 			}
 			wanted := fmt.Sprintf("good for another %d days", int(warned.Hours()/24))
 			found = append(found, Finding{"roots." + r.Name + ": " + each.What, ends + each.At.UTC().Format(time.DateOnly), wanted, each.Mend})
+		}
+		for _, each := range expiry.Aged(p, r) {
+			if now.Sub(each.At) > oldest {
+				wanted := fmt.Sprintf("one that is at most %d days old", int(oldest.Hours()/24))
+				found = append(found, Finding{"roots." + r.Name + ": " + each.What, "in use since " + each.At.UTC().Format(time.DateOnly), wanted, each.Mend})
+			}
 		}
 	}
 	return found

@@ -110,6 +110,43 @@ func TestWhatEndsWithinAMonthIsWarnedOf(t *testing.T) {
 	}
 }
 
+func TestWhatIsInUseForMoreThanAYearIsWarnedOf(t *testing.T) {
+	now := time.Now()
+	a := testsign.NewAuthority(t)
+	key := testsign.NewKey(t)
+	used := func(ago time.Duration) map[string]any {
+		return map[string]any{"keys": []string{key.PEM}, "since": map[string]string{key.Fingerprint: now.Add(-ago).UTC().Format(time.DateOnly)}}
+	}
+	for name, root := range map[string]struct {
+		kind    string
+		root    any
+		revoked string
+		says    string
+	}{
+		"key":                   {"publicKey", used(367 * day), "", "roots.signer: the key " + key.Fingerprint + " is in use since "},
+		"key, younger":          {"publicKey", used(364 * day), "", ""},
+		"key, revoked":          {"publicKey", used(367 * day), key.Fingerprint, ""},
+		"key, nobody says when": {"publicKey", map[string]any{"keys": []string{key.PEM}}, "", ""},
+		"CRL":                   {"pki", pki(a, a.CRLSince(t, now.Add(-367*day), now.Add(99*day))), "", "roots.signer: the list of revoked certificates by "},
+		"CRL, younger":          {"pki", pki(a, a.CRLSince(t, now.Add(-364*day), now.Add(99*day))), "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			document := policyWith(t, root.kind, root.root)
+			if root.revoked != "" {
+				document = strings.Replace(document, `"keys":[]`, `"keys":["`+root.revoked+`"]`, 1)
+			}
+			p, err := policy.Parse([]byte(document))
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := endings(p, now)
+			if root.says == "" && len(found) > 0 || root.says != "" && (len(found) != 1 || !strings.HasPrefix(found[0].String(), root.says)) {
+				t.Errorf("got %q, expected %q", found, root.says)
+			}
+		})
+	}
+}
+
 func TestALogThatEndedIsNotToldWhileAnotherGoesOn(t *testing.T) {
 	a := testsign.NewAuthority(t)
 	ended := withEnd(t, a.TrustedRoot(t), "tlogs", time.Now().Add(-day))

@@ -34,7 +34,7 @@ func gateChecks() []Check {
 		{Name: "gate.hook", LooksAt: "the hook's program", Wanted: "countersign-hook, executable", look: hookIsOurs},
 		{Name: "gate.files", LooksAt: "owner and mode of gate, hook, gate.json and policy", Wanted: "root's, and writable by root only", look: filesAreRoots},
 		{Name: "gate.plugin", LooksAt: "the gate's connection to NRI", Wanted: nri.Connected, look: pluginConnected},
-		{Name: "gate.expiry", LooksAt: "certificates, logs and lists of revoked certificates that the policy's roots of trust rest on", Wanted: "all good for another 30 days", look: nothingEnds, warns: true},
+		{Name: "gate.expiry", LooksAt: "keys, certificates, logs and lists of revoked certificates that the policy's roots of trust rest on", Wanted: "all good for another 30 days, and keys at most a year old", look: nothingEnds, warns: true},
 		{Name: "gate.record", LooksAt: "every file that set-up put on this node", Wanted: "as set-up put it there", look: recordProblems},
 	}
 }

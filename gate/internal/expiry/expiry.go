@@ -1,4 +1,4 @@
-// Package expiry tells when what a root of trust rests on ends.
+// Package expiry tells when what a root of trust rests on ends, and how old it is.
 package expiry
 
 import (
@@ -14,10 +14,12 @@ import (
 // How what ends is renewed. What lies on the node comes with the policy.
 const (
 	renewTrustedRoot = "bring a newer trusted root: trust.update, and then policy.apply"
+	renewKey         = "go over to a new key: signing.rotate"
 	renewFile        = "put a renewed one into the policy, and then policy.apply"
 )
 
-// Part is something of a root of trust and when it ends; the zero time means never.
+// Part is something of a root of trust and when it ends (the zero time means never), or
+// since when it is in use.
 type Part struct {
 	What string
 	At   time.Time
@@ -53,6 +55,47 @@ func Parts(r policy.Root) []Part {
 		found = append(found, ofCRLs(r.Notation.CRLs)...)
 	}
 	return found
+}
+
+// Aged gives what of a root of trust has no end, or a late one, and since when it is in
+// use: keys as the policy says it, lists of revoked certificates, and the certificates of
+// those who sign. Authorities are meant to live long, and a revoked key signs no more.
+func Aged(p *policy.Policy, r policy.Root) []Part {
+	var found []Part
+	var certificates []*x509.Certificate
+	var crls []*x509.RevocationList
+	switch {
+	case r.PublicKey != nil:
+		for _, key := range r.PublicKey.Keys {
+			if !key.Since.IsZero() && !p.RevokedKey(key.Fingerprint) {
+				found = append(found, Part{"the key " + key.Fingerprint, key.Since, renewKey})
+			}
+		}
+	case r.PKI != nil:
+		crls = r.PKI.CRLs
+	case r.Notation != nil:
+		certificates, crls = r.Notation.Roots, r.Notation.CRLs
+	}
+	for _, c := range certificates {
+		if !c.IsCA {
+			found = append(found, Part{"the certificate of " + c.Subject.String(), c.NotBefore, renewFile})
+		}
+	}
+	for _, crl := range crls {
+		found = append(found, Part{"the list of revoked certificates by " + crl.Issuer.String(), crl.ThisUpdate, renewFile})
+	}
+	return found
+}
+
+// Oldest gives since when the oldest part of a root is in use; the zero time where none says it.
+func Oldest(p *policy.Policy, r policy.Root) time.Time {
+	var oldest time.Time
+	for _, each := range Aged(p, r) {
+		if oldest.IsZero() || each.At.Before(oldest) {
+			oldest = each.At
+		}
+	}
+	return oldest
 }
 
 // listed gives, for each kind of what a trusted root lists, when the last of its kind

@@ -9,7 +9,9 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 )
 
 // Key is a public key that a root of trust names.
@@ -17,6 +19,7 @@ type Key struct {
 	Public      crypto.PublicKey // *ecdsa.PublicKey, *rsa.PublicKey or ed25519.PublicKey
 	PEM         []byte           // PKIX, as in the policy
 	Fingerprint string           // sha256:<hex> of the DER SubjectPublicKeyInfo
+	Since       time.Time        // the day since which it is in use; zero where the policy does not say
 }
 
 // RSA keys below the lower bound are too weak to trust; those above the upper
@@ -40,6 +43,20 @@ func readKeys(where string, texts []string) ([]Key, error) {
 		keys = append(keys, key)
 	}
 	return keys, nil
+}
+
+// readSince notes at keys since when they are in use. That decides nothing: who looks
+// after the keys is told of old ones.
+func readSince(where string, days map[string]string, keys []Key) error {
+	for fingerprint, text := range days {
+		at := slices.IndexFunc(keys, func(k Key) bool { return k.Fingerprint == fingerprint })
+		day, err := time.Parse(time.DateOnly, text)
+		if at < 0 || err != nil {
+			return invalid(fmt.Sprintf("%s.since: %q: %q", where, fingerprint, text), "the fingerprint of one of the root's keys, and a day: 2026-11-01", rerender)
+		}
+		keys[at].Since = day
+	}
+	return nil
 }
 
 func readKey(text string) (Key, error) {

@@ -31,7 +31,8 @@ type rootJSON struct {
 }
 
 type publicKeyJSON struct {
-	Keys []string `json:"keys"`
+	Keys  []string          `json:"keys"`
+	Since map[string]string `json:"since"` // fingerprint → day
 }
 
 type ruleJSON struct {
@@ -115,7 +116,9 @@ func readRoot(name string, document jsontext.Value) (Root, error) {
 	switch {
 	case root.PublicKey != nil:
 		read.PublicKey = &PublicKey{}
-		read.PublicKey.Keys, err = readKeys(where+".publicKey", root.PublicKey.Keys)
+		if read.PublicKey.Keys, err = readKeys(where+".publicKey", root.PublicKey.Keys); err == nil {
+			err = readSince(where+".publicKey", root.PublicKey.Since, read.PublicKey.Keys)
+		}
 	case root.Keyless != nil:
 		read.Keyless, err = readKeyless(where+".keyless", root.Keyless)
 	case root.PKI != nil:

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/reference"
@@ -128,6 +129,26 @@ func TestParseReadsAGoodPolicy(t *testing.T) {
 	}
 }
 
+// dated gives a root with one key and the day since which it is in use.
+func dated(t *testing.T, key, day string) parts {
+	t.Helper()
+	read, err := readKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parts{"team-key": parts{"publicKey": parts{"keys": []string{key}, "since": parts{read.Fingerprint: day}}}}
+}
+
+func TestADayIsReadAndNotWanted(t *testing.T) {
+	keys := []Key{{Fingerprint: digestA}, {Fingerprint: digestB}}
+	if err := readSince("roots.x", map[string]string{digestB: "2026-11-01"}, keys); err != nil {
+		t.Fatal(err)
+	}
+	if !keys[0].Since.IsZero() || keys[1].Since.Format(time.DateOnly) != "2026-11-01" {
+		t.Errorf("got %v", keys)
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	key := readKeyFile(t, "p256.pub")
 	root := func(keys ...string) parts { return parts{"team-key": parts{"publicKey": parts{"keys": keys}}} }
@@ -143,6 +164,10 @@ func TestParseRefuses(t *testing.T) {
 		{"an unknown kind of root", func(p parts) { p["roots"] = parts{"x": parts{"keyless": parts{}}} }, "keyless"},
 		{"a root of no kind", func(p parts) { p["roots"].(parts)["x"] = parts{} }, "roots.x"},
 		{"a root without keys", func(p parts) { p["roots"] = root() }, "team-key.publicKey.keys"},
+		{"a day for another key", func(p parts) {
+			p["roots"] = parts{"team-key": parts{"publicKey": parts{"keys": []string{key}, "since": parts{digestA: "2026-11-01"}}}}
+		}, "publicKey.since"},
+		{"a day that is none", func(p parts) { p["roots"] = dated(t, key, "2026-13-01") }, "2026-13-01"},
 		{"a bad root name", func(p parts) { p["roots"].(parts)["a b"] = root(key)["team-key"] }, "a b"},
 		{"a key that is none", func(p parts) { p["roots"] = root("hello") }, "keys[0]"},
 		{"two keys in one text", func(p parts) { p["roots"] = root(key + key) }, "more than one PEM block"},

@@ -292,4 +292,10 @@ func (a *Authority) CRL(t testing.TB, next time.Time, revoked ...*x509.Certifica
 	return crlBy(t, a.Intermediate, a.intermediateKey, next, revoked...)
 }
 
+// CRLSince is CRL with a time at which it was issued.
+func (a *Authority) CRLSince(t testing.TB, issued, next time.Time) string {
+	t.Helper()
+	return sealCRL(t, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: issued, NextUpdate: next}, a.Intermediate, a.intermediateKey)
+}
+
 func b64(data []byte) string { return base64.StdEncoding.EncodeToString(data) }

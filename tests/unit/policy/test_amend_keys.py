@@ -54,3 +54,28 @@ def test_what_has_no_such_key_stays_as_it_is() -> None:
     for text in (FLOW, BLOCK, "scopes: {}\n"):
         assert amend.beside(text, "y.pub".__eq__, "z.pub".__eq__, "z.pub") == text
         assert amend.without(text, "y.pub".__eq__, "policy.yaml") == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        FLOW,
+        BLOCK,
+        SHARED,
+        FLOW.replace("{files: [x", "{since: {old.pub: 2026-01-01, x.pub: 2026-02-02}, files: [x"),
+        BLOCK + "# end\n",
+        "roots:\n  a:\n    publicKey:\n      since:\n        old.pub: 2026-01-01\n      files: [old.pub, x.pub]\n",
+        "roots: {a: {publicKey: {files: [old.pub, x.pub], since: {}}}}\n",
+    ],
+)
+def test_the_day_of_a_key_comes_and_goes_with_it(text: str) -> None:
+    def days(text: str) -> dict[str, str]:
+        found = yaml.safe_load(text)["roots"]["a"]["publicKey"].get("since") or {}
+        return {file: str(day) for file, day in found.items()}
+
+    both = amend.beside(text, "old.pub".__eq__, "new.pub".__eq__, "new.pub", "2026-11-29")
+    assert days(both) == days(text) | {"new.pub": "2026-11-29"}
+    after = amend.without(both, "old.pub".__eq__, "policy.yaml")
+    assert "old.pub" not in files(after)
+    assert days(after) == {file: day for file, day in days(both).items() if file != "old.pub"}
+    assert days(amend.without(text, "old.pub".__eq__, "policy.yaml")).get("old.pub") is None
