@@ -1,4 +1,4 @@
-"""Tasks: Kyverno before the gate, on the Kind cluster."""
+"""Tasks: Kyverno or Gatekeeper before the gate, on the Kind cluster."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ if TYPE_CHECKING:
     from invoke.context import Context
 
 JSON = "one JSON document on stdout"
+ENGINE = "kyverno (the default) or gatekeeper"
 PLAN = "list the steps and change nothing"
 
 
-@task(help={"keep": "keep what there is when a step fails", "plan": PLAN, "json": JSON})
-def setup(context: Context, keep: bool = False, plan: bool = False, json: bool = False) -> None:
-    """Install Kyverno with the policy, from an image that is signed and passes the gate; prove that it refuses.
+@task(help={"engine": ENGINE, "keep": "keep what there is when a step fails", "plan": PLAN, "json": JSON})
+def setup(
+    context: Context, engine: str = "kyverno", keep: bool = False, plan: bool = False, json: bool = False
+) -> None:
+    """Install Kyverno or Gatekeeper with the policy, from signed images that pass the gate; prove that it refuses.
 
     Example: ./inv containerd.setup --on kind admission.setup
     """
-    from admission.kyverno import Kyverno
-    from admission.steps import deployment
+    from admission.engines import engine_of
     from countersign.console import output
     from countersign.console.config import settings_from
     from countersign.console.steps import run_steps
-    from countersign.policy.kyverno import LIMITS
 
-    found = Kyverno(settings_from(context))
-    existed = deployment(found.kube) is not None
+    found = engine_of(engine, settings_from(context))
+    existed = found.existed()
     wanted = found.steps()
     try:
         results = run_steps(wanted, plan=plan)
@@ -39,7 +40,7 @@ def setup(context: Context, keep: bool = False, plan: bool = False, json: bool =
             found.removed().apply()
         raise
     if not plan:
-        for limit in LIMITS["kyverno"]:
+        for limit in found.limits():
             output.say(f"  {limit}")
     if json:
         changed = sum(each.changed for each in results)
@@ -47,34 +48,34 @@ def setup(context: Context, keep: bool = False, plan: bool = False, json: bool =
         output.emit_json({"version": "countersign.steps/v1", "plan": plan, "changed": changed, "steps": named})
 
 
-@task(help={"json": JSON})
-def status(context: Context, json: bool = False) -> None:
-    """Show whether Kyverno runs and decides by the policy; exit code 4 when it does not.
+@task(help={"engine": ENGINE, "json": JSON})
+def status(context: Context, engine: str = "kyverno", json: bool = False) -> None:
+    """Show whether the engine runs and decides by the policy; exit code 4 when it does not.
 
     Example: ./inv admission.status
     """
-    from admission.kyverno import Kyverno
+    from admission.engines import engine_of
     from admission.report import report, require_up
     from countersign.console import output
     from countersign.console.config import settings_from
 
-    kyverno = Kyverno(settings_from(context))
-    found = report(kyverno)
+    found = engine_of(engine, settings_from(context))
+    shown = report(found)
     if json:
-        output.emit_json(found)
+        output.emit_json(shown)
     else:
-        output.table(("what", "state"), [(each["name"], each["state"]) for each in found["parts"]])
-    require_up(kyverno)
+        output.table(("what", "state"), [(each["name"], each["state"]) for each in shown["parts"]])
+    require_up(found)
 
 
-@task(help={"plan": PLAN})
-def clean(context: Context, plan: bool = False) -> None:
-    """Take Kyverno and its policy away again; the gate goes on deciding.
+@task(help={"engine": ENGINE, "plan": PLAN})
+def clean(context: Context, engine: str = "kyverno", plan: bool = False) -> None:
+    """Take Kyverno or Gatekeeper and its policy away again; the gate goes on deciding.
 
     Example: ./inv admission.clean
     """
-    from admission.kyverno import Kyverno
+    from admission.engines import engine_of
     from countersign.console.config import settings_from
     from countersign.console.steps import run_steps
 
-    run_steps([Kyverno(settings_from(context)).removed()], plan=plan)
+    run_steps([engine_of(engine, settings_from(context)).removed()], plan=plan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -12,9 +12,14 @@ from admission.manifests import HERE, Document
 from countersign.nodes.template import render
 from countersign.policy.gatekeeper import NAMESPACE
 
+if TYPE_CHECKING:
+    from countersign.keys.tls import ServerIdentity
+
 MODULE = "github.com/open-policy-agent/gatekeeper/v3"
 RELEASE = "deploy/gatekeeper.yaml"
 CONTROLLER = "gatekeeper-controller-manager"
+PROVIDER = "countersign-provider"
+URL = f"https://{PROVIDER}.{NAMESPACE}.svc:443/validate"
 VALIDATING = "ValidatingWebhookConfiguration"
 SHIPPED = "validation.gatekeeper.sh"
 """The webhook that Gatekeeper ships: three seconds, and whoever is not answered is admitted."""
@@ -51,6 +56,42 @@ def without_controllers(released: Sequence[Document]) -> list[Document]:
     kept = [each for each in released if each["kind"] not in {*UNUSED, VALIDATING}]
     (shipped,) = (each for each in released if each["kind"] == VALIDATING)
     return [*kept, webhook(shipped)]
+
+
+def adapt(released: Sequence[Document], image: str) -> list[Document]:
+    """Return what is applied of the release for a cluster of ours, the deployment last."""
+    values = {"image": image, "arguments": list(ARGUMENTS)}
+    changes = yaml.safe_load(render(HERE / "gatekeeper-controller.yaml.j2", **values))
+    (found,) = (each for each in released if each["kind"] == "Deployment" and each["metadata"]["name"] == CONTROLLER)
+    template = found["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    kept = {key: value for key, value in container.items() if key not in {"command", "imagePullPolicy"}}
+    container = {**kept, "image": changes["image"], "args": changes["args"]}
+    pod = {**template, "spec": {**template["spec"], "containers": [container]}}
+    spec = {**found["spec"], "replicas": changes["replicas"], "template": pod}
+    return [*without_controllers(released), {**found, "spec": spec}]
+
+
+def serving(
+    image: str, identity: ServerIdentity, registries_ca: str, docker_config: str, digest: str
+) -> list[Document]:
+    """Return the provider's objects.
+
+    Args:
+        image: its image.
+        identity: its certificate.
+        registries_ca: PEM of the CA behind the registries.
+        docker_config: a Docker config.json with their credentials.
+        digest: of the policy by which it decides.
+    """
+    encoded = {
+        "certificate": base64.b64encode(identity.certificate).decode(),
+        "key": base64.b64encode(identity.key).decode(),
+        "ca": base64.b64encode(identity.ca).decode(),
+    }
+    values = {"registries_ca": registries_ca, "docker_config": docker_config, "digest": digest, "image": image}
+    filled = render(HERE / "gatekeeper-serving.yaml.j2", namespace=NAMESPACE, **encoded, **values)
+    return list(yaml.safe_load_all(filled))
 
 
 def provider(url: str, ca: bytes) -> Document:

@@ -68,16 +68,19 @@ class Signed:
 
 @dataclass(frozen=True)
 class Installed:
-    """Kyverno's objects are in the cluster, and its admission controller runs."""
+    """An engine's objects are in the cluster, and its admission controller runs: Kyverno's, if no other is named."""
 
     kube: Kube = field(repr=False)
     documents: Sequence[Document] = field(repr=False)
     version: str
+    namespace: str = NAMESPACE
+    controller: str = CONTROLLER
+    title: str = "Kyverno"
 
     @property
     def name(self) -> str:
         """What users read."""
-        return f"Kyverno {self.version}: its admission controller"
+        return f"{self.title} {self.version}: its admission controller"
 
     @property
     def digest(self) -> str:
@@ -90,12 +93,12 @@ class Installed:
         Raises:
             UsageError: there is a Kyverno that is not ours.
         """
-        found = deployment(self.kube)
+        found = self._deployment()
         if found and ANNOTATION not in found["metadata"].get("annotations", {}):
             raise UsageError(
-                "there is a Kyverno that set-up did not install",
-                where=f"deployment {NAMESPACE}/{CONTROLLER}",
-                do="give it the policy yourself: ./inv policy.render --engine kyverno",
+                f"there is a {self.title} that set-up did not install",
+                where=f"deployment {self.namespace}/{self.controller}",
+                do=f"give it the policy yourself: ./inv policy.render --engine {self.title.lower()}",
             )
         return not (found and found["metadata"]["annotations"][ANNOTATION] == self.digest and running(found))
 
@@ -110,10 +113,15 @@ class Installed:
         self.kube.apply(others)
         self.kube.apply([{**last, "metadata": {**last["metadata"], "annotations": annotations}}])
         deadline = time.monotonic() + READY
-        while not ((found := deployment(self.kube)) and running(found)):
+        while not ((found := self._deployment()) and running(found)):
             if time.monotonic() > deadline:
-                raise InfrastructureError(f"does not run after {READY:g} s{_reason(self.kube)}", where=self.name)
+                raise InfrastructureError(
+                    f"does not run after {READY:g} s{_reason(self.kube, self.namespace)}", where=self.name
+                )
             time.sleep(POLL)
+
+    def _deployment(self) -> dict[str, Any] | None:
+        return self.kube.get("deployment", self.controller, self.namespace)
 
 
 @dataclass(frozen=True)
@@ -204,8 +212,8 @@ def holds(wanted: Any, found: Any) -> bool:
     return bool(wanted == found)
 
 
-def _reason(kube: Kube) -> str:
+def _reason(kube: Kube, namespace: str) -> str:
     """Return why the controller's container waits, in the kubelet's words."""
-    statuses = [each for pod in kube.pods(NAMESPACE) for each in pod.get("status", {}).get("containerStatuses", ())]
+    statuses = [each for pod in kube.pods(namespace) for each in pod.get("status", {}).get("containerStatuses", ())]
     waiting = [each["state"]["waiting"] for each in statuses if "waiting" in each.get("state", {})]
     return "".join(f": {each.get('reason')}: {each.get('message', '')}" for each in waiting[:1])

@@ -17,6 +17,10 @@ from countersign.policy.model import Policy
 HERE = Path(__file__).resolve().parent
 NAMESPACE = "gatekeeper-system"
 """Where Gatekeeper and the provider run."""
+KIND, NAME = "CountersignImages", "countersign"
+"""The constraint."""
+DIGEST = "countersign/policy"
+"""On the constraint: the SHA-256 of the policy that the provider has."""
 
 LIMITS = (
     "a tag that moves after admission is judged at pull and at create",
@@ -35,6 +39,9 @@ def render(policy: Policy) -> bytes:
     return fill(
         HERE / "gatekeeper.yaml.j2",
         namespace=NAMESPACE,
+        kind=KIND,
+        name=NAME,
+        annotation=DIGEST,
         policy=document.decode(),
         digest=f"sha256:{hashlib.sha256(document).hexdigest()}",
         rego=(HERE / "gatekeeper.rego").read_text(encoding="utf-8"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from admission.kyverno import pod
+from admission.engine import pod
 from admission.manifests import HERE
 from countersign.console.errors import InfrastructureError, VerdictError
 from countersign.nodes.template import render

@@ -1,0 +1,140 @@
+"""Gatekeeper on the cluster of the place ``kind``, with the gate's engine as its external data provider."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import yaml
+
+from admission import asking, gatekeeper_manifests, manifests, steps
+from admission.engine import UNSIGNED, AtAdmission
+from admission.gatekeeper_manifests import CONTROLLER, PROVIDER
+from admission.manifests import Document
+from countersign.policy import gatekeeper as policies
+from countersign.policy.gatekeeper import NAMESPACE
+from kind import cluster as clusters
+
+if TYPE_CHECKING:
+    from countersign.console.steps import Step
+    from countersign.keys.tls import ServerIdentity
+
+GATE = "countersign-gate"
+
+
+@dataclass(frozen=True)
+class Gatekeeper(AtAdmission):
+    """Gatekeeper on our cluster."""
+
+    name: ClassVar[str] = "gatekeeper"
+    title: ClassVar[str] = "Gatekeeper"
+
+    @property
+    def provider_image(self) -> tuple[str, str]:
+        """Repository and tag of the provider's image; the tag is its program's hash."""
+        from countersign.nodes.files import sha256
+        from countersign.tools.resolver import tool
+
+        return f"{self.addition.home}/demo/{GATE}", sha256(tool(GATE, self.settings))[:12]
+
+    def steps(self) -> list[Step]:
+        """Return what set-up does, but for the proof.
+
+        Raises:
+            UsageError: the policy would not let Gatekeeper's own image start.
+        """
+        self._check_policy()
+        return [
+            *self.pushed(self.repository, self.version, self.image_of(self.name)),
+            *self.pushed(*self.provider_image, self.image_of(GATE)),
+            self.addition.pushed(self.canary, UNSIGNED, self._canary()),
+            steps.Installed(self.kube, self.documents(), self.version, NAMESPACE, CONTROLLER, self.title),
+            self._asking(self.settings.policy),
+        ]
+
+    def existed(self) -> bool:
+        """Return whether there is one already."""
+        return self.kube.get("deployment", CONTROLLER, NAMESPACE) is not None
+
+    def documents(self) -> list[Document]:
+        """Return Gatekeeper's own objects, the deployment last."""
+        module = f"{gatekeeper_manifests.MODULE}@v{self.version}"
+        released = manifests.release(self.settings, module, gatekeeper_manifests.RELEASE)
+        return gatekeeper_manifests.adapt(released, f"{self.repository}:{self.version}")
+
+    def removed(self) -> Step:
+        """Return the step that takes it away."""
+        return asking.Removed(self.kube, self.documents)
+
+    def limits(self) -> Sequence[str]:
+        """Return what it does not see, with the layers that see it."""
+        return policies.LIMITS
+
+    def parts(self) -> list[tuple[str, bool, str]]:
+        """Return what ``admission.status`` shows: what, whether it is right, its state."""
+        found = []
+        for title, name in (("Gatekeeper", CONTROLLER), ("its provider", PROVIDER)):
+            deployment = self.kube.get("deployment", name, NAMESPACE)
+            runs = deployment is not None and steps.running(deployment)
+            found.append((title, runs, "runs" if runs else "down" if deployment else "missing"))
+        wanted = [each for each in self.documents() if each["kind"] == gatekeeper_manifests.VALIDATING]
+        kept = all(self._is_there(each) for each in wanted)
+        found.append(("its webhook for pods", kept, "fails closed" if kept else "not as set-up made it"))
+        same = not self._asking(self.settings.policy).needed()
+        return [*found, ("policy", same, "in force" if same else "missing, or differs from policy.yaml")]
+
+    @contextmanager
+    def policy(self, source: Path) -> Iterator[None]:
+        """Decide by another policy.yaml; the user's is put back whatever happens."""
+        try:
+            self._asking(source).apply()
+            self._await(f"{self.canary}:{UNSIGNED}", allow=False)
+            yield
+        finally:
+            self._asking(self.settings.policy).apply()
+            self.prove()
+
+    def off(self) -> None:
+        """Take the constraint away, and wait until the API server takes whatever pods run."""
+        self.kube.delete([each for each in rendered(self.settings.policy) if each["kind"] == policies.KIND])
+        self._await(f"{self.canary}:{UNSIGNED}", allow=True)
+
+    def _asking(self, policy: Path) -> asking.Asking:
+        config = (clusters.folder(self.settings) / "etc" / "docker.json").read_text(encoding="utf-8")
+        repository, tag = self.provider_image
+        objects = rendered(policy)
+        serving = gatekeeper_manifests.serving(
+            f"{repository}:{tag}",
+            self._identity,
+            self.addition.ca.decode(),
+            config,
+            objects[-1]["metadata"]["annotations"][policies.DIGEST],
+        )
+        provider = gatekeeper_manifests.provider(gatekeeper_manifests.URL, self._identity.ca)
+        return asking.Asking(self.kube, [*serving, provider, *objects])
+
+    def _is_there(self, document: Document) -> bool:
+        found = self.kube.get(document["kind"], document["metadata"]["name"])
+        return found is not None and steps.holds(document, found)
+
+    @cached_property
+    def _identity(self) -> ServerIdentity:
+        """The provider's certificate: that of the cluster, else a new one."""
+        from countersign.keys import tls
+
+        kept: Mapping[str, Any] = (self.kube.get("secret", PROVIDER, NAMESPACE) or {}).get("data", {})
+        if {"ca.crt", "tls.crt", "tls.key"} <= kept.keys():
+            return tls.ServerIdentity(*(base64.b64decode(kept[name]) for name in ("ca.crt", "tls.crt", "tls.key")))
+        return tls.make([f"{PROVIDER}.{NAMESPACE}.svc"], "countersign provider CA")
+
+
+def rendered(policy: Path) -> list[Document]:
+    """Return what is rendered of a policy.yaml for Gatekeeper, the constraint last."""
+    from countersign.policy.load import load
+
+    return list(yaml.safe_load_all(policies.render(load(policy))))
