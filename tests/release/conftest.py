@@ -20,6 +20,7 @@ from countersign.oci.access import registry
 from countersign.oci.registry import Registry
 from countersign.tools.resolver import tool
 from release import flow, verifying
+from release import version as versions
 from release.load import load
 from release.made import Folder, Release
 from release.model import Project
@@ -135,6 +136,18 @@ def built(lab: Lab) -> Folder:
     write_database(lab.settings.state / "vulndb", [])
     flow.run(work, "scan", flow.run(work, "sbom", flow.run(work, "build", flow.start(work))))
     return work.folder
+
+
+@pytest.fixture(scope="session")
+def own(lab: Lab) -> flow.Work:
+    """This project, built at the commit that is checked out; it takes a minute or two, once for all tests."""
+    project = load(ROOT / "release.yaml")
+    database = str(lab.settings.state / "vulndb-own")
+    write_database(Path(database), [])
+    base, signer = f"{lab.netloc}/own", ByKey(lab.key)
+    work = flow.Work(lab.settings, project, versions.own(project), base, BUILDER, lambda: signer, database)
+    flow.run(work, "build", flow.start(work, fresh=True))
+    return work
 
 
 @pytest.fixture

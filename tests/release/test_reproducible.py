@@ -14,7 +14,7 @@ import pytest
 
 from countersign.console import output
 from countersign.console.config import ROOT, Settings
-from release import build, git
+from release import build, flow, git
 from release.load import load
 from release.made import Folder, read_state
 from tests.release.conftest import Lab
@@ -81,22 +81,18 @@ def test_a_small_project_comes_out_the_same(lab: Lab, built: Folder, tmp_path: P
 
 
 @pytest.mark.timeout(2400)  # the second build has an empty cache
-def test_countersign_comes_out_the_same(lab: Lab, tmp_path: Path) -> None:
-    project = load(ROOT / "release.yaml")
-    folder = Folder(tmp_path / "here")
-    folder.path.mkdir()
-    here = build.build(lab.settings, project, "0.1.0", git.head(ROOT), folder, output.progress)
-    assert built_elsewhere(lab.settings, ROOT, "release.yaml", tmp_path) == digests(here.as_json())
-    works_alone(folder.file("countersign-0.1.0.tar.gz"), tmp_path / "unpacked")
+def test_countersign_comes_out_the_same(lab: Lab, own: flow.Work, tmp_path: Path) -> None:
+    here = read_state(own.folder)
+    assert here is not None
+    assert built_elsewhere(lab.settings, ROOT, "release.yaml", tmp_path) == digests(here.release.as_json())
+    works_alone(own.folder.file(f"{here.release.title}.tar.gz"), tmp_path / "unpacked")
 
 
 def works_alone(archive: Path, into: Path) -> None:
     """See that ``./inv`` works in the source archive: it makes its own environment, and lists the tasks."""
     with tarfile.open(archive) as opened:
         opened.extractall(into, filter="data")
-    ended = subprocess.run(
-        [str(into / "countersign-0.1.0" / "inv"), "--list"], capture_output=True, text=True, check=False
-    )
+    ended = subprocess.run([str(next(into.iterdir()) / "inv"), "--list"], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "release.verify" in ended.stdout
 
