@@ -136,7 +136,7 @@ def _release(settings: Settings) -> None:
     for program, package in (("git", "git"), ("dpkg-deb", "dpkg")):
         if shutil.which(program) is None:
             raise MissingError(f"there is no {program}", do=f"apt-get install {package}")
-    for name in ("go", "nfpm", "govulncheck", "cosign", "helm", "registry"):
+    for name in ("go", "nfpm", "govulncheck", "cosign", "helm", "registry", "actionlint", "zizmor"):
         tool(name, settings)
 
 
