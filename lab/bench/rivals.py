@@ -79,9 +79,8 @@ def _programs(testbed: Testbed) -> str:
 def _lab(testbed: Testbed) -> Lab:
     """Return the matrix's images in the bench's registries."""
     hosts = ContainerdPlace.registries
-    return prepare(
-        testbed.settings, "containerd", "rivals", hosts, testbed.instance.addition.client(), short_names=False
-    )
+    client, rows = testbed.instance.addition.client(), bypass.load().rows
+    return prepare(testbed.settings, "containerd", "rivals", hosts, client, short_names=False, only=rows)
 
 
 def _tried(place: CriPlace, lab: Lab, suite: bypass.Suite, *, exact: bool = False) -> dict[str, bool]:

@@ -32,7 +32,8 @@ def engines(settings: Settings, suite: bypass.Suite, rounds: int, at_once: int) 
     try:
         place.setup(keep=True, plan=False)
         machine = bench.machine_of(place)
-        lab = prepare(own, "crio", "rivals", CrioPlace.registries, machine.addition.client(), short_names=False)
+        client, hosts = machine.addition.client(), CrioPlace.registries
+        lab = prepare(own, "crio", "rivals", hosts, client, short_names=False, only=suite.rows)
         found = []
         for variant, title in (("nothing", "CRI-O, nothing"), ("own", "CRI-O's own engine")):
             with bench.running(machine, own, variant):
