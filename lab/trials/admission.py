@@ -1,4 +1,4 @@
-"""Every image of the matrix twice: refused at admission with Kyverno on, and at pull or start with it off."""
+"""Every image of the matrix twice: at admission with Kyverno or Gatekeeper on, and at pull or start with it off."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 
@@ -26,9 +26,8 @@ from lab.trials.rows import OK, Found, Layer, Outcome, Row, compare
 from lab.trials.series import Series
 
 if TYPE_CHECKING:
-    from admission.kyverno import Kyverno
+    from admission.engine import AtAdmission
 
-ENGINE: Engine = "kyverno"
 HOSTS: Mapping[Any, str] = {"referrers": REFERRERS, "fallback": FALLBACK}
 NAMESPACE = "countersign-admission"
 DECIDED_WITHIN = 300.0
@@ -37,11 +36,11 @@ POLL = 0.5
 
 @dataclass(frozen=True)
 class Admitted(Row):
-    """An image of the matrix, with Kyverno on or off.
+    """An image of the matrix, with the engine on or off.
 
     Attributes:
         case: the image's row of the matrix.
-        kyverno: whether Kyverno is on.
+        on: whether the engine is on.
     """
 
     image: str
@@ -49,12 +48,12 @@ class Admitted(Row):
     code: str
     layer: Layer
     case: Case
-    kyverno: bool
+    on: bool
 
     @property
     def id(self) -> str:
         """The trial's name; an image's begins with the image."""
-        parts = [self.image, "admission" if self.kyverno else "start"]
+        parts = [self.image, "admission" if self.on else "start"]
         parts += [self.case.name] if self.case.name != "tag" else []
         parts += [self.case.registry] if self.case.registry != "referrers" else []
         return "/".join(parts)
@@ -65,13 +64,13 @@ class Admitted(Row):
         return self.case.details
 
 
-def admitted(case: Case, *, kyverno: bool) -> Admitted:
-    """Return an image's trial with Kyverno on or off: the code is the gate's."""
-    layer: Layer = "admission" if kyverno else case.layer
-    return Admitted(case.image, f"Kyverno {'on' if kyverno else 'off'}", case.code, layer, case, kyverno)
+def admitted(case: Case, *, on: bool, title: str = "Kyverno") -> Admitted:
+    """Return an image's trial with an engine on or off: the code is the gate's."""
+    layer: Layer = "admission" if on else case.layer
+    return Admitted(case.image, f"{title} {'on' if on else 'off'}", case.code, layer, case, on)
 
 
-def rows() -> list[Admitted]:
+def rows(title: str = "Kyverno") -> list[Admitted]:
     """Return the matrix's images as pods can name them, each twice.
 
     Short names stay out, for Docker Hub leads to no registry of ours in a cluster; so do image IDs, which no registry
@@ -80,93 +79,101 @@ def rows() -> list[Admitted]:
     """
     cases = [case for case in load() if case.way == "pull" and case.name in {"tag", "digest"}]
     chosen = {(kind_of(case.image), case.code if kind_of(case.image) else case.id): case for case in reversed(cases)}
-    return [admitted(case, kyverno=kyverno) for case in reversed(chosen.values()) for kyverno in (True, False)]
+    return [admitted(case, on=on, title=title) for case in reversed(chosen.values()) for on in (True, False)]
 
 
-def judge(case: Case, on: Found, off: Found, known: Differences) -> tuple[Outcome, Outcome]:
+def judge(
+    case: Case, on: Found, off: Found, known: Differences, engine: Engine = "kyverno", title: str = "Kyverno"
+) -> tuple[Outcome, Outcome]:
     """Return what is wrong with an image's two trials: both must say the same, and the gate what the matrix says.
 
     Args:
         case: the image.
-        on: what came out with Kyverno.
+        on: what came out with the engine.
         off: without it.
         known: the differences that are excused.
+        engine: whose they are.
+        title: the engine's name as users read it.
     """
     if off.allow and case.allow:  # a pod that runs does not show by which of the allowing codes
         off = replace(off, code=case.code)
-    with_it, gate = admitted(case, kyverno=True), compare(admitted(case, kyverno=False), off)
+    with_it = admitted(case, on=True, title=title)
+    gate = compare(admitted(case, on=False, title=title), off)
     if on.allow == off.allow:
         return Outcome(with_it, on), gate
-    excused = known.excuse(case.image, ENGINE, allow=on.allow)
+    excused = known.excuse(case.image, engine, allow=on.allow)
     if excused:
         return Outcome(with_it, on, excused=f"{excused.decides} decides: {excused.reason}"), gate
-    says = f"Kyverno {'takes' if on.allow else 'refuses'} it and the gate does not: {on.message or off.message}"
+    says = f"{title} {'takes' if on.allow else 'refuses'} it and the gate does not: {on.message or off.message}"
     return Outcome(with_it, on, (says,)), gate
 
 
-def series(kyverno: Kyverno) -> Series:
-    """Return the images as trials of a cluster with Kyverno: at admission, and with it off on the node."""
-    known = differences.load()
+def series(engine: AtAdmission) -> Series:
+    """Return the images as trials of a cluster with an engine: at admission, and with it off on the node."""
+    known, name = differences.load(), cast(Engine, engine.name)
+    kind = "admission" if name == "kyverno" else f"admission-{name}"
+    command = "./inv admission.test" if name == "kyverno" else f"./inv admission.test --engine {name}"
 
     def attempt(chosen: Sequence[Admitted]) -> Generator[Outcome, None, None]:
         cases = list(dict.fromkeys(row.case for row in chosen))
-        on, off = _both(kyverno, cases)
+        on, off = _both(engine, cases)
         for case in cases:
-            yield from (outcome for outcome in judge(case, on[case], off[case], known) if outcome.row in chosen)
+            both = judge(case, on[case], off[case], known, name, engine.title)
+            yield from (outcome for outcome in both if outcome.row in chosen)
 
-    cluster = kyverno.settings.kind.cluster
-    return Series("admission", "containerd", cluster, rows(), attempt, "./inv admission.test", known=(known, ENGINE))
+    cluster = engine.settings.kind.cluster
+    return Series(kind, "containerd", cluster, rows(engine.title), attempt, command, known=(known, name))
 
 
-def _both(kyverno: Kyverno, cases: Sequence[Case]) -> tuple[dict[Case, Found], dict[Case, Found]]:
-    """Return what came of each image with Kyverno on, and with it off.
+def _both(engine: AtAdmission, cases: Sequence[Case]) -> tuple[dict[Case, Found], dict[Case, Found]]:
+    """Return what came of each image with the engine on, and with it off.
 
-    The gate decides by the lab's strict policy meanwhile, and so does Kyverno; the user's is put back whatever happens.
+    Gate and engine decide by the lab's strict policy meanwhile; the user's is put back whatever happens.
     """
     from countersign.console import output
 
-    lab = _lab(kyverno)
-    with _gates_policy(kyverno, lab.strict), kyverno.policy(lab.strict), _namespace(kyverno):
-        with output.progress("with Kyverno: at admission"):
-            on = {case: _review(kyverno, lab, case) for case in cases}
-        with output.progress("with Kyverno: what it takes runs, and not in dry runs alone"):
-            _really(kyverno, lab, on)
-        kyverno.off()
-        with output.progress("without Kyverno: at pull and start"):
-            off = _start(kyverno, lab, cases)
+    lab = _lab(engine)
+    with _gates_policy(engine, lab.strict), engine.policy(lab.strict), _namespace(engine):
+        with output.progress(f"with {engine.title}: at admission"):
+            on = {case: _review(engine, lab, case) for case in cases}
+        with output.progress(f"with {engine.title}: what it takes runs, and not in dry runs alone"):
+            _really(engine, lab, on)
+        engine.off()
+        with output.progress(f"without {engine.title}: at pull and start"):
+            off = _start(engine, lab, cases)
     return on, off
 
 
-def _review(kyverno: Kyverno, lab: Lab, case: Case) -> Found:
+def _review(engine: AtAdmission, lab: Lab, case: Case) -> Found:
     start = time.monotonic()
-    answer = kyverno.review(lab.reference(case), _name(case), NAMESPACE)
+    answer = engine.review(lab.reference(case), _name(case), NAMESPACE)
     millis = (time.monotonic() - start) * 1000
     return Found(answer.allow, "admission", OK if answer.allow else answer.code, answer.message, millis=millis)
 
 
-def _really(kyverno: Kyverno, lab: Lab, asked: Mapping[Case, Found]) -> None:
+def _really(engine: AtAdmission, lab: Lab, asked: Mapping[Case, Found]) -> None:
     """Create one pod of each verdict for good: a dry run must not be all that is ever tried."""
     for allow in (True, False):
         case = next((case for case, found in asked.items() if allow == found.allow == case.allow), None)
         if case is None:
             continue
         name = f"real-{_name(case)}"
-        answer = kyverno.review(lab.reference(case), name, NAMESPACE, dry_run=False)
+        answer = engine.review(lab.reference(case), name, NAMESPACE, dry_run=False)
         if answer.allow != allow:
             raise VerdictError("another verdict than in the dry run", where=f"pod {name}")
-        found = _await(kyverno, [name])[name] if allow else None
+        found = _await(engine, [name])[name] if allow else None
         if found and not found.allow:
             raise VerdictError(f"was taken and does not run: {found.message}", where=f"pod {name}")
 
 
-def _start(kyverno: Kyverno, lab: Lab, cases: Sequence[Case]) -> dict[Case, Found]:
+def _start(engine: AtAdmission, lab: Lab, cases: Sequence[Case]) -> dict[Case, Found]:
     """Start a pod of every image at once, and return what the node made of each."""
-    kyverno.kube.apply([pod(_name(case), NAMESPACE, lab.reference(case)) for case in cases])
-    seen = _await(kyverno, [_name(case) for case in cases])
+    engine.kube.apply([pod(_name(case), NAMESPACE, lab.reference(case)) for case in cases])
+    seen = _await(engine, [_name(case) for case in cases])
     return {case: seen[_name(case)] for case in cases}
 
 
-def _await(kyverno: Kyverno, pods: Sequence[str]) -> dict[str, Found]:
+def _await(engine: AtAdmission, pods: Sequence[str]) -> dict[str, Found]:
     """Return what each pod's status shows in the end.
 
     Raises:
@@ -174,7 +181,7 @@ def _await(kyverno: Kyverno, pods: Sequence[str]) -> dict[str, Found]:
     """
     start, seen = time.monotonic(), dict[str, Found]()
     while missing := sorted(set(pods) - seen.keys()):
-        for each in kyverno.kube.pods(NAMESPACE):
+        for each in engine.kube.pods(NAMESPACE):
             found = look(each)
             if found:
                 seen.setdefault(each["metadata"]["name"], replace(found, millis=(time.monotonic() - start) * 1000))
@@ -187,13 +194,13 @@ def _await(kyverno: Kyverno, pods: Sequence[str]) -> dict[str, Found]:
 
 
 @contextmanager
-def _gates_policy(kyverno: Kyverno, source: Path) -> Iterator[None]:
+def _gates_policy(engine: AtAdmission, source: Path) -> Iterator[None]:
     """Let the gates of all nodes where pods run decide by another policy.yaml."""
     from countersign.enforcement import installing, policy, record
     from countersign.enforcement.layout import SYSTEM
 
-    nodes = [each.node for each in clusters.require(kyverno.settings).workers]
-    kept = clusters.folder(kyverno.settings) / "pins.json"
+    nodes = [each.node for each in clusters.require(engine.settings).workers]
+    kept = clusters.folder(engine.settings) / "pins.json"
     pins = tuple(policy.read_pins(kept))
 
     def put(wanted: Path) -> None:
@@ -204,26 +211,26 @@ def _gates_policy(kyverno: Kyverno, source: Path) -> Iterator[None]:
         put(source)
         yield
     finally:
-        put(kyverno.settings.policy)
+        put(engine.settings.policy)
 
 
 @contextmanager
-def _namespace(kyverno: Kyverno) -> Iterator[None]:
+def _namespace(engine: AtAdmission) -> Iterator[None]:
     """Have a namespace for the pods, with what kubelets need to pull from the demo's registries."""
-    config = (clusters.folder(kyverno.settings) / "etc" / "docker.json").read_text(encoding="utf-8")
+    config = (clusters.folder(engine.settings) / "etc" / "docker.json").read_text(encoding="utf-8")
     documents = list(yaml.safe_load_all(render(HERE / "namespace.yaml.j2", name=NAMESPACE, docker_config=config)))
-    kyverno.kube.delete(documents[:1])
-    kyverno.kube.apply(documents)
+    engine.kube.delete(documents[:1])
+    engine.kube.apply(documents)
     try:
         yield
     finally:
-        kyverno.kube.delete(documents[:1])
+        engine.kube.delete(documents[:1])
 
 
-def _lab(kyverno: Kyverno) -> Lab:
+def _lab(engine: AtAdmission) -> Lab:
     """Return the matrix's images in the registries: those of containerd's run of it, where there was one."""
-    node = clusters.require(kyverno.settings).workers[0].name
-    return prepare(kyverno.settings, "containerd", node, HOSTS, kyverno.registry(), short_names=False)
+    node = clusters.require(engine.settings).workers[0].name
+    return prepare(engine.settings, "containerd", node, HOSTS, engine.registry(), short_names=False)
 
 
 def _name(case: Case) -> str:

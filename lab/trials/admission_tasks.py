@@ -14,18 +14,22 @@ JSON = "one JSON document on stdout"
 
 @task(
     iterable=["only"],
-    help={"only": "images whose name begins so (may be given more than once)", "json": JSON},
+    help={
+        "engine": "kyverno (the default) or gatekeeper",
+        "only": "images whose name begins so (may be given more than once)",
+        "json": JSON,
+    },
 )
-def test(context: Context, only: list[str], json: bool = False) -> None:  # noqa: PT028 - a task
-    """Try every image of the matrix with Kyverno on, and then without it; exit code 1 if a verdict is wrong.
+def test(context: Context, only: list[str], engine: str = "kyverno", json: bool = False) -> None:  # noqa: PT028
+    """Try every image of the matrix with the engine on, and then without it; exit code 1 if a verdict is wrong.
 
     Example: ./inv admission.test --only bundle
     """
-    from admission.kyverno import Kyverno
+    from admission.engines import engine_of
     from admission.report import require_up
     from countersign.console.config import settings_from
     from lab.trials import admission, runner
 
-    kyverno = Kyverno(settings_from(context))
-    require_up(kyverno)
-    runner.run(kyverno.settings, [admission.series(kyverno)], only, json=json)
+    found = engine_of(engine, settings_from(context))
+    require_up(found)
+    runner.run(found.settings, [admission.series(found)], only, json=json)

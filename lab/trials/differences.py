@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from countersign.console.errors import UsageError
 from lab.trials.model import HERE
 
-Engine = Literal["kyverno", "crio"]
+Engine = Literal["kyverno", "gatekeeper", "crio"]
 
 
 class _Entry(BaseModel):

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from admission.gatekeeper import Gatekeeper
 from admission.kyverno import Kyverno
 from countersign.console.config import Settings
-from lab.trials.admission import ENGINE, judge, rows, series
+from lab.trials.admission import judge, rows, series
 from lab.trials.differences import Difference, Differences
 from lab.trials.document import document
 from lab.trials.model import Case
@@ -28,7 +29,7 @@ def off(case: Case, *, allow: bool, code: str = "", layer: Any = "") -> Found:
 
 
 def listed(case: Case, says: str) -> Differences:
-    entry = {"image": case.image, "engine": ENGINE, "says": says, "decides": "pull", "reason": "because"}
+    entry = {"image": case.image, "engine": "kyverno", "says": says, "decides": "pull", "reason": "because"}
     return Differences([Difference.model_validate(entry)])
 
 
@@ -61,7 +62,7 @@ def test_kyverno_that_refuses_what_the_gate_allows_is_wrong_unless_it_is_listed(
 def test_what_is_listed_and_does_not_differ_is_unused() -> None:
     known = listed(BAD, "allow")
     judge(BAD, on(allow=False), off(BAD, allow=False), known)
-    assert [entry.image for entry in known.unused(ENGINE)] == ["unsigned"]
+    assert [entry.image for entry in known.unused("kyverno")] == ["unsigned"]
 
 
 @pytest.mark.parametrize(
@@ -95,3 +96,12 @@ def test_the_document_shows_both_sides_and_what_is_excused() -> None:
     assert gate["layer"] == {"expected": "pull", "actual": "pull"}
     assert right["excused"] == "pull decides: because"
     assert wrong["repeat"] == "./inv admission.test --only unsigned/admission"
+
+
+def test_gatekeeper_has_a_document_and_differences_of_its_own() -> None:
+    found = series(Gatekeeper(Settings()))
+    assert (found.kind, found.command) == ("admission-gatekeeper", "./inv admission.test --engine gatekeeper")
+    assert {row.way for row in found.rows} == {"Gatekeeper on", "Gatekeeper off"}
+    trial = BAD, on(allow=True), off(BAD, allow=False)
+    wrong, _ = judge(*trial, listed(BAD, "allow"), "gatekeeper", "Gatekeeper")
+    assert wrong.differences == ("Gatekeeper takes it and the gate does not: ",), "that is excused for Kyverno alone"

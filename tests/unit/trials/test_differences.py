@@ -50,7 +50,7 @@ def test_entries_of_other_engines_are_not_missed(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         (ENTRY * 2, "a is a duplicate for kyverno"),
-        (ENTRY.replace("kyverno", "docker"), "'kyverno' or 'crio'"),
+        (ENTRY.replace("kyverno", "docker"), "'kyverno', 'gatekeeper' or 'crio'"),
         (ENTRY.replace(", reason: because", ""), "reason Field required"),
         (ENTRY.replace("because", "''"), "at least 1 character"),
         (ENTRY.replace("image: a", "image: a, sneaky: 1"), "Extra inputs are not permitted"),
