@@ -186,6 +186,21 @@ def nri(context: Context, rounds: int = 100, json: bool = False) -> None:
     _tell(settings, "bench-nri", document, measured.COLUMNS, measured.rows(document), json=json)
 
 
+@task(help={"rounds": "how often each thing is done, three times", "json": JSON})
+def evidence(context: Context, rounds: int = 20, json: bool = False) -> None:
+    """Measure verdicts from evidence on the node, with evidence of ten images there and of 10,000, side by side.
+
+    Example: ./inv bench.evidence --rounds 20
+    """
+    from countersign.console.config import settings_from
+    from lab.bench import evidence as measured
+
+    _at_least_one("--rounds", rounds)
+    settings = settings_from(context)
+    document = measured.measure(settings, rounds)
+    _tell(settings, "bench-evidence", document, measured.COLUMNS, measured.rows(document), json=json)
+
+
 def _tell(
     settings: Settings,
     name: str,

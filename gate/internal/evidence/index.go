@@ -147,6 +147,9 @@ func (s *Store) makeRoom(name string, size int64, proven bool) error {
 		entries++
 	}
 	bytes += size
+	if bytes <= s.config.MaxBytes && entries <= s.config.MaxEntries {
+		return nil // without a look at who would have to go
+	}
 	var victims []string
 	for _, candidate := range s.candidates(name, proven) {
 		if bytes <= s.config.MaxBytes && entries <= s.config.MaxEntries {
