@@ -74,7 +74,7 @@ def document(said: str, rounds: int, machine: Mapping[str, Any]) -> dict[str, An
     missing = [f"{name}/{images}" for name in WHAT for images in (FEW, MANY) if (name, images) not in samples]
     if missing:
         raise InfrastructureError(f"measured no {', '.join(missing)}", where="go test -bench")
-    found = []
+    found: list[dict[str, Any]] = []
     for name in WHAT:
         few, many = (statistics.median(samples[name, images]) for images in (FEW, MANY))
         runs = {str(images): samples[name, images] for images in (FEW, MANY)}
