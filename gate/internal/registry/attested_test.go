@@ -203,3 +203,27 @@ func TestAttestationsBeyondTheBoundAreNotRead(t *testing.T) {
 	}
 	problem(t, set, code.NoAttestation, "too large")
 }
+
+// Every name that a bundle is met under beside an image, in signatures and attestations.
+func TestABundleIsReadUnderEveryTypeThatItIsMetUnder(t *testing.T) {
+	const old = "application/vnd.dev.sigstore.bundle+json;version="
+	for _, test := range []struct {
+		artifactType string
+		read         bool
+	}{
+		{testsign.BundleType, true}, {old + "0.3", true}, {old + "0.2", true}, {old + "0.1", true},
+		{old + "0.4", false}, {"application/vnd.dev.sigstore.bundle.v0.4+json", false}, {"application/vnd.in-toto+json", false},
+	} {
+		t.Run(test.artifactType, func(t *testing.T) {
+			w := newWorld(t, true, nil)
+			for _, predicateType := range []string{testsign.SignPredicate, slsa} {
+				statement := testsign.Statement(w.digest, predicateType)
+				w.pusher.Referrer(t, w.digest, test.artifactType, testsign.BundleOf(t, w.key, statement).JSON)
+			}
+			set := w.fetchTypes(t, slsa)
+			if (len(set.Bundles) == 2) != test.read || len(set.Problems) != 0 {
+				t.Errorf("%d bundles, %v", len(set.Bundles), set.Problems)
+			}
+		})
+	}
+}

@@ -19,8 +19,16 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
+// bundleTypes are what bundles are called that lie beside an image: cosign 3 and GitHub
+// write the first, clients before bundle v0.3 the others.
+var bundleTypes = []string{
+	"application/vnd.dev.sigstore.bundle.v0.3+json",
+	"application/vnd.dev.sigstore.bundle+json;version=0.3",
+	"application/vnd.dev.sigstore.bundle+json;version=0.2",
+	"application/vnd.dev.sigstore.bundle+json;version=0.1",
+}
+
 const (
-	bundleType = "application/vnd.dev.sigstore.bundle.v0.3+json"
 	// signatureType is what cosign calls simple signing that is stored as a referrer.
 	signatureType = "application/vnd.dev.cosign.artifact.sig.v1+json"
 
@@ -95,7 +103,7 @@ func (s *shortlist) referrer(d descriptor, types []string) {
 	case slices.Contains(types, annotations.Predicate), annotations.Predicate != "" && slices.Contains(types, EveryType):
 		s.attestation(d)
 	case annotations.Predicate != "":
-	case d.ArtifactType == bundleType, d.ArtifactType == notationType:
+	case slices.Contains(bundleTypes, d.ArtifactType), d.ArtifactType == notationType:
 		s.add(1, d)
 	case d.ArtifactType == "", d.ArtifactType == ocispec.MediaTypeEmptyJSON:
 		s.add(2, d)
@@ -149,17 +157,16 @@ func (f *fetch) referrer(ctx context.Context, d descriptor) (content, error) {
 	if image.ArtifactType == "" {
 		image.ArtifactType = image.Config.MediaType
 	}
-	switch image.ArtifactType {
-	default:
+	bundled := slices.Contains(bundleTypes, image.ArtifactType)
+	if !bundled && image.ArtifactType != signatureType && image.ArtifactType != notationType {
 		return content{}, nil
-	case bundleType, signatureType, notationType:
 	}
 	if image.Subject.Digest != f.digest {
 		return content{}, malformed("referrer "+d.Digest+" has another subject", f.digest)
 	}
-	if image.ArtifactType == bundleType {
-		if len(layers) != 1 || layers[0].MediaType != bundleType {
-			return content{}, malformed(fmt.Sprintf("referrer %s has %d layers", d.Digest, len(layers)), "one, of type "+bundleType)
+	if bundled {
+		if len(layers) != 1 || !slices.Contains(bundleTypes, layers[0].MediaType) {
+			return content{}, malformed(fmt.Sprintf("referrer %s has %d layers", d.Digest, len(layers)), "one, of type "+bundleTypes[0])
 		}
 		return content{bundles: layers}, nil
 	}
@@ -182,7 +189,7 @@ func (f *fetch) referrersAPI(ctx context.Context, add func(descriptor)) error {
 	if whole || err != nil {
 		return err
 	}
-	for _, artifactType := range []string{bundleType, signatureType, notationType} {
+	for _, artifactType := range append(slices.Clone(bundleTypes), signatureType, notationType) {
 		part, err := f.pages(ctx, artifactType, add)
 		if err != nil {
 			return err

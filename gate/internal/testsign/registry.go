@@ -130,13 +130,16 @@ func (p Pusher) attach(t testing.TB, tag string, attachments []evidence.Attachme
 func (p Pusher) Referrer(t testing.TB, digest, artifactType string, content []byte) Descriptor {
 	t.Helper()
 	empty := []byte("{}")
-	configType := emptyType
+	configType, layerType := emptyType, BundleType
+	if strings.HasPrefix(artifactType, "application/vnd.dev.sigstore.bundle") {
+		layerType = artifactType
+	}
 	if artifactType == "" {
 		configType = BundleType
 	}
 	manifest := map[string]any{"schemaVersion": 2, "mediaType": manifestType,
 		"config":  Descriptor{MediaType: configType, Digest: p.Blob(t, empty), Size: len(empty)},
-		"layers":  []Descriptor{{MediaType: BundleType, Digest: p.Blob(t, content), Size: len(content)}},
+		"layers":  []Descriptor{{MediaType: layerType, Digest: p.Blob(t, content), Size: len(content)}},
 		"subject": Descriptor{MediaType: manifestType, Digest: digest, Size: 1}}
 	if artifactType != "" {
 		manifest["artifactType"] = artifactType
