@@ -121,10 +121,12 @@ def _rule(rule: Mapping[str, Any]) -> str:
 
 
 def _root(root: Mapping[str, Any]) -> str:
-    """Return the fingerprints of a root's keys; another kind of root as it is written."""
+    """Return the fingerprints of a root's keys, with their days; another kind of root as it is written."""
     from countersign.keys.pair import parse_public
 
     keys = root.get("publicKey", {}).get("keys")
     if keys is None:
         return json.dumps(root, sort_keys=True)
-    return " ".join(parse_public(key.encode(), "roots").fingerprint for key in keys)
+    found = [parse_public(key.encode(), "roots").fingerprint for key in keys]
+    since = root["publicKey"].get("since", {})
+    return " ".join(f"{one} (since {since[one]})" if one in since else one for one in found)

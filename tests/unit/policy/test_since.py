@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
+from countersign.console.config import ROOT
 from countersign.keys import pair as keys
 from countersign.policy import gate
 from countersign.policy.load import load
@@ -29,6 +31,17 @@ def test_the_gate_is_told_by_fingerprint(tmp_path: Path, day: str) -> None:
     assert rendered["roots"]["a"]["publicKey"] == wanted
     without = json.loads(gate.render(load(policy(tmp_path, ""))))
     assert without["roots"]["a"]["publicKey"] == {"keys": [KEY.public.pem]}
+
+
+def test_an_api_server_keeps_it(tmp_path: Path) -> None:
+    """What the CRD does not name is cut off, and the policy's signature no longer holds."""
+    crd = yaml.safe_load((ROOT / "rollout/chart/crds/countersignpolicies.yaml").read_text())
+    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    known = spec["roots"]["additionalProperties"]["properties"]["publicKey"]["properties"]
+    rendered = json.loads(gate.render(load(policy(tmp_path, ", since: {a.pub: 2026-11-01}"))))
+    written = rendered["roots"]["a"]["publicKey"]
+    assert written.keys() <= known.keys()
+    assert known["since"]["additionalProperties"]["type"] == "string"
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,15 @@ def test_another_key_of_a_root_is_a_difference(source):
     assert only.found != only.wanted
 
 
+def test_the_day_of_a_key_is_a_difference(source):
+    node = FakeNode("a")
+    applying.apply([target(node, source)], None, plan=False)
+    source.write_text(source.read_text().replace("cosign.pub]", "cosign.pub], since: {keys/cosign.pub: 2026-11-01}"))
+    (only,) = compare(target(node, source)).differences
+    assert str(only).endswith(" (since 2026-11-01)")
+    assert str(only).count(" (since ") == 1
+
+
 def test_a_node_without_a_policy_differs_in_everything(source):
     found = compare(target(FakeNode("a"), source))
     assert {each.kind for each in found.differences} == {"added"}
