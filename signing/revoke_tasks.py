@@ -62,6 +62,8 @@ def revoke(
     for name, values in additions.items():
         for value in values:
             output.say(f"revoked.{name}: {value}")
+    for line in amended.difference(path, before, after):
+        output.say(line)
     if plan:
         output.say(f"plan: {path} {'would be amended' if changed else 'has it all already'}, nothing was changed")
     elif changed:

@@ -75,6 +75,14 @@ def test_a_catalog_that_lies_is_refused(fake: FakeRegistry, bad: object) -> None
         repositories(Registry(), fake.netloc)
 
 
+def test_only_a_digest_says_which_image_is_meant(fake: FakeRegistry) -> None:
+    """Whoever can push moves a tag."""
+    digest = f"sha256:{HEX}"
+    where = fake.name()
+    found = among.images(Registry(), [f"{where}:v1", f"{where}:v1@{digest}", f"{where}@{digest}"])
+    assert [(str(one.ref), one.named) for one in found] == [(f"{where}@{digest}", True), (f"{where}:v1", False)]
+
+
 def test_a_registry_without_a_catalog_says_what_to_do(fake: FakeRegistry, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"has no catalog.*name its repositories"):
         among.images(Registry(), [f"{fake.netloc}/"])

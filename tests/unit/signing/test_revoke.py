@@ -50,9 +50,12 @@ def test_a_key_and_an_image_with_its_platforms(
     assert json.loads(capsys.readouterr().out)["changed"] is False
 
 
-def test_a_plan_changes_nothing(context: MockContext, policy: Path) -> None:
+def test_a_plan_shows_the_difference_and_changes_nothing(
+    context: MockContext, policy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = policy.read_text()
     revoke(context, [KEY.public.fingerprint], [], [], plan=True)
+    assert "+revoked: {keys: [sha256:" in capsys.readouterr().err
     assert policy.read_text() == before
     assert sorted(path.name for path in policy.parent.iterdir()) == ["policy.yaml", "team.pub"]
     revoke(context, [KEY.public.fingerprint], [], [])
