@@ -104,8 +104,6 @@ def kind(context: Context, pods: int = 15, at_once: int = 30, json: bool = False
 def rivals(context: Context, rounds: int = 20, at_once: int = 30, write: bool = False, json: bool = False) -> None:
     """Try the bypass suite on countersign and on what people do instead, and measure what each costs; root.
 
-    CRI-O's own engine is tried where CRIO_BIN names a CRI-O.
-
     Example: ./inv bench.rivals --rounds 20
     """
     from countersign.console import output

@@ -99,7 +99,7 @@ def _rounds(machine: Crio, settings: Settings, rounds: int) -> Iterator[Sample]:
     for block in range(min(BLOCKS, rounds)):
         count = rounds // BLOCKS + (block < rounds % BLOCKS)
         for variant in VARIANTS:
-            with running(machine, settings, variant), machine.client() as client:
+            with _variant(machine, settings, variant), machine.client() as client:
                 yield from _block(client, variant, count)
 
 
@@ -123,7 +123,7 @@ def _block(client: Client, variant: str, count: int) -> Iterator[Sample]:
 
 
 @contextmanager
-def running(machine: Crio, settings: Settings, variant: str) -> Iterator[None]:
+def _variant(machine: Crio, settings: Settings, variant: str) -> Iterator[None]:
     """Let CRI-O run by a variant's settings; afterwards those of set-up lie there again, for the next restart."""
     ours = instance(settings.state)
     node, paths = machine.node, machine.paths

@@ -21,7 +21,7 @@ from lab.bench.fleet_store import bundle
 
 HERE = Path(__file__).resolve().parent
 HOST = "fleet.countersign.test"
-STARTED_WITHIN = 60.0
+STARTED_WITHIN = 180.0
 PATIENCE = 30.0
 RETRIED = {"REGISTRY_ERROR", "NO_EVIDENCE_OFFLINE", "TIMEOUT"}
 """Codes that say nothing of the image."""

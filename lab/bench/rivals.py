@@ -1,8 +1,7 @@
 """The bypass suite and the cost of a start, side by side: countersign, and what people do instead.
 
 Two containerds of the bench's own are made one after the other: one as set-up makes it, which countersign's verdicts
-are from, and one whose runtime handlers and verifiers are the rivals'. CRI-O's own engine is tried where CRIO_BIN
-names a CRI-O.
+are from, and one whose runtime handlers and verifiers are the rivals'.
 """
 
 from __future__ import annotations
@@ -63,7 +62,6 @@ def measure(settings: Settings, rounds: int, at_once: int) -> dict[str, Any]:
     with opened(settings) as testbed:
         engines = list(_compared(testbed, suite, rounds, at_once, countersign))
         machine |= {"programs": _programs(testbed)}
-    engines += _crio(settings, suite, rounds, at_once)
     machine |= {"loadAfter": gauges.load()}
     return document(suite, engines, at_once, machine)
 
@@ -79,8 +77,8 @@ def _programs(testbed: Testbed) -> str:
 def _lab(testbed: Testbed) -> Lab:
     """Return the matrix's images in the bench's registries."""
     hosts = ContainerdPlace.registries
-    client, rows = testbed.instance.addition.client(), bypass.load().rows
-    return prepare(testbed.settings, "containerd", "rivals", hosts, client, short_names=False, only=rows)
+    client = testbed.instance.addition.client()
+    return prepare(testbed.settings, "containerd", "rivals", hosts, client, short_names=False)
 
 
 def _tried(place: CriPlace, lab: Lab, suite: bypass.Suite, *, exact: bool = False) -> dict[str, bool]:
@@ -159,17 +157,6 @@ def _started(place: CriPlace, image_id: str, written: str) -> str:
     container = place.create(image_id, written)
     place.start(container)
     return container
-
-
-def _crio(settings: Settings, suite: bypass.Suite, rounds: int, at_once: int) -> list[Engine]:
-    """Return CRI-O without checks and with its own engine; nothing where there is no CRI-O."""
-    if not settings.crio.binary:
-        output.skipped("CRI-O's own engine: CRIO_BIN names no CRI-O")
-        return []
-    from lab.bench.rivals_crio import engines
-
-    with output.progress("CRI-O's own engine"):
-        return engines(settings, suite, rounds, at_once)
 
 
 def document(

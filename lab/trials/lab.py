@@ -8,7 +8,7 @@ import json
 import secrets
 import shutil
 import tarfile
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,12 +113,8 @@ def prepare(
     client: Registry,
     *,
     short_names: bool,
-    only: Container[str] | None = None,
 ) -> Lab:
-    """Return the built images of the matrix; those under short names only where these lead to a registry of ours.
-
-    Of rows that ``only`` names, or of all.
-    """
+    """Return the built images of the matrix; those under short names only where these lead to a registry of ours."""
     from countersign.oci.build import variant
     from countersign.tools.images import demo_layout
 
@@ -126,7 +122,6 @@ def prepare(
         return variant(demo_layout(settings), mark, folder)
 
     cases = [case for case in load() if short_names or case.name != "short"]
-    cases = [case for case in cases if only is None or case.id in only]
     return build(settings.state / "cases" / f"{runtime}-{node}", hosts, client, new_layout, cases)
 
 
