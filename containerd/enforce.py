@@ -14,7 +14,7 @@ from countersign.enforcement.node_units import CONTAINERD, GATE
 from countersign.enforcement.policy import Policy
 from countersign.nodes.files import stats
 from countersign.nodes.node import CommandError
-from countersign.nodes.steps import File, Folder, Group, Link
+from countersign.nodes.steps import File, Folder, Group, Link, unmade
 from countersign.nodes.systemd import UnitRuns
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def laid_out(some: Iterable[Step]) -> Iterator[Folder | File | Link]:
         elif isinstance(step, (Folder, File, Link)):
             yield step
         elif isinstance(step, Policy):
-            yield step.file()
+            yield from step.laid_out()
         elif isinstance(step, Configured):
             yield File(step.machine.node, CONFIG, step.config)
         elif isinstance(step, UnitRuns) and step.enable:
@@ -113,7 +113,7 @@ class Configured:
         if file.needed():
             _check(node, self.config)
             if not node.exists(BEFORE):
-                node.put(old or b"", BEFORE, 0o600)
+                node.run(["cp", "-a", "--", CONFIG, BEFORE]) if old is not None else node.put(b"", BEFORE, 0o600)
             file.apply()
         try:
             runs.apply()
@@ -174,11 +174,12 @@ class Restored:
             node.run(["mv", "-f", "--", BEFORE, CONFIG] if node.get(BEFORE) else ["rm", "-f", "--", BEFORE, CONFIG])
             node.run(["systemctl", "restart", CONTAINERD])
         node.run(["systemctl", "disable", "--now", GATE], check=False)
+        made = unmade(node, layout.folders_made)
         paths = [layout.gate, layout.hook, layout.verifier, f"{SYSTEMD}/{GATE}", f"{SYSTEMD}/{GATE}.d"]
         hosts = [f"{layout.certs}/{name}" for name in self.names]
         node.run(["rm", "-rf", "--", *paths, *hosts, layout.etc, layout.lib, layout.run, layout.log])
-        emptied = [layout.certs, layout.verifiers, layout.verifiers.rpartition("/")[0]]
-        node.run(["rmdir", "--ignore-fail-on-non-empty", "--", *emptied], check=False)
+        if made:
+            node.run(["rmdir", "--ignore-fail-on-non-empty", "--", *made], check=False)
         node.run(["systemctl", "daemon-reload"])
 
 

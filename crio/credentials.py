@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import InfrastructureError
+from countersign.nodes.steps import Folder
 
 if TYPE_CHECKING:
+    from countersign.enforcement.layout import Layout
     from countersign.nodes.node import Node
 
+BEFORE = "auth.json.before"
 OURS = "127.0.0.1:"
 """The demo's registries are on loopback, at ports that change; other entries are the machine's own."""
 
@@ -25,11 +28,13 @@ class Credentials:
     """The file has these entries of ours, and no other ones.
 
     Attributes:
+        layout: where our own files lie; the file as it was before is kept among them.
         path: the file; its folder exists.
         wanted: ``HOST:PORT`` → ``auth``; empty for none.
     """
 
     node: Node
+    layout: Layout
     path: str
     wanted: Mapping[str, str] = field(repr=False)
 
@@ -40,31 +45,36 @@ class Credentials:
 
     def needed(self) -> bool:
         """Return whether the file says otherwise."""
-        found = self._read()
-        return self._mended(found) != found
+        found = self._read(self.path)
+        return self._with_ours(found) != found
 
     def apply(self) -> None:
-        """Write it, or remove it when nothing is left in it."""
-        mended = self._mended(self._read())
-        if mended.get("auths") or set(mended) - {"auths"}:
-            self.node.run(["mkdir", "-p", "-m", "700", "--", self.path.rpartition("/")[0]])
-            self.node.put((json.dumps(mended, indent=2) + "\n").encode(), self.path, 0o600)
+        """Write it; when nothing of ours is to be in it, put back the file that was there, or remove it."""
+        found = self._read(self.path)
+        fixed = self._with_ours(found)
+        before = f"{self.layout.etc}/{BEFORE}"
+        if not self.wanted and self.node.exists(before) and self._with_ours(self._read(before)) == fixed:
+            self.node.run(["mv", "-f", "--", before, self.path])
+        elif fixed.get("auths") or set(fixed) - {"auths"}:
+            theirs = not any(host.startswith(OURS) for host in found.get("auths", {}))
+            if self.wanted and theirs and self.node.exists(self.path) and not self.node.exists(before):
+                self.node.run(["cp", "-a", "--", self.path, before])
+            Folder(self.node, self.path.rpartition("/")[0], 0o700, record=self.layout.folders_made).apply()
+            self.node.put((json.dumps(fixed, indent=2) + "\n").encode(), self.path, 0o600)
         else:
             self.node.run(["rm", "-f", "--", self.path])
 
-    def _read(self) -> dict[str, Any]:
-        if not self.node.exists(self.path):
+    def _read(self, path: str) -> dict[str, Any]:
+        if not self.node.exists(path):
             return {}
         try:
-            found: dict[str, Any] = json.loads(self.node.get(self.path))
+            found: dict[str, Any] = json.loads(self.node.get(path))
             dict(found.get("auths", {}))
         except (ValueError, TypeError, AttributeError) as error:
-            raise InfrastructureError(
-                f"is not JSON with auths ({error})", where=f"{self.node.name}: {self.path}"
-            ) from None
+            raise InfrastructureError(f"is not JSON with auths ({error})", where=f"{self.node.name}: {path}") from None
         return found
 
-    def _mended(self, found: dict[str, Any]) -> dict[str, Any]:
+    def _with_ours(self, found: dict[str, Any]) -> dict[str, Any]:
         others = {host: entry for host, entry in found.get("auths", {}).items() if not host.startswith(OURS)}
         ours = {host: {"auth": auth} for host, auth in self.wanted.items()}
         if not others and not ours and not set(found) - {"auths"}:

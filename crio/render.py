@@ -117,7 +117,7 @@ def registry_files(node: Node, paths: Paths, addition: Addition, *, short_names:
     return [*cas, File(node, paths.demo_registries_d, signatures), File(node, paths.registries_conf, content)]
 
 
-def folders(files: Sequence[File]) -> list[Folder]:
+def folders(files: Sequence[File], layout: Layout) -> list[Folder]:
     """Return the folders in which files are to lie."""
     nodes = {file.path.rpartition("/")[0]: file.node for file in files}
-    return [Folder(node, path) for path, node in nodes.items()]
+    return [Folder(node, path, record=layout.folders_made) for path, node in nodes.items()]

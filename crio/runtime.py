@@ -87,10 +87,10 @@ class Crio(Machine):
         places = {name: url.partition("://")[2] for name, url in addition.urls.items()}
         logins = {places[name]: reach.basic(login) for name, login in addition.logins.items()}
         parts: list[Step] = [
-            *render.folders([*files, *hosts]),
+            *render.folders([*files, *hosts], self.layout),
             *files,
             *hosts,
-            Credentials(self.node, self.paths.auth, logins),
+            Credentials(self.node, self.layout, self.paths.auth, logins),
         ]
         return [Group(self.node, f"the way to the demo's registries ({self.paths.registries_conf})", parts)]
 
@@ -154,7 +154,8 @@ class NativePolicy:
         paths, node = self.machine.paths, self.machine.node
         found = render.native(self.policy.source, paths, self.policy.pins, self.machine.engine, self.machine.tags)
         files = found.files(node, paths)
-        return Group(node, self.name, [*render.folders(files), Folder(node, paths.namespaces, 0o700), *files])
+        folders = [*render.folders(files, self.machine.layout), Folder(node, paths.namespaces, 0o700)]
+        return Group(node, self.name, [*folders, *files])
 
     def laid_out(self) -> list[Group]:
         """See `countersign.enforcement.record.LaysOut`."""
@@ -195,7 +196,8 @@ class Configured:
         return f"CRI-O by our settings in {self.machine.paths.drop_in}"
 
     def _group(self) -> Group:
-        return Group(self.machine.node, self.name, [*render.folders(self.files), *self.files])
+        folders = render.folders(self.files, self.machine.layout)
+        return Group(self.machine.node, self.name, [*folders, *self.files])
 
     def needed(self) -> bool:
         """Return whether a file differs, or CRI-O has not read it."""

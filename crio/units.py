@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from countersign.enforcement.gate_unit import SYSTEMD
 from countersign.enforcement.layout import SYSTEM
 from countersign.enforcement.node_units import ACTIVE, GATE
+from countersign.nodes.steps import unmade
 from countersign.nodes.systemd import unit_state
 from crio.credentials import Credentials
 from crio.paths import INSTALLED
@@ -55,7 +56,7 @@ class Restored:
     def needed(self) -> bool:
         """Return whether anything of ours is there."""
         found = self.node.run(["ls", "-d", "--", *self._paths()], check=False)
-        return bool(found.text) or (bool(self.urls) and Credentials(self.node, INSTALLED.auth, {}).needed())
+        return bool(found.text) or (bool(self.urls) and Credentials(self.node, SYSTEM, INSTALLED.auth, {}).needed())
 
     def apply(self) -> None:
         """Take CRI-O's configuration away first: without it CRI-O needs none of the rest."""
@@ -64,11 +65,12 @@ class Restored:
         if running:
             self.node.run(["systemctl", "restart", CRIO], timeout=120)
         self.node.run(["systemctl", "disable", "--now", GATE], check=False)
-        self.node.run(["rm", "-rf", "--", *self._paths()])
         if self.urls:  # else what is there is the user's own, a registry on the machine's loopback included
-            Credentials(self.node, INSTALLED.auth, {}).apply()
-        for folder in {path.rpartition("/")[0] for path in (INSTALLED.registries_conf, INSTALLED.registries_d)}:
-            self.node.run(["rmdir", "--ignore-fail-on-non-empty", "--", folder], check=False)
+            Credentials(self.node, SYSTEM, INSTALLED.auth, {}).apply()
+        made = unmade(self.node, SYSTEM.folders_made)
+        self.node.run(["rm", "-rf", "--", *self._paths()])
+        if made:
+            self.node.run(["rmdir", "--ignore-fail-on-non-empty", "--", *made], check=False)
         self.node.run(["systemctl", "daemon-reload"])
 
 

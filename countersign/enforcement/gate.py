@@ -127,7 +127,8 @@ def steps(gate: Gate) -> list[Step]:
     """Return the steps that put it all on a node; none of them starts anything."""
     layout = gate.layout
     folders = [
-        *(Folder(gate.node, path) for path in (layout.bin, layout.verifiers, layout.etc, layout.certs)),
+        Folder(gate.node, layout.etc),
+        *(Folder(gate.node, path, record=layout.folders_made) for path in (layout.bin, layout.verifiers, layout.certs)),
         *(Folder(gate.node, path, 0o700) for path in (layout.lib, layout.evidence, layout.run, layout.log)),
     ]
     return [

@@ -70,6 +70,11 @@ class Layout:
         return f"{self.etc}/docker.json"
 
     @property
+    def folders_made(self) -> str:
+        """Which folders beside ours were not there before (`countersign.nodes.steps.Folder.record`)."""
+        return f"{self.etc}/folders-made"
+
+    @property
     def base_spec(self) -> str:
         """The OCI spec that every container starts from; it has the hook."""
         return f"{self.etc}/cri-base.json"

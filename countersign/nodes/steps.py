@@ -33,11 +33,20 @@ class AtPath(Protocol):
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder with a mode; its parents are made as needed."""
+    """A folder with a mode; its parents are made as needed.
+
+    Attributes:
+        node: the node.
+        path: where, on it.
+        mode: permission bits.
+        record: a file on the node with a line for each folder that was made there beside what is ours, for the day on
+            which all is taken away again (`unmade`). With it, a folder that is there already keeps its mode.
+    """
 
     node: Node
     path: str
     mode: int = 0o755
+    record: str = ""
 
     @property
     def name(self) -> str:
@@ -50,11 +59,34 @@ class Folder:
 
     def differs(self, seen: Seen | None) -> bool:
         """See `AtPath.differs`."""
+        if self.record:
+            return seen is None
         return seen is None or (seen.kind, seen.mode) != ("d", self.mode)
 
     def apply(self) -> None:
         """Make it."""
-        self.node.run(["install", "-d", "-m", f"{self.mode:o}", self.path])
+        if self.record:
+            self.node.run(["sh", "-c", _MAKE, "sh", self.path, f"{self.mode:o}", self.record])
+        else:
+            self.node.run(["install", "-d", "-m", f"{self.mode:o}", self.path])
+
+
+_MAKE = """set -e
+made= above=$1
+until [ -e "$above" ] || [ -z "$above" ]; do
+    made="$above
+$made"
+    above=${above%/*}
+done
+mkdir -p -- "${3%/*}"
+printf %s "$made" >>"$3"
+install -d -m "$2" -- "$1"
+"""
+
+
+def unmade(node: Node, record: str) -> list[str]:
+    """Return the folders that were made on a node, by `Folder.record`, those below others first."""
+    return node.run(["cat", "--", record], check=False).text.splitlines()[::-1]
 
 
 @dataclass(frozen=True)

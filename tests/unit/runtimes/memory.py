@@ -10,6 +10,7 @@ from pathlib import Path
 
 from countersign.console.errors import InfrastructureError
 from countersign.nodes.node import CommandError, Result
+from countersign.nodes.steps import _MAKE
 
 EPOCH = 1_800_000_000
 Answer = bytes | int | Callable[[Sequence[str]], "bytes | int"]
@@ -122,6 +123,16 @@ class Memory:
 
     def _install(self, argv: list[str]) -> bytes:
         self.entries[argv[-1]] = Entry("d", int(argv[3], 8), when=self._tick())
+        return b""
+
+    def _sh(self, argv: list[str]) -> bytes:
+        if argv[2] != _MAKE:
+            return self._nothing(argv)
+        self.entries[argv[4]] = Entry("d", int(argv[5], 8), when=self._tick())
+        return b""
+
+    def _cp(self, argv: list[str]) -> bytes:
+        self.entries[argv[-1]] = self.entries[argv[-2]]
         return b""
 
     def _ln(self, argv: list[str]) -> bytes:
