@@ -46,6 +46,12 @@ def test_every_line_that_runs_is_a_task() -> None:
     assert tasks[-1] == "release.publish"
 
 
+def test_what_is_released_is_what_the_tag_says() -> None:
+    lines = [step["run"] for step in steps(read("release.yml")) if "release." in step.get("run", "")]
+    assert len(lines) == 3
+    assert all(line.endswith(' --version "${GITHUB_REF_NAME#v}"') for line in lines)
+
+
 def test_nothing_of_an_event_stands_in_a_script() -> None:
     assert not [step["run"] for step in steps(read("release.yml")) if "${{" in step.get("run", "")]
 
