@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import re
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from release.made import Image, Release
     from release.model import Chart, Project
 
+INDEX = "index.yaml"
 _CONFIG = "application/vnd.cncf.helm.config.v1+json"
 _LAYER = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -81,9 +83,7 @@ def package(settings: Settings, project: Project, chart: Chart, release: Release
 def push(registry: Registry, name: str, archive: Path, release: Release, time: str) -> Descriptor:
     """Push a chart by digest, as ``helm push`` writes it; return its manifest's descriptor."""
     content = archive.read_bytes()
-    with tarfile.open(fileobj=io.BytesIO(content)) as opened:
-        first = opened.extractfile(opened.getmembers()[0])
-        said = yaml.safe_load(first.read()) if first else {}
+    said = _said(content)
     manifest = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
@@ -100,6 +100,29 @@ def push(registry: Registry, name: str, archive: Path, release: Release, time: s
     }
     encoded = descriptor.encode(manifest)
     return registry.put_manifest(name, descriptor.of(encoded, OCI_MANIFEST).digest, encoded, OCI_MANIFEST)
+
+
+def index(archive: Path, time: str) -> bytes:
+    """Return the index that makes a folder with a chart's archive a Helm repository, as ``helm repo index`` does.
+
+    Written here because helm's has the current time: equal archives give equal bytes.
+
+    Args:
+        archive: the chart, which the index names beside itself.
+        time: the commit's (RFC 3339).
+    """
+    content = archive.read_bytes()
+    said = _said(content)
+    entry = {**said, "created": time, "digest": hashlib.sha256(content).hexdigest(), "urls": [archive.name]}
+    document = {"apiVersion": "v1", "entries": {said["name"]: [entry]}, "generated": time}
+    return yaml.safe_dump(document, sort_keys=True).encode()
+
+
+def _said(archive: bytes) -> dict[str, Any]:
+    """Return Chart.yaml of an archive of ours, where it is the first file."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        first = opened.extractfile(opened.getmembers()[0])
+        return dict(yaml.safe_load(first.read())) if first else {}
 
 
 def _name_image(values: Path, image: Image) -> None:

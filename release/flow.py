@@ -105,9 +105,10 @@ def _chart(work: Work, release: Release) -> tuple[Release, list[str]]:
     time = git.Commit(release.commit, release.epoch).time
     found = charts.push(registry(work.settings), repository, work.folder.file(name), release, time)
     output.say(f"{repository}@{found.digest}")
+    write(work.folder.file(charts.INDEX), charts.index(work.folder.file(name), time))
     pushed = Image(chart.name, found.digest, {}, (work.version,), (), repository)
     file = File(name, "chart", sha256(work.folder.file(name)))
-    return replace(release, files=(*release.files, file), images=(*release.images, pushed)), [name]
+    return replace(release, files=(*release.files, file), images=(*release.images, pushed)), [name, charts.INDEX]
 
 
 def _sign(work: Work, release: Release) -> tuple[Release, list[str]]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
+import threading
 from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,22 @@ def test_helm_pulls_it_and_it_names_the_image(make: Make, lab: Lab, tmp_path: Pa
     rendered = subprocess.run([helm, "template", "x", str(pulled)], env=home, check=True, capture_output=True).stdout
     (container,) = yaml.safe_load(rendered)["spec"]["containers"]
     assert container["image"] == f"{image.repository}@{image.digest}"
+
+
+def test_the_files_of_a_release_are_a_helm_repository(make: Make, lab: Lab, tmp_path: Path) -> None:
+    made = make()
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(made.folder))
+    home = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "NO_PROXY": "127.0.0.1"}
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        where = f"http://127.0.0.1:{server.server_port}/"
+        argv = [str(tool("helm", lab.settings)), "pull", "app-chart", "--version", "1.2.3", "--repo", where]
+        subprocess.run(argv, env=home, cwd=tmp_path, check=True)
+        server.shutdown()
+    assert (tmp_path / "app-chart-1.2.3.tgz").read_bytes() == (made.folder / "app-chart-1.2.3.tgz").read_bytes()
+    assert made.verify() == {}
+    (made.folder / "index.yaml").write_text("apiVersion: v1\nentries: {}\n")
+    assert made.verify() == {"index.yaml": "tampered"}
 
 
 def test_it_comes_out_the_same(make: Make, lab: Lab, tmp_path: Path) -> None:
