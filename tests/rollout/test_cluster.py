@@ -177,6 +177,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         [control] = [each.node for each in found.nodes if each.role == "control-plane"]
         files = worker.run(["sh", "-c", FILES]).text
         site = Site(state, found.kubeconfig, control, worker, digest, files)
+        until(lambda: worker.name in site.kubectl("get", "nodes", "--output=name"), "the worker does not join")
         site.kubectl("taint", "node", worker.name, "countersign/unenforced-")
         site.kubectl("taint", "node", worker.name, "countersign.dev/not-enforcing=true:NoExecute")
         site.kubectl("create", "namespace", NAMESPACE)
