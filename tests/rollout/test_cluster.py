@@ -391,39 +391,6 @@ def _bound(site: Site) -> list[str]:
 
 
 @pytest.mark.timeout(300)
-def test_a_node_that_restarts_without_an_api_server_goes_on_enforcing(site: Site) -> None:
-    manifest = "/etc/kubernetes/manifests/kube-apiserver.yaml"
-    site.control.run(["mv", manifest, "/root/kube-apiserver.yaml"])
-    try:
-        until(lambda: "refused" in site.kubectl("get", "nodes", check=False), "the API server goes on")
-        engine.docker_client(load_settings()).containers.get(site.worker.name).restart(timeout=20)
-        for name, image in (("static-other", OTHER), ("static-good", GOOD)):  # what a kubelet starts by itself
-            site.worker.put(json.dumps(_static(name, image)).encode(), f"/etc/kubernetes/manifests/{name}.json", 0o600)
-        until(
-            lambda: {(OTHER, "NO_SCOPE"), (GOOD, "ACCEPTED_BY_SCOPE")} <= _verdicts(site.worker, "static-"), "no start"
-        )
-        assert _verdicts(site.worker, "static-other") == {(OTHER, "NO_SCOPE")}
-    finally:
-        site.control.run(["mv", "/root/kube-apiserver.yaml", manifest])
-        site.worker.run(["sh", "-c", "rm -f /etc/kubernetes/manifests/static-*.json"])
-    until(lambda: "Ready" in site.kubectl("get", "nodes", check=False), "the API server does not come back")
-    until(lambda: {each["phase"] for each in site.nodes().values()} == {"Enforcing"}, str(site.nodes()))
-
-
-def _static(name: str, image: str) -> dict[str, Any]:
-    container = {"name": "it", "image": image, "imagePullPolicy": "Never", "command": ["/countersign-gate", "version"]}
-    spec = {"hostNetwork": True, "restartPolicy": "Never", "containers": [container]}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
-
-
-def _verdicts(node: DockerNode, pods: str) -> set[tuple[str, str]]:
-    """Return image and code of what the node's gate has decided about these pods of the namespace default."""
-    log = node.run(["cat", "/var/log/countersign/verdicts.jsonl"]).text
-    found = [json.loads(line) for line in log.splitlines()]
-    return {(each["image"], each["code"]) for each in found if each.get("pod", "").startswith(f"default/{pods}")}
-
-
-@pytest.mark.timeout(300)
 def test_helm_uninstall_leaves_the_nodes_as_they_were(site: Site) -> None:
     done = site.helm("uninstall", NAME, "--wait", "--timeout", "120s")
     said = site.kubectl("--namespace", NAMESPACE, "logs", f"job/{NAME}-retire", check=False)
