@@ -21,7 +21,7 @@ JSON = "one JSON document on stdout"
     },
 )
 def test(context: Context, only: list[str], on: str = "", json: bool = False) -> None:  # noqa: PT028 - a task
-    """Try every attack of bypass/attacks.yaml and its honest twin; exit code 1 if one gets through, or a twin does not.
+    """Try every attack of bypass/attacks.yaml and its honest twin; exit code 1 if one gets through or a twin fails.
 
     Example: ./inv bypass.test --on host
     """
