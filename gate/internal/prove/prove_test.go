@@ -166,6 +166,46 @@ func TestAnImageThatIsThereIsAllowed(t *testing.T) {
 	}
 }
 
+func TestAPodIsRemovedAtAnotherTry(t *testing.T) {
+	n := newNode(t)
+	n.busy = true
+	if receipt := n.proven(t, Config{}); !receipt.Holds() || n.busy || len(n.pods) != 0 {
+		t.Errorf("got %+v, pods %v", receipt, n.pods)
+	}
+}
+
+// A runtime makes a folder of a mount that is not there, and the hook could not come back.
+func TestNoFolderTakesTheHooksPlace(t *testing.T) {
+	for name, c := range map[string]struct {
+		gone  func(start) bool
+		holds bool
+	}{
+		"it stays":              {func(start) bool { return false }, true},
+		"gone before the start": {func(s start) bool { return ours(s.image) }, false},
+		"gone in the start":     {func(s start) bool { return !ours(s.image) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t)
+			n.images["registry.example/pause@"+pinnedDigest] = "pause"
+			refuses := n.start
+			n.start = func(s start) error {
+				if c.gone(s) {
+					_ = os.Remove(n.gate.Containerd.Hook)
+				}
+				if _, err := os.Stat(s.program); s.program != "" && errors.Is(err, os.ErrNotExist) {
+					return os.MkdirAll(s.program, 0o755)
+				}
+				return refuses(s)
+			}
+			receipt := n.proven(t, Config{})
+			info, err := os.Lstat(n.gate.Containerd.Hook)
+			if c.holds != (err == nil) || err == nil && info.IsDir() {
+				t.Errorf("got %v, %v: %+v", info, err, receipt)
+			}
+		})
+	}
+}
+
 func TestANamedImageHasToBeAllowed(t *testing.T) {
 	const name = "registry.example/signed/app:1"
 	for _, test := range []struct {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -164,6 +165,10 @@ func (r *runtime) start(ctx context.Context, handler, id, name, program string) 
 		}},
 	}
 	if program != "" {
+		if info, err := os.Lstat(program); err != nil || !info.Mode().IsRegular() {
+			return notTried{fmt.Errorf("%s is not a file", program)}
+		}
+		defer removeFolder(program)
 		container.Mounts = []*runtimeapi.Mount{{ContainerPath: "/" + entry, HostPath: program, Readonly: true}}
 	}
 	created, err := r.runtime.CreateContainer(ctx, &runtimeapi.CreateContainerRequest{PodSandboxId: pod.GetPodSandboxId(), Config: container, SandboxConfig: sandbox})
@@ -172,6 +177,14 @@ func (r *runtime) start(ctx context.Context, handler, id, name, program string) 
 	}
 	_, err = r.runtime.StartContainer(ctx, &runtimeapi.StartContainerRequest{ContainerId: created.GetContainerId()})
 	return said("StartContainer", err)
+}
+
+// removeFolder takes away what a runtime makes of a mount whose file has just gone: an
+// empty folder, which would keep the file from coming back.
+func removeFolder(path string) {
+	if info, err := os.Lstat(path); err == nil && info.IsDir() {
+		_ = os.Remove(path) // one that has anything in it is not of a runtime's making
+	}
 }
 
 // sandbox is a pod as the kubelet asks for one, in the node's own network: a proof can
@@ -196,13 +209,22 @@ func (r *runtime) removePods(ctx context.Context) error {
 	if err != nil {
 		return said("ListPodSandbox", err)
 	}
-	return each(answer.GetItems(), func(pod *runtimeapi.PodSandbox) error {
-		if _, err := r.runtime.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: pod.GetId()}); err != nil {
-			return said("StopPodSandbox", err)
+	return each(answer.GetItems(), func(pod *runtimeapi.PodSandbox) (err error) {
+		for range tries { // as the kubelet does: a shim that is just ending makes a call fail
+			if err = r.removePod(ctx, pod.GetId()); err == nil || pause(ctx, 200*time.Millisecond) != nil {
+				return err
+			}
 		}
-		_, err := r.runtime.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: pod.GetId()})
-		return said("RemovePodSandbox", err)
+		return err
 	})
+}
+
+func (r *runtime) removePod(ctx context.Context, id string) error {
+	if _, err := r.runtime.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: id}); err != nil {
+		return said("StopPodSandbox", err)
+	}
+	_, err := r.runtime.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: id})
+	return said("RemovePodSandbox", err)
 }
 
 // removeImages removes every image that has a name of the canary's registry.

@@ -40,6 +40,7 @@ type node struct {
 	pull     func(name string) error // what a pull comes to
 	start    func(start) error       // what a start comes to
 	sandbox  func(handler string) error
+	busy     bool // the removal of a pod fails, once
 
 	mu      sync.Mutex
 	images  map[string]string // name -> ID
@@ -250,6 +251,10 @@ func (s *runtimeService) StopPodSandbox(context.Context, *runtimeapi.StopPodSand
 func (s *runtimeService) RemovePodSandbox(_ context.Context, r *runtimeapi.RemovePodSandboxRequest) (*runtimeapi.RemovePodSandboxResponse, error) {
 	s.node.mu.Lock()
 	defer s.node.mu.Unlock()
+	if s.node.busy {
+		s.node.busy = false
+		return nil, status.Error(codes.Unavailable, "ttrpc: closed")
+	}
 	delete(s.node.pods, r.GetPodSandboxId())
 	return &runtimeapi.RemovePodSandboxResponse{}, nil
 }
