@@ -223,8 +223,8 @@ func (a *agent) bring(ctx context.Context, m configMap) bool {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.policy, a.broken, a.due = hash, "", true
-	if err != nil {
+	a.policy, a.broken, a.due = hash, "", a.due || err == nil
+	if err != nil { // the policy in force stays, and so does what is proven of it
 		a.broken = clean.Line(err.Error(), maxShown)
 		slog.Error("the cluster's policy is not in force", "error", err)
 	}

@@ -70,6 +70,7 @@ func TestAProofIsMadeAgain(t *testing.T) {
 	}{
 		"not while nothing changes":         {func(*agent, *told) {}, 1},
 		"when the last one is old":          {func(a *agent, _ *told) { a.receipt.Started = time.Now().Add(-2 * time.Hour) }, 2},
+		"not for a policy that is none":     {func(a *agent, _ *told) { a.bring(context.Background(), configMap{}) }, 1},
 		"under a new policy":                {func(a *agent, _ *told) { a.bring(context.Background(), configMap{Data: map[string]string{key: "new"}}) }, 2},
 		"after anything was open meanwhile": {func(a *agent, n *told) { n.check = doctor.Open; looks(t, a); n.check = doctor.OK }, 2},
 	} {
