@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import InfrastructureError
 from countersign.nodes.steps import Folder
+from countersign.oci import credentials
 
 if TYPE_CHECKING:
     from countersign.enforcement.layout import Layout
@@ -45,8 +46,8 @@ class Credentials:
 
     def needed(self) -> bool:
         """Return whether the file says otherwise."""
-        found = self._read(self.path)
-        return self._with_ours(found) != found
+        auths = self._read(self.path).get("auths", {})
+        return {host: entry for host, entry in auths.items() if host.startswith(OURS)} != self._ours()
 
     def apply(self) -> None:
         """Write it; when nothing of ours is to be in it, put back the file that was there, or remove it."""
@@ -68,15 +69,18 @@ class Credentials:
         if not self.node.exists(path):
             return {}
         try:
-            found: dict[str, Any] = json.loads(self.node.get(path))
-            dict(found.get("auths", {}))
-        except (ValueError, TypeError, AttributeError) as error:
+            found: dict[str, Any] = credentials.document(self.node.get(path))
+            found["auths"] = dict(found.get("auths") or {})
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise InfrastructureError(f"is not JSON with auths ({error})", where=f"{self.node.name}: {path}") from None
         return found
 
+    def _ours(self) -> dict[str, dict[str, str]]:
+        return {host: {"auth": auth} for host, auth in self.wanted.items()}
+
     def _with_ours(self, found: dict[str, Any]) -> dict[str, Any]:
         others = {host: entry for host, entry in found.get("auths", {}).items() if not host.startswith(OURS)}
-        ours = {host: {"auth": auth} for host, auth in self.wanted.items()}
+        ours = self._ours()
         if not others and not ours and not set(found) - {"auths"}:
             return {}
         return {**found, "auths": {**others, **ours}}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from countersign.console.errors import UsageError
 from countersign.nodes.steps import File, Folder, Group
 from countersign.nodes.template import render
+from countersign.oci import credentials
 
 if TYPE_CHECKING:
     from countersign.cri.model import Auth
@@ -67,10 +68,10 @@ def docker_config(users: Path | None, logins: Mapping[str, Auth]) -> bytes:
     auths: dict[str, Any] = {}
     if users:
         try:
-            found = json.loads(users.read_text(encoding="utf-8"))
+            found = credentials.document(users.read_bytes())
             auths |= {name: {} for name in found.get("credHelpers") or {}}
             auths |= found.get("auths") or {}
-        except (OSError, ValueError, AttributeError, TypeError) as error:
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
             raise UsageError(f"cannot be read as a Docker config ({error})", where=str(users)) from None
     auths |= {name: {"auth": basic(login)} for name, login in logins.items()}
     return (json.dumps({"auths": auths}, indent=2, sort_keys=True) + "\n").encode()

@@ -49,6 +49,18 @@ def test_a_file_that_nobody_changed_meanwhile_is_put_back_byte_by_byte(tmp_path:
     assert (path.read_bytes(), path.stat().st_mode, path.stat().st_mtime) == before
 
 
+@pytest.mark.parametrize("content", ["", "null", "{}", '{"auths": null}', '{"auths": {}}'])
+def test_a_file_that_says_nothing_has_no_logins_and_comes_back_as_it_was(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "auth.json"
+    path.write_text(content)
+    nothing, ours = (Credentials(HOST, layout_of(path), str(path), wanted) for wanted in ({}, OURS))
+    assert not nothing.needed()
+    ours.apply()
+    assert set(json.loads(path.read_text())["auths"]) == set(OURS)
+    nothing.apply()
+    assert path.read_text() == content
+
+
 def test_what_its_user_adds_meanwhile_stays(tmp_path: Path) -> None:
     path = tmp_path / "auth.json"
     path.write_text('{"auths":{}}')

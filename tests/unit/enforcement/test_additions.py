@@ -153,3 +153,10 @@ def test_what_tasks_offer_is_what_places_have():
 
     assert tasks.ns
     assert additions.offered() is DEMO
+
+
+@pytest.mark.parametrize("content", ["", "null", "{}"])
+def test_a_docker_config_that_says_nothing_has_no_logins(tmp_path: Path, content: str):
+    path = tmp_path / "config.json"
+    path.write_text(content)
+    assert json.loads(reach.docker_config(path, {})) == {"auths": {}}
