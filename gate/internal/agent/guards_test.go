@@ -22,6 +22,7 @@ type told struct {
 	check   doctor.State
 	receipt *prove.Receipt
 	unmade  error
+	proving func() // happens while one is made
 }
 
 func (n *told) Doctor(context.Context) (*doctor.Report, error) {
@@ -30,6 +31,9 @@ func (n *told) Doctor(context.Context) (*doctor.Report, error) {
 
 func (n *told) Prove(context.Context) (*prove.Receipt, error) {
 	n.proofs++
+	if n.proving != nil {
+		n.proving()
+	}
 	return n.receipt, n.unmade
 }
 
@@ -68,10 +72,15 @@ func TestAProofIsMadeAgain(t *testing.T) {
 		after  func(*agent, *told)
 		proofs int
 	}{
-		"not while nothing changes":         {func(*agent, *told) {}, 1},
-		"when the last one is old":          {func(a *agent, _ *told) { a.receipt.Started = time.Now().Add(-2 * time.Hour) }, 2},
-		"not for a policy that is none":     {func(a *agent, _ *told) { a.bring(context.Background(), configMap{}) }, 1},
-		"under a new policy":                {func(a *agent, _ *told) { a.bring(context.Background(), configMap{Data: map[string]string{key: "new"}}) }, 2},
+		"not while nothing changes":     {func(*agent, *told) {}, 1},
+		"when the last one is old":      {func(a *agent, _ *told) { a.receipt.Started = time.Now().Add(-2 * time.Hour) }, 2},
+		"not for a policy that is none": {func(a *agent, _ *told) { a.bring(context.Background(), configMap{}) }, 1},
+		"under a new policy":            {func(a *agent, _ *told) { a.bring(context.Background(), configMap{Data: map[string]string{key: "new"}}) }, 2},
+		"under a policy that came in a proof": {func(a *agent, n *told) {
+			a.due = true
+			n.proving = func() { a.bring(context.Background(), configMap{Data: map[string]string{key: "new"}}); n.proving = nil }
+			looks(t, a)
+		}, 3},
 		"after anything was open meanwhile": {func(a *agent, n *told) { n.check = doctor.Open; looks(t, a); n.check = doctor.OK }, 2},
 	} {
 		t.Run(name, func(t *testing.T) {

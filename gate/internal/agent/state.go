@@ -174,6 +174,7 @@ const (
 func (a *agent) proven(ctx context.Context, state State) State {
 	a.mu.Lock()
 	due := a.due
+	a.due = false // what comes while a proof is made asks for another one
 	a.mu.Unlock()
 	report, err := a.Host.Doctor(ctx)
 	if err != nil {
@@ -196,9 +197,6 @@ func (a *agent) proven(ctx context.Context, state State) State {
 		a.receipt = nil
 		return a.not(state, "ProofFailed", fmt.Sprintf("%s: %s; expected %s", problem.Where, problem.Found, problem.Expected))
 	}
-	a.mu.Lock()
-	a.due = false
-	a.mu.Unlock()
 	state.Phase, state.Reason = Enforcing, "Proven"
 	state.Policy, state.PolicySerial = a.receipt.Policy.Hash, a.receipt.Policy.Serial
 	state.ProvenAt, state.Receipt = &a.receipt.Started, a.receipt
