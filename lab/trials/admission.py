@@ -133,7 +133,8 @@ def _both(engine: AtAdmission, cases: Sequence[Case]) -> tuple[dict[Case, Found]
     from countersign.console import output
 
     lab = _lab(engine)
-    with _gates_policy(engine, lab.strict), engine.policy(lab.strict), _namespace(engine):
+    # the engine first: its provider is another pod by another policy, which the strict one on the nodes refuses
+    with engine.policy(lab.strict), _gates_policy(engine, lab.strict), _namespace(engine):
         with output.progress(f"with {engine.title}: at admission"):
             on = {case: _review(engine, lab, case) for case in cases}
         with output.progress(f"with {engine.title}: what it takes runs, and not in dry runs alone"):
