@@ -165,5 +165,8 @@ func checkPolicy(c *invocation) int {
 		return exitRefused
 	}
 	fmt.Fprintf(c.stdout, "valid: %d scopes, %s, serial %d\n", len(p.Scopes()), p.Hash, p.Serial)
+	for _, list := range p.Lists {
+		fmt.Fprintf(c.stdout, "revoked: list %s\n", list)
+	}
 	return exitOK
 }

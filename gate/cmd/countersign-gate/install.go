@@ -146,6 +146,8 @@ func (c *invocation) showInstalled(done policy.Installed, inForce bool) error {
 	switch {
 	case c.install.plan && (done.Changed || done.Forced):
 		what = "would be installed"
+	case done.Forced && p.Serial > done.Before:
+		what = "installed by force: one of its lists of what is revoked is older, or the mark was damaged"
 	case done.Forced:
 		what = fmt.Sprintf("installed by force: serial %d was in force", done.Before)
 	case done.Changed:

@@ -108,12 +108,12 @@ func (w *Watcher) enforce(p *policy.Policy) error {
 	result := "valid"
 	if forced {
 		result = "forced"
-		slog.Warn("POLICY FORCED: an older serial is in force", "serial", p.Serial, "before", before, "hash", p.Hash)
+		slog.Warn("POLICY FORCED: an older serial is in force", "serial", p.Serial, "before", before, "hash", p.Hash, "lists", p.Lists)
 	}
 	w.metrics.reloads.WithLabelValues(result).Inc()
 	w.metrics.policySerial.Set(float64(p.Serial))
 	w.metrics.Trusts(p)
-	slog.Info("policy in force", "path", w.file.Path, "hash", p.Hash, "serial", p.Serial, "scopes", len(p.Scopes()))
+	slog.Info("policy in force", "path", w.file.Path, "hash", p.Hash, "serial", p.Serial, "scopes", len(p.Scopes()), "lists", p.Lists)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -103,7 +104,8 @@ func (f File) check(path string, data, signatures []byte) (*Policy, error) {
 		"a signature of these very bytes in "+f.Path+Signatures, signRemedy)
 }
 
-// Remember is called before p comes into force. From then on no older policy does.
+// Remember is called before p comes into force. From then on no older policy does, and
+// none with an older list.
 // It gives the serial before, and whether p is older and was forced.
 func (f File) Remember(p *Policy) (before int64, forced bool, err error) {
 	m, err := readMark(f.Mark)
@@ -114,10 +116,14 @@ func (f File) Remember(p *Policy) (before int64, forced bool, err error) {
 		return m.Serial, false, err
 	}
 	forced = p.Hash == m.Forced
-	if !forced && p.Serial <= m.Serial {
+	next := Mark{Serial: m.Serial, Hash: m.Hash, Lists: m.with(p.Lists)}
+	if forced || p.Serial > m.Serial {
+		next.Serial, next.Hash = p.Serial, p.Hash
+	}
+	if !forced && next.Serial == m.Serial && maps.Equal(next.Lists, m.Lists) {
 		return m.Serial, false, nil
 	}
-	return m.Serial, forced, writeMark(f.Mark, Mark{Serial: p.Serial, Hash: p.Hash})
+	return m.Serial, forced, writeMark(f.Mark, next)
 }
 
 // Installed says what Install did, or would do.
@@ -125,7 +131,7 @@ type Installed struct {
 	Policy  *Policy
 	Before  int64 // the highest serial so far
 	Changed bool  // the file or its signatures are others
-	Forced  bool  // it is older than Before
+	Forced  bool  // it is older than Before, or one of its lists is
 }
 
 // Install puts a policy in place for the gate to take up, with its signatures. Where

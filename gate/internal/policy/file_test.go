@@ -186,7 +186,7 @@ func TestADamagedMarkRefuses(t *testing.T) {
 		{"cut", `{"version":"countersign.policy-mark/v1","ser`, "unremembered"},
 		{"other version", `{"version":"countersign.policy-mark/v2","serial":3,"hash":"sha256:aa"}`, "unremembered"},
 		{"more members", `{"version":"countersign.policy-mark/v1","serial":3,"hash":"sha256:aa","limit":1}`, "unremembered"},
-		{"large", strings.Repeat(" ", 5000) + `{"version":"countersign.policy-mark/v1","serial":3,"hash":"sha256:aa"}`, "unremembered"},
+		{"large", strings.Repeat(" ", 70_000) + `{"version":"countersign.policy-mark/v1","serial":3,"hash":"sha256:aa"}`, "unremembered"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			file := newFile(t)

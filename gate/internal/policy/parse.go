@@ -50,6 +50,7 @@ type revokedJSON struct {
 	Keys         []string         `json:"keys"`
 	Certificates []jsontext.Value `json:"certificates"`
 	Digests      []string         `json:"digests"`
+	Lists        []listJSON       `json:"lists"`
 }
 
 const rerender = "correct policy.yaml and render it again, with the same version of countersign as this gate"
@@ -215,11 +216,13 @@ func readRevoked(p *Policy, doc *document) error {
 	if p.revokedKeys, err = digestSet("revoked.keys", doc.Revoked.Keys); err != nil {
 		return err
 	}
-	if p.revokedCertificates, err = readRevokedCertificates(doc.Revoked.Certificates); err != nil {
+	if p.revokedCertificates, err = readRevokedCertificates("revoked.certificates", doc.Revoked.Certificates); err != nil {
 		return err
 	}
-	p.revokedDigests, err = digestSet("revoked.digests", doc.Revoked.Digests)
-	return err
+	if p.revokedDigests, err = digestSet("revoked.digests", doc.Revoked.Digests); err != nil {
+		return err
+	}
+	return readLists(p, doc.Revoked.Lists)
 }
 
 func digestSet(where string, digests []string) (map[string]bool, error) {

@@ -23,10 +23,11 @@ const MaxSize = 4 << 20
 // Policy is a checked policy. It is never changed after Parse, so any number of
 // goroutines may share it.
 type Policy struct {
-	Hash      string // sha256:<hex> of the file's bytes
-	TrustHash string // sha256:<hex> of keys and revocations alone
-	Serial    int64  // grows with each policy of a node; 0 for none
-	Document  []byte // as it was parsed
+	Hash      string        // sha256:<hex> of the file's bytes
+	TrustHash string        // sha256:<hex> of keys and revocations alone
+	Serial    int64         // grows with each policy of a node; 0 for none
+	Document  []byte        // as it was parsed
+	Lists     []Revocations // that it includes
 
 	roots               map[string]Root
 	scopes              map[string]Rule

@@ -19,12 +19,12 @@ type revokedCertificateJSON struct {
 
 var serialNumber = regexp.MustCompile(`^(0|[1-9a-f][0-9a-f]{0,39})$`)
 
-func readRevokedCertificates(entries []jsontext.Value) (map[string]bool, error) {
+func readRevokedCertificates(where string, entries []jsontext.Value) (map[string]bool, error) {
 	set := make(map[string]bool, len(entries))
 	for i, entry := range entries {
 		name, err := revokedCertificate(entry)
 		if err != nil {
-			return nil, invalid(fmt.Sprintf("revoked.certificates[%d]: %v", i, err),
+			return nil, invalid(fmt.Sprintf("%s[%d]: %v", where, i, err),
 				`sha256:<64 hex digits>, or {"issuer": a name as in RFC 2253, "serial": lower-case hex digits}`, rerender)
 		}
 		set[name] = true
