@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from countersign.enforcement.policy import in_force, there
@@ -98,10 +99,13 @@ def _differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterato
     yield from _listed("pin", there.get("pinned", []), wanted["pinned"])
     for key in ("keys", "certificates", "digests"):
         yield from _listed(f"revoked {key[:-1]}", there.get("revoked", {}).get(key, []), wanted["revoked"][key])
+    yield from _named(
+        "revocation list", *(_lists(each.get("revoked", {}).get("lists", [])) for each in (there, wanted))
+    )
 
 
 def _named(part: str, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[Difference]:
-    show = _root if part == "root" else _rule
+    show = {"root": _root, "scope": _rule}.get(part, _list)
     for name in sorted({*there, *wanted}):
         if name not in there:
             yield Difference(ADDED, part, name, wanted=show(wanted[name]))
@@ -114,6 +118,16 @@ def _named(part: str, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> It
 def _listed(part: str, there: Sequence[str], wanted: Sequence[str]) -> Iterator[Difference]:
     yield from (Difference(ADDED, part, name) for name in sorted({*wanted} - {*there}))
     yield from (Difference(REMOVED, part, name) for name in sorted({*there} - {*wanted}))
+
+
+def _lists(lists: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return lists of what is revoked, as a rendered policy carries them, by the name in their documents."""
+    return {json.loads(each["document"])["name"]: each for each in lists}
+
+
+def _list(carried: Mapping[str, Any]) -> str:
+    content = carried["document"].encode()
+    return f"serial {json.loads(content)['serial']} (sha256:{sha256(content).hexdigest()})"
 
 
 def _rule(rule: Mapping[str, Any]) -> str:

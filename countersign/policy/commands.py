@@ -48,10 +48,14 @@ def check(context: Context, policy: str = "", json: bool = False) -> None:
     notes = [*notes_of(found), *unseen]
     counts = {"root": found.roots, "scope": found.scopes, "pin": found.pinned}
     done(f"{shown(path)}: " + ", ".join(_count(len(what), word) for word, what in counts.items()))
+    lists = [f"{each} ({shown(each.path)})" for each in found.lists]
+    for line in lists:
+        say(f"revoked, list {line}")
     for note in notes:
         warn(note)
     if json:
-        emit_json({"version": "countersign.policy-check/v1", "valid": True, "problems": [], "notes": notes})
+        answer = {"valid": True, "problems": [], "notes": notes, "lists": lists}
+        emit_json({"version": "countersign.policy-check/v1", **answer})
 
 
 @task(
@@ -170,7 +174,9 @@ def _emit_problems(err: PolicyInvalid) -> None:
     problems = [
         {"file": str(one.path), "line": one.line, "key": dotted(one.key), "message": one.text} for one in err.problems
     ]
-    emit_json({"version": "countersign.policy-check/v1", "valid": False, "problems": problems, "notes": []})
+    emit_json(
+        {"version": "countersign.policy-check/v1", "valid": False, "problems": problems, "notes": [], "lists": []}
+    )
 
 
 def _show(one: Explanation) -> None:
@@ -191,6 +197,8 @@ def _show(one: Explanation) -> None:
         say(f"pinned: {pin}{'' if one.digest else ' (this digest may run whatever the rule says)'}")
     if one.revoked:
         say(f"revoked: {one.digest}: refused whatever the rule says")
+    for line in one.lists:
+        say(f"revoked, list {line}")
 
 
 def _write_folder(path: Path, policy: Policy) -> int:

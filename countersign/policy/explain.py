@@ -49,6 +49,7 @@ class Explanation:
         attestations: what else the rule asks for, in words.
         pins: what is pinned of this digest, or of this repository if no digest is named.
         revoked: whether the named digest is revoked.
+        lists: of what is revoked, which the policy includes: a line each.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Explanation:
     attestations: list[str]
     pins: list[str]
     revoked: bool
+    lists: list[str]
 
     @property
     def because(self) -> str:
@@ -87,6 +89,7 @@ class Explanation:
             "attestations": self.attestations,
             "pins": self.pins,
             "revoked": self.revoked,
+            "lists": self.lists,
         }
 
 
@@ -100,10 +103,11 @@ def explain(policy: Policy, name: str) -> Explanation:
     Raises:
         BadReference: if it is neither.
     """
+    lists = [str(each) for each in policy.lists]
     if reference.is_id(name):
         digest = name if name.startswith("sha256:") else f"sha256:{name}"
         return Explanation(
-            name, "", digest, [], "", DEFAULT, [], {}, [], _pins(policy, digest), _revoked(policy, digest)
+            name, "", digest, [], "", DEFAULT, [], {}, [], _pins(policy, digest), _revoked(policy, digest), lists
         )
     ref = reference.parse(name)
     scope, rule = match(policy, ref.name)
@@ -113,7 +117,9 @@ def explain(policy: Policy, name: str) -> Explanation:
     roots = dict.fromkeys((*rule.roots, *(by for each in rule.attestations for by in each.by)))
     identities = {root: found for root in roots if (found := policy.roots[root].identity)}
     keys, revoked, asked = _keys(policy, roots), _revoked(policy, digest), [str(each) for each in rule.attestations]
-    return Explanation(name, str(ref), digest, candidates, scope or "", rule, keys, identities, asked, pins, revoked)
+    return Explanation(
+        name, str(ref), digest, candidates, scope or "", rule, keys, identities, asked, pins, revoked, lists
+    )
 
 
 def _candidate(policy: Policy, name: str, winner: str | None) -> Candidate:

@@ -40,11 +40,7 @@ def render(policy: Policy, extra_pins: Iterable[str] = (), serial: int = 0) -> b
             canary.REGISTRY: {"anyOf": [canary.ROOT]},
         },
         "pinned": sorted({*policy.pinned, *(_pin(pin) for pin in extra_pins)}),
-        "revoked": {
-            "keys": sorted(set(policy.revoked_keys)),
-            "certificates": _certificates(policy),
-            "digests": sorted(set(policy.revoked_digests)),
-        },
+        "revoked": _revoked(policy),
     }
     return (json.dumps(document, sort_keys=True, indent=2) + "\n").encode()
 
@@ -77,9 +73,25 @@ def _root(root: Root) -> dict[str, Any]:
     return {"publicKey": {"keys": [key.pem for key in root.keys], **({"since": since} if since else {})}}
 
 
-def _certificates(policy: Policy) -> list[Any]:
-    fingerprints = sorted({each for each in policy.revoked_certificates if isinstance(each, str)})
-    issued = sorted({each for each in policy.revoked_certificates if isinstance(each, tuple)})
+def _revoked(policy: Policy) -> dict[str, Any]:
+    """Return what is revoked; what a list names stands in the list alone, whose very bytes the gate verifies."""
+    lists = [
+        {"keys": list(each.signers), "document": each.text, "signatures": list(each.signatures)}
+        for each in sorted(policy.lists, key=lambda each: each.name)
+    ]
+    return {
+        "keys": sorted({*policy.revoked_keys}.difference(*(each.keys for each in policy.lists))),
+        "certificates": _certificates(
+            {*policy.revoked_certificates}.difference(*(e.certificates for e in policy.lists))
+        ),
+        "digests": sorted({*policy.revoked_digests}.difference(*(each.digests for each in policy.lists))),
+        **({"lists": lists} if lists else {}),
+    }
+
+
+def _certificates(revoked: Iterable[str | tuple[str, str]]) -> list[Any]:
+    fingerprints = sorted(each for each in revoked if isinstance(each, str))
+    issued = sorted(each for each in revoked if isinstance(each, tuple))
     return [*fingerprints, *({"issuer": issuer, "serial": serial} for issuer, serial in issued)]
 
 

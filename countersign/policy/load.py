@@ -13,14 +13,25 @@ from countersign.keys.pair import PublicKey, load_public
 from countersign.keys.sealed import BadKey
 from countersign.oci import digest as digests
 from countersign.oci import reference
-from countersign.policy import attestations, canary, certificates, document, identities, schema, scopes, subjects
+from countersign.policy import (
+    attestations,
+    canary,
+    certificates,
+    document,
+    identities,
+    revocations,
+    schema,
+    scopes,
+    subjects,
+)
 from countersign.policy.document import Document
-from countersign.policy.model import Attestation, Keyless, Notation, Pki, Policy, Root, Rule, Scope
+from countersign.policy.model import Attestation, Keyless, Notation, Pki, Policy, Revocations, Root, Rule, Scope
 from countersign.policy.problems import Key, PolicyInvalid, Problem, shown
 from countersign.policy.schema import (
     AttestationEntry,
     IssuedEntry,
     KeylessEntry,
+    ListEntry,
     NotationEntry,
     PkiEntry,
     PolicyEntry,
@@ -65,9 +76,10 @@ class _Reader:
                 for i, one in enumerate(entry.revoked.certificates)
             ),
         )
+        lists = self._lists(entry.revoked.lists)
         if self._problems:
             raise PolicyInvalid(sorted(self._problems, key=lambda problem: problem.line))
-        return found
+        return revocations.included(found, lists)
 
     def _root(self, name: str, entry: RootEntry) -> Root:
         if not _ROOT_NAME_RE.fullmatch(name):
@@ -275,6 +287,19 @@ class _Reader:
         if entry.startswith("sha256:"):
             return self._digest(entry, key)
         return self._file(entry, key, certificates.fingerprint) or entry
+
+    def _lists(self, entries: Sequence[ListEntry]) -> list[Revocations]:
+        found: list[Revocations] = []
+        for i, entry in enumerate(entries):
+            key = ("revoked", "lists", i)
+            signers = [self._key_file(file, (*key, "keys", j)) for j, file in enumerate(entry.keys)]
+            known = [signer for signer in signers if signer is not None]
+            one = self._file(entry.file, (*key, "file"), partial(revocations.read, signers=known)) if known else None
+            if one and one.name in (other.name for other in found):
+                self._note((*key, "file"), f"{entry.file}: the list {one.name!r} is a duplicate")
+            elif one:
+                found.append(one)
+        return found
 
     def _digest(self, text: str, key: Key) -> str:
         if not digests.valid(text):

@@ -164,6 +164,35 @@ class Scope:
 
 
 @dataclass(frozen=True)
+class Revocations:
+    """A list of what is trusted no more, which several policies include; it is signed, and its serial only grows.
+
+    Attributes:
+        path: the file.
+        name, serial, issued: as it says; the day.
+        signers: public keys, PEM, of which one has to have signed it.
+        text, signatures: as nodes get them, which verify it by themselves; the signatures in base64.
+        keys, digests, certificates: as a policy's.
+    """
+
+    path: Path
+    name: str
+    serial: int
+    issued: str
+    signers: tuple[str, ...]
+    text: str
+    signatures: tuple[str, ...]
+    keys: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+    certificates: tuple[str | tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        """Return "acme: serial 7 of 2026-11-29, 3 entries"."""
+        count = len(self.keys) + len(self.digests) + len(self.certificates)
+        return f"{self.name}: serial {self.serial} of {self.issued}, {count} {'entry' if count == 1 else 'entries'}"
+
+
+@dataclass(frozen=True)
 class Policy:
     """A whole policy.
 
@@ -172,9 +201,10 @@ class Policy:
         roots: by name.
         scopes: by normal form.
         pinned: "registry/path@sha256:…", normalised.
-        revoked_keys: fingerprints.
-        revoked_digests: digests of images.
-        revoked_certificates: fingerprints, or (issuer, serial number in lower-case hexadecimal digits).
+        revoked_keys: fingerprints, those of the lists among them.
+        revoked_digests: digests of images, the same.
+        revoked_certificates: fingerprints, or (issuer, serial number in lower-case hexadecimal digits), the same.
+        lists: that it includes.
     """
 
     path: Path
@@ -184,3 +214,4 @@ class Policy:
     revoked_keys: tuple[str, ...] = ()
     revoked_digests: tuple[str, ...] = ()
     revoked_certificates: tuple[str | tuple[str, str], ...] = ()
+    lists: tuple[Revocations, ...] = ()

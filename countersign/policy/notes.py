@@ -112,8 +112,9 @@ def _of_pins(policy: Policy) -> Iterator[str]:
 
 def _of_revocations(policy: Policy) -> Iterator[str]:
     known = {key.fingerprint for root in policy.roots.values() for key in root.keys}
+    shared = {fingerprint for each in policy.lists for fingerprint in each.keys}  # other policies know those
     for fingerprint in dict.fromkeys(policy.revoked_keys):
-        if fingerprint not in known:
+        if fingerprint not in known | shared:
             yield f"revoked.keys: {fingerprint} is the key of no root, so revoking it changes nothing"
     for each in _twice((*policy.revoked_keys, *policy.revoked_digests)):
         yield f"revoked: {each} is a duplicate"

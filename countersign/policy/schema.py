@@ -133,12 +133,20 @@ class AllOfEntry(_Signed):
 _NAMED = Discriminator(lambda value: "issued" if isinstance(value, Mapping) else "file")
 
 
+class ListEntry(_Strict):
+    """A list of what is trusted no more, and the keys of which one has to have signed it."""
+
+    file: str
+    keys: list[str] = Field(min_length=1, max_length=16)
+
+
 class RevokedEntry(_Strict):
     """What is trusted no more."""
 
     keys: list[str] = []
     certificates: list[Annotated[Annotated[str, Tag("file")] | Annotated[IssuedEntry, Tag("issued")], _NAMED]] = []
     digests: list[str] = []
+    lists: list[ListEntry] = Field(default=[], max_length=16)
 
 
 def _kind(value: object) -> str:

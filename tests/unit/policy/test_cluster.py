@@ -7,7 +7,7 @@ import json
 from countersign.console.config import ROOT
 from countersign.keys.pair import parse_public
 from countersign.policy import canary, cluster, gate
-from countersign.policy.model import Attestation, Keyless, Policy, Root, Rule, Scope
+from countersign.policy.model import Attestation, Keyless, Policy, Revocations, Root, Rule, Scope
 
 FILES = ROOT / "gate" / "internal" / "agent" / "testdata"
 PINNED = "registry.example/pause@sha256:" + "a" * 64
@@ -30,6 +30,8 @@ def _policy() -> Policy:
     trusted = {"mediaType": "a trusted root", "name": "Zürich <&> 🔏"}
     keyless = Keyless("https://i.example", "https://g.example/acme/app/*", {"ref": "main"}, (trusted,), {"log": 1})
     attested = Attestation("https://slsa.dev/provenance/v1", ("ci",), 'a.b < 1 && c == "d"', 3600)
+    text = '{"name": "acme", "of": "Zürich <&> 🔏"}\n'
+    shared = Revocations(ROOT / "acme.json", "acme", 1, "2026-11-29", (canary.KEY,), text, ("AAAA",))
     rules = {
         "r.example/a": Rule("anyOf", ("team", "ci"), ("bundle",)),
         "r.example/b": Rule("allOf", ("team",), (), "", (attested,)),
@@ -43,4 +45,5 @@ def _policy() -> Policy:
         ("sha256:" + "b" * 64,),
         ("sha256:" + "c" * 64,),
         (("CN=a", "0f"), "sha256:" + "d" * 64),
+        (shared,),
     )
