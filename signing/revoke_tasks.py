@@ -49,11 +49,7 @@ def revoke(
         raise UsageError("nothing to revoke", expected="--key, --certificate or --digest", do="see --help")
     path = Path(policy).expanduser() if policy else settings.policy
     load(path)
-    additions = {
-        "keys": [_key(one) for one in key],
-        "certificates": [_certificate(one) for one in certificate],
-        "digests": [found for one in digest for found in _digests(settings, one)],
-    }
+    additions = named(settings, key, certificate, digest)
     before = path.read_text(encoding="utf-8")
     after = amend.revoke(before, additions, str(path))
     changed = before != after
@@ -73,6 +69,15 @@ def revoke(
     if json:
         emitted = {"policy": str(path), "plan": plan, "changed": changed and not plan, "revoked": additions}
         output.emit_json({"version": "countersign.revoked/v1", **emitted})
+
+
+def named(settings: Settings, key: list[str], certificate: list[str], digest: list[str]) -> dict[str, list[str]]:
+    """Return what is to be revoked: list ("keys", "certificates", "digests") → fingerprints or digests."""
+    return {
+        "keys": [_key(one) for one in key],
+        "certificates": [_certificate(one) for one in certificate],
+        "digests": [found for one in digest for found in _digests(settings, one)],
+    }
 
 
 def _key(text: str) -> str:

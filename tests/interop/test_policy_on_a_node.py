@@ -24,6 +24,7 @@ from lab.demo.keys import KeyPair
 from rollout.apply import apply
 from rollout.diff import compare
 from rollout.places import Target
+from signing import revocation_list
 from tests.interop.conftest import ATTACHMENT, PASSWORD, Cosign
 
 pytestmark = pytest.mark.interop
@@ -142,3 +143,31 @@ def test_an_older_policy_is_refused_by_a_real_gate(tmp_path: Path, where: Layout
             continue
         with pytest.raises(InfrastructureError, match=r"POLICY_INVALID: serial 4, and serial 5 was in force"):
             installing.install(numbered, tmp_path / "laid.json", signature)
+
+
+def test_an_older_list_of_what_is_revoked_is_refused_by_a_real_gate(
+    tmp_path: Path, where: Layout, signer: keys.PrivateKey
+) -> None:
+    security, path = keys.generate(), tmp_path / "acme.json"
+    (tmp_path / "security.pub").write_text(security.public.pem)
+
+    def target() -> Target:
+        written = source(tmp_path, "")
+        written.write_text(f"{written.read_text()}revoked: {{lists: [{{file: acme.json, keys: [security.pub]}}]}}\n")
+        return Target(HostNode(), Policy(HOST, where, written, ()), tmp_path / "laid.json")
+
+    def listed(digest: str) -> dict[Path, bytes]:
+        revocation_list.write(path, revocation_list.amended(path, {"digests": [f"sha256:{digest * 64}"]}), security)
+        return {each: each.read_bytes() for each in (path, tmp_path / "acme.json.sig")}
+
+    first = listed("1")
+    assert apply([target()], signer, plan=False)[0].serial == 1
+    second = listed("2")
+    assert apply([target()], signer, plan=False)[0].serial == 2
+    for each, content in first.items():
+        each.write_bytes(content)
+    with pytest.raises(InfrastructureError, match=r'POLICY_INVALID: list "acme" of what is revoked has serial 1'):
+        apply([target()], signer, plan=False)
+    for each, content in second.items():
+        each.write_bytes(content)
+    assert compare(target()).same

@@ -13,6 +13,7 @@ import pytest
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement import layout, policy, record
 from countersign.enforcement.policy import Policy
+from countersign.keys import pair as keys
 from countersign.keys.pair import load_private
 from countersign.nodes.host import HOST
 from countersign.nodes.node import Result
@@ -21,6 +22,7 @@ from lab.demo.keys import KeyPair
 from rollout import apply as applying
 from rollout.diff import compare
 from rollout.places import Target
+from signing import revocation_list
 
 WHERE = layout.SYSTEM
 SCOPES = "registry.example/app: {anyOf: [k]}"
@@ -219,6 +221,24 @@ def test_the_day_of_a_key_is_a_difference(source):
     (only,) = compare(target(node, source)).differences
     assert str(only).endswith(" (since 2026-11-01)")
     assert str(only).count(" (since ") == 1
+
+
+def test_another_list_of_what_is_revoked_is_a_difference(source):
+    signer, path = keys.generate(), source.parent / "acme.json"
+    (source.parent / "security.pub").write_text(signer.public.pem)
+
+    def listed(*digests):
+        revocation_list.write(path, revocation_list.amended(path, {"digests": digests}), signer)
+
+    listed("sha256:" + "1" * 64)
+    write(source, SCOPES, "revoked: {lists: [{file: acme.json, keys: [security.pub]}]}")
+    node = FakeNode("a")
+    applying.apply([target(node, source)], None, plan=False)
+    assert compare(target(node, source)).same
+    listed("sha256:" + "2" * 64)
+    (only,) = compare(target(node, source)).differences
+    assert (only.kind, only.part, only.name) == ("changed", "revocation list", "acme")
+    assert (only.found[:9], only.wanted[:9]) == ("serial 1 ", "serial 2 ")
 
 
 def test_a_node_without_a_policy_differs_in_everything(source):
