@@ -283,7 +283,8 @@ def _read(response: urllib3.BaseHTTPResponse, request: Request) -> bytes:
         into.truncate()
     end = time.monotonic() + seconds
     content, size = bytearray(), 0
-    for chunk in response.stream(_CHUNK, decode_content=False):
+    # what has come, not a whole chunk: a body that trickles would hold the deadline off
+    for chunk in iter(lambda: response.read1(_CHUNK, decode_content=False), b""):
         size += len(chunk)
         if size > limit:
             raise Malformed(f"an answer of more than {limit} bytes", where=request.url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,25 @@ def test_after_a_body_over_its_bound_the_next_answer_is_right(fake: FakeRegistry
     with pytest.raises(Malformed):
         registry.blob(fake.name(), large.digest, 10)
     assert registry.blob(fake.name(), small.digest, 10) == b"small"
+
+
+def test_a_body_that_trickles_does_not_outlast_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its next byte never comes, and the first is not kept waiting for it."""
+    monkeypatch.setattr("countersign.oci.transport._DEADLINE", -1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        answering = threading.Thread(target=_one_byte, args=(server,))
+        answering.start()
+        with pytest.raises(RegistryUnreachable, match="no whole answer in -1 s"):
+            Registry().blob(f"127.0.0.1:{server.getsockname()[1]}/a", "sha256:" + "0" * 64, 10)
+        answering.join()
+
+
+def _one_byte(server: socket.socket) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(1 << 16)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nx")
+        connection.recv(1)  # until the client has gone
 
 
 def test_a_body_cut_short(fake: FakeRegistry) -> None:
