@@ -11,6 +11,7 @@ from typing import Any
 
 from countersign.console.errors import UsageError
 from countersign.console.notation import NotationSettings, notation_settings
+from countersign.console.tooling import ToolSettings, tool_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 """The repository: relative paths in the configuration count from here."""
@@ -189,6 +190,7 @@ class Settings:
         vagrant: the machine of the place ``vagrant``.
         notation: who signs in the format notation, and how.
         tests: what ``./inv test`` runs.
+        tools: how our own programs are had.
         offline: never use the network to fetch tools.
         environment: of the process: what keeps keys is found, and logged in to, as its own programs do it.
         sudo_password: for sudo on a machine over SSH where it wants one (Invoke's own ``sudo.password``).
@@ -209,6 +211,7 @@ class Settings:
     vagrant: VagrantSettings = VagrantSettings()
     notation: NotationSettings = NotationSettings()  # noqa: RUF009  frozen, like the others
     tests: CheckSettings = CheckSettings()
+    tools: ToolSettings = ToolSettings()  # noqa: RUF009  frozen, like the others
     offline: bool = False
     environment: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     sudo_password: str = field(default="", repr=False)
@@ -256,6 +259,7 @@ def settings_from(context: Any, on: str | None = None, room: str = "") -> Settin
         vagrant=_vagrant(given.get("vagrant") or {}),
         notation=notation_settings(given.get("notation") or {}, ROOT),
         tests=_tests(given.get("tests") or {}),
+        tools=tool_settings(given.get("tools") or {}, ROOT),
         offline=_switch(given, "offline"),
         environment=os.environ,
         sudo_password=str((given.get("sudo") or {}).get("password") or ""),

@@ -34,7 +34,7 @@ def list_(context: Context, json: bool = False) -> None:
     help={"name": "a tool of `tools.list`; repeatable (default: all that set-up needs)"},
 )
 def install(context: Context, name: list[str] | None = None) -> None:
-    """Get the outside tools: from PATH, the cache, or built here.
+    """Get the outside tools: from PATH, the cache, or built here; the gate at its tag also as released.
 
     Example: ./inv tools.install --name containerd --name runc
     """

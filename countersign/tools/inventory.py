@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from countersign.console.config import Settings
+from countersign.tools import released
 from countersign.tools.recipes import OnPath, Recipe, Version, recipes
 from countersign.tools.resolver import Found, find
 
@@ -38,7 +39,7 @@ class Row:
 def inventory(settings: Settings) -> list[Row]:
     """Return a row for every tool, in the order of ``versions.toml``."""
     return [
-        Row(tool.name, _wanted(recipe, tool.path), find(tool.name, settings))
+        Row(tool.name, _wanted(recipe, tool.path, settings), find(tool.name, settings))
         for recipe in recipes().values()
         for tool in recipe.tools
     ]
@@ -49,8 +50,9 @@ def usual_tools() -> list[str]:
     return [tool.name for recipe in recipes().values() for tool in recipe.tools if not recipe.on_demand]
 
 
-def _wanted(recipe: Recipe, path: OnPath | None) -> str:
-    pinned = recipe.version or "as in this checkout"
+def _wanted(recipe: Recipe, path: OnPath | None, settings: Settings) -> str:
+    release = released.wanted(recipe, settings)
+    pinned = recipe.version or (f"v{release.version} as released" if release else "as in this checkout")
     return f"{pinned} (PATH: {_text(path.at_least)} to below {_text(path.below)})" if path else pinned
 
 

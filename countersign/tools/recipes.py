@@ -50,6 +50,25 @@ class Tool:
 
 
 @dataclass(frozen=True)
+class Released:
+    """Where a recipe's programs are had as they were released, and what says that they are.
+
+    Attributes:
+        url: of the folder with a release's files; ``{version}`` stands for its version.
+        issuer: who tells the identity that signs a release.
+        subject: exactly that identity; ``{version}`` as above.
+        tells: the program that prints its name and version when it is run with ``version``.
+        hashes: file → SHA-256; a file that is named here needs no signature.
+    """
+
+    url: str
+    issuer: str
+    subject: str
+    tells: str
+    hashes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How one or more tools are built together.
 
@@ -66,6 +85,7 @@ class Recipe:
         on_demand: set-up does without it.
         deb: a package in Debian's pool, unpacked as it is, whose files have one of ``hashes`` (SHA-256).
         tools: what comes out.
+        released: where ``tools`` are had without building them; None for what we do not release.
     """
 
     name: str
@@ -82,6 +102,7 @@ class Recipe:
     platforms: tuple[str, ...] = ()
     on_demand: bool = field(default=False, repr=False)
     deb: str = field(default="", repr=False)  # its version and hashes are shown
+    released: Released | None = field(default=None, repr=False)  # it changes nothing that is built
 
     @property
     def title(self) -> str:
@@ -143,6 +164,8 @@ def lookup(name: str, known: Mapping[str, Recipe] | None = None) -> tuple[Recipe
 
 def _recipe(name: str, table: Mapping[str, Any]) -> Recipe:
     fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    if "released" in table:
+        fields["released"] = Released(**table["released"])
     fields["tools"] = tuple(_tool(tool, entry) for tool, entry in table["tools"].items())
     return Recipe(name=name, **fields)
 

@@ -1,4 +1,4 @@
-"""Where an outside program is: PATH if the version is good, else the cache, else built into the cache.
+"""Where an outside program is: PATH if the version is good, else as released, else the cache, else built into it.
 
 A product is built in a folder of its own and renamed into place, so it is whole or not there.
 One lock a recipe makes parallel runs wait for one build. Go's and pip's own caches make a build
@@ -21,6 +21,7 @@ from pathlib import Path
 from countersign.console import output
 from countersign.console.config import Settings
 from countersign.console.errors import MissingError
+from countersign.tools import released
 from countersign.tools.build import BuildFailed, Workshop, build
 from countersign.tools.progress import Board, board
 from countersign.tools.recipes import Recipe, lookup
@@ -32,7 +33,7 @@ _LOG_END = 15  # lines of a failed build's log that are shown
 
 @dataclass(frozen=True)
 class Found:
-    """A tool that is there: its file, its version (empty for source of ours), and ``PATH`` or ``cache``."""
+    """A tool that is there: its file, its version (empty for source of ours); ``PATH``, ``release`` or ``cache``."""
 
     path: Path
     version: str
@@ -49,6 +50,14 @@ def find(name: str, settings: Settings) -> Found | None:
     good = on_path(wanted)
     if good:
         return Found(*good, source="PATH")
+    release = released.wanted(recipe, settings)
+    if release:
+        if path := released.on_path(recipe, release, wanted):
+            return Found(path, release.version, "PATH")
+        if path := released.kept(settings.cache / recipe.name / release.key(), wanted):
+            return Found(path, release.version, "release")
+        if release.asked:
+            return None
     path = settings.cache / recipe.name / recipe.key() / wanted.file
     return Found(path, recipe.version, "cache") if path.exists() else None
 
@@ -59,7 +68,8 @@ def tool(name: str, settings: Settings) -> Path:
     Raises:
         UsageError: there is no such tool.
         BuildFailed: it could not be built.
-        MissingError: it has to be built, and that is not possible here.
+        MissingError: it has to be built or taken from a release, and that is not possible here.
+        NotReached, Refused: the release that is wanted is not to be had, or not what it should be (``taking``).
     """
     return install([name], settings)[name]
 
@@ -68,16 +78,73 @@ def install(names: Iterable[str], settings: Settings) -> dict[str, Path]:
     """Return the paths of tools by name; what is not there is built, two recipes side by side.
 
     Raises:
-        UsageError, BuildFailed, MissingError: as ``tool`` does; other builds are finished first.
+        UsageError, MissingError, NotReached, Refused: as ``tool`` does, before anything is built.
+        BuildFailed, MissingError: as ``tool`` does; other builds are finished first.
     """
     wanted = list(dict.fromkeys(names))
     there = {name: found.path for name in wanted if (found := find(name, settings))}
     missing = {name: lookup(name) for name in wanted if name not in there}
     if missing:
+        wanting = {recipe.name: recipe for recipe, _ in missing.values()}
         with board() as show:
-            places = _build_all({recipe.name: recipe for recipe, _ in missing.values()}, settings, show)
-        there |= {name: places[recipe.name] / entry.file for name, (recipe, entry) in missing.items()}
+            to_build = {name: recipe for name, recipe in wanting.items() if not _taken(recipe, settings, show)}
+            places = _build_all(to_build, settings, show)
+        there |= {
+            name: places[recipe.name] / entry.file for name, (recipe, entry) in missing.items() if recipe.name in places
+        }
+        there |= {name: found.path for name in missing.keys() - there.keys() if (found := find(name, settings))}
     return {name: there[name] for name in wanted}
+
+
+def _taken(recipe: Recipe, settings: Settings, show: Board) -> bool:
+    """Say whether a recipe's programs were taken from a release; where that is not so, they are built.
+
+    Raises:
+        MissingError: the user asks for a release, and the network may not be used.
+        NotReached, Refused, UsageError: as ``taking.take`` does; the first only where the user asks for it.
+    """
+    from countersign.tools import taking
+
+    if recipe.released is None:
+        return False
+    release = released.wanted(recipe, settings)
+    if release is None:
+        if not settings.tools.gate_release:
+            output.say(
+                f"  {recipe.title} is built: {released.difference(recipe) or 'it is not released for this machine'}"
+            )
+        return False
+    title = f"{recipe.title} v{release.version}"
+    if settings.offline and release.asked:
+        do = f"repeat without INVOKE_OFFLINE, or {released.OTHERWISE}"
+        raise MissingError(f"{title} is not in the cache, and the network may not be used", do=do)
+    try:
+        if not settings.offline:
+            with show.line(f"take {title}"):
+                _take_once(recipe, release, settings)
+            return True
+        why = "the network may not be used"
+    except taking.NotReached as err:
+        if release.asked:
+            raise
+        why = f"{err.where}: {err.found}"
+    output.say(f"  {recipe.title} is built: the release v{release.version} is not to be had: {why}")
+    return False
+
+
+def _take_once(recipe: Recipe, release: released.Wanted, settings: Settings) -> None:
+    """Take a release's programs into the cache, unless another run has done so meanwhile."""
+    from countersign.tools.taking import take
+
+    shelf = settings.cache / recipe.name
+    place = shelf / release.key()
+    with _locked(shelf, settings.cache):
+        if all(released.kept(place, tool) for tool in recipe.tools):
+            return
+        shutil.rmtree(place, ignore_errors=True)  # what is there has changed since it was verified
+        with _making(shelf) as making:
+            take(recipe, release, making, settings.environment)
+            making.rename(place)
 
 
 def _build_all(missing: dict[str, Recipe], settings: Settings, show: Board) -> dict[str, Path]:
@@ -108,23 +175,31 @@ def _build_once(recipe: Recipe, settings: Settings, show: Board) -> Path:
     with _locked(shelf, settings.cache):
         if place.exists():
             return place
-        for left in shelf.glob(".tmp-*"):  # of a run that was killed: the lock says that none is at work
-            shutil.rmtree(left)
         log = settings.cache / "log" / f"{recipe.name}.log"
         log.parent.mkdir(exist_ok=True)
         log.write_bytes(b"")
-        making = Path(tempfile.mkdtemp(prefix=".tmp-", dir=shelf))
         shop = Workshop(lambda name: _have(name, settings, show), settings.cache, settings.offline, log)
         try:
-            with show.line(f"{'unpack' if recipe.wheel else 'build'} {recipe.title}"):
-                build(recipe, making, shop)
-            making.chmod(0o755)
-            return making.rename(place)
+            with _making(shelf) as making:
+                with show.line(f"{'unpack' if recipe.wheel else 'build'} {recipe.title}"):
+                    build(recipe, making, shop)
+                return making.rename(place)
         except BuildFailed as failure:
             _show_end(failure)
             raise
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
+
+
+@contextmanager
+def _making(shelf: Path) -> Iterator[Path]:
+    """Make a folder for a product that is renamed into place once it is whole; the recipe's lock is held."""
+    for left in shelf.glob(".tmp-*"):  # of a run that was killed: the lock says that none is at work
+        shutil.rmtree(left)
+    making = Path(tempfile.mkdtemp(prefix=".tmp-", dir=shelf))
+    try:
+        making.chmod(0o755)
+        yield making
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
 
 
 @contextmanager

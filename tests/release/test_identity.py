@@ -14,11 +14,15 @@ from cryptography import x509
 
 from countersign.oci.descriptor import Descriptor
 from countersign.oci.registry import Registry
+from countersign.tools import taking
+from countersign.tools.recipes import Recipe, Released, Tool
+from countersign.tools.released import Wanted
 from lab.trials import authority, certified
 from lab.trials.authority import Authority
 from release.trust import ByIdentity
 from signing import attachment, bundle, stored
 from signing.formats import Format
+from tests.fake_registry import Reply, serving
 from tests.release.conftest import Make
 
 ISSUER = "https://token.actions.githubusercontent.com"
@@ -117,3 +121,19 @@ def test_images_of_another_workflow_are_refused(make: Make, sigstore: Authority,
 def test_a_release_of_another_sigstore_is_refused(make: Make, trusted: ByIdentity) -> None:
     made = make(signer=Workflow(authority.make(), WORKFLOW))
     assert made.verify(trusted) == {"SHA256SUMS": "bad-signature"}
+
+
+def test_the_resolver_takes_its_programs(make: Make, sigstore: Authority, trusted: ByIdentity, tmp_path: Path) -> None:
+    folder = make(signer=Workflow(sigstore, WORKFLOW)).folder
+    tools = (Tool("app", "app", None), Tool("other", "other", None))
+    own = Released("", ISSUER, WORKFLOW.replace("1.2.3", "{version}"), "", {})
+    with serving() as server:
+        server.faults.append(lambda request: Reply(200, (folder / request.path.lstrip("/")).read_bytes()))
+        url, root = f"http://{server.netloc}", trusted.trusted_root.read_bytes()
+        release = Wanted(own, "1.2.3", "arm64", asked=True, url=url, trusted_root=root)
+        taking.take(Recipe("app", tools, released=own), release, tmp_path, {})
+        for each in tools:
+            (path,) = tmp_path.glob(f"*/{each.file}")
+            assert path.read_bytes() == (folder / f"{each.name}-1.2.3-linux-arm64").read_bytes()
+        with pytest.raises(taking.Refused, match="SANs do not match"):
+            taking.take(Recipe("app", tools, released=own), replace(release, version="1.2.4"), tmp_path, {})

@@ -51,6 +51,19 @@ def test_variables_win_over_invoke_yaml(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert settings.kind.preinstalled is False
 
 
+@pytest.mark.parametrize(
+    ("said", "release"), [("v1.2.3", "1.2.3"), ("1.2.3-rc.1", "1.2.3-rc.1"), ("none", "none"), ("", ""), (None, "")]
+)
+def test_a_release_of_the_gate_is_a_version_or_none(said: object, release: str) -> None:
+    assert settings_from(context(tools={"gate_release": said})).tools.gate_release == release
+
+
+@pytest.mark.parametrize("said", ["latest", "1.2", "v1.2.3/..", "v1.2.3+x", "vv1.2.3", "1.2.3-", "no", False, 1.2])
+def test_any_other_release_of_the_gate_is_refused(said: object) -> None:
+    with pytest.raises(UsageError, match=r"^tools\.gate_release: got "):
+        settings_from(context(tools={"gate_release": said}))
+
+
 def test_a_former_name_is_read_with_a_hint_and_the_present_one_wins(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,7 +53,7 @@ class Bench:
 
     def left(self) -> list[str]:
         """Return what the cache holds beside locks, logs and what compilers keep."""
-        shelves = ("thing", "demo", "wheel")
+        shelves = ("thing", "demo", "wheel", "gate")
         return sorted(
             str(path.relative_to(self.settings.cache))
             for shelf in shelves
@@ -74,6 +74,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     monkeypatch.setattr("countersign.tools.recipes.ROOT", tmp_path)
     monkeypatch.setattr("countersign.tools.build.ROOT", tmp_path)
+    monkeypatch.setattr("countersign.tools.released.ROOT", tmp_path)
     known = read_recipes(RECIPES)
     monkeypatch.setattr("countersign.tools.recipes.recipes", lambda: known)
     bench = Bench(tmp_path, dataclasses.replace(Settings(), state=tmp_path / "state", cache=tmp_path / "cache"))

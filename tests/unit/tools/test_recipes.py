@@ -7,7 +7,10 @@ import pytest
 
 from countersign.console.config import ROOT
 from countersign.console.errors import UsageError
+from countersign.tools import taking
 from countersign.tools.recipes import VERSIONS, lookup, parse_version, read_recipes, recipes, source_files
+from release import made
+from release.load import load as load_project
 
 
 def write(path: Path, old: str, new: str) -> Path:
@@ -32,6 +35,21 @@ def test_every_tool_that_the_rooms_ask_for_is_there() -> None:
         ),
     }
     assert wanted <= {tool.name for recipe in recipes().values() for tool in recipe.tools}
+
+
+def test_released_programs_are_looked_for_where_release_yaml_puts_them() -> None:
+    project = load_project(ROOT / "release.yaml")
+    gate = recipes()["gate"]
+    assert gate.released
+    assert project.identity
+    assert gate.released.issuer == project.identity.issuer
+    assert gate.released.subject.replace("{version}", "*") == project.identity.subject
+    assert gate.released.url == f"{project.source}/releases/download/v{{version}}"
+    assert {tool.name for tool in gate.tools} == {program.name for program in project.programs}
+    assert project.program(gate.released.tells).variable
+    assert taking.SUMS == made.SUMS
+    assert taking.BUNDLE == made.SUMS + made.BUNDLE
+    assert set(project.platforms) == {"linux/amd64", "linux/arm64"}
 
 
 def test_an_unknown_tool_is_refused_with_the_known_ones() -> None:
