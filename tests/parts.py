@@ -212,7 +212,7 @@ PARTS = (
     Part("lint", _nothing, 20, lint),
     Part("types", _nothing, 60, types),
     Part("go", lambda settings: tool("go", settings), 240, go),
-    Part("unit", _nothing, 90, folder="tests/unit"),
+    Part("unit", _nothing, 160, folder="tests/unit"),
     Part("guards", _git, 240, lambda settings: guards.check(settings, settings.tests.guards, turns.commit())),
     Part(
         "fuzz", lambda settings: tool("go", settings), 600, lambda settings: fuzz.check(settings, settings.tests.fuzz)

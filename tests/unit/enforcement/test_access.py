@@ -106,7 +106,7 @@ def test_the_nodes_config_has_the_users_entries_beside_the_demos_own_login(tmp_p
     assert found == {**auths, FALLBACK: {"auth": basic(demo.logins[FALLBACK])}}
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"auths": [1]}', '{"credHelpers": 3}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"auths": [1]}', '{"credHelpers": 3}'])
 def test_what_is_no_docker_config_is_refused(tmp_path, text):
     path = tmp_path / "config.json"
     path.write_text(text)
