@@ -10,7 +10,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-_YEARS = 10
+from countersign.keys.issue import builder, usage
+
+_LIFETIME = dt.timedelta(days=3650)
 _ORGANISATION = "private Sigstore"
 
 Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
@@ -60,12 +62,12 @@ def authority(now: dt.datetime) -> Chain:
     """Return what Fulcio issues with: an intermediate for code signing, below a root that nobody keeps the key of."""
     root_key, root = _root("root", now)
     key = new_key()
-    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING])
+    purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING])
     certificate = (
-        _builder(_name("intermediate"), root.subject, key, now)
+        builder(_name("intermediate"), root.subject, key.public_key(), now, _LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(authority=True), critical=True)
-        .add_extension(usage, critical=False)
+        .add_extension(usage(authority=True), critical=True)
+        .add_extension(purpose, critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), critical=False)
         .sign(root_key, hashes.SHA256())
     )
@@ -76,12 +78,12 @@ def timestamps(now: dt.datetime) -> Chain:
     """Return what timestamps are signed with (RFC 3161, 2.3: that use alone, and critical), below a root of its own."""
     root_key, root = _root("timestamp root", now)
     key = new_key()
-    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
+    purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
     certificate = (
-        _builder(_name("timestamps"), root.subject, key, now)
+        builder(_name("timestamps"), root.subject, key.public_key(), now, _LIFETIME)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(authority=False), critical=True)
-        .add_extension(usage, critical=True)
+        .add_extension(usage(authority=False), critical=True)
+        .add_extension(purpose, critical=True)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), critical=False)
         .sign(root_key, hashes.SHA256())
     )
@@ -91,9 +93,9 @@ def timestamps(now: dt.datetime) -> Chain:
 def _root(common: str, now: dt.datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     key, name = ec.generate_private_key(ec.SECP384R1()), _name(common)
     certificate = (
-        _builder(name, name, key, now)
+        builder(name, name, key.public_key(), now, _LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-        .add_extension(_key_usage(authority=True), critical=True)
+        .add_extension(usage(authority=True), critical=True)
         .sign(key, hashes.SHA384())
     )
     return key, certificate
@@ -105,34 +107,4 @@ def _name(common: str) -> x509.Name:
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, _ORGANISATION),
             x509.NameAttribute(NameOID.COMMON_NAME, common),
         ]
-    )
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: dt.datetime
-) -> x509.CertificateBuilder:
-    public = key.public_key()
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + dt.timedelta(days=365 * _YEARS))
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-    )
-
-
-def _key_usage(*, authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not authority,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=authority,
-        crl_sign=authority,
-        encipher_only=False,
-        decipher_only=False,
     )
