@@ -125,7 +125,7 @@ def test_the_demos_own_registry_is_passed_its_password(demo):
     assert (passed.username, passed.password) == (registries.USER, demo.password)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"auths": 1}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"auths": 1}'])
 def test_what_is_no_docker_config_is_refused(demo, tmp_path, content):
     users = tmp_path / "config.json"
     users.write_text(content)
