@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime as dt
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 
 def builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, start: dt.datetime, lifetime: dt.timedelta
+    subject: x509.Name, issuer: x509.Name, key: CertificatePublicKeyTypes, start: dt.datetime, end: dt.datetime
 ) -> x509.CertificateBuilder:
     """Return a certificate to be signed: a random serial number, and the key's identifier (section 4.2.1.2)."""
     return (
@@ -19,7 +19,7 @@ def builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
-        .not_valid_after(start + lifetime)
+        .not_valid_after(end)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from countersign.keys import issue
 from countersign.keys.pair import PrivateKey, generate
 
 CODE_SIGNING, SERVER_AUTH = ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.SERVER_AUTH
@@ -110,20 +111,20 @@ class Authority:
         sct: bool = True,
     ) -> x509.Certificate:
         """Return a certificate for a key that is there already; see ``issue``."""
-        builder = (
-            _builder(x509.Name([]), self.certificate.subject, public, *(_now() + each for each in valid))
-            .add_extension(_usage(signs_certificates=False), critical=True)
+        made = (
+            issue.builder(x509.Name([]), self.certificate.subject, public, *(_now() + each for each in valid))
+            .add_extension(issue.usage(authority=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(x509.SubjectAlternativeName([name]), critical=True)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
         if issuer:
-            builder = builder.add_extension(x509.UnrecognizedExtension(_BARE_ISSUER, issuer.encode()), False)
-            builder = builder.add_extension(x509.UnrecognizedExtension(_ISSUER, _der(0x0C, issuer.encode())), False)
+            made = made.add_extension(x509.UnrecognizedExtension(_BARE_ISSUER, issuer.encode()), False)
+            made = made.add_extension(x509.UnrecognizedExtension(_ISSUER, _der(0x0C, issuer.encode())), False)
         if sct:
-            signed = self._sct(builder.sign(self._key, hashes.SHA256()).tbs_certificate_bytes)
-            builder = builder.add_extension(x509.UnrecognizedExtension(_SCTS, _der(0x04, signed)), critical=False)
-        return builder.sign(self._key, hashes.SHA256())
+            signed = self._sct(made.sign(self._key, hashes.SHA256()).tbs_certificate_bytes)
+            made = made.add_extension(x509.UnrecognizedExtension(_SCTS, _der(0x04, signed)), critical=False)
+        return made.sign(self._key, hashes.SHA256())
 
     def crl(self, *revoked: Signer, valid: tuple[dt.timedelta, dt.timedelta] = LASTING) -> str:
         """Return its list of revoked certificates (RFC 5280, section 5), PEM; ``valid`` is counted from now."""
@@ -203,39 +204,12 @@ def make() -> Authority:
     key, start = ec.generate_private_key(ec.SECP256R1()), _now() - _EARLIER
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "countersign lab")])
     certificate = (
-        _builder(name, name, key.public_key(), start, start + _LIFETIME)
+        issue.builder(name, name, key.public_key(), start, start + _LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(issue.usage(authority=True), critical=True)
         .sign(key, hashes.SHA256())
     )
     return Authority(certificate, start, key, generate(), generate())
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, start: dt.datetime, end: dt.datetime
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(end)
-    )
-
-
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    others = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False)
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        encipher_only=False,
-        decipher_only=False,
-        **others,
-    )
 
 
 def _listed(key: PrivateKey, url: str, valid: Mapping[str, str]) -> dict[str, Any]:

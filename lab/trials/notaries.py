@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from countersign.keys import issue
 from countersign.oci.descriptor import Descriptor
 from signing import chain as chains
 from signing import notation
@@ -76,7 +77,7 @@ class NotaryAuthority:
         signs = key or ec.generate_private_key(ec.SECP256R1())
         leaf = (
             _builder(subject(common_name), self.certificate.subject, signs.public_key(), valid)
-            .add_extension(_usage(authority=False), critical=True)
+            .add_extension(issue.usage(authority=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
@@ -90,8 +91,7 @@ def make(name: str = "countersign lab notary") -> NotaryAuthority:
     certificate = (
         _builder(subject(name), subject(name), key.public_key(), _AUTHORITY)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(authority=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(issue.usage(authority=True), critical=True)
         .sign(key, hashes.SHA256())
     )
     return NotaryAuthority(certificate, key)
@@ -122,24 +122,4 @@ def _builder(
     name: x509.Name, issuer: x509.Name, key: chains.Public, valid: tuple[dt.timedelta, dt.timedelta]
 ) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.timezone.utc)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now + valid[0])
-        .not_valid_after(now + valid[1])
-    )
-
-
-def _usage(*, authority: bool) -> x509.KeyUsage:
-    others = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
-    return x509.KeyUsage(
-        digital_signature=not authority,
-        key_cert_sign=authority,
-        crl_sign=authority,
-        encipher_only=False,
-        decipher_only=False,
-        **dict.fromkeys(others, False),
-    )
+    return issue.builder(name, issuer, key, now + valid[0], now + valid[1])

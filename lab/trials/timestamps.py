@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from countersign.keys import issue
+
 _SEQUENCE, _SET, _INTEGER, _OID, _BYTES, _TIME, _EXPLICIT = 0x30, 0x31, 0x02, 0x06, 0x04, 0x18, 0xA0
 _LONG = 0x80
 _SIGNED_DATA, _TST_INFO = "1.2.840.113549.1.7.2", "1.2.840.113549.1.9.16.1.4"
@@ -78,14 +80,9 @@ def make(valid: tuple[dt.timedelta, dt.timedelta] = (-_YEAR, 5 * _YEAR)) -> Stam
     names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"lab timestamps {each}")]) for each in ("root", "")]
     periods = ((-2 * _YEAR, 10 * _YEAR), valid)
     builders = [
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(names[0])
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now + start)
-        .not_valid_after(now + end)
-        .add_extension(x509.BasicConstraints(ca=not number, path_length=None), critical=True)
+        issue.builder(name, names[0], key.public_key(), now + start, now + end).add_extension(
+            x509.BasicConstraints(ca=not number, path_length=None), critical=True
+        )
         for number, (name, key, (start, end)) in enumerate(zip(names, keys, periods, strict=True))
     ]
     usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])

@@ -64,7 +64,7 @@ def authority(now: dt.datetime) -> Chain:
     key = new_key()
     purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING])
     certificate = (
-        builder(_name("intermediate"), root.subject, key.public_key(), now, _LIFETIME)
+        builder(_name("intermediate"), root.subject, key.public_key(), now, now + _LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage(authority=True), critical=True)
         .add_extension(purpose, critical=False)
@@ -80,7 +80,7 @@ def timestamps(now: dt.datetime) -> Chain:
     key = new_key()
     purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
     certificate = (
-        builder(_name("timestamps"), root.subject, key.public_key(), now, _LIFETIME)
+        builder(_name("timestamps"), root.subject, key.public_key(), now, now + _LIFETIME)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(usage(authority=False), critical=True)
         .add_extension(purpose, critical=True)
@@ -93,7 +93,7 @@ def timestamps(now: dt.datetime) -> Chain:
 def _root(common: str, now: dt.datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     key, name = ec.generate_private_key(ec.SECP384R1()), _name(common)
     certificate = (
-        builder(name, name, key.public_key(), now, _LIFETIME)
+        builder(name, name, key.public_key(), now, now + _LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
         .add_extension(usage(authority=True), critical=True)
         .sign(key, hashes.SHA384())
