@@ -126,5 +126,5 @@ func bad(name string, err error) *code.Refusal {
 		name = name[:300] + "…"
 	}
 	return code.Refuse(code.BadReference, fmt.Sprintf("%q is not an image name: %v", name, err),
-		"[registry/]path[:tag][@sha256:<hex>]", "correct the name in the pod")
+		"[registry/]path[:tag][@sha256:<hex>]", "correct the name")
 }
