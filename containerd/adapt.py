@@ -103,20 +103,21 @@ def adapted(config: bytes, wanted: Wanted) -> bytes:
     return _text(document)
 
 
-def with_handler(config: bytes, name: str, *, hooked: bool = False) -> bytes:
-    """Return the configuration with one more runtime handler of runc, as a user would add it after set-up.
+def with_handler(config: bytes, name: str, *, hooked: bool = False, shim: str = "") -> bytes:
+    """Return the configuration with one more runtime handler, as a user would add it after set-up.
 
     Args:
         config: containerd's.
         name: of the handler.
         hooked: give it the base spec of a handler that is there, which has the hook.
+        shim: the program of a runtime of another type than runc's; default: runc's.
 
     Raises:
         InfrastructureError: it is not TOML, or no handler has a base spec.
     """
     document = _parsed(config)
     runtimes = _table(_table(_table(_table(document, "plugins"), RUNTIME), "containerd"), "runtimes")
-    added = {"runtime_type": RUNC}
+    added = {"runtime_type": "io.containerd.other.v2", "runtime_path": shim} if shim else {"runtime_type": RUNC}
     if hooked:
         specs = [handler["base_runtime_spec"] for handler in runtimes.values() if "base_runtime_spec" in handler]
         if not specs:

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 VERIFIER = Path(__file__).with_name("cosign-verifier.sh")
 NO_DAEMON = frozenset({"gate_stopped", "gate_stopped_at_start", "gate_hung", "gate_hung_at_start", "gate_back"})
-RESTARTS = frozenset({"added_handler", "hooked_handler", "added_handler_gate_hung", "hook_program_missing_gate_hung"})
+RESTARTS = frozenset(
+    {
+        *("added_handler", "hooked_handler", "other_runtime"),
+        *("added_handler_gate_hung", "hook_program_missing_gate_hung"),
+    }
+)
 
 
 @dataclass(frozen=True)

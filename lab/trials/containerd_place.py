@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from containerd.adapt import with_handler
@@ -42,17 +42,22 @@ class ContainerdPlace(CriPlace):
         return refusal.code_of(message) or code_of(message, GATE_GONE)
 
     @contextmanager
-    def added_handler(self, *, hooked: bool) -> Iterator[str]:
+    def added_handler(self, *, hooked: bool, other_runtime: bool = False) -> Iterator[str]:
         """Add a handler to containerd's configuration as a user would; see `lab.trials.place.Place.added_handler`."""
         node, path = self.at.node, self._containerd.config
         before = node.get(path)
-        node.put(with_handler(before, ADDED, hooked=hooked), path)
+        node.put(with_handler(before, ADDED, hooked=hooked, shim=self._shim() if other_runtime else ""), path)
         try:
             self.restart_runtime()
             yield ADDED
         finally:
             node.put(before, path)
             self.restart_runtime()
+
+    def _shim(self) -> str:
+        """Return the path of runc's shim, which lies beside containerd."""
+        found = self.at.node.run(["sh", "-c", f"command -v {self._containerd.program}"]).stdout.decode().strip()
+        return str(PurePosixPath(found).with_name("containerd-shim-runc-v2"))
 
     def import_images(self, archive: Path) -> None:
         """Load an OCI archive with ctr, which asks no verifier."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SLEEP = ("/demo", "sleep")
 VOLUME_PATH = "/volume"
-NEED_THE_PLUGIN = frozenset({"added_handler", "added_handler_gate_hung", "gate_hung"})
+NEED_THE_PLUGIN = frozenset({"added_handler", "other_runtime", "added_handler_gate_hung", "gate_hung"})
 """Ways that come out so because the runtime makes no container without the gate's NRI plugin."""
 
 
@@ -195,7 +195,7 @@ class CriPlace(ABC):
         return [json.loads(line) for line in complete.splitlines()]
 
     @abstractmethod
-    def added_handler(self, *, hooked: bool) -> AbstractContextManager[str]:
+    def added_handler(self, *, hooked: bool, other_runtime: bool = False) -> AbstractContextManager[str]:
         """See `lab.trials.place.Place.added_handler`."""
 
     @contextmanager

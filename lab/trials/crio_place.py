@@ -26,7 +26,7 @@ Judges = Literal["gate", "own", "both"]
 NOT_HERE = frozenset(
     {
         *("retagged", "repointed", "repointed_back", "record_removed"),
-        *("hooked_handler", "added_handler", "added_handler_gate_hung"),
+        *("hooked_handler", "added_handler", "added_handler_gate_hung", "other_runtime"),
         *("gate_stopped_at_start", "gate_hung_at_start"),
     }
 )
@@ -111,9 +111,9 @@ class CrioPlace(CriPlace):
         """Raise InfrastructureError: CRI has no such call, and CRI-O no other way."""
         raise InfrastructureError("CRI-O gives images no other names", where=f"{source} → {target}")
 
-    def added_handler(self, *, hooked: bool) -> AbstractContextManager[str]:
+    def added_handler(self, *, hooked: bool, other_runtime: bool = False) -> AbstractContextManager[str]:
         """Raise InfrastructureError: on CRI-O every handler has the hook, from one folder."""
-        raise InfrastructureError("CRI-O's handlers have no hook of their own", where=f"hooked: {hooked}")
+        raise InfrastructureError("CRI-O's handlers have no hook of their own", where=f"hooked: {hooked}, other runtime: {other_runtime}")
 
     def forget(self, reference: str) -> None:
         """Remove an image with all its names: CRI-O forgets no single one."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 UNLOGGED = {"GATE_DOWN", "TIMEOUT"}
 """Codes that the hook gives because no gate answered: there is no line in the verdict log."""
+UNJUDGED = {"other_runtime"}
+"""Ways that NRI refuses before anything is judged: likewise."""
 
 
 def run(place: Place, lab: Lab, cases: Sequence[Case]) -> Generator[Outcome, None, None]:
@@ -65,7 +67,7 @@ def judge(case: Case, found: Found, verdicts: Sequence[dict[str, Any]]) -> Outco
     logged = _deciding(found, verdicts)
     more = [] if found.allow or found.code else ["the runtime's error carries no reason code"]
     if logged is None:
-        if case.code not in UNLOGGED:
+        if case.code not in UNLOGGED and case.way not in UNJUDGED:
             more.append("the gate logged no verdict for it")
         return compare(case, found, more)
     if logged["allow"] != found.allow:

@@ -124,8 +124,14 @@ class Place(Protocol):
     def verdicts(self) -> list[dict[str, Any]]:
         """Return the verdicts that the gate logged since the last call."""
 
-    def added_handler(self, *, hooked: bool) -> AbstractContextManager[str]:
-        """Have one more runtime handler and give its name; ``hooked``: its base spec is the one with the hook."""
+    def added_handler(self, *, hooked: bool, other_runtime: bool = False) -> AbstractContextManager[str]:
+        """Have one more runtime handler and give its name.
+
+        Args:
+            hooked: its base spec is the one with the hook.
+            other_runtime: by its type, its runtime is another than runc's (in truth it is runc's, so that only the
+                type speaks against it).
+        """
 
     def hook_program_missing(self) -> AbstractContextManager[None]:
         """Keep the hook's program away."""

@@ -138,6 +138,12 @@ def added_handler(place: Place, lab: Lab, case: Case) -> Found:
         return _under(place, lab, case, handler)
 
 
+def other_runtime(place: Place, lab: Lab, case: Case) -> Found:
+    """Under a runtime handler that was added after set-up, with the hook, but a runtime that may not run it."""
+    with place.added_handler(hooked=True, other_runtime=True) as handler:
+        return _under(place, lab, case, handler)
+
+
 def added_handler_gate_hung(place: Place, lab: Lab, case: Case) -> Found:
     """The same while the gate hangs, twice: the first to wait for the gate, and the next."""
     with place.added_handler(hooked=False) as handler, place.gate_hung():
@@ -224,6 +230,7 @@ WAYS: dict[str, Callable[[Place, Lab, Case], Found]] = {
     "other_handler": other_handler,
     "hooked_handler": hooked_handler,
     "added_handler": added_handler,
+    "other_runtime": other_runtime,
     "added_handler_gate_hung": added_handler_gate_hung,
     "cached": cached,
     "hook_program_missing": hook_program_missing,

@@ -57,7 +57,7 @@ func (s *runtimeService) PodSandboxStatus(context.Context, *runtimeapi.PodSandbo
 
 // Status tells of one runtime handler, with the node's base spec.
 func (s *runtimeService) Status(context.Context, *runtimeapi.StatusRequest) (*runtimeapi.StatusResponse, error) {
-	config := fmt.Sprintf(`{"containerd": {"runtimes": {"runc": {"runtimeType": "io.containerd.runc.v2", "baseRuntimeSpec": %q}}}}`, s.node.BaseSpec)
+	config := fmt.Sprintf(`{"containerd": {"defaultRuntimeName": "runc", "runtimes": {"runc": {"runtimeType": "io.containerd.runc.v2", "baseRuntimeSpec": %q}}}}`, s.node.BaseSpec)
 	return &runtimeapi.StatusResponse{Info: map[string]string{"config": config}}, nil
 }
 

@@ -87,7 +87,7 @@ func Without(ctx context.Context, c Config) ([]string, error) {
 		return nil, err
 	}
 	var found []string
-	for name, handler := range all {
+	for name, handler := range all.Runtimes {
 		if handler.RuntimeType != hooksRun {
 			found = append(found, fmt.Sprintf("handler %q has runtime_type %q, expected %q", name, handler.RuntimeType, hooksRun))
 		} else if err := c.hooked(handler.BaseRuntimeSpec); err != nil {
@@ -107,7 +107,7 @@ func With(ctx context.Context, c Config) ([]string, error) {
 		return nil, err
 	}
 	var found []string
-	for name, handler := range all {
+	for name, handler := range all.Runtimes {
 		if handler.BaseRuntimeSpec == "" {
 			continue
 		}
@@ -139,8 +139,14 @@ type handler struct {
 	BaseRuntimeSpec string `json:"baseRuntimeSpec"`
 }
 
+// named are the runtime handlers of a containerd.
+type named struct {
+	Standard string             `json:"defaultRuntimeName"`
+	Runtimes map[string]handler `json:"runtimes"`
+}
+
 // handlers asks containerd for the handlers that it runs by.
-func (c Config) handlers(ctx context.Context) (map[string]handler, error) {
+func (c Config) handlers(ctx context.Context) (*named, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	conn, err := grpc.NewClient("unix://"+c.Address, grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -154,9 +160,7 @@ func (c Config) handlers(ctx context.Context) (map[string]handler, error) {
 		return nil, fmt.Errorf("containerd at %s: %w", c.Address, err)
 	}
 	var config struct {
-		Containerd struct {
-			Runtimes map[string]handler `json:"runtimes"`
-		} `json:"containerd"`
+		Containerd named `json:"containerd"`
 	}
 	if err := json.Unmarshal([]byte(response.GetInfo()["config"]), &config); err != nil {
 		return nil, fmt.Errorf("containerd at %s: its configuration: %w", c.Address, err)
@@ -164,7 +168,7 @@ func (c Config) handlers(ctx context.Context) (map[string]handler, error) {
 	if len(config.Containerd.Runtimes) == 0 {
 		return nil, fmt.Errorf("containerd at %s: its configuration names no runtime handler", c.Address)
 	}
-	return config.Containerd.Runtimes, nil
+	return &config.Containerd, nil
 }
 
 // hooked says why a base spec does not give containers the hook.

@@ -59,6 +59,9 @@ type Config struct {
 	Gate   string // the gate's socket, by which the hook is known
 	Adds   bool   // the hook is put in where it is missing; else such a container is refused
 
+	// Runs is nil for a runtime handler whose runtime runs hooks; nil itself for an observer.
+	Runs func(ctx context.Context, handler string) error
+
 	// Started is told of each container that starts, and of those that run already, by a
 	// plugin that does nothing else: it has a name of its own, for a runtime that requires
 	// Name must not take it for that. It must not block. nil for the plugin above.
@@ -74,6 +77,7 @@ type Plugin struct {
 	socket    string
 	hook      []string // argv
 	adds      bool
+	runs      func(ctx context.Context, handler string) error
 	started   func(id string)
 	displace  func() error
 	connected atomic.Bool
@@ -83,7 +87,7 @@ type Plugin struct {
 
 // New makes a plugin.
 func New(c Config) *Plugin {
-	p := &Plugin{socket: c.Socket, hook: []string{c.Hook, "--socket", c.Gate}, adds: c.Adds, started: c.Started, displace: func() error { return nil }}
+	p := &Plugin{socket: c.Socket, hook: []string{c.Hook, "--socket", c.Gate}, adds: c.Adds, runs: c.Runs, started: c.Started, displace: func() error { return nil }}
 	if c.Displace != nil {
 		p.displace = sync.OnceValue(func() error {
 			err := c.Displace()
@@ -268,18 +272,36 @@ func (s *adder) CreateContainer(_ context.Context, pod *api.PodSandbox, containe
 }
 
 // ValidateContainerAdjustment refuses a container that is to be made without the
-// hook. It is asked after every plugin's adjustments, also where the answer above
+// hook, or in a runtime that may not run it. It is asked after every plugin's adjustments, also where the answer above
 // came too late to count; where it is itself too late, the runtime refuses.
-func (s *session) ValidateContainerAdjustment(_ context.Context, r *api.ValidateContainerAdjustmentRequest) error {
+func (s *session) ValidateContainerAdjustment(ctx context.Context, r *api.ValidateContainerAdjustmentRequest) error {
+	id := bounded.Text(r.GetContainer().GetId(), verdict.MaxName)
 	if s.hooked(r.GetContainer().GetHooks()) || s.hooked(r.GetAdjust().GetHooks()) {
+		if err := s.runs(ctx, handlerOf(r.GetPod())); err != nil {
+			return refused(id, err)
+		}
 		return nil
 	}
 	source := "base_runtime_spec of its runtime handler"
 	if s.adds {
 		source = "hooks.d"
 	}
-	return fmt.Errorf("countersign: refused container %s: %s: it would start without the hook %s, expected the hook in its spec; look at %s, and run set-up again",
-		bounded.Text(r.GetContainer().GetId(), verdict.MaxName), code.GateDown, s.hook[0], source)
+	return refused(id, code.Refuse(code.GateDown, "it would start without the hook "+s.hook[0], "the hook in its spec", "look at "+source+", and run set-up again"))
+}
+
+// refused logs a refusal, which is before any verdict, and words it for the runtime.
+func refused(container string, why error) error {
+	slog.Warn("NRI: refused", "container", container, "why", why)
+	return fmt.Errorf("countersign: refused container %s: %w", container, why)
+}
+
+// handlerOf gives the runtime handler of a pod. An annotation that containerd still follows
+// picks one that the pod does not name.
+func handlerOf(pod *api.PodSandbox) string {
+	if pod.GetRuntimeHandler() == "" && pod.GetAnnotations()["io.kubernetes.cri.untrusted-workload"] == "true" {
+		return "untrusted"
+	}
+	return pod.GetRuntimeHandler()
 }
 
 // hooked says whether our hook is among a container's, with the gate that it asks.

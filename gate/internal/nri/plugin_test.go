@@ -22,6 +22,14 @@ const (
 	gate = "/run/gate.sock"
 )
 
+// runsHooks knows one runtime handler whose runtime runs none.
+func runsHooks(_ context.Context, handler string) error {
+	if handler == "vm" || handler == "untrusted" {
+		return errors.New("UNSUPPORTED_RUNTIME: it runs none")
+	}
+	return nil
+}
+
 func runtime(t *testing.T, socket string) *adaptation.Adaptation {
 	t.Helper()
 	return fakenri.Start(t, socket, Name)
@@ -29,7 +37,7 @@ func runtime(t *testing.T, socket string) *adaptation.Adaptation {
 
 func plugin(t *testing.T, socket string, adds bool) (p *Plugin, stop func()) {
 	t.Helper()
-	p = New(Config{Socket: socket, Hook: hook, Gate: gate, Adds: adds})
+	p = New(Config{Socket: socket, Hook: hook, Gate: gate, Adds: adds, Runs: runsHooks})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); p.Run(ctx) }()
@@ -197,12 +205,12 @@ func TestAPlacePassesOnWhileNoContainerIsCreated(t *testing.T) {
 	dir := t.TempDir()
 	behind, socket := filepath.Join(dir, "runtime.sock"), filepath.Join(dir, "nri.sock")
 	r := runtime(t, behind)
-	before := New(Config{Socket: behind, Hook: hook, Gate: gate})
+	before := New(Config{Socket: behind, Hook: hook, Gate: gate, Runs: runsHooks})
 	before.Start(t.Context())
 	registered(t, r, before)
 
 	created, asked := make(chan error, 1), 0
-	next := New(Config{Socket: socket, Hook: hook, Gate: gate, Displace: func() error {
+	next := New(Config{Socket: socket, Hook: hook, Gate: gate, Runs: runsHooks, Displace: func() error {
 		asked++
 		go func() {
 			_, err := fakenri.Create(r, ours())
@@ -244,7 +252,7 @@ func TestAPluginThatCannotTakeThePlaceIsNotCounted(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "nri.sock")
 	r := runtime(t, socket)
 	tried := make(chan struct{})
-	p := New(Config{Socket: socket, Hook: hook, Gate: gate, Displace: func() error { close(tried); return errors.New("it stays") }})
+	p := New(Config{Socket: socket, Hook: hook, Gate: gate, Runs: runsHooks, Displace: func() error { close(tried); return errors.New("it stays") }})
 	p.Start(t.Context())
 	<-tried
 	time.Sleep(2 * noticing)
@@ -254,7 +262,7 @@ func TestAPluginThatCannotTakeThePlaceIsNotCounted(t *testing.T) {
 }
 
 func TestAContainerWithoutTheHookIsRefused(t *testing.T) {
-	s := &session{Plugin: New(Config{Hook: hook, Gate: gate})}
+	s := &session{Plugin: New(Config{Hook: hook, Gate: gate, Runs: runsHooks})}
 	request := &api.ValidateContainerAdjustmentRequest{Container: &api.Container{Id: "container"}, Adjust: &api.ContainerAdjustment{}}
 	if err := s.ValidateContainerAdjustment(context.Background(), request); err == nil || !strings.Contains(err.Error(), "GATE_DOWN") {
 		t.Errorf("no hook: %v", err)
@@ -270,6 +278,31 @@ func TestAContainerWithoutTheHookIsRefused(t *testing.T) {
 	request.Container.Hooks = &api.Hooks{Poststop: []*api.Hook{ours()}}
 	if err := s.ValidateContainerAdjustment(context.Background(), request); err == nil {
 		t.Error("a hook of another stage was taken for ours")
+	}
+}
+
+func TestAContainerInARuntimeThatMayRunNoHooksIsRefused(t *testing.T) {
+	s := &session{Plugin: New(Config{Hook: hook, Gate: gate, Runs: runsHooks})}
+	for handler, says := range map[string]string{"": "", "runc": "", "vm": "countersign: refused container container: UNSUPPORTED_RUNTIME: "} {
+		err := s.ValidateContainerAdjustment(t.Context(), &api.ValidateContainerAdjustmentRequest{
+			Pod: &api.PodSandbox{RuntimeHandler: handler}, Container: &api.Container{Id: "container", Hooks: &api.Hooks{CreateRuntime: []*api.Hook{ours()}}},
+		})
+		if (err == nil) != (says == "") || err != nil && !strings.HasPrefix(err.Error(), says) {
+			t.Errorf("handler %q: %v, expected %q", handler, err, says)
+		}
+	}
+}
+
+func TestAnAnnotationThatPicksTheRuntimeHandlerIsFollowed(t *testing.T) {
+	s := &session{Plugin: New(Config{Hook: hook, Gate: gate, Runs: runsHooks})}
+	for value, refused := range map[string]bool{"true": true, "false": false} {
+		err := s.ValidateContainerAdjustment(t.Context(), &api.ValidateContainerAdjustmentRequest{
+			Pod:       &api.PodSandbox{Annotations: map[string]string{"io.kubernetes.cri.untrusted-workload": value}},
+			Container: &api.Container{Id: "container", Hooks: &api.Hooks{CreateRuntime: []*api.Hook{ours()}}},
+		})
+		if (err != nil) != refused || refused && !strings.Contains(err.Error(), "UNSUPPORTED_RUNTIME") {
+			t.Errorf("%s: %v", value, err)
+		}
 	}
 }
 

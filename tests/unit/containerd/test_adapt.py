@@ -115,6 +115,13 @@ def test_a_handler_is_added_beside_the_others_with_a_base_spec_that_is_there(hoo
     assert set(runtimes) == {"runc", "added"}
 
 
+def test_a_handler_of_another_runtime_is_added_with_its_program():
+    config = with_handler(adapted(KIND, WANTED), "added", hooked=True, shim="/opt/shim").decode()
+    added = tomllib.loads(config)["plugins"][RUNTIME]["containerd"]["runtimes"]["added"]
+    assert added.pop("base_runtime_spec")
+    assert added == {"runtime_type": "io.containerd.other.v2", "runtime_path": "/opt/shim"}
+
+
 def test_where_no_handler_has_a_base_spec_none_is_given():
     with pytest.raises(InfrastructureError, match="no runtime handler has a base spec"):
         with_handler(b"version = 3\n", "added", hooked=True)

@@ -44,7 +44,7 @@ def test_a_third_runtime_passes_the_whole_matrix_of_what_it_can_do(
     assert {row["image"] for row in found.values()} == {*IMAGES} - {"app"}
     assert {row["code"]["actual"] for row in found.values()} == {
         *("OK", "ACCEPTED_BY_SCOPE", "PINNED_DIGEST", "UNSIGNED", "NO_SCOPE", "REJECTED_BY_SCOPE", "NOT_WHAT_RUNS"),
-        *("NO_RECORD", "GATE_DOWN", "TIMEOUT", "NO_EVIDENCE_OFFLINE"),
+        *("NO_RECORD", "GATE_DOWN", "TIMEOUT", "NO_EVIDENCE_OFFLINE", "UNSUPPORTED_RUNTIME"),
     }
     assert found["unsigned/pull"]["layer"]["actual"] == "pull"
 

@@ -104,6 +104,8 @@ class Toy:
     ) -> str:
         if handler == "bare" or "hung" in self.down:
             raise CriError("CreateContainer", "UNKNOWN", "countersign: refused container: GATE_DOWN: no plugin answers")
+        if handler == "vm":
+            raise CriError("CreateContainer", "UNKNOWN", "countersign: refused container: UNSUPPORTED_RUNTIME: no hooks")
         name = f"c{len(self._containers)}"
         self._containers[name] = (image_id, written, volume)
         return name
@@ -152,8 +154,8 @@ class Toy:
         return found
 
     @contextmanager
-    def added_handler(self, *, hooked: bool) -> Iterator[str]:
-        yield "added" if hooked else "bare"
+    def added_handler(self, *, hooked: bool, other_runtime: bool = False) -> Iterator[str]:
+        yield "vm" if other_runtime else "added" if hooked else "bare"
 
     def hook_program_missing(self) -> Any:
         return self._without("hook")
