@@ -1,1 +1,1 @@
-"""Messages of CRI v1, made by ``python -m countersign.cri.generate`` from ``api.proto`` (k8s.io/cri-api)."""
+"""Messages of CRI v1, of ``api.proto`` (k8s.io/cri-api)."""

@@ -6,7 +6,7 @@ from countersign.cri.generate import PROTO, ROOT, generate
 def test_the_messages_are_those_of_the_proto(tmp_path):
     for made in generate(tmp_path):
         kept = ROOT / made.relative_to(tmp_path)
-        assert kept.read_text() == made.read_text(), f"run `python -m countersign.cri.generate`: {kept} is out of date"
+        assert kept.read_bytes() == made.read_bytes(), f"{kept}: run `python -m countersign.cri.generate`"
 
 
 def test_the_proto_keeps_its_licence():
