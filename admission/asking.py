@@ -5,18 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from admission.gatekeeper_manifests import CONTROLLER, PROVIDER, VALIDATING
+from admission.kube import Kube
 from admission.manifests import ANNOTATION, Document
 from admission.steps import POLL, READY, holds, running
 from countersign.console.errors import InfrastructureError, UsageError
 from countersign.nodes.node import CommandError
 from countersign.policy import gatekeeper as policies
 from countersign.policy.gatekeeper import NAMESPACE
-
-if TYPE_CHECKING:
-    from admission.kube import Kube
 
 UNKNOWN = "no matches for kind"
 

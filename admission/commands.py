@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from invoke.context import Context
 
+from countersign.console import output
+from countersign.console.config import settings_from
 from countersign.console.task import task
-
-if TYPE_CHECKING:
-    from invoke.context import Context
 
 JSON = "one JSON document on stdout"
 ENGINE = "kyverno (the default) or gatekeeper"
@@ -23,8 +22,6 @@ def setup(
     Example: ./inv containerd.setup --on kind admission.setup
     """
     from admission.engines import engine_of
-    from countersign.console import output
-    from countersign.console.config import settings_from
     from countersign.console.steps import run_steps
 
     found = engine_of(engine, settings_from(context))
@@ -56,8 +53,6 @@ def status(context: Context, engine: str = "kyverno", json: bool = False) -> Non
     """
     from admission.engines import engine_of
     from admission.report import report, require_up
-    from countersign.console import output
-    from countersign.console.config import settings_from
 
     found = engine_of(engine, settings_from(context))
     shown = report(found)
@@ -75,7 +70,6 @@ def clean(context: Context, engine: str = "kyverno", plan: bool = False) -> None
     Example: ./inv admission.clean
     """
     from admission.engines import engine_of
-    from countersign.console.config import settings_from
     from countersign.console.steps import run_steps
 
     run_steps([engine_of(engine, settings_from(context)).removed()], plan=plan)

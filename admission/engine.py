@@ -17,17 +17,16 @@ import yaml
 from admission import steps
 from admission.kube import Answer, Kube, create_pod
 from admission.manifests import HERE
+from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError, MissingError, UsageError, VerdictError
-from countersign.enforcement.additions import offered
+from countersign.console.steps import Step
+from countersign.enforcement.additions import Addition, offered
 from countersign.nodes.template import render
+from countersign.oci.registry import Registry
 from kind import cluster as clusters
 
 if TYPE_CHECKING:
-    from countersign.console.config import Settings
-    from countersign.console.steps import Step
-    from countersign.enforcement.additions import Addition
     from countersign.keys.pair import PrivateKey
-    from countersign.oci.registry import Registry
 
 UNSIGNED = "unsigned"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from countersign.console.config import Settings
 from countersign.console.errors import UsageError
 
 if TYPE_CHECKING:
     from admission.engine import AtAdmission
-    from countersign.console.config import Settings
 
 
 def engine_of(name: str, settings: Settings) -> AtAdmission:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import yaml
 
@@ -16,13 +16,11 @@ from admission import asking, gatekeeper_manifests, manifests, steps
 from admission.engine import UNSIGNED, AtAdmission
 from admission.gatekeeper_manifests import CONTROLLER, PROVIDER
 from admission.manifests import Document
+from countersign.console.steps import Step
+from countersign.keys.tls import ServerIdentity
 from countersign.policy import gatekeeper as policies
 from countersign.policy.gatekeeper import NAMESPACE
 from kind import cluster as clusters
-
-if TYPE_CHECKING:
-    from countersign.console.steps import Step
-    from countersign.keys.tls import ServerIdentity
 
 GATE = "countersign-gate"
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from admission.manifests import HERE, Document
+from countersign.keys.tls import ServerIdentity
 from countersign.nodes.template import render
 from countersign.policy.gatekeeper import NAMESPACE
-
-if TYPE_CHECKING:
-    from countersign.keys.tls import ServerIdentity
 
 MODULE = "github.com/open-policy-agent/gatekeeper/v3"
 RELEASE = "deploy/gatekeeper.yaml"

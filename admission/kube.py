@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement.refusal import code_of
 from countersign.nodes.api_server import connect
-from countersign.nodes.node import CommandError
+from countersign.nodes.node import CommandError, Node
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
-    from countersign.nodes.node import Node
 
 KUBECTL = ("kubectl", "--kubeconfig=/etc/kubernetes/admin.conf")
 APPLY = 120

@@ -6,17 +6,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import yaml
 
 from admission import manifests, steps
 from admission.engine import UNSIGNED, AtAdmission
 from admission.manifests import Document
+from countersign.console.steps import Step
 from kind import cluster as clusters
-
-if TYPE_CHECKING:
-    from countersign.console.steps import Step
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,13 @@ import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
+from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError
 from countersign.nodes.template import render
-
-if TYPE_CHECKING:
-    from countersign.console.config import Settings
 
 HERE = Path(__file__).resolve().parent
 MODULE = "github.com/kyverno/kyverno"

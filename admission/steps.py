@@ -9,15 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from admission.kube import Kube
 from admission.manifests import ANNOTATION, CONTROLLER, NAMESPACE, Document
 from countersign.console.errors import InfrastructureError, UsageError
 from countersign.nodes.node import CommandError
+from countersign.oci.reference import Reference
+from countersign.oci.registry import Registry
 
 if TYPE_CHECKING:
-    from admission.kube import Kube
     from countersign.keys.pair import PrivateKey
-    from countersign.oci.reference import Reference
-    from countersign.oci.registry import Registry
 
 POLICY = "imagevalidatingpolicies.policies.kyverno.io"
 NAME = "countersign"

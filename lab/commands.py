@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from invoke.context import Context
 
+from admission import commands as admission
+from containerd import commands as containerd
+from countersign.console import output
+from countersign.console.config import Settings, settings_from
+from countersign.console.errors import MissingError, VerdictError
 from countersign.console.task import task
-
-if TYPE_CHECKING:
-    from invoke.context import Context
-
-    from countersign.console.config import Settings
+from crio import commands as crio
+from lab.trials import admission_tasks, containerd_tasks, crio_tasks
 
 
 @task(
@@ -27,8 +29,6 @@ def e2e(context: Context, on: str = "", json: bool = False, all_rows: bool = Fal
     """
     import time
 
-    from countersign.console import output
-    from countersign.console.config import settings_from
     from lab.trials.places import run_places, wanted
 
     start = time.monotonic()
@@ -48,9 +48,6 @@ def consistency(context: Context, json: bool = False) -> None:
 
     Example: ./inv all.consistency
     """
-    from countersign.console import output
-    from countersign.console.config import settings_from
-    from countersign.console.errors import MissingError, VerdictError
     from lab.report.model import documents
     from lab.trials.consistency import compare
 
@@ -73,11 +70,6 @@ def consistency(context: Context, json: bool = False) -> None:
 
 def _everything(context: Context, place: str, all_rows: bool) -> None:
     """Try all of a place; a machine has each runtime in turn, for it has one gate."""
-    from containerd import commands as containerd
-    from countersign.console import output
-    from countersign.console.config import settings_from
-    from crio import commands as crio
-    from lab.trials import containerd_tasks, crio_tasks
 
     def on_containerd() -> None:
         containerd.setup(context, on=place, demo=True)
@@ -124,9 +116,6 @@ def _library(settings: Settings) -> None:
 
 def _admission(context: Context) -> None:
     """Try the layer before the runtime's too, and take it away again: what pods see later is the gate's own word."""
-    from admission import commands as admission
-    from lab.trials import admission_tasks
-
     admission.setup(context)
     try:
         admission_tasks.test(context, only=[])
@@ -136,8 +125,6 @@ def _admission(context: Context) -> None:
 
 def _report(settings: Settings) -> None:
     """Write the report of all that was run, also of a run that failed; where nothing was, there is none."""
-    from countersign.console import output
-    from countersign.console.errors import MissingError
     from lab.report.write import write
 
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 
-from countersign.console.config import settings_from
+from countersign.console.config import Settings, settings_from
 from countersign.console.errors import UsageError, VerdictError
 from countersign.console.output import Branch, done, emit_json, emit_text, failed, say, show_tree
 from countersign.console.task import task
@@ -16,7 +16,6 @@ from countersign.keys.source import PASSWORD
 from signing.signers import CERTIFICATE_HELP, IDENTITY_HELP, KEY_HELP, opening, private
 
 if TYPE_CHECKING:
-    from countersign.console.config import Settings
     from countersign.oci.reference import Reference
     from signing.formats import Format
     from signing.notary import Notary

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from invoke.context import Context
+
+from countersign.console import output
+from countersign.console.config import settings_from
+from countersign.console.errors import UsageError
 from countersign.console.task import task
-
-if TYPE_CHECKING:
-    from invoke.context import Context
 
 
 @task(
@@ -24,9 +25,6 @@ def export(context: Context, image: list[str], out: str = "evidence.tar", json: 
 
     Example: ./inv evidence.export --image registry.example/app:v1 --out evidence.tar
     """
-    from countersign.console import output
-    from countersign.console.config import settings_from
-    from countersign.console.errors import UsageError
     from countersign.oci.access import registry
     from countersign.oci.reference import parse
     from signing import evidence

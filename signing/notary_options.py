@@ -6,18 +6,15 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from countersign.console.config import Settings
 from countersign.console.errors import UsageError
 from countersign.keys import source
+from countersign.oci.descriptor import Descriptor
+from countersign.oci.reference import Reference
+from countersign.oci.registry import Registry
 from signing import chain, notary, notary_timestamp, plugin, signers
 from signing.notary import Notary, Options
-
-if TYPE_CHECKING:
-    from countersign.oci.descriptor import Descriptor
-    from countersign.oci.reference import Reference
-    from countersign.oci.registry import Registry
 
 _BESIDE = (".crt", ".pem", ".cer")
 """Endings of the file beside a key that has its certificates."""

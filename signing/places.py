@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from countersign.console.errors import UsageError
 from countersign.oci.reference import parse
+from countersign.oci.registry import Registry
 
 if TYPE_CHECKING:
-    from countersign.oci.registry import Registry
     from signing.gather import Source
     from signing.relocate import Target
 

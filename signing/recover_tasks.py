@@ -5,16 +5,19 @@ from __future__ import annotations
 import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from invoke.context import Context
+
+from countersign.console import output
+from countersign.console.config import Settings, settings_from
+from countersign.console.errors import CountersignError, InfrastructureError, UsageError, VerdictError
 from countersign.console.task import task
-from signing.signers import KEY_HELP
+from signing.signers import KEY_HELP, private
 
 if TYPE_CHECKING:
-    from invoke.context import Context
-
-    from countersign.console.config import Settings
     from countersign.keys.pair import PrivateKey, PublicKey
     from countersign.policy.model import Policy
     from signing.recover import Engine, Recovered
@@ -45,13 +48,9 @@ def recover(
 
     Example: ./inv signing.recover --old keys/stolen.pub --key keys/new.key --image @ours.txt --image registry.example/
     """
-    from countersign.console import output
-    from countersign.console.config import settings_from
-    from countersign.console.errors import UsageError, VerdictError
     from countersign.keys.pair import load_public
     from signing import amended
     from signing import recover as recovering
-    from signing.signers import private
 
     settings = settings_from(context)
     if not old or not image:
@@ -103,7 +102,6 @@ def _amended(settings: Settings, before: str, old: PublicKey, new: PublicKey, fi
 
 
 def _engine(settings: Settings, work: Path, policy: Policy, old: PublicKey, new: PublicKey) -> Engine:
-    from countersign.console.errors import InfrastructureError
     from countersign.oci.access import docker_configs, hosts_folder
     from countersign.policy import gate
     from signing import inspection, verify
@@ -127,10 +125,6 @@ def _each(
     settings: Settings, names: list[str], new: PrivateKey, engine: Engine, when: object, plan: bool
 ) -> tuple[list[Recovered], list[str]]:
     """Recover each image once, by digest; return what became of them, and why others could not be looked at."""
-    from datetime import datetime
-
-    from countersign.console import output
-    from countersign.console.errors import CountersignError
     from countersign.oci.access import registry
     from countersign.oci.errors import NotFound
     from signing import among
@@ -159,7 +153,6 @@ def _each(
 
 
 def _show(one: Recovered) -> None:
-    from countersign.console import output
 
     more = [f"says to be signed {', '.join(one.times)} ({one.says})"] if one.times else []
     if one.attestations:

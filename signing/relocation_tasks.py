@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from invoke.context import Context
+
+from countersign.console import output
+from countersign.console.config import Settings, settings_from
+from countersign.console.errors import UsageError, VerdictError
 from countersign.console.task import task
 
 if TYPE_CHECKING:
-    from invoke.context import Context
-
-    from countersign.console.config import Settings
-    from countersign.console.errors import VerdictError
     from signing.gather import Source, Stock
     from signing.places import Place
     from signing.relocate import Target
@@ -44,9 +45,6 @@ def relocate(
 
     Example: ./inv signing.relocate --source registry.example/app:v1 --to mirror.example/app:v1
     """
-    from countersign.console import output
-    from countersign.console.config import settings_from
-    from countersign.console.errors import UsageError
     from countersign.oci.access import registry
     from signing import places
     from signing.gather import gather
@@ -78,7 +76,6 @@ def relocate(
 
 def _move(stock: Stock, origin: Source, target: Target, there: Place, judge: _Judge) -> dict[str, Any]:
     """Copy, judge, tag; return what the document says of it."""
-    from countersign.console import output
     from signing.relocate import carry
 
     with output.progress(f"copying to {there}") as far:
@@ -101,9 +98,6 @@ def _move(stock: Stock, origin: Source, target: Target, there: Place, judge: _Ju
 
 def _refused(document: dict[str, Any], there: Place, *, json: bool) -> VerdictError:
     """Return the error of an image that is not good where it has arrived."""
-    from countersign.console import output
-    from countersign.console.errors import VerdictError
-
     if json:
         output.emit_json(document)
     do = f"sign it {'there by its digest' if there.name else 'first'}, and relocate it again"
@@ -153,8 +147,6 @@ def _foreign(stock: Stock, there: Place) -> list[dict[str, Any]]:
 
 def _announce(stock: Stock, here: Place, there: Place) -> dict[str, Any]:
     """Say what is taken, and what of it will not count; return it as a document."""
-    from countersign.console import output
-
     what = "index" if stock.root.is_index else "manifest"
     referrers = sum(map(len, stock.referrers.values()))
     output.say(

@@ -9,14 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from countersign.console.errors import UsageError
+from countersign.keys.pair import PrivateKey
 from countersign.policy import revocations
 from countersign.policy.certificates import BadFile
-
-if TYPE_CHECKING:
-    from countersign.keys.pair import PrivateKey
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from invoke.context import Context
+
+from countersign.console import output
+from countersign.console.config import settings_from
+from countersign.console.errors import UsageError
 from countersign.console.task import task
-
-if TYPE_CHECKING:
-    from invoke.context import Context
+from countersign.keys.source import private_key
+from signing.revoke_tasks import named
 
 
 @task(
@@ -37,12 +40,7 @@ def revocation_list(
 
     Example: ./inv signing.revocation-list --file revocations.json --signer security.key --key keys/stolen.pub
     """
-    from countersign.console import output
-    from countersign.console.config import settings_from
-    from countersign.console.errors import UsageError
-    from countersign.keys.source import private_key
     from signing import revocation_list as lists
-    from signing.revoke_tasks import named
 
     settings = settings_from(context)
     if not file or not signer:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from invoke.context import Context
+
+from countersign.console import output
+from countersign.console.config import Settings, settings_from
+from countersign.console.errors import UsageError
 from countersign.console.task import task
-
-if TYPE_CHECKING:
-    from invoke.context import Context
-
-    from countersign.console.config import Settings
 
 
 @task(
@@ -37,9 +36,6 @@ def revoke(
 
     Example: ./inv signing.revoke --key keys/stolen.pub
     """
-    from countersign.console import output
-    from countersign.console.config import settings_from
-    from countersign.console.errors import UsageError
     from countersign.policy import amend
     from countersign.policy.load import load
     from signing import amended
@@ -88,7 +84,6 @@ def _key(text: str) -> str:
 
 
 def _certificate(text: str) -> str:
-    from countersign.console.errors import UsageError
     from countersign.oci import digest
     from countersign.policy import certificates
 

@@ -6,13 +6,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from invoke.context import Context
+
+from countersign.console import output
+from countersign.console.config import Settings, settings_from
+from countersign.console.errors import CountersignError, InfrastructureError, UsageError, VerdictError
 from countersign.console.task import task
-from signing.signers import KEY_HELP
+from signing.signers import KEY_HELP, private
 
 if TYPE_CHECKING:
-    from invoke.context import Context
-
-    from countersign.console.config import Settings
     from countersign.keys.pair import PrivateKey, PublicKey
     from signing.rotate import Holds
     from signing.rotated import Turn
@@ -46,13 +48,9 @@ def rotate(
 
     Example: ./inv signing.rotate --old keys/old.pub --key keys/new.key --repository registry.example/app
     """
-    from countersign.console import output
-    from countersign.console.config import settings_from
-    from countersign.console.errors import UsageError, VerdictError
     from countersign.keys.pair import load_public
     from signing import rotate as rotating
     from signing import rotated
-    from signing.signers import private
 
     settings = settings_from(context)
     if not old or not (image or repository):
@@ -110,8 +108,6 @@ def _each(
     settings: Settings, images: list[str], repositories: list[str], old: PublicKey, new: PrivateKey, *, plan: bool
 ) -> list[dict[str, str]]:
     """Sign each image once; return what became of them."""
-    from countersign.console import output
-    from countersign.console.errors import CountersignError
     from countersign.oci.access import registry
     from countersign.oci.errors import NotFound
     from countersign.oci.reference import parse
@@ -146,7 +142,6 @@ def _each(
 
 def _judge(settings: Settings, work: Path, old: PublicKey, new: PublicKey) -> Holds:
     """Return what has the gate's engine say whether an image is signed by a key."""
-    from countersign.console.errors import InfrastructureError
     from countersign.oci.access import docker_configs, hosts_folder
     from signing import verify
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from countersign.console.config import Settings
 from countersign.console.errors import UsageError
+from countersign.keys import source
 from countersign.keys.source import HELP, PASSWORD
 
 if TYPE_CHECKING:
@@ -85,8 +86,6 @@ def private(settings: Settings, key: str) -> Callable[[], PrivateKey]:
     Raises:
         CountersignError: why it cannot be used, as far as that shows before it is waited for.
     """
-    from countersign.keys import source
-
     if source.is_remote(key):
         return source.opening(key, settings.signing.password_file, os.environ)
     path = Path(key).expanduser() if key else settings.keys / "cosign.key"

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from invoke.config import Config
+from invoke.context import Context
 
+from countersign.console import output
 from countersign.console.config import ROOT, Settings, settings_from
 from countersign.console.errors import UsageError
 
@@ -144,7 +146,6 @@ def _variable(place: tuple[str, str]) -> str:
 
 
 def _hint(name: str, now: str) -> None:
-    from countersign.console import output
 
     output.warn(f"{name} is called {now} now; the old name is still read")
 
@@ -185,8 +186,6 @@ def _shown(value: object) -> str:
 
 def load_settings() -> Settings:
     """Return the settings of this repository outside of a task (for pytest): invoke.yaml and ``INVOKE_*``."""
-    from invoke.context import Context
-
     config = Sources(project_location=ROOT)
     config.load_project()
     config.load_shell_env()

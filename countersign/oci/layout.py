@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from countersign.console.errors import UsageError
 from countersign.oci import descriptor
 from countersign.oci import digest as digests
 from countersign.oci.descriptor import MANIFEST_LIMIT, Descriptor
-
-if TYPE_CHECKING:
-    from countersign.oci.registry import Registry
+from countersign.oci.registry import Registry
 
 _REF_NAME = "org.opencontainers.image.ref.name"
 _MAX_DEPTH = 4  # indexes in indexes

@@ -15,10 +15,10 @@ from countersign.oci import descriptor, tagged
 from countersign.oci import digest as digests
 from countersign.oci.descriptor import MANIFEST_LIMIT, OCI_EMPTY, OCI_INDEX, Descriptor
 from countersign.oci.errors import Malformed, NotFound, RegistryError
+from countersign.oci.registry import Registry
 from countersign.oci.tagged import Found
 
 if TYPE_CHECKING:
-    from countersign.oci.registry import Registry
     from countersign.oci.transport import Answer
 
 _NO_API = (400, 405, 406, 501)  # beside 404: what registries answer that do not know the path

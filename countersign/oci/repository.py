@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from countersign.oci import referrers
-
-if TYPE_CHECKING:
-    from countersign.oci.descriptor import Descriptor
-    from countersign.oci.registry import Registry
-    from countersign.oci.tagged import Found
+from countersign.oci.descriptor import Descriptor
+from countersign.oci.registry import Registry
+from countersign.oci.tagged import Found
 
 
 class Repository:

@@ -9,13 +9,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from countersign.oci.descriptor import Descriptor
 from countersign.oci.errors import RegistryError
-
-if TYPE_CHECKING:
-    from countersign.oci.registry import Registry
+from countersign.oci.registry import Registry
 
 _ATTEMPTS = 6
 

@@ -6,14 +6,11 @@ Tags that stand for digests are no images; they say which digests something hang
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from countersign.oci import descriptor
 from countersign.oci.descriptor import MANIFEST_LIMIT
 from countersign.oci.errors import Malformed
-
-if TYPE_CHECKING:
-    from countersign.oci.registry import Registry
+from countersign.oci.registry import Registry
 
 _MAX_PAGES = 256
 _MAX_ENTRIES = 20_000

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from invoke.context import Context
 
+from countersign.console import output
+from countersign.console.config import settings_from
 from countersign.console.task import task
-
-if TYPE_CHECKING:
-    from invoke.context import Context
 
 
 @task(name="list", help={"json": "write one JSON document to stdout"})
@@ -18,8 +17,6 @@ def list_(context: Context, json: bool = False) -> None:
 
     Example: ./inv tools.list --json
     """
-    from countersign.console import output
-    from countersign.console.config import settings_from
     from countersign.tools.inventory import inventory
 
     rows = inventory(settings_from(context))
@@ -38,8 +35,6 @@ def install(context: Context, name: list[str] | None = None) -> None:
 
     Example: ./inv tools.install --name containerd --name runc
     """
-    from countersign.console import output
-    from countersign.console.config import settings_from
     from countersign.tools.inventory import usual_tools
     from countersign.tools.resolver import install as install_tools
 

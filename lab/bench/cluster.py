@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from containerd.machine import Machine
 from containerd.on_kind import OnKind
 from countersign.console.config import Settings
 from countersign.nodes.api_server import ApiServer, connect, ready, wait_for
@@ -24,9 +25,6 @@ from lab.bench.show import goal_values
 from lab.demo.lab import DEMO
 from lab.demo.registries import REFERRERS
 from lab.trials.kind_pods import private_key
-
-if TYPE_CHECKING:
-    from containerd.machine import Machine
 
 NAME = "countersign-bench"
 NAMESPACE = "default"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from invoke.context import Context
+
+from countersign.console import output
+from countersign.console.config import Settings, settings_from
+from countersign.console.errors import UsageError
 from countersign.console.task import task
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from invoke.context import Context
-
-    from countersign.console.config import Settings
 
 JSON = "one JSON document on stdout"
 
@@ -28,7 +27,6 @@ def start(context: Context, rounds: int = 60, at_once: int = 50, json: bool = Fa
 
     Example: ./inv bench.start --rounds 60
     """
-    from countersign.console.config import settings_from
     from lab.bench import show
     from lab.bench.run import measure_starts
 
@@ -45,7 +43,6 @@ def sign(context: Context, rounds: int = 10, json: bool = False) -> None:
 
     Example: ./inv bench.sign --rounds 10
     """
-    from countersign.console.config import settings_from
     from lab.bench import show
     from lab.bench.sign import measure_signing
 
@@ -61,7 +58,6 @@ def identity(context: Context, rounds: int = 10, json: bool = False) -> None:
 
     Example: ./inv bench.identity --rounds 10
     """
-    from countersign.console.config import settings_from
     from lab.bench import show
     from lab.bench.identity import measure_identities
 
@@ -83,7 +79,6 @@ def kind(context: Context, pods: int = 15, at_once: int = 30, json: bool = False
 
     Example: ./inv bench.kind --pods 15
     """
-    from countersign.console.config import settings_from
     from lab.bench import cluster
 
     _at_least_one("--pods", pods)
@@ -106,8 +101,6 @@ def rivals(context: Context, rounds: int = 20, at_once: int = 30, write: bool = 
 
     Example: ./inv bench.rivals --rounds 20
     """
-    from countersign.console import output
-    from countersign.console.config import settings_from
     from lab.bench import rivals_show, show
     from lab.bench.rivals import measure
 
@@ -133,7 +126,6 @@ def crio(context: Context, rounds: int = 50, json: bool = False) -> None:
 
     Example: ./inv bench.crio --rounds 50
     """
-    from countersign.console.config import settings_from
     from lab.bench import crio as measured
 
     _at_least_one("--rounds", rounds)
@@ -155,8 +147,6 @@ def fleet(context: Context, gates: int = 100, images: int = 5, repeats: int = 20
 
     Example: ./inv bench.fleet --gates 100
     """
-    from countersign.console import output
-    from countersign.console.config import settings_from
     from lab.bench import fleet as measured
 
     _at_least_one("--gates", gates)
@@ -175,7 +165,6 @@ def nri(context: Context, rounds: int = 100, json: bool = False) -> None:
 
     Example: ./inv bench.nri --rounds 100
     """
-    from countersign.console.config import settings_from
     from lab.bench import nri as measured
 
     _at_least_one("--rounds", rounds)
@@ -190,7 +179,6 @@ def evidence(context: Context, rounds: int = 20, json: bool = False) -> None:
 
     Example: ./inv bench.evidence --rounds 20
     """
-    from countersign.console.config import settings_from
     from lab.bench import evidence as measured
 
     _at_least_one("--rounds", rounds)
@@ -209,7 +197,6 @@ def _tell(
     json: bool,
 ) -> None:
     """Show what was measured, and keep it for the report."""
-    from countersign.console import output
     from lab.bench import show
 
     path = show.save(settings.state / "report", name, document, columns, rows)
@@ -222,7 +209,6 @@ def _tell(
 
 
 def _at_least_one(option: str, value: int) -> None:
-    from countersign.console.errors import UsageError
 
     if value < 1:
         raise UsageError(f"got {value}", where=option, expected="1 or more")

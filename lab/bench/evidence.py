@@ -6,17 +6,14 @@ import re
 import statistics
 import subprocess
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from countersign.console import output
-from countersign.console.config import ROOT
+from countersign.console.config import ROOT, Settings
 from countersign.console.errors import InfrastructureError
 from lab.bench import gauges
 from lab.bench.goals import Goal
 from lab.bench.show import goal_values
-
-if TYPE_CHECKING:
-    from countersign.console.config import Settings
 
 FEW, MANY = 10, 10_000
 LIMIT = 1.5

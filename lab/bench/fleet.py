@@ -12,15 +12,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from countersign.console import output
+from countersign.console.config import Settings
 from countersign.nodes.template import render
 from lab.bench import fleet_store, gauges
 from lab.bench.fleet_nodes import HOST, Gate, LoggedRegistry, all_at_once, gates, start
-
-if TYPE_CHECKING:
-    from countersign.console.config import Settings
 
 STEPS = 10
 """Runs of a growing number of gates; the model is fitted on every other one."""

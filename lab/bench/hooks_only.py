@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-from typing import TYPE_CHECKING
 
 from countersign.cri.model import Container
+from lab.bench.images import Image
 from lab.bench.model import HooksOnly
+from lab.bench.testbed import Testbed
 from lab.trials.cri_place import SLEEP
-
-if TYPE_CHECKING:
-    from lab.bench.images import Image
-    from lab.bench.testbed import Testbed
 
 WARM_UP = 5
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from countersign.console import output
-from countersign.console.config import ROOT
+from countersign.console.config import ROOT, Settings
 from countersign.console.errors import InfrastructureError
 from countersign.console.steps import run_steps
 from countersign.nodes.host import HOST
@@ -27,9 +27,6 @@ from signing.formats import Format
 from signing.stack import place as stacks
 from signing.stack import services, token
 from signing.stack.place import Stack
-
-if TYPE_CHECKING:
-    from countersign.console.config import Settings
 
 COMMAND = "countersign: ./inv signing.sign --identity, both formats"
 BUNDLE = "cosign sign: bundle (Rekor v2, timestamp)"

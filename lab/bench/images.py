@@ -10,21 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from countersign.console.errors import InfrastructureError
-from countersign.keys.pair import load_private
+from countersign.keys.pair import PrivateKey, load_private
 from countersign.oci.build import variant
+from countersign.oci.descriptor import Descriptor
 from countersign.oci.layout import push
 from countersign.oci.reference import parse
+from countersign.oci.registry import Registry
 from countersign.tools.images import demo_layout
 from lab.bench.model import Kind
+from lab.bench.testbed import Testbed
 from lab.demo.registries import REFERRERS
 from signing import sign
 
 if TYPE_CHECKING:
     from countersign.cri.client import Client
-    from countersign.keys.pair import PrivateKey
-    from countersign.oci.descriptor import Descriptor
-    from countersign.oci.registry import Registry
-    from lab.bench.testbed import Testbed
 
 NAMESPACE = f"{REFERRERS}/bench"
 TAG = "v1"

@@ -7,13 +7,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Barrier
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from countersign.cri.model import Container
-from lab.trials.cri_place import SLEEP
-
-if TYPE_CHECKING:
-    from lab.trials.cri_place import CriPlace
+from lab.trials.cri_place import SLEEP, CriPlace
 
 PODS_AT_ONCE = 4
 

@@ -14,19 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from containerd.adapt import without_nri
 from countersign.console import output
+from countersign.console.config import Settings
 from countersign.cri.model import Container
 from lab.bench import gauges, images, stats
 from lab.bench.goals import Goal
+from lab.bench.images import Image
 from lab.bench.show import goal_values
 from lab.bench.starts import SETTLE, WARM_UP
-from lab.bench.testbed import opened
+from lab.bench.testbed import Testbed, opened
 from lab.trials.cri_place import SLEEP
 
 if TYPE_CHECKING:
-    from countersign.console.config import Settings
     from countersign.cri.client import Client
-    from lab.bench.images import Image
-    from lab.bench.testbed import Testbed
 
 BLOCKS = 5
 LIMIT = 1.05

@@ -6,15 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from containerd.instance import Instance
 from lab.bench.model import COSIGN, NO_HOOK
 from lab.trials.containerd_place import ContainerdPlace
+from lab.trials.model import Case
 from lab.trials.place import NONE
-
-if TYPE_CHECKING:
-    from containerd.instance import Instance
-    from lab.trials.model import Case
 
 VERIFIER = Path(__file__).with_name("cosign-verifier.sh")
 NO_DAEMON = frozenset({"gate_stopped", "gate_stopped_at_start", "gate_hung", "gate_hung_at_start", "gate_back"})

@@ -12,23 +12,20 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from countersign.console import output
+from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError
 from lab.bench import gauges, stats
 from lab.bench.many import Engine, burst, timed
 from lab.bench.rival_place import BINDIR, HOOK, NOTHING, OURS, Rival, RivalPlace
-from lab.bench.testbed import opened
+from lab.bench.testbed import Testbed, opened
 from lab.demo.registries import REFERRERS
 from lab.trials import bypass, matrix, model
 from lab.trials.containerd_place import ContainerdPlace
+from lab.trials.cri_place import CriPlace
 from lab.trials.lab import Lab, prepare
-
-if TYPE_CHECKING:
-    from countersign.console.config import Settings
-    from lab.bench.testbed import Testbed
-    from lab.trials.cri_place import CriPlace
 
 RIVALS = (NOTHING, OURS, BINDIR, HOOK)
 WARM_UP = 1

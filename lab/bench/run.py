@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from countersign.console import output
+from countersign.console.config import Settings
 from lab.bench import gauges, goals, images, show, starts
 from lab.bench.hooks_only import hooks_only
 from lab.bench.model import Sizes
-from lab.bench.testbed import opened
-
-if TYPE_CHECKING:
-    from countersign.console.config import Settings
-    from lab.bench.testbed import Testbed
-
+from lab.bench.testbed import Testbed, opened
 
 HOOK_RUNS = 200
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from countersign.console import output
-from countersign.console.config import ROOT
+from countersign.console.config import ROOT, Settings
 from countersign.console.errors import InfrastructureError
 from countersign.keys import files as keyfiles
 from countersign.keys.pair import generate, load_private
@@ -30,9 +30,6 @@ from lab.bench import gauges, goals, show
 from lab.bench.images import TAG, push_marked
 from signing import sign, stored
 from signing.formats import Format
-
-if TYPE_CHECKING:
-    from countersign.console.config import Settings
 
 COMMAND = "countersign: ./inv signing.sign, both formats"
 IN_PROCESS = "countersign: the same within a process that runs"

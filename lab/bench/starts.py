@@ -14,14 +14,14 @@ from countersign.console.errors import InfrastructureError
 from countersign.cri.errors import CriError
 from countersign.cri.model import Container
 from lab.bench import gauges
+from lab.bench.images import Image, Images
 from lab.bench.model import VARIANTS, Burst, Sample, Variant
+from lab.bench.testbed import Testbed
 from lab.trials.containerd_place import ContainerdPlace
 from lab.trials.cri_place import SLEEP
 
 if TYPE_CHECKING:
     from countersign.cri.client import Client
-    from lab.bench.images import Image, Images
-    from lab.bench.testbed import Testbed
 
 WARM_UP = 2
 """Rounds that are not counted: pods, caches and connections come to be."""

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from containerd.instance import Instance, instance
 from countersign.console import output
+from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError, MissingError
 from countersign.console.steps import run_steps
 from countersign.enforcement import gate, teardown
@@ -22,14 +23,11 @@ from countersign.enforcement.base_spec import with_hook
 from countersign.nodes import service
 from countersign.nodes.steps import Folder, Group
 from countersign.runtimes.private import made_of, steps
+from countersign.runtimes.work import Work
 from countersign.tools.resolver import install
 from lab.bench import hooks
 from lab.demo.lab import with_demo
 from lab.demo.registries import REFERRERS
-
-if TYPE_CHECKING:
-    from countersign.console.config import Settings
-    from countersign.runtimes.work import Work
 
 POLICY = Path(__file__).with_name("policy.yaml")
 TOOLS = ("cosign", "noop-hook")

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from countersign.console.errors import UsageError
+from countersign.console.steps import Step
 from countersign.enforcement import reach
 from countersign.nodes.host import HOST
+from countersign.nodes.service import State
 from countersign.nodes.steps import File, Folder, Group
 from kind import cluster as clusters
 from kind import engine
@@ -22,9 +24,6 @@ from lab.demo.registries import REFERRERS, SERVICES
 
 if TYPE_CHECKING:
     from docker import DockerClient
-
-    from countersign.console.steps import Step
-    from countersign.nodes.service import State
 
 
 @dataclass(frozen=True)

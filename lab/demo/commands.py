@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from invoke.context import Context
 
+from containerd import commands as containerd
+from countersign.console.errors import UsageError
 from countersign.console.task import task
-
-if TYPE_CHECKING:
-    from invoke.context import Context
+from crio import commands as crio
 
 
 @task(
@@ -31,10 +31,6 @@ def setup(
 
     Example: ./inv lab.setup --on ssh://root@192.0.2.7
     """
-    from containerd import commands as containerd
-    from countersign.console.errors import UsageError
-    from crio import commands as crio
-
     if runtime == "containerd":
         containerd.setup(context, on=on, demo=True, keep=keep, plan=plan, json=json)
     elif runtime == "crio":

@@ -6,17 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from countersign.console.config import Settings
+from countersign.console.steps import Step
+from countersign.cri.model import Auth
+from countersign.oci.registry import Registry
 from lab.demo import images
 from lab.demo.keys import KeyPair
 from lab.demo.registries import REFERRERS, SERVICES, Registries
-
-if TYPE_CHECKING:
-    from countersign.console.config import Settings
-    from countersign.console.steps import Step
-    from countersign.cri.model import Auth
-    from countersign.oci.registry import Registry
 
 PAUSE = f"{REFERRERS}/system/pause"
 PAUSE_TAG = "countersign"

@@ -6,17 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from countersign.console.steps import Step
 from countersign.enforcement.layout import Layout
 from countersign.nodes import service
 from countersign.nodes.service import State
 from lab.demo import registries
 from lab.demo.given import TOOLS, Given
 from lab.demo.registries import FALLBACK, MAPPED, REFERRERS, SERVICES
-
-if TYPE_CHECKING:
-    from countersign.console.steps import Step
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from countersign.oci import layout as layouts
-
-if TYPE_CHECKING:
-    from countersign.oci.registry import Registry
+from countersign.oci.registry import Registry
 
 
 def digest(layout: Path) -> str:

@@ -7,18 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from countersign.console.config import Settings
 from countersign.enforcement.additions import NOTHING, Addition
+from countersign.enforcement.layout import Layout
+from countersign.nodes.node import Node
+from countersign.runtimes.private import PrivateMachine
 from lab.demo import kind_registry, registries
 from lab.demo.cluster import ClusterDemo
 from lab.demo.host import HostDemo
 from lab.demo.remote import NAMES, remote_demo
 
 if TYPE_CHECKING:
-    from countersign.console.config import Settings
-    from countersign.enforcement.layout import Layout
-    from countersign.nodes.node import Node
-    from countersign.runtimes.private import PrivateMachine
-
     MachineT = TypeVar("MachineT", bound=PrivateMachine)
 
 

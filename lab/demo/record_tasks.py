@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from invoke.context import Context
+
+from countersign.console import output
+from countersign.console.config import ROOT
 from countersign.console.task import task
-
-if TYPE_CHECKING:
-    from invoke.context import Context
 
 TITLE = "countersign: what nobody signed does not start"
 SHOWN = (
@@ -24,10 +25,6 @@ def record(_context: Context, out: str = "") -> None:
 
     Example: ./inv demo.record
     """
-    from pathlib import Path
-
-    from countersign.console import output
-    from countersign.console.config import ROOT
     from lab.demo import recording
 
     prefix = Path(out) if out else ROOT / "docs" / "demo"

@@ -14,9 +14,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from countersign.console.errors import InfrastructureError
+from countersign.console.steps import Step
 from countersign.cri.model import Auth
 from countersign.enforcement.layout import Layout
 from countersign.enforcement.reach import hosts_file
@@ -26,9 +27,6 @@ from countersign.nodes.host import HOST
 from countersign.nodes.service import Service
 from countersign.nodes.steps import File, Folder, Group, Running
 from countersign.nodes.template import render
-
-if TYPE_CHECKING:
-    from countersign.console.steps import Step
 
 REFERRERS = "registry.countersign.test"
 FALLBACK = "fallback.countersign.test"

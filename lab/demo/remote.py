@@ -12,23 +12,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError
+from countersign.console.steps import Step
 from countersign.enforcement import reach
 from countersign.enforcement.layout import Layout
 from countersign.nodes import service
 from countersign.nodes.host import HOST
+from countersign.nodes.node import Node
 from countersign.nodes.steps import File, Folder, Group
 from countersign.oci.access import remote_folder
 from lab.demo import registries
 from lab.demo.given import TOOLS, Given
 from lab.demo.registries import FALLBACK, REFERRERS, SERVICES, Registries
-
-if TYPE_CHECKING:
-    from countersign.console.config import Settings
-    from countersign.console.steps import Step
-    from countersign.nodes.node import Node
 
 _ONE_AT_A_TIME = threading.RLock()
 _NEW: dict[Path, Registries] = {}

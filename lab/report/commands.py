@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from invoke.context import Context
+
+from countersign.console import output
+from countersign.console.config import ROOT, settings_from
 from countersign.console.task import task
-
-if TYPE_CHECKING:
-    from invoke.context import Context
 
 
 @task(help={})
@@ -16,8 +17,6 @@ def build(context: Context) -> None:
 
     Example: ./inv report.build
     """
-    from countersign.console import output
-    from countersign.console.config import settings_from
     from lab.report.write import write
 
     output.emit_text(str(write(settings_from(context).state)))
@@ -29,9 +28,6 @@ def screenshot(context: Context, out: str = "") -> None:
 
     Example: ./inv report.screenshot --out /tmp/report.png
     """
-    from pathlib import Path
-
-    from countersign.console.config import ROOT, settings_from
     from lab.report.browser import picture
     from lab.report.write import write
 

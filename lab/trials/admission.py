@@ -7,12 +7,13 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import yaml
 
-from admission.engine import pod
+from admission.engine import AtAdmission, pod
 from admission.manifests import HERE
+from countersign.console import output
 from countersign.console.errors import InfrastructureError, VerdictError
 from countersign.nodes.template import render
 from kind import cluster as clusters
@@ -24,9 +25,6 @@ from lab.trials.model import Case, kind_of, load
 from lab.trials.pods.model import look
 from lab.trials.rows import OK, Found, Layer, Outcome, Row, compare
 from lab.trials.series import Series
-
-if TYPE_CHECKING:
-    from admission.engine import AtAdmission
 
 HOSTS: Mapping[Any, str] = {"referrers": REFERRERS, "fallback": FALLBACK}
 NAMESPACE = "countersign-admission"
@@ -130,8 +128,6 @@ def _both(engine: AtAdmission, cases: Sequence[Case]) -> tuple[dict[Case, Found]
 
     Gate and engine decide by the lab's strict policy meanwhile; the user's is put back whatever happens.
     """
-    from countersign.console import output
-
     lab = _lab(engine)
     # the engine first: its provider is another pod by another policy, which the strict one on the nodes refuses
     with engine.policy(lab.strict), _gates_policy(engine, lab.strict), _namespace(engine):

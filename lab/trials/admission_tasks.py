@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from invoke.context import Context
 
+from countersign.console.config import settings_from
 from countersign.console.task import task
-
-if TYPE_CHECKING:
-    from invoke.context import Context
 
 JSON = "one JSON document on stdout"
 
@@ -27,7 +25,6 @@ def test(context: Context, only: list[str], engine: str = "kyverno", json: bool 
     """
     from admission.engines import engine_of
     from admission.report import require_up
-    from countersign.console.config import settings_from
     from lab.trials import admission, runner
 
     found = engine_of(engine, settings_from(context))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 from pydantic import BaseModel, ConfigDict
@@ -13,10 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from countersign.console.errors import UsageError
 from lab.trials import model
 from lab.trials.pods import model as pods
-
-if TYPE_CHECKING:
-    from lab.trials.rows import Row
-    from lab.trials.series import Series
+from lab.trials.rows import Row
+from lab.trials.series import Series
 
 FILE = Path(__file__).resolve().parents[2] / "bypass" / "attacks.yaml"
 

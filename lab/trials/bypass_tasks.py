@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
 
+from invoke.context import Context
+
+from countersign.console.config import settings_from
 from countersign.console.task import task
-
-if TYPE_CHECKING:
-    from invoke.context import Context
 
 JSON = "one JSON document on stdout"
 
@@ -25,11 +25,8 @@ def test(context: Context, only: list[str], on: str = "", json: bool = False) ->
 
     Example: ./inv bypass.test --on host
     """
-    from functools import partial
-
     from containerd.backend import open_place
     from containerd.on_kind import OnKind
-    from countersign.console.config import settings_from
     from countersign.runtimes.verbs import open_places
     from lab.trials import bypass, kind_pods, lab, matrix, runner
     from lab.trials.demo import require_up

@@ -6,17 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from containerd.adapt import with_handler
-from containerd.runtime import import_archive
+from containerd.runtime import Containerd, import_archive
 from countersign.enforcement import nri, refusal
 from countersign.enforcement.gate_client import request
 from lab.trials.cri_place import CriPlace
 from lab.trials.native import GATE_GONE, code_of
-
-if TYPE_CHECKING:
-    from containerd.runtime import Containerd
 
 ADDED = "countersign-added"
 """A runtime handler of one trial."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from invoke.context import Context
 
+from countersign.console.config import settings_from
 from countersign.console.task import task
-
-if TYPE_CHECKING:
-    from invoke.context import Context
 
 ON = "the place: host, kind, vagrant or ssh://USER@HOST (several with commas between them)"
 JSON = "one JSON document on stdout"
@@ -23,7 +21,6 @@ def sign(context: Context, on: str = "", key: str = "") -> None:
     Example: ./inv containerd.sign
     """
     from containerd.backend import open_place
-    from countersign.console.config import settings_from
     from countersign.runtimes.verbs import open_places
     from lab.trials.demo import sign_demo
 
@@ -52,7 +49,6 @@ def test(
     """
     from containerd.backend import open_place
     from containerd.on_kind import OnKind
-    from countersign.console.config import settings_from
     from countersign.runtimes.verbs import open_places
     from lab.trials import kind_pods
     from lab.trials.demo import require_up

@@ -13,20 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import InfrastructureError
 from countersign.cri.errors import CriError
-from countersign.cri.model import Container, Mount
+from countersign.cri.model import Container, Mount, Pod
 from countersign.enforcement import installing, policy, record, refusal
+from countersign.enforcement.runtime import Runtime
 from countersign.nodes.waiting import wait_for
 from lab.demo import registries
 from lab.trials.lab import SHORT
+from lab.trials.model import Case, RegistryKind
 from lab.trials.place import NONE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from countersign.cri.client import Client
-    from countersign.cri.model import Pod
-    from countersign.enforcement.runtime import Runtime
-    from lab.trials.model import Case, RegistryKind
 
 SLEEP = ("/demo", "sleep")
 VOLUME_PATH = "/volume"

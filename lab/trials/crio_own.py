@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from countersign.console.config import Settings
 from countersign.console.errors import CountersignError
 from countersign.cri.errors import CriError
 from countersign.nodes.host import HostNode
+from crio.runtime import Crio
 from lab.trials import differences, matrix
 from lab.trials.crio_place import CrioPlace
 from lab.trials.engines import OWN, EngineRow, judge, rows, verdict
+from lab.trials.lab import Lab
 from lab.trials.library import reference
 from lab.trials.model import load
+from lab.trials.rows import Found, Outcome
 from lab.trials.sample import sample
 from lab.trials.series import Series
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from countersign.console.config import Settings
-    from crio.runtime import Crio
-    from lab.trials.lab import Lab
-    from lab.trials.rows import Found, Outcome
 
 
 def series(settings: Settings, machine: Crio, images: Callable[[], Lab]) -> Series:

@@ -8,18 +8,16 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement import refusal
 from crio import render
+from crio.runtime import Crio
 from lab.trials.cri_place import CriPlace
 from lab.trials.lab import IMAGE_NAME
+from lab.trials.model import Case
 from lab.trials.native import code_of as native_code
-
-if TYPE_CHECKING:
-    from crio.runtime import Crio
-    from lab.trials.model import Case
 
 Judges = Literal["gate", "own", "both"]
 """Who decides while trials run: the gate alone, CRI-O's own engine alone, or both, as set-up left them."""

@@ -6,23 +6,19 @@ import json
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from countersign.console.config import Settings
 from countersign.cri.errors import CriError
 from countersign.cri.model import Container
 from countersign.enforcement import refusal
 from crio import render
+from crio.runtime import Crio
 from lab.demo.registries import REFERRERS
 from lab.trials import matrix
 from lab.trials.crio_place import CrioPlace
-from lab.trials.rows import OK, By, Found, Layer, Row, compare
+from lab.trials.lab import Lab
+from lab.trials.rows import OK, By, Found, Layer, Outcome, Row, compare
 from lab.trials.series import Series
-
-if TYPE_CHECKING:
-    from countersign.console.config import Settings
-    from crio.runtime import Crio
-    from lab.trials.lab import Lab
-    from lab.trials.rows import Outcome
 
 SIGNED, UNSIGNED, ACCEPTED = "both", "unsigned", "accepted"
 LOOSE = "loose"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from invoke.context import Context
 
+from countersign.console.config import settings_from
 from countersign.console.task import task
-
-if TYPE_CHECKING:
-    from invoke.context import Context
 
 ON = "the place: vagrant (default), ssh://USER@HOST (several with commas between them), or host"
 JSON = "one JSON document on stdout"
@@ -22,7 +20,6 @@ def sign(context: Context, on: str = "", key: str = "") -> None:
 
     Example: ./inv crio.sign
     """
-    from countersign.console.config import settings_from
     from countersign.runtimes.verbs import open_places
     from crio.backend import open_place
     from lab.trials.demo import sign_demo
@@ -50,7 +47,6 @@ def test(
 
     Example: ./inv crio.test --only starts/
     """
-    from countersign.console.config import settings_from
     from countersign.runtimes.verbs import open_places
     from crio.backend import open_place
     from lab.trials.demo import require_up

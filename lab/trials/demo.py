@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from invoke.context import Context
+
+from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError, UsageError, VerdictError
 from countersign.cri.errors import CriError
+from countersign.enforcement.several import Places
+from countersign.oci.reference import Reference
+from countersign.oci.registry import Registry
+from countersign.runtimes.place import Place
 from lab.demo.registries import FALLBACK, REFERRERS
+from signing import commands as signing
 
 if TYPE_CHECKING:
-    from invoke.context import Context
-
-    from countersign.console.config import Settings
-    from countersign.enforcement.several import Places
-    from countersign.oci.reference import Reference
-    from countersign.oci.registry import Registry
-    from countersign.runtimes.place import Place
     from lab.trials.cri_place import CriPlace
 
 DEMO = "demo/app"
@@ -46,8 +47,6 @@ def require_up(place: Place) -> None:
 
 def sign_demo(context: Context, places: Places[Place], key: str) -> None:
     """Push the demo image to both registries of every place and sign it there; a second time adds nothing."""
-    from signing import commands as signing
-
     for place in places.each:
         require_up(place)
         context.config["node"], context.config["room"] = place.settings.node, place.adapter.room

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from lab.trials.rows import Outcome
-    from lab.trials.series import Series
+from lab.trials.rows import Outcome
+from lab.trials.series import Series
 
 VERSION = "countersign.trials/v1"
 COLUMNS = ("image", "way in", "layer", "expected", "actual", "gate ms", "call ms", "")

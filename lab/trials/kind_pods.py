@@ -7,25 +7,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from containerd.machine import Machine
+from containerd.on_kind import OnKind
 from containerd.runtime import import_archive
+from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement.node_units import CONTAINERD, GATE, KUBELET
 from countersign.nodes.api_server import connect, wait_for
+from countersign.oci.registry import Registry
+from kind.cluster import Cluster
 from lab.demo.registries import REFERRERS
 from lab.trials.pods.model import PodRow, load
 from lab.trials.pods.run import PodsPlace, run, whole
+from lab.trials.rows import Outcome
 from lab.trials.series import Series
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-    from containerd.machine import Machine
-    from containerd.on_kind import OnKind
-    from countersign.console.config import Settings
     from countersign.keys.pair import PrivateKey
-    from countersign.oci.registry import Registry
-    from kind.cluster import Cluster
-    from lab.trials.rows import Outcome
 
 UNITS = {"kubelet": KUBELET, "containerd": CONTAINERD, "gate": GATE}
 REPOSITORY = f"{REFERRERS}/demo/pods"

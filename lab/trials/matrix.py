@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from countersign.nodes.host import HostNode
-from lab.trials.lab import SHORT
-from lab.trials.model import load
+from lab.trials.lab import SHORT, Lab
+from lab.trials.model import Case, load
+from lab.trials.place import Place
 from lab.trials.rows import Found, Outcome, compare
 from lab.trials.sample import sample, shows
 from lab.trials.series import Series
 from lab.trials.ways import WAYS, attempt
-
-if TYPE_CHECKING:
-    from lab.trials.lab import Lab
-    from lab.trials.model import Case
-    from lab.trials.place import Place
 
 UNLOGGED = {"GATE_DOWN", "TIMEOUT"}
 """Codes that the hook gives because no gate answered: there is no line in the verdict log."""

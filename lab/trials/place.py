@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from countersign.enforcement.runtime import Runtime
 from lab.trials.model import Case, RegistryKind
-
-if TYPE_CHECKING:
-    from countersign.enforcement.runtime import Runtime
-
 
 NONE: Mapping[str, str] = MappingProxyType({})
 """No annotations."""

@@ -6,15 +6,14 @@ import json as jsonlib
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from contextlib import closing
 
+from countersign.console import output
+from countersign.console.config import Settings
 from countersign.console.errors import UsageError, VerdictError
 from lab.trials.document import COLUMNS, cells, document
-
-if TYPE_CHECKING:
-    from countersign.console.config import Settings
-    from lab.trials.rows import Outcome, Row
-    from lab.trials.series import Series
+from lab.trials.rows import Outcome, Row
+from lab.trials.series import Series
 
 REPEATED = 3
 """How many rows the command that repeats failures names."""
@@ -70,7 +69,6 @@ def run(
 
 
 def _run(settings: Settings, series: Series, rows: Sequence[Row], *, json: bool, whole: bool) -> list[VerdictError]:
-    from countersign.console import output
 
     able = [row for row in rows if not series.why_not(row)]
     taken = able if whole else series.sample(able)
@@ -102,10 +100,6 @@ def _run(settings: Settings, series: Series, rows: Sequence[Row], *, json: bool,
 
 def _tried(series: Series, rows: Sequence[Row]) -> list[Outcome]:
     """Try rows, say so as soon as one goes wrong, and return the outcomes in the order of the rows."""
-    from contextlib import closing
-
-    from countersign.console import output
-
     outcomes: dict[str, Outcome] = {}
     with output.progress(f"{len(rows)} rows") as far, closing(series.attempt(rows)) as tried:
         for outcome in tried:
@@ -126,7 +120,6 @@ def _needless(series: Series, rows: Sequence[Row]) -> list[VerdictError]:
 
 
 def _keep(settings: Settings, series: Series) -> None:
-    from countersign.console import output
     from countersign.enforcement.artifacts import collect
 
     if series.at:

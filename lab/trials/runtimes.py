@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from countersign.console import output
+from countersign.console.config import Settings
 from lab.trials import lab, matrix, runner
-
-if TYPE_CHECKING:
-    from countersign.console.config import Settings
-    from lab.trials.cri_place import CriPlace
-    from lab.trials.place import Place
-    from lab.trials.series import Series
+from lab.trials.cri_place import CriPlace
+from lab.trials.place import Place
+from lab.trials.series import Series
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,6 @@ def run_all(
         UsageError: nothing begins so.
         VerdictError: something came out otherwise than it must.
     """
-    from countersign.console import output
     from lab.trials.demo import start_demo
 
     trials = RUNTIMES[name](settings, runtime)

@@ -7,13 +7,10 @@ differ there is how images, policy and hook reach it, which any row of a code, a
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from lab.trials.model import kind_of
+from lab.trials.model import Case, kind_of
 from lab.trials.rows import OK
-
-if TYPE_CHECKING:
-    from lab.trials.model import Case
 
 FORMATS = ("attachment", "bundle", "cosign2")
 """Words in images' names that say in which format they are signed or attested."""

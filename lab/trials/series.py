@@ -6,10 +6,11 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from countersign.enforcement.runtime import Runtime
+from lab.trials.rows import Outcome, Row
+
 if TYPE_CHECKING:
-    from countersign.enforcement.runtime import Runtime
     from lab.trials.differences import Differences, Engine
-    from lab.trials.rows import Outcome, Row
 
 
 def _none(_: Any) -> str:

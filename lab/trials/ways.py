@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 
 from countersign.console.errors import InfrastructureError
 from countersign.cri.errors import CriError
-from lab.trials.place import NONE
+from lab.trials.model import Case
+from lab.trials.place import NONE, Place
 from lab.trials.rows import Found, Layer
 
 if TYPE_CHECKING:
     from lab.trials.lab import Lab
-    from lab.trials.model import Case
-    from lab.trials.place import Place
 
 
 FORGED = ("io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName", "io.kubernetes.cri-o.Image")

@@ -7,17 +7,14 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from countersign.console.steps import Step
 from countersign.nodes import service
 from countersign.nodes.host import HostNode
 from countersign.nodes.service import Service
 from countersign.nodes.steps import File, Folder, Group, Running
 from signing.stack.first_entry import FirstEntry
 from signing.stack.place import AUDIENCE, HOST, Stack
-
-if TYPE_CHECKING:
-    from countersign.console.steps import Step
 
 TOOLS = ("sigstore-services", "rekor-server", "ct-server")
 NAMES = ("issuer", "ct", "fulcio", "rekor", "rekor-v1", "timestamps")
