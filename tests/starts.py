@@ -23,7 +23,7 @@ from countersign.console.sources import load_settings
 from countersign.cri.errors import CriError
 from countersign.nodes import service
 from lab.demo.registries import REFERRERS
-from lab.trials.images import TAG
+from lab.trials.image import TAG
 
 if TYPE_CHECKING:
     from countersign.enforcement.layout import Layout

@@ -2,7 +2,7 @@
 
 ``rows`` (a row, what was found, an outcome), ``series`` (rows and what tries them), ``runner`` and ``document``.
 
-Kinds of trials: ``matrix`` (rows in ``model``, images in ``images``, ``certificates`` and ``lab``, ways in ``ways``),
+Kinds of trials: ``matrix`` (rows in ``model``, images in ``marks``, ``images`` and ``lab``, ways in ``ways``),
 ``pods`` (scenarios; ``kind_pods`` brings them to a cluster), ``crio_starts``, ``crio_own`` and ``library`` (CRI-O's own
 engine, judged by ``engines``), ``admission``. ``consistency`` lays the engines' documents side by side.
 

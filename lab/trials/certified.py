@@ -10,13 +10,11 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lab.trials.authority import Authority, Signer
 from signing import attachment as simple
 from signing import bundle as bundles
-
-if TYPE_CHECKING:
-    from lab.trials.authority import Authority, Signer
 
 Entry = Mapping[str, Any]
 """A log's entry: ``TransparencyLogEntry`` as JSON."""
@@ -57,7 +55,7 @@ def dsse_entry(
 def attachment(signer: Signer, payload: bytes, log: Authority | None = None) -> simple.Attachment:
     """Sign a payload and return the attachment, with an entry of ``log``."""
     signature = signer.key.sign(payload)
-    return attached(signer, payload, signature, _rekord_entry(log, signer, payload, signature) if log else None)
+    return attached(signer, payload, signature, rekord_entry(log, signer, payload, signature) if log else None)
 
 
 def attached(
@@ -83,7 +81,8 @@ def beside(signer: Signer, entry: Entry | None) -> dict[str, str]:
     return found
 
 
-def _rekord_entry(log: Authority, signer: Signer, payload: bytes, signature: bytes) -> Entry:
+def rekord_entry(log: Authority, signer: Signer, payload: bytes, signature: bytes) -> Entry:
+    """Have a log take the signature of a payload (Rekor's type ``hashedrekord`` 0.0.1)."""
     spec = {
         "data": {"hash": _sha256(payload)},
         "signature": {"content": _b64(signature), "publicKey": {"content": _b64(signer.pem.encode())}},

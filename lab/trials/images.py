@@ -1,272 +1,198 @@
-"""How each image of the matrix comes to be. A function is named like its entry in matrix.yaml.
+"""How each image of the matrix comes to be: the steps of its entry in ``matrix.yaml`` (`lab.trials.marks`), done.
 
-Those whose scope asks for a certificate are in ``certificates``.
-
-Every function gets a freshly pushed image and hangs on it what the entry says. Private keys are
-made anew for each build and never written; images carry a build mark, so no two builds share a digest.
+Private keys are made anew for each build and never written; images carry a build mark, so no two builds share a digest.
 """
 
 from __future__ import annotations
 
-import base64
+import datetime as dt
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import replace
+from typing import Any
 
 from countersign.keys.pair import PrivateKey
-from countersign.oci.descriptor import Descriptor
-from countersign.oci.layout import push
-from countersign.oci.reference import parse
-from countersign.oci.registry import Registry
-from lab.trials.signers import Authorities
+from countersign.oci import digest as digests
+from countersign.oci.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor, encode, of
+from lab.trials import certified, notarial
+from lab.trials.authority import CODE_SIGNING, LASTING, SERVER_AUTH, Authority, Signer
+from lab.trials.image import Image
+from lab.trials.marks import Copied, Mark, Notarized, Push, Stamp, Step
+from lab.trials.signers import FUTURE, ISSUER, PAST, PERSON, THEN, WORKFLOW, person, workflow
 from signing import attachment as simple
 from signing import bundle as bundles
 from signing import stored
 from signing.formats import FORMATS, Format
-from signing.sign import sign, targets
-
-TAG = "v1"
-SPDX = "https://spdx.dev/Document"
-
-NewLayout = Callable[[str], Path]
-"""Make a layout of the demo image with the given mark, and return its folder."""
-
-
-@dataclass
-class Image:
-    """One image while it is being built.
-
-    Attributes:
-        registry: where it is pushed to.
-        name: its repository with its registry.
-        keys: the signers, by name.
-        authorities: who issues certificates to signers.
-        new_layout: makes further layouts, for images that consist of two.
-        layout: the folder of the image that ``TAG`` names.
-    """
-
-    registry: Registry
-    name: str
-    keys: Mapping[str, PrivateKey]
-    authorities: Authorities
-    new_layout: NewLayout
-    layout: Path
-    root: Descriptor = field(init=False)
-    parts: list[Descriptor] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Push the layout."""
-        self.push(self.layout)
-
-    def push(self, folder: Path) -> None:
-        """Make ``TAG`` name the image in ``folder``; ``root`` and ``parts`` are its digests from then on."""
-        self.layout = folder
-        self.root = push(self.registry, self.name, folder, TAG)
-        self.parts = targets(self.registry, parse(f"{self.name}:{TAG}"))
-
-    def sign(self, key: str, *formats: Format, only: Sequence[Descriptor] | None = None) -> None:
-        """Sign the index and every platform manifest, or those in ``only``."""
-        for part in self.parts if only is None else only:
-            sign(self.registry, self.name, part, self.keys[key], formats or FORMATS)
-
-    @staticmethod
-    def other(part: Descriptor) -> str:
-        """Return a digest that is not part of the image."""
-        return "sha256:" + part.digest.removeprefix("sha256:")[::-1]
-
-
-def attachment(image: Image) -> None:
-    """Signed as attachment only."""
-    image.sign("team", "attachment")
-
-
-def bundle(image: Image) -> None:
-    """Signed as bundle only."""
-    image.sign("team", "bundle")
-
-
-def both(image: Image) -> None:
-    """Signed in both formats."""
-    image.sign("team")
-
-
-def good_and_bad(image: Image) -> None:
-    """A stranger's signatures first, then the team's."""
-    image.sign("stranger")
-    image.sign("team")
-
-
-def unsigned(image: Image) -> None:
-    """Nothing hangs on it."""
-
-
-def wrong_key_attachment(image: Image) -> None:
-    """Attachment by a stranger."""
-    image.sign("stranger", "attachment")
-
-
-def wrong_key_bundle(image: Image) -> None:
-    """Bundle by a stranger."""
-    image.sign("stranger", "bundle")
-
-
-def altered_attachment(image: Image) -> None:
-    """The team's signature beside a payload that it did not sign."""
-    for part in image.parts:
-        payload = simple.payload(image.name, part.digest)
-        signed = simple.sign(image.keys["team"], payload.replace(b"null", b'{"creator":"mallory"}'))
-        altered = simple.Attachment(payload, signed.signature)
-        stored.add_attachment(image.registry, image.name, part.digest, altered)
-
-
-def altered_bundle(image: Image) -> None:
-    """The team's signature and hint around a statement that it did not sign."""
-    key = image.keys["team"]
-    for part in image.parts:
-        signed = json.loads(bundles.sign(key, bundles.statement(part.digest, predicate={"creator": "mallory"})))
-        signature = base64.b64decode(signed["dsseEnvelope"]["signatures"][0]["sig"])
-        altered = bundles.wrap(bundles.statement(part.digest), signature, key.public.hint)
-        stored.add_bundle(image.registry, image.name, part, altered)
-
-
-def other_attachment(image: Image) -> None:
-    """The team's attachment for another digest."""
-    for part in image.parts:
-        other = simple.sign(image.keys["team"], simple.payload(image.name, image.other(part)))
-        stored.add_attachment(image.registry, image.name, part.digest, other)
-
-
-def other_bundle(image: Image) -> None:
-    """The team's bundle for another digest."""
-    for part in image.parts:
-        other = bundles.sign(image.keys["team"], bundles.statement(image.other(part)))
-        stored.add_bundle(image.registry, image.name, part, other)
-
-
-def copied_attachment(image: Image) -> None:
-    """Image and attachments lie in another repository, and were copied here from it."""
-    original = _original(image)
-    original.sign("team", "attachment")
-    for part in image.parts:
-        _copy("attachment", original, part, image, part)
-
-
-def copied_bundle(image: Image) -> None:
-    """Image and bundles lie in another repository, and were copied here from it."""
-    original = _original(image)
-    original.sign("team", "bundle")
-    for part in image.parts:
-        _copy("bundle", original, part, image, part)
-
-
-def sbom_only(image: Image) -> None:
-    """The team attests an SBOM, and signs nothing."""
-    for part in image.parts:
-        sbom = bundles.statement(part.digest, SPDX, {"spdxVersion": "SPDX-2.3"})
-        stored.add_bundle(image.registry, image.name, part, bundles.sign(image.keys["team"], sbom), SPDX)
-
-
-def moved_tag(image: Image) -> None:
-    """Signed, and then the tag moves to an unsigned image."""
-    image.sign("team")
-    image.push(image.new_layout("moved"))
-
-
-def registry_swapped(image: Image) -> None:
-    """The layout, which is imported, is an unsigned image; the registry's tag leads to a signed one."""
-    unsigned = image.layout
-    image.push(image.new_layout("swapped_in"))
-    image.sign("team")
-    image.layout = unsigned
-
-
-def index_only(image: Image) -> None:
-    """Only the index is signed."""
-    image.sign("team", only=[image.root])
-
-
-def platform_only(image: Image) -> None:
-    """Only the platform manifests are signed."""
-    image.sign("team", only=image.parts[1:])
-
-
-def replaced_platform(image: Image) -> None:
-    """A signed index, and the same with other platform manifests and the old signatures."""
-    signed = image.root
-    image.sign("team", only=[signed])
-    image.push(image.new_layout("replaced"))
-    for chosen in FORMATS:
-        _copy(chosen, image, signed, image, image.root)
-
-
-def either_key(image: Image) -> None:
-    """Signed by the older of two keys."""
-    image.sign("old")
-
-
-def rotated_out(image: Image) -> None:
-    """Signed by the key that its rule no longer names."""
-    image.sign("old")
-
-
-def revoked_key(image: Image) -> None:
-    """Signed by a key that its rule names and the policy revokes."""
-    image.sign("leaver")
-
-
-def revoked_digest(image: Image) -> None:
-    """Signed; the policy revokes its digest."""
-    image.sign("team")
-
-
-def critical(image: Image) -> None:
-    """Signed by both keys of an ``allOf`` rule."""
-    image.sign("team")
-    image.sign("second")
-
-
-def critical_one_missing(image: Image) -> None:
-    """Signed by one of the two."""
-    image.sign("team")
-
-
-def accepted(image: Image) -> None:
-    """Unsigned, in a scope that accepts."""
-
-
-def rejected(image: Image) -> None:
-    """Signed, in a scope that rejects."""
-    image.sign("team")
-
-
-def unmatched(image: Image) -> None:
-    """Signed, in no scope."""
-    image.sign("team")
-
-
-def pinned(image: Image) -> None:
-    """Unsigned, in no scope; the policy pins its digest."""
-
-
-def two_scopes_a(image: Image) -> None:
-    """Signed by the team, whom the scope trusts."""
-    image.push(image.new_layout("two_scopes"))
-    image.sign("team", "bundle")
-
-
-def two_scopes_b(image: Image) -> None:
-    """The same digest, signed by the team, whom the scope does not trust."""
-    two_scopes_a(image)
-
-
-def short_name(image: Image) -> None:
-    """Signed, on Docker Hub's name."""
-    image.sign("team")
-
-
-def short_name_unsigned(image: Image) -> None:
-    """Unsigned, on Docker Hub's name."""
+from signing.sign import sign
+
+TYPES = {
+    "": bundles.PREDICATE_TYPE,
+    "slsa": "https://slsa.dev/provenance/v1",
+    "spdx": "https://spdx.dev/Document",
+    "cyclonedx": "https://cyclonedx.org/bom",
+}
+RIGHT = {"workflow": "release.yml", "numbers": [1, 2, 3]}
+"""What the condition of the scope is true of."""
+PREDICATES: Mapping[str, Callable[[], Mapping[str, Any]]] = {
+    "none": dict,
+    "right": lambda: RIGHT,
+    "false": lambda: {**RIGHT, "workflow": "test.yml"},
+    "other": lambda: {"workflow": "test.yml"},
+    "error": lambda: {"numbers": []},
+    "costly": lambda: {**RIGHT, "numbers": [1] * 3000},
+    "sbom": lambda: {"spdxVersion": "SPDX-2.3"},
+    "large": lambda: _sbom("zlib"),
+    "large and false": lambda: _sbom("log4j-core"),
+}
+ENVELOPE = "application/vnd.dsse.envelope.v1+json"
+_COMPONENTS = 33_000
+"""About 16 MiB of them."""
+_MALLORY = {"creator": "mallory"}
+_HOUR = dt.timedelta(hours=1)
+_VALID = {"now": LASTING, "past": PAST, "future": FUTURE}
+
+
+def make(image: Image, steps: Sequence[Step]) -> None:
+    """Do to a freshly pushed image what its entry says."""
+    for step in steps:
+        match step:
+            case Mark():
+                _sign(image, step)
+            case Notarized():
+                notarial.sign(image, step)
+            case Push():
+                _push(image, step)
+            case Copied():
+                host = image.name.partition("/")[0]
+                original = replace(image, name=f"{host}/cases/original")
+                _sign(original, Mark(by="team", formats=(step.copied,)))
+                for part in image.parts:
+                    _copy(step.copied, original, part, image, part)
+
+
+def _push(image: Image, step: Push) -> None:
+    old, before = image.root, image.layout
+    image.push(image.new_layout(step.push))
+    for chosen in FORMATS if step.carries else ():
+        _copy(chosen, image, old, image, image.root)
+    if step.hidden:
+        image.layout = before
+
+
+def _sign(image: Image, mark: Mark) -> None:
+    parts = {"": image.parts, "index": [image.root], "platforms": image.parts[1:]}[mark.only]
+    signer, predicate = _signer(image, mark), PREDICATES[mark.predicate]()
+    for part in parts:
+        if isinstance(signer, PrivateKey) and not (mark.altered or mark.of_other or mark.type):
+            sign(image.registry, image.name, part, signer, [each for each in FORMATS if each in mark.formats])
+            continue
+        for chosen in mark.formats:
+            if chosen == "attachment":
+                stored.add_attachment(image.registry, image.name, part.digest, _attachment(image, mark, signer, part))
+            elif chosen == "bundle":
+                image.hang(part, _bundle(image, mark, signer, part, predicate), TYPES[mark.type])
+            else:
+                _attach(image, part, signer, predicate)
+
+
+def _signer(image: Image, mark: Mark) -> Signer | PrivateKey:
+    who, valid = image.authorities, _VALID[mark.valid]
+    by = who.ours if mark.authority == "ours" else who.strangers
+    if mark.days_ago:
+        ago = dt.timedelta(days=mark.days_ago)
+        valid = (-ago - _HOUR, -ago + _HOUR)
+    match mark.by:
+        case "workflow":
+            name, issuer = _replaced(WORKFLOW, mark.name), mark.issuer or ISSUER
+            return workflow(by, name, issuer=issuer, valid=valid, sct=mark.sct)
+        case "person":
+            usage = SERVER_AUTH if mark.usage == "server" else CODE_SIGNING
+            return person(by, _replaced(PERSON, mark.name), valid=valid, usage=usage)
+        case "listed":
+            return who.listed
+        case "revoked":
+            return who.leaver
+    return image.keys[mark.by]
+
+
+def _replaced(text: str, parts: Mapping[str, str]) -> str:
+    for old, new in parts.items():
+        text = text.replace(old, new)
+    return text
+
+
+def _bundle(image: Image, mark: Mark, signer: Signer | PrivateKey, part: Descriptor, said: Mapping[str, Any]) -> bytes:
+    """Return the bundle of what is stated of a digest."""
+    digest = (image.other(part) if mark.of_other else part).digest
+    statement = bundles.statement(digest, TYPES[mark.type], said)
+    signed = bundles.statement(digest, TYPES[mark.type], {**said, **_MALLORY}) if mark.altered else statement
+    if isinstance(signer, PrivateKey):
+        return bundles.wrap(statement, signer.sign(bundles.pae(signed)), signer.public.hint)
+    signature = signer.key.sign(bundles.pae(signed))
+    entry, log = None, _log(image, mark)
+    if log and mark.entry == "other":
+        other = bundles.statement(image.other(part).digest)
+        entry = certified.dsse_entry(log, signer, other, signer.key.sign(bundles.pae(other)))
+    elif log:
+        entry = certified.dsse_entry(log, signer, statement, signature, dt.timedelta(days=mark.days_ago))
+    if entry and mark.entry == "earlier":
+        entry = {**entry, "integratedTime": str(int(entry["integratedTime"]) - 60)}
+    return certified.wrap(signer, statement, signature, entry, _stamped(image, mark.stamp, signature))
+
+
+def _attachment(image: Image, mark: Mark, signer: Signer | PrivateKey, part: Descriptor) -> simple.Attachment:
+    payload = simple.payload(image.name, (image.other(part) if mark.of_other else part).digest)
+    signed = payload.replace(b"null", json.dumps(_MALLORY).encode()) if mark.altered else payload
+    if isinstance(signer, PrivateKey):
+        return replace(simple.sign(signer, signed), payload=payload)
+    signature, log = signer.key.sign(signed), _log(image, mark)
+    entry = certified.rekord_entry(log, signer, signed, signature) if log else None
+    return certified.attached(signer, payload, signature, entry, _stamped(image, mark.stamp, signature))
+
+
+def _log(image: Image, mark: Mark) -> Authority | None:
+    who = image.authorities
+    usual = "none" if mark.by in {"person", "listed"} else "ours"
+    return {"ours": who.ours, "strangers": who.strangers, "none": None}[mark.log or usual]
+
+
+def _stamped(image: Image, stamp: Stamp | None, signature: bytes) -> bytes:
+    """Return the timestamp of a signature; none where none is asked for."""
+    if stamp is None:
+        return b""
+    who = image.authorities
+    stamper = {"ours": who.stamper, "ended": who.old_stamper, "strangers": who.other_stamper}[stamp.by]
+    found = stamper.stamp(b"another" if stamp.of_another else signature, dt.timedelta(0) if stamp.late else THEN)
+    return found[:-1] + bytes([found[-1] ^ 1]) if stamp.altered else found
+
+
+def _attach(image: Image, part: Descriptor, signer: Signer | PrivateKey, said: Mapping[str, Any]) -> None:
+    """Attach an attestation as cosign 1 and 2 do (its ``ATTESTATION_SPEC.md``): a DSSE envelope under a tag."""
+    if isinstance(signer, PrivateKey):
+        raise TypeError("only certificates attest here")
+    statement = bundles.statement(part.digest, TYPES["slsa"], said)
+    signature = signer.key.sign(bundles.pae(statement))
+    content = json.dumps(json.loads(bundles.wrap(statement, signature, ""))["dsseEnvelope"]).encode()
+    entry = certified.dsse_entry(image.authorities.ours, signer, statement, signature)
+    annotations = {simple.SIGNATURE: "", "predicateType": TYPES["slsa"], **certified.beside(signer, entry)}
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": of(b"{}", OCI_CONFIG).as_json(),
+        "layers": [of(content, ENVELOPE, annotations=annotations).as_json()],
+    }
+    for blob in (b"{}", content):
+        image.registry.put_blob(image.name, blob)
+    image.registry.put_manifest(image.name, digests.tag(part.digest, ".att"), encode(document), OCI_MANIFEST)
+
+
+def _sbom(last: str) -> Mapping[str, Any]:
+    """Return a CycloneDX document of 16 MiB whose last component has that name."""
+    more = {"type": "library", "description": "x" * 400}
+    components = [
+        {"name": f"component-{n}", "purl": f"pkg:npm/component-{n}@1.2.{n}", **more} for n in range(_COMPONENTS)
+    ]
+    return {"bomFormat": "CycloneDX", "components": [*components, {"type": "library", "name": last}]}
 
 
 def _copy(chosen: Format, source: Image, digest: Descriptor, target: Image, subject: Descriptor) -> None:
@@ -274,14 +200,7 @@ def _copy(chosen: Format, source: Image, digest: Descriptor, target: Image, subj
     for found in stored.listed(source.registry, source.name, digest.digest, chosen):
         content = stored.content(source.registry, source.name, found)
         if chosen == "bundle":
-            stored.add_bundle(target.registry, target.name, subject, content)
+            target.hang(subject, content)
         else:
             copy = simple.Attachment(content, found.signature)
             stored.add_attachment(target.registry, target.name, subject.digest, copy)
-
-
-def _original(image: Image) -> Image:
-    host = image.name.partition("/")[0]
-    return Image(
-        image.registry, f"{host}/cases/original", image.keys, image.authorities, image.new_layout, image.layout
-    )

@@ -11,18 +11,16 @@ import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from countersign.console.config import Settings
 from countersign.keys.pair import generate
 from countersign.oci import layout as layouts
 from countersign.oci.registry import Registry
-from lab.trials import attested, certificates, images, notarial, notaries, signers, stamped
-from lab.trials.images import TAG, Image
-from lab.trials.model import HERE, Case, RegistryKind, load, repositories
-
-if TYPE_CHECKING:
-    from countersign.console.config import Settings
-    from lab.trials.place import Place
+from lab.trials import model, notaries, signers
+from lab.trials.image import TAG, Image
+from lab.trials.images import make
+from lab.trials.model import HERE, Case, RegistryKind, load
+from lab.trials.place import Place
 
 SIGNERS = ("team", "second", "old", "new", "leaver", "stranger")
 SIGNED_AUXILIARIES = ("attachment", "bundle", "both")
@@ -30,10 +28,8 @@ SIGNED_AUXILIARIES = ("attachment", "bundle", "both")
 SHORT = "docker.io"
 _BUILT = "built.json"
 _MAKES = (
-    *("images.py", "attested.py", "certificates.py", "certified.py", "signers.py", "authority.py"),
-    *("stamped.py", "timestamps.py"),
-    *("notarial.py", "notaries.py"),
-    *("lab.py", "policy.yaml.j2", "lax.yaml.j2"),
+    *("matrix.yaml", "marks.py", "image.py", "images.py", "certified.py", "signers.py", "authority.py"),
+    *("timestamps.py", "notarial.py", "notaries.py", "lab.py", "policy.yaml.j2", "lax.yaml.j2"),
 )
 """Files that say how the images are made."""
 IMAGE_NAME = "io.containerd.image.name"
@@ -167,21 +163,13 @@ def _build(
         target = folder / "layouts" / name
         return target if target.exists() else new_layout(f"{name}-{mark}", target)
 
-    elsewhere = repositories()
+    entries = model.images()
     built: dict[str, Sequence[str]] = {}
     for host, name in wanted:
-        repository = f"{host}/{elsewhere.get(name, f'cases/{name}')}"
-        image = Image(registry, repository, keys, authorities, marked, marked(name))
-        maker(name)(image)
+        image = Image(registry, f"{host}/{entries[name].repository}", keys, authorities, marked, marked(name))
+        make(image, entries[name].made)
         built[f"{host}/{name}"] = (image.name, image.root.digest, str(image.layout))
     return built
-
-
-def maker(name: str) -> Callable[[Image], None]:
-    """Return the function that makes an image of the matrix."""
-    rooms = (images, certificates, stamped, attested, notarial)
-    found: Callable[[Image], None] = next(getattr(room, name) for room in rooms if hasattr(room, name))
-    return found
 
 
 def _write_policies(folder: Path, hosts: Mapping[RegistryKind, str], built: Mapping[str, Sequence[str]]) -> None:

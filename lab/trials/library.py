@@ -10,20 +10,17 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from countersign.console.config import Settings
 from countersign.console.errors import CountersignError, InfrastructureError
 from lab.trials import differences
 from lab.trials.engines import LIBRARY, EngineRow, judge, rows, verdict
-from lab.trials.images import TAG
-from lab.trials.lab import SHORT
+from lab.trials.image import TAG
+from lab.trials.lab import SHORT, Lab
 from lab.trials.model import load
+from lab.trials.rows import Found, Outcome
 from lab.trials.series import Series
-
-if TYPE_CHECKING:
-    from countersign.console.config import Settings
-    from lab.trials.lab import Lab
-    from lab.trials.rows import Found, Outcome
 
 _SECONDS = 30
 """What the program itself gives one image."""

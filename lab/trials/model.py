@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict
 
 from countersign.console.errors import UsageError
+from lab.trials.marks import Step, Strict
 from lab.trials.rows import Layer, Row, reason_codes
 
 HERE = Path(__file__).resolve().parent
@@ -21,21 +21,18 @@ RegistryKind = Literal["referrers", "fallback"]
 NameForm = Literal["tag", "digest", "short", "id", "id_prefix"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ImageEntry(_Strict):
-    """One image: what it is, and the code it gets under the strict policy."""
+class ImageEntry(Strict):
+    """One image: what it is, how it is made, and the code it gets under the strict policy."""
 
     about: str
     code: str
     repository: str = ""
-    ways: list[str] = ["pull", "import"]
-    registries: list[RegistryKind] = ["referrers"]
+    ways: tuple[str, ...] = ("pull", "import")
+    registries: tuple[RegistryKind, ...] = ("referrers",)
+    made: tuple[Step, ...] = ()
 
 
-class RowEntry(_Strict):
+class RowEntry(Strict):
     """One row that does not follow from ``images`` alone."""
 
     image: str
@@ -46,7 +43,7 @@ class RowEntry(_Strict):
     evidence: bool | None = None
 
 
-class Matrix(_Strict):
+class Matrix(Strict):
     """The whole of ``matrix.yaml``."""
 
     images: dict[str, ImageEntry]
@@ -58,7 +55,7 @@ class Case(Row):
     """One row: an image, its way to the node, and what must come out.
 
     Attributes:
-        image: name of the image (a function of ``images.py``).
+        image: name of the image.
         way: name of its way in (a function of ``ways.py``).
         name: how the image is named when it is started.
         registry: which of the two registries it lies in.
@@ -112,7 +109,7 @@ def load(path: Path = HERE / "matrix.yaml") -> list[Case]:
     Raises:
         UsageError: a code is not in the closed list, or a row is a duplicate.
     """
-    matrix = Matrix.model_validate(yaml.safe_load(path.read_text()))
+    matrix = _read(path)
     entries = [
         RowEntry(image=image, way=way, code=entry.code, registry=registry)
         for image, entry in matrix.images.items()
@@ -133,8 +130,15 @@ def kind_of(image: str) -> str:
     return next((kind for kind in KINDS if image.startswith(f"{kind}_")), "")
 
 
-def repositories(path: Path = HERE / "matrix.yaml") -> dict[str, str]:
-    """Return image name -> its repository path where that is another than ``cases/NAME``."""
-    matrix = Matrix.model_validate(yaml.safe_load(path.read_text()))
-    of_kinds = {image: f"cases/{kind_of(image)}/{image}" for image in matrix.images if kind_of(image)}
-    return of_kinds | {image: entry.repository for image, entry in matrix.images.items() if entry.repository}
+def images(path: Path = HERE / "matrix.yaml") -> Mapping[str, ImageEntry]:
+    """Return the images by name, each with its repository's path: ``cases/NAME`` if no other is written."""
+    found = _read(path).images.items()
+    return {name: entry.model_copy(update={"repository": _repository(name, entry)}) for name, entry in found}
+
+
+def _repository(name: str, entry: ImageEntry) -> str:
+    return entry.repository or "/".join(filter(None, ("cases", kind_of(name), name)))
+
+
+def _read(path: Path) -> Matrix:
+    return Matrix.model_validate(yaml.safe_load(path.read_text()))

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from countersign.console.errors import UsageError
-from lab.trials import certificates, images, ways
-from lab.trials.lab import SIGNED_AUXILIARIES, maker
+from lab.trials import ways
+from lab.trials.images import PREDICATES
+from lab.trials.lab import SIGNED_AUXILIARIES
+from lab.trials.marks import Mark
 from lab.trials.matrix import judge
-from lab.trials.model import Case, load
+from lab.trials.model import Case, images, load
 from lab.trials.rows import Found, reason_codes
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -24,20 +26,15 @@ LOGGED = {"layer": "create", "container": "c1", "code": "UNSIGNED", "allow": Fal
 
 def test_every_row_names_an_image_and_a_way_that_exist() -> None:
     for case in load():
-        assert callable(maker(case.image)), case.id
+        assert case.image in images(), case.id
         assert case.way in ways.WAYS, case.id
 
 
-def test_every_image_is_described_in_the_words_of_the_matrix() -> None:
+def test_every_image_is_used_and_every_predicate() -> None:
     used = {case.image for case in load()} | set(SIGNED_AUXILIARIES)
-    written = {
-        name
-        for module in (images, certificates)
-        for name, value in vars(module).items()
-        if getattr(value, "__module__", "") == module.__name__
-    }
-    public = {name for name in written if not name.startswith("_") and name.islower()}
-    assert public - used == set(), "built and never used"
+    assert set(images()) == used
+    marks = [step for entry in images().values() for step in entry.made if isinstance(step, Mark)]
+    assert {mark.predicate for mark in marks} == set(PREDICATES)
 
 
 def test_a_row_that_no_pull_check_sees_is_decided_at_create() -> None:

@@ -17,7 +17,8 @@ from countersign.enforcement import refusal
 from lab.demo.registries import FALLBACK, REFERRERS
 from lab.trials.demo import GREETING
 from lab.trials.lab import IMAGE_NAME, Lab
-from lab.trials.model import Case, RegistryKind, repositories
+from lab.trials.model import Case, RegistryKind
+from lab.trials.model import images as entries
 
 SIGNED = ("attachment", "bundle", "both", "good_and_bad", "app")
 IMAGES = (*SIGNED, "unsigned", "accepted", "rejected", "unmatched", "pinned")
@@ -37,13 +38,14 @@ NAMES = {digest(image): image for image in IMAGES}
 def images(folder: Path, hosts: Mapping[RegistryKind, str]) -> Lab:
     """Return images that only have a name each, in every registry."""
     built = {}
+    known = entries()
     for image in IMAGES:
         layout = folder / image
         (layout / "blobs" / "sha256").mkdir(parents=True)
         manifest = {"mediaType": "application/vnd.oci.image.index.v1+json", "digest": digest(image), "size": 1}
         (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [manifest]}))
         for host in hosts.values():
-            repository = f"{host}/{repositories().get(image, f'cases/{image}')}"
+            repository = f"{host}/{known[image].repository if image in known else f'cases/{image}'}"
             built[f"{host}/{image}"] = (repository, digest(image), str(layout))
     return Lab(folder, hosts, built)
 
