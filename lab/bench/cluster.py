@@ -20,8 +20,9 @@ from countersign.nodes.api_server import ApiServer, connect, ready, wait_for
 from kind import cluster as clusters
 from kind import engine
 from lab.bench import gauges, stats
+from lab.bench.at_once import seconds
 from lab.bench.goals import Goal
-from lab.bench.show import goal_values
+from lab.bench.show import goal_values, times
 from lab.demo.lab import DEMO
 from lab.demo.registries import REFERRERS
 from lab.trials.kind_pods import private_key
@@ -67,7 +68,6 @@ def measure(settings: Settings, pods: int, at_once: int) -> dict[str, Any]:
     """Make a cluster, measure, and return the document ``countersign.bench-kind/v1``.
 
     Args:
-        settings: the user's; its own cluster is not touched.
         pods: how many are started one by one, before and after set-up.
         at_once: how many are then created at the same moment.
     """
@@ -81,7 +81,7 @@ def measure(settings: Settings, pods: int, at_once: int) -> dict[str, Any]:
     try:
         figures = _measure(own, place, pods, at_once)
         place.clean(plan=False)
-        figures = replace(figures, preinstalled=_timed(lambda: place.setup(keep=True, plan=False)))
+        figures = replace(figures, preinstalled=seconds(lambda: place.setup(keep=True, plan=False)))
         versions = {f"containerd {each['version']}" for each in place.report()["runtimes"]}
         machine |= {"loadAfter": gauges.load(), "programs": ", ".join(sorted(versions))}
     finally:
@@ -90,28 +90,22 @@ def measure(settings: Settings, pods: int, at_once: int) -> dict[str, Any]:
 
 
 def _measure(settings: Settings, place: OnKind, pods: int, at_once: int) -> Figures:
-    create = _timed(lambda: clusters.Exists(settings).apply())
+    create = seconds(lambda: clusters.Exists(settings).apply())
     cluster = clusters.require(settings)
     api, worker = connect(cluster.kubeconfig), cluster.workers[0].name
     clusters.load(settings, [], [_archive(settings)])
     before = _one_by_one(api, worker, pods)
-    set_up = _timed(lambda: place.setup(keep=True, plan=False))
+    set_up = seconds(lambda: place.setup(keep=True, plan=False))
     _sign(settings, place)
     after = _one_by_one(api, worker, pods)
     [machine] = [each for each in place.inspect() if each.node.name == worker]
     made = gauges.verifications(_metrics(machine))
-    all_ready = _timed(lambda: _many(api, worker, at_once))
+    all_ready = seconds(lambda: _many(api, worker, at_once))
     verified = {worker: int(gauges.verifications(_metrics(machine)) - made)}
     start = time.monotonic()
     changed = sum(each.changed for each in place.setup(keep=True, plan=False))
     second = time.monotonic() - start
     return Figures(create, set_up, 0.0, second, changed, before, after, at_once, all_ready, verified)
-
-
-def _timed(work: Any) -> float:
-    start = time.monotonic()
-    work()
-    return time.monotonic() - start
 
 
 def _metrics(machine: Machine) -> str:
@@ -152,13 +146,13 @@ def _sign(settings: Settings, place: OnKind) -> None:
 
 def _one_by_one(api: ApiServer, worker: str, count: int) -> tuple[float, ...]:
     """Return the seconds from each pod's creation until it is ready, one pod after the other."""
-    seconds = []
+    found = []
     for number in range(count + 1):
         with _pods(api, worker, ONE, [f"bench-{number}"]):
-            took = _timed(lambda: _wait(api, 1))
+            took = seconds(lambda: _wait(api, 1))
         if number:  # the first one unpacks the image
-            seconds.append(took)
-    return tuple(seconds)
+            found.append(took)
+    return tuple(found)
 
 
 def _many(api: ApiServer, worker: str, count: int) -> None:
@@ -221,16 +215,12 @@ def document(figures: Figures, machine: Mapping[str, Any]) -> dict[str, Any]:
 
 def rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return the table of a document of bench.kind, in the order of ``COLUMNS``."""
-
-    def pods(which: str) -> str:
-        return " / ".join(f"{document[which][key]:.2f}" for key in ("median", "p95", "p99"))
-
     return [
         ("creation", "1", f"{document['create']:.1f}"),
         ("set-up on it, proof included", "1", f"{document['set_up']:.1f}"),
         ("creation under enforcement, proof included", "1", f"{document['preinstalled']:.1f}"),
         ("set-up again", "1", f"{document['second']:.1f}"),
-        ("a pod until ready, without enforcement", str(document["podBefore"]["n"]), pods("podBefore")),
-        ("a pod until ready, with enforcement", str(document["podAfter"]["n"]), pods("podAfter")),
+        ("a pod until ready, without enforcement", str(document["podBefore"]["n"]), times(document["podBefore"], 2)),
+        ("a pod until ready, with enforcement", str(document["podAfter"]["n"]), times(document["podAfter"], 2)),
         (f"{document['at_once']} pods at once until ready", "1", f"{document['all_ready']:.1f}"),
     ]

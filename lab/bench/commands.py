@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from invoke.context import Context
@@ -27,14 +29,7 @@ def start(context: Context, rounds: int = 60, at_once: int = 50, json: bool = Fa
 
     Example: ./inv bench.start --rounds 60
     """
-    from lab.bench import show
-    from lab.bench.run import measure_starts
-
-    _at_least_one("--rounds", rounds)
-    _at_least_one("--at-once", at_once)
-    settings = settings_from(context)
-    document = measure_starts(settings, rounds, at_once)
-    _tell(settings, "bench-start", document, show.START_COLUMNS, show.start_rows(document), json=json)
+    _measured(context, "start", {"rounds": rounds, "at_once": at_once}, json=json)
 
 
 @task(help={"rounds": "how many images each way signs", "json": JSON})
@@ -43,13 +38,7 @@ def sign(context: Context, rounds: int = 10, json: bool = False) -> None:
 
     Example: ./inv bench.sign --rounds 10
     """
-    from lab.bench import show
-    from lab.bench.sign import measure_signing
-
-    _at_least_one("--rounds", rounds)
-    settings = settings_from(context)
-    document = measure_signing(settings, rounds)
-    _tell(settings, "bench-sign", document, show.SIGN_COLUMNS, show.sign_rows(document), json=json)
+    _measured(context, "sign", {"rounds": rounds}, json=json)
 
 
 @task(help={"rounds": "how many images each way signs", "json": JSON})
@@ -58,13 +47,7 @@ def identity(context: Context, rounds: int = 10, json: bool = False) -> None:
 
     Example: ./inv bench.identity --rounds 10
     """
-    from lab.bench import show
-    from lab.bench.identity import measure_identities
-
-    _at_least_one("--rounds", rounds)
-    settings = settings_from(context)
-    document = measure_identities(settings, rounds)
-    _tell(settings, "bench-identity", document, show.SIGN_COLUMNS, show.sign_rows(document), json=json)
+    _measured(context, "identity", {"rounds": rounds}, json=json)
 
 
 @task(
@@ -79,13 +62,7 @@ def kind(context: Context, pods: int = 15, at_once: int = 30, json: bool = False
 
     Example: ./inv bench.kind --pods 15
     """
-    from lab.bench import cluster
-
-    _at_least_one("--pods", pods)
-    _at_least_one("--at-once", at_once)
-    settings = settings_from(context)
-    document = cluster.measure(settings, pods, at_once)
-    _tell(settings, "bench-kind", document, cluster.COLUMNS, cluster.rows(document), json=json)
+    _measured(context, "kind", {"pods": pods, "at_once": at_once}, json=json, module="cluster")
 
 
 @task(
@@ -101,23 +78,16 @@ def rivals(context: Context, rounds: int = 20, at_once: int = 30, write: bool = 
 
     Example: ./inv bench.rivals --rounds 20
     """
-    from lab.bench import rivals_show, show
+    from lab.bench import rivals_show
     from lab.bench.rivals import measure
 
-    _at_least_one("--rounds", rounds)
-    _at_least_one("--at-once", at_once)
+    _check({"rounds": rounds, "at_once": at_once})
     settings = settings_from(context)
     document = measure(settings, rounds, at_once)
-    columns, rows = rivals_show.attacks(document)
-    costs = rivals_show.costs(document)
-    path = show.save(settings.state / "report", "bench-rivals", document, columns, rows, [costs])
-    output.table(columns, rows)
-    output.table(*costs)
-    output.say(f"JSON {path}, Markdown {path.with_suffix('.md')}")
+    tables = [rivals_show.attacks(document), rivals_show.costs(document)]
+    page = _tell(settings, "bench-rivals", document, tables, json=json)
     if write:
-        rivals_show.write(path.with_suffix(".md"))
-    if json:
-        output.emit_json(document)
+        rivals_show.write(page)
 
 
 @task(help={"rounds": "how often each variant pulls and starts", "json": JSON})
@@ -126,12 +96,7 @@ def crio(context: Context, rounds: int = 50, json: bool = False) -> None:
 
     Example: ./inv bench.crio --rounds 50
     """
-    from lab.bench import crio as measured
-
-    _at_least_one("--rounds", rounds)
-    settings = settings_from(context, "host", room="crio")
-    document = measured.measure(settings, rounds)
-    _tell(settings, "bench-crio", document, measured.COLUMNS, measured.rows(document), json=json)
+    _measured(context, "crio", {"rounds": rounds}, json=json, place="host")
 
 
 @task(
@@ -147,15 +112,11 @@ def fleet(context: Context, gates: int = 100, images: int = 5, repeats: int = 20
 
     Example: ./inv bench.fleet --gates 100
     """
-    from lab.bench import fleet as measured
+    from lab.bench.fleet import said
 
-    _at_least_one("--gates", gates)
-    _at_least_one("--images", images)
-    _at_least_one("--repeats", repeats)
-    settings = settings_from(context)
-    document = measured.measure(settings, gates, images, repeats)
-    _tell(settings, "bench-fleet", document, measured.COLUMNS, measured.rows(document), json=json)
-    for sentence in measured.said(document):
+    for sentence in said(
+        _measured(context, "fleet", {"gates": gates, "images": images, "repeats": repeats}, json=json)
+    ):
         output.say(sentence)
 
 
@@ -165,12 +126,7 @@ def nri(context: Context, rounds: int = 100, json: bool = False) -> None:
 
     Example: ./inv bench.nri --rounds 100
     """
-    from lab.bench import nri as measured
-
-    _at_least_one("--rounds", rounds)
-    settings = settings_from(context)
-    document = measured.measure(settings, rounds)
-    _tell(settings, "bench-nri", document, measured.COLUMNS, measured.rows(document), json=json)
+    _measured(context, "nri", {"rounds": rounds}, json=json)
 
 
 @task(help={"rounds": "how often each thing is done, three times", "json": JSON})
@@ -179,36 +135,46 @@ def evidence(context: Context, rounds: int = 20, json: bool = False) -> None:
 
     Example: ./inv bench.evidence --rounds 20
     """
-    from lab.bench import evidence as measured
+    _measured(context, "evidence", {"rounds": rounds}, json=json)
 
-    _at_least_one("--rounds", rounds)
-    settings = settings_from(context)
-    document = measured.measure(settings, rounds)
-    _tell(settings, "bench-evidence", document, measured.COLUMNS, measured.rows(document), json=json)
+
+def _measured(
+    context: Context, name: str, counts: Mapping[str, int], *, json: bool, module: str = "", place: str | None = None
+) -> Mapping[str, Any]:
+    """Measure, show what came of it, keep it for the report, and return its document.
+
+    Args:
+        name: the task's; the room it is of, where it is one of the product.
+        counts: the options that say how often, as ``measure`` takes them.
+        module: of this room, with ``measure``, ``rows`` and ``COLUMNS``, where it is not called as the task.
+        place: where, if that is not the configured one.
+    """
+    _check(counts)
+    settings, bench = settings_from(context, place, name if place else ""), import_module(f"lab.bench.{module or name}")
+    document: Mapping[str, Any] = bench.measure(settings, *counts.values())
+    _tell(settings, f"bench-{name}", document, [(bench.COLUMNS, bench.rows(document))], json=json)
+    return document
 
 
 def _tell(
-    settings: Settings,
-    name: str,
-    document: Mapping[str, Any],
-    columns: Sequence[str],
-    rows: Sequence[Any],
-    *,
-    json: bool,
-) -> None:
-    """Show what was measured, and keep it for the report."""
+    settings: Settings, name: str, document: Mapping[str, Any], tables: Sequence[tuple[Any, Any]], *, json: bool
+) -> Path:
+    """Show what was measured, and keep it for the report; return its page."""
     from lab.bench import show
 
-    path = show.save(settings.state / "report", name, document, columns, rows)
-    output.table(columns, rows)
+    path = show.save(settings.state / "report", name, document, tables)
+    for columns, rows in tables:
+        output.table(columns, rows)
     if document["goals"]:
         output.table(show.GOAL_COLUMNS, show.goal_rows(document["goals"]))
-    output.say(f"JSON {path}, Markdown {path.with_suffix('.md')}")
+    page = path.with_suffix(".md")
+    output.say(f"JSON {path}, Markdown {page}")
     if json:
         output.emit_json(document)
+    return page
 
 
-def _at_least_one(option: str, value: int) -> None:
-
-    if value < 1:
-        raise UsageError(f"got {value}", where=option, expected="1 or more")
+def _check(counts: Mapping[str, int]) -> None:
+    for option, value in counts.items():
+        if value < 1:
+            raise UsageError(f"got {value}", where=f"--{option.replace('_', '-')}", expected="1 or more")

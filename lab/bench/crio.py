@@ -20,8 +20,10 @@ from crio import render
 from crio.private import instance
 from crio.runtime import Crio
 from lab.bench import gauges, stats
+from lab.bench.at_once import blocks
+from lab.bench.at_once import seconds as seconds_of
 from lab.bench.goals import Goal
-from lab.bench.show import goal_values
+from lab.bench.show import difference, goal_values, times
 from lab.demo.lab import DEMO
 from lab.demo.registries import REFERRERS
 from lab.trials.kind_pods import private_key
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
 IMAGE = f"{REFERRERS}/demo/bench"
 TAG = "v1"
-BLOCKS = 5
 COLUMNS = ("CRI-O with", "n", "create + start, ms", "over nothing, ms", "pull, ms")
 VARIANTS = {"nothing": "nothing", "own": "its own policy", "gate": "the gate", "both": "both"}
 
@@ -56,8 +57,8 @@ def measure(settings: Settings, rounds: int) -> dict[str, Any]:
     place, machine = PrivatePlace(own, DEMO, instance(own.state).named(own)), gauges.machine()
     seconds = {}
     try:
-        seconds["configure"] = _timed(lambda: place.setup(keep=True, plan=False))
-        seconds["again"] = _timed(lambda: place.setup(keep=True, plan=False))
+        seconds["configure"] = seconds_of(lambda: place.setup(keep=True, plan=False))
+        seconds["again"] = seconds_of(lambda: place.setup(keep=True, plan=False))
         _sign(own, place)
         samples = list(_rounds(machine_of(place), own, rounds))
         machine |= {"loadAfter": gauges.load(), "programs": f"CRI-O {_version(machine_of(place))}"}
@@ -70,12 +71,6 @@ def machine_of(place: PrivatePlace) -> Crio:
     """Return the CRI-O of a place of this host."""
     found = instance(place.settings.state).named(place.settings)
     return replace(found, addition=place.addition)
-
-
-def _timed(work: Any) -> float:
-    start = time.monotonic()
-    work()
-    return time.monotonic() - start
 
 
 def _version(machine: Crio) -> str:
@@ -96,8 +91,7 @@ def _sign(settings: Settings, place: PrivatePlace) -> None:
 
 
 def _rounds(machine: Crio, settings: Settings, rounds: int) -> Iterator[Sample]:
-    for block in range(min(BLOCKS, rounds)):
-        count = rounds // BLOCKS + (block < rounds % BLOCKS)
+    for count in blocks(rounds):
         for variant in VARIANTS:
             with _variant(machine, settings, variant), machine.client() as client:
                 yield from _block(client, variant, count)
@@ -108,7 +102,7 @@ def _block(client: Client, variant: str, count: int) -> Iterator[Sample]:
     with client.pod() as pod:
         for number in range(count + 1):
             client.remove_image(reference)
-            pull = _timed(lambda: client.pull(reference))
+            pull = seconds_of(lambda: client.pull(reference))
             image = client.image_status(reference)
             container = Container(
                 image.id if image else "", written=reference, command=("/demo", "sleep"), name=f"c{number}"
@@ -173,21 +167,13 @@ def document(samples: list[Sample], seconds: Mapping[str, float], machine: Mappi
 
 def rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return the table of a document of bench.crio, in the order of ``COLUMNS``."""
-
-    def three(found: Mapping[str, float]) -> str:
-        return " / ".join(f"{found[key]:.1f}" for key in ("median", "p95", "p99"))
-
-    def over(key: str) -> str:
-        found = document["overNothing"][key]
-        return "" if key == "nothing" else f"{found['median']:+.1f} ({found['low']:+.1f} … {found['high']:+.1f})"
-
     return [
         (
             text,
             str(document["starts"][key]["n"]),
-            three(document["starts"][key]),
-            over(key),
-            three(document["pulls"][key]),
+            times(document["starts"][key]),
+            "" if key == "nothing" else difference(document["overNothing"][key]),
+            times(document["pulls"][key]),
         )
         for key, text in VARIANTS.items()
     ]

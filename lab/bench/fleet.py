@@ -85,8 +85,6 @@ def measure(settings: Settings, count: int, images: int, repeats: int) -> dict[s
     """Run so many gates against one registry, and return the document ``countersign.bench-fleet/v1``.
 
     Args:
-        settings: the user's.
-        count: gates.
         images: that each node pulls in a run.
         repeats: how often each is judged again while it is remembered.
     """

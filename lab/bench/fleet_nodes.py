@@ -7,16 +7,16 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from threading import Barrier
 from typing import Any
 
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement.gate_client import LIMIT
 from countersign.nodes.template import render
+from lab.bench.at_once import at_once
 from lab.bench.fleet_store import bundle
 
 HERE = Path(__file__).resolve().parent
@@ -147,18 +147,12 @@ def all_at_once(made: Sequence[Gate], containers: Sequence[str], tries: int) -> 
     Returns:
         seconds until the last verdict, and every verdict.
     """
-    together = Barrier(len(made) + 1)
 
     def one(gate: Gate) -> list[dict[str, Any]]:
-        together.wait()
         return [gate.started(container, tries) for container in containers]
 
-    with ThreadPoolExecutor(len(made)) as pool:
-        begun = [pool.submit(one, gate) for gate in made]
-        together.wait()
-        start = time.perf_counter()
-        found = [verdict for each in begun for verdict in each.result()]
-        return time.perf_counter() - start, found
+    seconds, found = at_once([partial(one, gate) for gate in made])
+    return seconds, [verdict for each in found for verdict in each]
 
 
 @dataclass

@@ -22,8 +22,6 @@ def write(root: Path, run: Path, images: Mapping[str, Path]) -> dict[str, str]:
     """Write a storage with one created container of each image.
 
     Args:
-        root: the storage's root.
-        run: its run root.
         images: name with a tag → its OCI layout.
 
     Returns:

@@ -26,7 +26,6 @@ def files(folder: Path, countersigns: bytes, noop: Path, cosign: Sequence[str]) 
     """Return the base specs, and the script that one of them runs.
 
     Args:
-        folder: where they go.
         countersigns: the base spec with countersign's hook.
         noop: the hook that does nothing.
         cosign: the arguments of ``cosign-hook.sh``.

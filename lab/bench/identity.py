@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import random
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,21 +12,19 @@ from typing import Any
 
 from countersign.console import output
 from countersign.console.config import ROOT, Settings
-from countersign.console.errors import InfrastructureError
 from countersign.console.steps import run_steps
 from countersign.nodes.host import HOST
-from countersign.oci.reference import parse
-from countersign.tools.images import demo_layout
 from countersign.tools.resolver import install
 from lab.bench import gauges, show, stats
-from lab.bench.images import TAG, push_marked
-from lab.bench.sign import Bench, place
-from signing import sign, stored
+from lab.bench.show import SIGN_COLUMNS as COLUMNS
+from lab.bench.show import sign_rows as rows
+from lab.bench.sign import Bench, in_rounds, place
 from signing.formats import Format
 from signing.stack import place as stacks
 from signing.stack import services, token
 from signing.stack.place import Stack
 
+__all__ = ["COLUMNS", "measure", "rows"]
 COMMAND = "countersign: ./inv signing.sign --identity, both formats"
 BUNDLE = "cosign sign: bundle (Rekor v2, timestamp)"
 ATTACHMENT = "cosign sign: attachment (deprecated; Rekor v1)"
@@ -41,7 +38,7 @@ WAYS: Mapping[str, tuple[Format, ...]] = {
 SUBJECT = "bench@acme.example"
 
 
-def measure_identities(settings: Settings, rounds: int) -> dict[str, Any]:
+def measure(settings: Settings, rounds: int) -> dict[str, Any]:
     """Sign a new image in every way, once a round, and return the document.
 
     Raises:
@@ -49,13 +46,8 @@ def measure_identities(settings: Settings, rounds: int) -> dict[str, Any]:
     """
     machine = gauges.machine()
     programs = install(("registry", "cosign", "demo", *services.TOOLS), settings)
-    ways: dict[str, list[float]] = {title: [] for title in WAYS}
     with place(settings, programs) as bench, _running(settings, programs) as stack, output.progress(f"{rounds} rounds"):
-        for turn in range(-1, rounds):  # the first is not counted: caches of files fill
-            for title in random.Random(turn).sample(tuple(WAYS), len(WAYS)):  # noqa: S311 - an order is not a secret
-                seconds = _sign(bench, stack, title, f"{turn + 1}-{tuple(WAYS).index(title)}")
-                if turn >= 0:
-                    ways[title].append(seconds)
+        ways = in_rounds(bench, WAYS, rounds, lambda image: _by(bench, stack, image))
     ways[BOTH] = [one + other for one, other in zip(ways[BUNDLE], ways[ATTACHMENT], strict=True)]
     machine |= {"loadAfter": gauges.load(), "programs": f"Python {platform.python_version()}, cosign"}
     ratio = stats.summary(ways[COMMAND]).median / stats.summary(ways[BOTH]).median
@@ -63,12 +55,8 @@ def measure_identities(settings: Settings, rounds: int) -> dict[str, Any]:
     return show.sign_document(ways, [], machine) | {"ratio": ratio}
 
 
-def _sign(bench: Bench, stack: Stack, title: str, mark: str) -> float:
-    """Push a new image, sign it in one way, and return the seconds of the signing."""
-    name = f"{bench.server}/bench/{mark}"
-    push_marked(bench.registry, name, demo_layout(bench.settings), mark)
-    digest = sign.targets(bench.registry, parse(f"{name}:{TAG}"))[1].digest
-    image, identity = f"{name}@{digest}", stack.folder / "token"
+def _by(bench: Bench, stack: Stack, image: str) -> Mapping[str, Callable[[], float]]:
+    identity = stack.folder / "token"
     identity.touch(0o600)
     identity.write_text(token.mint(stack, SUBJECT), encoding="utf-8")
     trusted = ("--trusted-root", stack.trusted_root)
@@ -76,16 +64,11 @@ def _sign(bench: Bench, stack: Stack, title: str, mark: str) -> float:
     old = ("--new-bundle-format=false", "--use-signing-config=false")
     urls = ("--fulcio-url", stack.url("fulcio"), "--rekor-url", stack.url("rekor-v1"))
     env = {"INVOKE_SIGNING_TRUST_CONFIG": str(stack.trust_config)}
-    by: dict[str, Callable[[], float]] = {
+    return {
         COMMAND: lambda: _timed([ROOT / "inv", "signing.sign", f"--identity={identity}", "--image", image], env),
         BUNDLE: lambda: _timed([*cosign, "--signing-config", stack.signing_config, image]),
         ATTACHMENT: lambda: _timed([*cosign, *old, *urls, image]),
     }
-    seconds = by[title]()
-    for wanted in WAYS[title]:
-        if len(stored.listed(bench.registry, name, digest, wanted)) != 1:
-            raise InfrastructureError(f"left no {wanted} on {image}", where=title, expected="one")
-    return seconds
 
 
 def _timed(argv: list[str | Path], env: Mapping[str, str] | None = None) -> float:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Barrier
-from typing import Any
+from functools import partial
 
 from countersign.cri.model import Container
+from lab.bench.at_once import at_once
 from lab.trials.cri_place import SLEEP, CriPlace
 
 PODS_AT_ONCE = 4
@@ -34,33 +33,14 @@ class Engine:
     at_once: float | None = None
 
 
-def timed(work: Any) -> float:
-    """Return the milliseconds that something takes."""
-    began = time.perf_counter()
-    work()
-    return (time.perf_counter() - began) * 1000
-
-
 def burst(place: CriPlace, image: str, count: int, handler: str = "") -> float:
     """Return the seconds until the last of ``count`` containers ran, each in a pod that is there, begun at once."""
-    together = Barrier(count + 1)
     with place.at.client() as client:
         found = client.image_status(image)
         wanted = Container(found.id if found else "", written=image, command=SLEEP)
         try:
             with ThreadPoolExecutor(PODS_AT_ONCE) as pool:
                 pods = list(pool.map(lambda _: client.run_pod(handler=handler), range(count)))
-
-            def begin(pod: Any) -> None:
-                together.wait()
-                client.start(client.create(pod, wanted))
-
-            with ThreadPoolExecutor(count) as pool:
-                begun = [pool.submit(begin, pod) for pod in pods]
-                together.wait()
-                start = time.perf_counter()
-                for one in begun:
-                    one.result()
-                return time.perf_counter() - start
+            return at_once([partial(client.run, pod, wanted) for pod in pods])[0]
         finally:
             client.remove_pods()

@@ -17,9 +17,10 @@ from countersign.console import output
 from countersign.console.config import Settings
 from countersign.cri.model import Container
 from lab.bench import gauges, images, stats
+from lab.bench.at_once import blocks
 from lab.bench.goals import Goal
 from lab.bench.images import Image
-from lab.bench.show import goal_values
+from lab.bench.show import difference, goal_values, times
 from lab.bench.starts import SETTLE, WARM_UP
 from lab.bench.testbed import Testbed, opened
 from lab.trials.cri_place import SLEEP
@@ -27,7 +28,6 @@ from lab.trials.cri_place import SLEEP
 if TYPE_CHECKING:
     from countersign.cri.client import Client
 
-BLOCKS = 5
 LIMIT = 1.05
 """What NRI may add to a start: a share, for machines differ."""
 COLUMNS = ("containerd with", "n", "create, ms", "create + start, ms", "over the hook alone, ms", "ratio")
@@ -62,8 +62,7 @@ def measure(settings: Settings, rounds: int) -> dict[str, Any]:
 
 
 def _rounds(ours: Testbed, image: Image, rounds: int) -> Iterator[Sample]:
-    for block in range(min(BLOCKS, rounds)):
-        count = rounds // BLOCKS + (block < rounds % BLOCKS)
+    for count in blocks(rounds):
         for variant in VARIANTS:
             with _variant(ours, variant), ours.instance.client() as client:
                 yield from _block(client, variant, image, count)
@@ -120,18 +119,13 @@ def document(samples: list[Sample], machine: Mapping[str, Any]) -> dict[str, Any
 
 def rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return the table of a document of bench.nri, in the order of ``COLUMNS``."""
-
-    def three(found: Mapping[str, float]) -> str:
-        return " / ".join(f"{found[key]:.1f}" for key in ("median", "p95", "p99"))
-
-    over = document["over"]
-    compared = (f"{over['median']:+.1f} ({over['low']:+.1f} … {over['high']:+.1f})", f"{document['ratio']:.3f}")
+    compared = (difference(document["over"]), f"{document['ratio']:.3f}")
     return [
         (
             text,
             str(document["starts"][key]["n"]),
-            three(document["creates"][key]),
-            three(document["starts"][key]),
+            times(document["creates"][key]),
+            times(document["starts"][key]),
             *(compared if key == "both" else ("", "")),
         )
         for key, text in VARIANTS.items()

@@ -55,9 +55,7 @@ class RivalPlace(ContainerdPlace):
         """Open the place; see `CriPlace`.
 
         Args:
-            runtime: the bench's containerd.
             users_policy: what the gate itself decides by, meanwhile and afterwards: nobody asks it.
-            rival: what checks.
             cosign: its program, the key, the registry's name and its address; and the shell hook's script.
         """
         super().__init__(runtime, users_policy)

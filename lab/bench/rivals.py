@@ -18,7 +18,8 @@ from countersign.console import output
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError
 from lab.bench import gauges, stats
-from lab.bench.many import Engine, burst, timed
+from lab.bench.at_once import seconds
+from lab.bench.many import Engine, burst
 from lab.bench.rival_place import BINDIR, HOOK, NOTHING, OURS, Rival, RivalPlace
 from lab.bench.testbed import Testbed, opened
 from lab.demo.registries import REFERRERS
@@ -44,7 +45,6 @@ def measure(settings: Settings, rounds: int, at_once: int) -> dict[str, Any]:
     """Try and measure all engines, and return the document ``countersign.bench-rivals/v1``.
 
     Args:
-        settings: the user's.
         rounds: how often each engine pulls and starts.
         at_once: how many containers are then started at the same moment.
 
@@ -140,14 +140,14 @@ def _once(place: RivalPlace, image: str) -> tuple[float, float]:
     with place:
         place.check_pulls()
         place.forget(image)
-        pull = timed(lambda: place.pull(image))
+        pull = seconds(lambda: place.pull(image))
         found = place.image_id(image)
         place.remove(_started(place, found, image))  # makes the pod
         began = time.perf_counter()
         container = _started(place, found, image)
         start = time.perf_counter() - began
         place.remove(container)
-    return pull, start * 1000
+    return pull * 1000, start * 1000
 
 
 def _started(place: CriPlace, image_id: str, written: str) -> str:

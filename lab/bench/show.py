@@ -75,21 +75,26 @@ def start_rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _start_row(variant: Mapping[str, Any]) -> tuple[str, ...]:
-    gate, over = variant["gate"], variant["overNoOp"]
-    compared = f"{over['median']:+.1f} ({over['low']:+.1f} … {over['high']:+.1f})"
+    gate = variant["gate"]
     return (
         variant["title"],
         str(variant["start"]["n"]),
-        _times(variant["start"], 1),
-        _times(variant["createAndStart"], 1),
-        "" if variant["key"] == NO_OP.key else compared,
-        _times(gate, 2) if gate else "",
+        times(variant["start"]),
+        times(variant["createAndStart"]),
+        "" if variant["key"] == NO_OP.key else difference(variant["overNoOp"]),
+        times(gate, 2) if gate else "",
         str(variant["verifications"]) if gate else "",
     )
 
 
-def _times(summary: Mapping[str, float], digits: int) -> str:
+def times(summary: Mapping[str, float], digits: int = 1) -> str:
+    """Return median / p95 / p99 of a summary."""
     return " / ".join(f"{summary[key]:.{digits}f}" for key in ("median", "p95", "p99"))
+
+
+def difference(found: Mapping[str, float]) -> str:
+    """Return a median difference, and between what it lies."""
+    return f"{found['median']:+.1f} ({found['low']:+.1f} … {found['high']:+.1f})"
 
 
 def sign_document(
@@ -107,7 +112,7 @@ def sign_document(
 
 def sign_rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return the table of a document of bench.sign."""
-    return [(way["title"], str(way["n"]), _times(way, 3)) for way in document["ways"]]
+    return [(way["title"], str(way["n"]), times(way, 3)) for way in document["ways"]]
 
 
 def goal_rows(goals: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
@@ -123,22 +128,12 @@ def goal_rows(goals: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, s
     ]
 
 
-def save(
-    folder: Path,
-    name: str,
-    document: Mapping[str, Any],
-    columns: Sequence[str],
-    rows: Sequence[Any],
-    more: Sequence[tuple[Sequence[str], Sequence[Any]]] = (),
-) -> Path:
-    """Write ``NAME.json`` and ``NAME.md``, with ``more`` tables after the first, and return the first."""
+def save(folder: Path, name: str, document: Mapping[str, Any], tables: Sequence[tuple[Any, Any]]) -> Path:
+    """Write ``NAME.json``, and ``NAME.md`` with these tables of columns and rows; return the first."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    markdown = render(
-        HERE / "report.md.j2",
-        machine=document["machine"],
-        tables=[(columns, rows), *more, *([(GOAL_COLUMNS, goal_rows(document["goals"]))] if document["goals"] else [])],
-    )
+    goals = [(GOAL_COLUMNS, goal_rows(document["goals"]))] if document["goals"] else []
+    markdown = render(HERE / "report.md.j2", machine=document["machine"], tables=[*tables, *goals])
     path.with_suffix(".md").write_bytes(markdown)
     return path

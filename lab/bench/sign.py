@@ -8,7 +8,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +28,12 @@ from countersign.tools.images import demo_layout
 from countersign.tools.resolver import install
 from lab.bench import gauges, goals, show
 from lab.bench.images import TAG, push_marked
+from lab.bench.show import SIGN_COLUMNS as COLUMNS
+from lab.bench.show import sign_rows as rows
 from signing import sign, stored
 from signing.formats import Format
 
+__all__ = ["COLUMNS", "measure", "rows"]
 COMMAND = "countersign: ./inv signing.sign, both formats"
 IN_PROCESS = "countersign: the same within a process that runs"
 BUNDLE = "cosign sign: bundle"
@@ -73,7 +76,7 @@ class Bench:
         return HOST.run([str(part) for part in argv], env=env).seconds
 
 
-def measure_signing(settings: Settings, rounds: int) -> dict[str, Any]:
+def measure(settings: Settings, rounds: int) -> dict[str, Any]:
     """Sign a new image in every way, once a round, and return the document.
 
     Raises:
@@ -81,37 +84,55 @@ def measure_signing(settings: Settings, rounds: int) -> dict[str, Any]:
     """
     machine = gauges.machine()
     programs = install(("registry", "cosign", "demo"), settings)
-    ways: dict[str, list[float]] = {title: [] for title in WAYS}
     with place(settings, programs) as bench, output.progress(f"{rounds} rounds"):
-        for turn in range(-1, rounds):  # the first is not counted: caches of files fill
-            for title in random.Random(turn).sample(tuple(WAYS), len(WAYS)):  # noqa: S311 - an order is not a secret
-                seconds = _sign(bench, title, f"{turn + 1}-{tuple(WAYS).index(title)}")
-                if turn >= 0:
-                    ways[title].append(seconds)
+        ways = in_rounds(bench, WAYS, rounds, lambda image: _by(bench, image))
     ways[BOTH] = [one + other for one, other in zip(ways[BUNDLE], ways[ATTACHMENT], strict=True)]
     version = HOST.run([str(programs["cosign"]), "version"]).text
     machine |= {"loadAfter": gauges.load(), "programs": f"Python {platform.python_version()}, {_cosign(version)}"}
     return show.sign_document(ways, goals.of_signing(ways[COMMAND], ways[BOTH]), machine)
 
 
-def _sign(bench: Bench, title: str, mark: str) -> float:
-    """Push a new image, sign it in one way, and return the seconds of the signing."""
-    name = f"{bench.server}/bench/{mark}"
-    push_marked(bench.registry, name, demo_layout(bench.settings), mark)
-    digest = sign.targets(bench.registry, parse(f"{name}:{TAG}"))[1].digest
-    image = f"{name}@{digest}"
+def in_rounds(
+    bench: Bench,
+    ways: Mapping[str, Sequence[Format]],
+    rounds: int,
+    by: Callable[[str], Mapping[str, Callable[[], float]]],
+) -> dict[str, list[float]]:
+    """Sign a new image in every way once a round, in another order each time; return the seconds of each way.
+
+    Args:
+        ways: each way, and the formats that must be there after it.
+        rounds: how many; one more comes first, for caches of files fill.
+        by: an image → each way to sign it.
+
+    Raises:
+        InfrastructureError: a signature is missing.
+    """
+    seconds: dict[str, list[float]] = {title: [] for title in ways}
+    for turn in range(-1, rounds):
+        for title in random.Random(turn).sample(tuple(ways), len(ways)):  # noqa: S311 - an order is not a secret
+            mark = f"{turn + 1}-{tuple(ways).index(title)}"
+            name = f"{bench.server}/bench/{mark}"
+            push_marked(bench.registry, name, demo_layout(bench.settings), mark)
+            digest = sign.targets(bench.registry, parse(f"{name}:{TAG}"))[1].digest
+            image = f"{name}@{digest}"
+            took = by(image)[title]()
+            for wanted in ways[title]:
+                if len(stored.listed(bench.registry, name, digest, wanted)) != 1:
+                    raise InfrastructureError(f"left no {wanted} on {image}", where=title, expected="one")
+            if turn >= 0:
+                seconds[title].append(took)
+    return seconds
+
+
+def _by(bench: Bench, image: str) -> Mapping[str, Callable[[], float]]:
     cosign = (bench.cosign, "sign", "--key", bench.key, *WITHOUT_SERVICES)
-    by: dict[str, Callable[[], float]] = {
+    return {
         COMMAND: lambda: bench.run(ROOT / "inv", "signing.sign", "--image", image, "--key", bench.key),
         IN_PROCESS: lambda: _in_process(bench, image),
         BUNDLE: lambda: bench.run(*cosign, image),
         ATTACHMENT: lambda: bench.run(*cosign, OLD_FORMAT, image),
     }
-    seconds = by[title]()
-    for wanted in WAYS[title]:
-        if len(stored.listed(bench.registry, name, digest, wanted)) != 1:
-            raise InfrastructureError(f"left no {wanted} on {image}", where=title, expected="one")
-    return seconds
 
 
 def _in_process(bench: Bench, image: str) -> float:

@@ -7,13 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import InfrastructureError
 from countersign.cri.errors import CriError
 from countersign.cri.model import Container
 from lab.bench import gauges
+from lab.bench.at_once import at_once
 from lab.bench.images import Image, Images
 from lab.bench.model import VARIANTS, Burst, Sample, Variant
 from lab.bench.testbed import Testbed
@@ -34,9 +35,7 @@ def rounds(testbed: Testbed, images: Images, count: int) -> list[Sample]:
     """Measure every variant once a round, in another order each time.
 
     Args:
-        testbed: where.
         images: of ``WARM_UP`` + ``count`` rounds.
-        count: the rounds that count.
 
     Raises:
         InfrastructureError: a variant is not what it claims to be.
@@ -63,7 +62,7 @@ def burst(testbed: Testbed, image: Image, starts: int) -> Burst:
             containers = _created(client, image, starts)
             place.verdicts()  # those of earlier starts
             before = gauges.verifications(metrics)
-            seconds = _at_once(client, containers)
+            seconds, _ = at_once([partial(client.start, container) for container in containers])
             made = gauges.verifications(metrics) - before
             verdicts = place.verdicts()
         finally:
@@ -77,23 +76,6 @@ def _created(client: Client, image: Image, count: int) -> list[str]:
     wanted = Container(image.id, written=image.reference, command=SLEEP)
     with ThreadPoolExecutor(PODS_AT_ONCE) as pool:
         return list(pool.map(lambda _: client.create(client.run_pod(), wanted), range(count)))
-
-
-def _at_once(client: Client, containers: list[str]) -> float:
-    """Start them all at the same moment, and return the seconds until the last one was started."""
-    together = Barrier(len(containers) + 1)
-
-    def start(container: str) -> None:
-        together.wait()
-        client.start(container)
-
-    with ThreadPoolExecutor(len(containers)) as pool:
-        started = [pool.submit(start, container) for container in containers]
-        together.wait()
-        begin = time.perf_counter()
-        for one in started:
-            one.result()
-        return time.perf_counter() - begin
 
 
 def _shuffled(turn: int) -> Iterator[Variant]:

@@ -60,7 +60,6 @@ def opened(settings: Settings, *, compared: bool = True) -> Iterator[Testbed]:
     """Set up below ``<state>/bench``, and take it all away again; on failure its logs are kept.
 
     Args:
-        settings: the user's.
         compared: with the handlers that are compared with, and so without NRI, which would refuse them.
 
     Raises:

@@ -34,5 +34,5 @@ def test_the_table_has_a_row_for_each_figure_and_can_be_saved(tmp_path):
     table = rows(made)
     assert {len(row) for row in table} == {len(COLUMNS)}
     assert table[5] == ("a pod until ready, with enforcement", "3", "1.20 / 1.30 / 1.30")
-    path = show.save(tmp_path, "bench-kind", made, COLUMNS, table)
+    path = show.save(tmp_path, "bench-kind", made, [(COLUMNS, table)])
     assert "30 pods at once until ready" in path.with_suffix(".md").read_text()

@@ -22,7 +22,7 @@ def test_a_missed_goal_is_reported_and_fails_nothing(tmp_path, monkeypatch, caps
     goal = {"name": "both formats", "found": 9.0, "limit": 0.3, "unit": "s", "met": False}
     machine = {"cpu": "A", "cores": 1, "kernel": "6", "load": 0, "loadAfter": 0, "programs": ""}
     document = {"version": "countersign.bench-sign/v1", "machine": machine, "ways": [way], "goals": [goal]}
-    monkeypatch.setattr("lab.bench.sign.measure_signing", lambda settings, rounds: document)
+    monkeypatch.setattr("lab.bench.sign.measure", lambda settings, rounds: document)
     context = MockContext()
     context.config["state"] = str(tmp_path)
     commands.sign(context, rounds=1, json=True)

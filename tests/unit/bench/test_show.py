@@ -50,7 +50,7 @@ def test_goals_are_marked():
 
 def test_the_markdown_has_both_tables_and_says_on_what_machine(tmp_path):
     found = document()
-    path = show.save(tmp_path / "report", "bench-start", found, show.START_COLUMNS, show.start_rows(found))
+    path = show.save(tmp_path / "report", "bench-start", found, [(show.START_COLUMNS, show.start_rows(found))])
     assert json.loads(path.read_text()) == json.loads(json.dumps(found))
     text = path.with_suffix(".md").read_text()
     lines = text.splitlines()

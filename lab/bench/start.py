@@ -11,12 +11,15 @@ from countersign.console.config import Settings
 from lab.bench import gauges, goals, images, show, starts
 from lab.bench.hooks_only import hooks_only
 from lab.bench.model import Sizes
+from lab.bench.show import START_COLUMNS as COLUMNS
+from lab.bench.show import start_rows as rows
 from lab.bench.testbed import Testbed, opened
 
+__all__ = ["COLUMNS", "measure", "rows"]
 HOOK_RUNS = 200
 
 
-def measure_starts(settings: Settings, rounds: int, at_once: int) -> dict[str, Any]:
+def measure(settings: Settings, rounds: int, at_once: int) -> dict[str, Any]:
     """Set up, measure, take away, and return the document.
 
     Raises:
