@@ -23,9 +23,7 @@ class Asking:
     """The provider runs with the policy, and the constraint asks it.
 
     Attributes:
-        kube: the cluster.
         documents: all objects, the constraint last: its kind is there once Gatekeeper has seen the template.
-        name: what users read.
     """
 
     kube: Kube = field(repr=False)

@@ -76,8 +76,6 @@ def serving(
     """Return the provider's objects.
 
     Args:
-        image: its image.
-        identity: its certificate.
         registries_ca: PEM of the CA behind the registries.
         docker_config: a Docker config.json with their credentials.
         digest: of the policy by which it decides.
@@ -96,7 +94,6 @@ def provider(url: str, ca: bytes) -> Document:
     """Return the object that tells Gatekeeper where the provider is.
 
     Args:
-        url: where it answers.
         ca: PEM of the CA that certifies it.
     """
     bundle = base64.b64encode(ca).decode()

@@ -29,7 +29,6 @@ def release(settings: Settings, module: str = MODULE, file: str = RELEASE) -> li
     """Return the documents of a release manifest that a Go module has: Kyverno's, if no other is named.
 
     Args:
-        settings: the user's.
         module: with its version, but for what ``kyverno/go.mod`` has.
         file: the manifest, below the module.
 
@@ -60,7 +59,6 @@ def adapt(documents: list[Document], image: str, ca: str, docker_config: str) ->
 
     Args:
         documents: Kyverno's release manifest.
-        image: Kyverno's image.
         ca: PEM of the CA behind the demo's registries.
         docker_config: a Docker config.json with their credentials.
     """

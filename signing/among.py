@@ -20,7 +20,6 @@ class Image:
     """One image to look at.
 
     Attributes:
-        ref: the image.
         named: the user wrote this very digest; what a registry lists is only found.
     """
 
@@ -37,7 +36,6 @@ def images(registry: Registry, names: Sequence[str]) -> list[Image]:
     """Return the images that names mean, each once: those named by digest, then the others, in the order given.
 
     Args:
-        registry: the client.
         names: NAME:TAG or NAME@DIGEST; NAME alone for all of a repository; HOST/ for a registry's whole catalog; @FILE.
 
     Raises:

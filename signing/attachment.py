@@ -29,7 +29,6 @@ class Attachment:
     """One signature: a layer of the ``.sig`` image.
 
     Attributes:
-        payload: the signed bytes.
         signature: the signature over them, in base64.
         annotations: further annotations of the layer (certificates and the like).
     """
@@ -54,7 +53,6 @@ def payload(repository: str, digest: str) -> bytes:
 
     Args:
         repository: the name with its registry ("registry.example/app"), without tag or digest, as cosign writes it.
-        digest: the index's or manifest's digest.
     """
     claim = {
         "critical": {
@@ -104,7 +102,6 @@ def appended(manifest: bytes | None, attachment: Attachment, where: str) -> tupl
     Args:
         manifest: the image's manifest so far, or None.
         attachment: the new signature; its payload must be stored as a blob too.
-        where: the tag, for messages.
 
     Returns:
         the new manifest and its config, which is a dummy that lists the layers, as cosign writes it.

@@ -103,14 +103,6 @@ def attest(
 ) -> bool:
     """Attest something about one digest; return whether that was not there already.
 
-    Args:
-        registry: where the image lies.
-        name: its repository.
-        target: the index or manifest.
-        signer: who signs.
-        kind: the predicate type.
-        stated: the predicate.
-
     Raises:
         RegistryError: the registry fails.
     """

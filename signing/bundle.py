@@ -47,9 +47,7 @@ def statement(
     """Return the in-toto statement that a bundle signs: that ``digest`` is signed.
 
     Args:
-        digest: the index's or manifest's digest.
         predicate_type: what is stated; anything but cosign's "sign" is not an image signature.
-        predicate: the statement's content.
         named: give the subject a name, an empty one: sigstore-python reads no subject without.
     """
     algorithm, _, encoded = digest.partition(":")
@@ -111,8 +109,6 @@ def signed_by(key: PublicKey, content: bytes, stated: bytes, material: Mapping[s
     White space between tokens apart: cosign's JSON library puts some there, by chance of its build.
 
     Args:
-        key: the key.
-        content: the bundle.
         stated: the statement, as ``statement`` makes it.
         material: what verifies it (``verificationMaterial``); the key's own hint if there is none.
     """

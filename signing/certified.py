@@ -35,8 +35,6 @@ class ByCertificate:
     intermediates. Attachments have the chain too.
 
     Attributes:
-        key: the key.
-        leaf: its certificate.
         chain: what leads from there to a root, the next one first; may be empty.
         server: who vouches for the time of a signature, or None.
     """
@@ -126,8 +124,6 @@ def signer(key: PrivateKey, files: Files, server: Server | None = None) -> ByCer
     """Return who signs; all that verifiers will ask of the certificate is asked here first.
 
     Args:
-        key: the key.
-        files: its certificate.
         server: a timestamp server, or None.
 
     Raises:

@@ -55,10 +55,7 @@ def export(
     """Write the evidence of images, as their registries have it now.
 
     Args:
-        registry: the client.
-        refs: the images.
         into: takes the archive, which is whole only when this returns.
-        far: is told how far it is.
 
     Raises:
         NotFound: there is no such image.

@@ -96,10 +96,6 @@ class _Around:
 def gather(source: Source, reference: str) -> Stock:
     """Find all that belongs to an image. Nothing is verified but digests.
 
-    Args:
-        source: where it lies.
-        reference: its tag or digest.
-
     Raises:
         NotFound: it, or something that it names, is not there.
         Malformed: something cannot be read, or there is more than the bounds allow.

@@ -44,10 +44,7 @@ def inspect(program: Path, image: str, policy: bytes | None, access: Access) -> 
     """Have the gate's engine look at all that hangs on an image; nothing is decided.
 
     Args:
-        program: the gate's program.
-        image: the name, as the user wrote it.
         policy: a rendered policy, whose roots are asked; None for none.
-        access: how its registry is reached.
 
     Returns:
         the program's document (``countersign.inspected/v1``).

@@ -41,7 +41,6 @@ class Notary:
     Attributes:
         about: who it is, for messages.
         make: an image's descriptor → a signed envelope.
-        options: how.
         spec, chain: of the key, and its certificates in DER; empty where they are known when it has signed.
     """
 
@@ -65,10 +64,8 @@ def by_key(content: bytes, where: str, chain: Sequence[x509.Certificate], of: Pa
 
     Args:
         content: the private key in the clear: PKCS #8 in DER or PEM.
-        where: its name, for messages.
         chain: the certificates, the signer's own first.
         of: the file that they are from, for messages.
-        options: how.
 
     Raises:
         BadKey: no key that the Notary Project signs with.

@@ -37,7 +37,6 @@ def signer(settings: Settings, key: str, certificate: str, identity: str | bool 
     """Return who signs.
 
     Args:
-        settings: the configuration.
         key: file of a private key; empty for the default one.
         certificate: file with its certificates; empty for the configuration's, or those beside it.
         identity: given where a Sigstore is to certify.

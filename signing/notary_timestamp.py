@@ -20,9 +20,7 @@ def token(server: Server, roots: Path, signature: bytes) -> bytes:
     """Return a timestamp token over a signature.
 
     Args:
-        server: the authority's.
         roots: PEM file with the roots that it leads to.
-        signature: the signature's bytes.
 
     Raises:
         InfrastructureError: there is none, or it is not by such an authority over this signature.

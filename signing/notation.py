@@ -48,7 +48,6 @@ class Envelope:
     """What an envelope says, whoever signed it.
 
     Attributes:
-        payload: the signed bytes.
         protected: the signed attributes.
         signed: what the signature is over (RFC 7515, 5.1).
         signature: as in the JWS.
@@ -116,7 +115,6 @@ def wrap(
         attributes, content: as ``protected`` and ``payload`` give them.
         signature: over ``to_sign`` of both; of ECDSA r and s alone (RFC 7518, 3.4).
         chain: certificates in DER, the signer's own first, the root last.
-        agent: the program that signs.
         timestamp: a timestamp token over the signature.
     """
     header: dict[str, Any] = {"x5c": [base64.b64encode(each).decode() for each in chain], _AGENT: agent}

@@ -46,7 +46,6 @@ class Plugin:
 
     Attributes:
         name: without ``notation-``.
-        program: where it lies.
         key_id: which of its keys signs.
         config: for the plugin alone.
         seconds: how long it may take for a command.

@@ -96,13 +96,7 @@ def recover(
     """Look at an image; sign it again, platforms too, if it is ours and the old key has signed it.
 
     Args:
-        registry: the client.
-        ref: the image, by digest.
-        signer: the new key.
-        engine: see there.
-        since: when the key was stolen.
         ours: the user has named this very digest; anything else may be the thief's.
-        plan: only look.
 
     Raises:
         CountersignError: the image cannot be read, or its signature not written.

@@ -63,12 +63,6 @@ class Carried:
 def carry(stock: Stock, source: Source, target: Target, far: Callable[[str], None] = lambda _: None) -> Carried:
     """Copy all that belongs to an image; it has no tag of its own yet.
 
-    Args:
-        stock: what belongs to it.
-        source: where it lies.
-        target: where to.
-        far: is told how far it is.
-
     Raises:
         RegistryError, NotFound: one of both fails, or lacks what it named; what has been copied stays for the next try.
     """

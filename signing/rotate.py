@@ -25,7 +25,6 @@ class Turned:
 
     Attributes:
         image: its name by digest.
-        state: what became of it.
         digests: of the image and its platforms.
     """
 
@@ -42,11 +41,7 @@ def turn(registry: Registry, ref: Reference, signer: Signer, holds: Holds, *, pl
     """Sign an image again if the old key has signed it: whatever the new one has not signed yet, platforms too.
 
     Args:
-        registry: the client.
         ref: the image; a tag is resolved once, and all is done by digest.
-        signer: the new key.
-        holds: see there.
-        plan: only look.
 
     Raises:
         CountersignError: the image cannot be read, or its signature not written.

@@ -25,11 +25,8 @@ class Turn:
     """What a run has to do to a policy.
 
     Attributes:
-        path: the policy.
         stage: "add": a root has the old key without the new one; "remove": each that has the old one has both; "none":
             there is no such root, or no policy.
-        before: the policy's text.
-        old, new: the keys.
     """
 
     path: Path
@@ -69,9 +66,7 @@ def add(turn: Turn, option: str, *, plan: bool) -> list[str]:
     """Put the new key beside the old one; return the policy's difference.
 
     Args:
-        turn: in the stage "add".
         option: where the new private key is kept, as the user named it.
-        plan: only look.
     """
     with amended.key_file(turn.path, option, turn.new, keep=not plan) as file:
         after = amend.beside(turn.before, turn.is_old, turn.is_new, file, amended.today())
@@ -80,12 +75,7 @@ def add(turn: Turn, option: str, *, plan: bool) -> list[str]:
 
 
 def remove(turn: Turn, *, plan: bool) -> list[str]:
-    """Take the old key out; return the policy's difference.
-
-    Args:
-        turn: in the stage "remove".
-        plan: only look.
-    """
+    """Take the old key out; return the policy's difference."""
     after = amend.without(turn.before, turn.is_old, str(turn.path))
     (amended.check if plan else amended.replace)(turn.path, after)
     return amended.difference(turn.path, turn.before, after)
@@ -95,8 +85,6 @@ def needed(policy: Policy, old: PublicKey, repositories: frozenset[str], registr
     """Return why the old key cannot go yet, though nothing is left of what was looked at; none if it can.
 
     Args:
-        policy: the policy.
-        old: the old key.
         repositories, registries: what was looked at as a whole.
     """
     roots = {

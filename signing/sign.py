@@ -26,7 +26,6 @@ class Signed:
     """What was done for one digest.
 
     Attributes:
-        target: the index or manifest.
         added: the formats in which a signature was added.
         present: the formats in which exactly what would be written was there already.
         failed: why a format could not be written; one that fails does not void the other.
@@ -42,7 +41,6 @@ def targets(registry: Registry, ref: Reference, *, recursive: bool = True) -> li
     """Return what is to be signed for an image: what it resolves to, and every platform manifest in it.
 
     Args:
-        registry: where the image lies.
         ref: the image; a tag is resolved now.
         recursive: also what an index names (CRI-O wants the platform manifest itself signed).
 
@@ -69,10 +67,7 @@ def sign(
 
     Args:
         registry: where the image lies and the signatures go.
-        name: the repository with its registry; an attachment names it.
-        target: the index or manifest.
         by: who signs; a key for itself, without a certificate. None where the only format is notation.
-        formats: the formats wanted.
         envelope: what ``prepare`` has made for the format notation; None where that is there already.
 
     Raises:

@@ -47,8 +47,6 @@ class Signer(Protocol):
         """Say whether what was found is exactly what it would write, and holds under its key.
 
         Args:
-            found: what the registry lists.
-            content: the payload of an attachment, or a bundle.
             wanted: the payload or the statement that would be signed.
         """
 

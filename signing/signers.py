@@ -31,7 +31,6 @@ def opening(settings: Settings, key: str, certificate: str, identity: str | bool
     """Start to open who signs; return what waits for it.
 
     Args:
-        settings: the configuration.
         key: a private key, as ``private`` takes it.
         certificate: file with its certificate; empty for the configuration's, if it has one.
         identity: sign without a key: with the token in this file, or (true) one that is to be had.
@@ -80,7 +79,6 @@ def private(settings: Settings, key: str) -> Callable[[], PrivateKey]:
     """Start to open a private key, wherever it is kept; return what waits for it.
 
     Args:
-        settings: the configuration.
         key: file of a private key, or what ``keys.source`` reads; empty for the default one.
 
     Raises:

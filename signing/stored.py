@@ -20,7 +20,6 @@ class Found:
     """One signature that a registry lists; its content is still to be read.
 
     Attributes:
-        format: its format.
         entry: the payload's layer of an attachment, the referrer's manifest of a bundle or envelope.
         signature: an attachment's signature, in base64.
     """

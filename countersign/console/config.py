@@ -81,7 +81,6 @@ class KindSettings:
     """The cluster of the place ``kind``.
 
     Attributes:
-        cluster: its name.
         workers: how many nodes beside the control plane.
         image: a node image such as ``kindest/node:v1.37.0``; empty means kind's own, or one that is built here.
         engine: the Docker Engine, as a value of ``DOCKER_HOST``; empty means the one that answers.
@@ -183,14 +182,7 @@ class Settings:
         keys: generated keys.
         policy_key: the private key that signs the policy at set-up, a file or as ``--key`` names one; empty for none.
         policy_keys: public keys, any of which may sign policies; none means ``policy_key``'s own.
-        registry: how registries are reached.
-        signing: how images are signed.
-        kind: the cluster of the place ``kind``.
-        crio: CRI-O.
-        vagrant: the machine of the place ``vagrant``.
         notation: who signs in the format notation, and how.
-        tests: what ``./inv test`` runs.
-        tools: how our own programs are had.
         offline: never use the network to fetch tools.
         environment: of the process: what keeps keys is found, and logged in to, as its own programs do it.
         sudo_password: for sudo on a machine over SSH where it wants one (Invoke's own ``sudo.password``).

@@ -91,8 +91,6 @@ def check(data: object, path: str, *, shared: bool = False) -> None:
     """Check what a file of configuration holds.
 
     Args:
-        data: its content.
-        path: what messages call it.
         shared: whether other projects have keys in it too.
 
     Raises:

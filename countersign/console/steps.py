@@ -46,7 +46,6 @@ class StepResult:
     """What came of a step.
 
     Attributes:
-        name: the step's name.
         changed: it was applied, or would be (in a plan).
         seconds: how long asking and applying took.
     """
@@ -79,7 +78,6 @@ class Changes:
         """Begin.
 
         Args:
-            plan: list what would be done and change nothing.
             show: opened around each change with the step's name.
         """
         self._plan = plan
@@ -130,8 +128,6 @@ def run_steps(steps: Iterable[Step], plan: bool = False, show: Show = output.pro
     """Apply the steps that are needed, in order, and end with a line that counts the changes.
 
     Args:
-        steps: each built for its node.
-        plan: list what would be done and change nothing.
         show: opened around each change with the step's name.
 
     Raises:

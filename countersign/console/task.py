@@ -93,8 +93,6 @@ def ending(reason: CountersignError | str, code: int, *, as_json: bool = False) 
     """Return what ends the program with one line, cleaned, on stderr.
 
     Args:
-        reason: why it ends.
-        code: the exit code.
         as_json: a document is due on stdout, and nothing has been emitted.
     """
     if as_json:

@@ -38,7 +38,6 @@ def tool_settings(given: Mapping[str, Any], root: Path) -> ToolSettings:
     """Read the group.
 
     Args:
-        given: its keys.
         root: where relative paths count from.
 
     Raises:

@@ -104,7 +104,6 @@ class Client:
         """Pull an image and return its ID.
 
         Args:
-            reference: what to pull.
             auth: for this pull only; otherwise the runtime's own.
             pod: the pod it is pulled for, if any.
             timeout: seconds.
@@ -149,10 +148,8 @@ class Client:
 
         Args:
             name: its name; a unique one when empty.
-            namespace: its Kubernetes namespace, a label to the runtime.
             handler: the runtime handler; empty means the default one.
             cgroup_parent: instead of the client's.
-            annotations: of the pod.
             timeout: seconds.
         """
         uid = str(uuid.uuid4())
@@ -187,13 +184,7 @@ class Client:
 
     @contextlib.contextmanager
     def pod(self, name: str = "", namespace: str = "default", **options: Any) -> Iterator[Pod]:
-        """Run a pod for the length of a ``with`` block; it is removed however the block ends.
-
-        Args:
-            name: as in `run_pod`.
-            namespace: as in `run_pod`.
-            options: `run_pod`'s others.
-        """
+        """Run a pod for the length of a ``with`` block; it is removed however the block ends."""
         pod = self.run_pod(name, namespace, **options)
         try:
             yield pod

@@ -80,7 +80,6 @@ class Status:
     """A container's state.
 
     Attributes:
-        id: the container.
         state: ``created``, ``running``, ``exited`` or ``unknown``.
         exit_code: of the container's process, once it exited.
         image: the image as the runtime shows it.

@@ -18,9 +18,7 @@ def write(prefix: Path, key: PrivateKey, password: bytes, *, force: bool = False
 
     Args:
         prefix: path without ending; its folder is made, for the owner alone, if it is missing.
-        key: the key.
         password: what seals it.
-        force: replace files that are there.
 
     Returns:
         the private and the public file.

@@ -65,7 +65,6 @@ class PublicKey:
 
         Args:
             signature: ASN.1 for ECDSA, PKCS #1 v1.5 for RSA, pure Ed25519.
-            data: the signed bytes.
             sha256: SHA-256 alone, as in attachments; else a larger curve's own hash is good too.
         """
         if isinstance(self._key, ec.EllipticCurvePublicKey):
@@ -85,9 +84,6 @@ class PrivateKey:
 
     On the larger curves cosign signs with the curve's own hash and verifies bundles with SHA-256, and CRI-O's engine
     knows SHA-256 alone: no signature would hold everywhere.
-
-    Attributes:
-        public: its public half.
     """
 
     public: PublicKey
@@ -150,7 +146,6 @@ def load_private(path: Path, password: bytes | None = None) -> PrivateKey:
     """Read a private key: cosign's format, or bare PKCS #8.
 
     Args:
-        path: the file.
         password: what opens it (may be empty); None if there is none. A bare key needs none.
 
     Raises:

@@ -58,7 +58,6 @@ def unseal(content: bytes, password: bytes, where: str) -> bytes:
     Args:
         content: the file's bytes; ``is_sealed`` holds.
         password: what opens it; may be empty.
-        where: the file's name, for messages.
 
     Raises:
         WrongPassword: if the password does not open it.

@@ -47,7 +47,6 @@ def private_key(text: str, environ: Mapping[str, str]) -> PrivateKey:
 
     Args:
         text: the key's file, or what ``is_remote`` holds for.
-        environ: the environment.
 
     Raises:
         CountersignError: in one line, why it cannot be used.

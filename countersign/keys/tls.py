@@ -31,7 +31,6 @@ def make(names: Sequence[str], authority: str = "countersign demo registry CA") 
 
     Args:
         names: the first is also the certificate's common name.
-        authority: the CA's common name.
     """
     start = dt.datetime.now(dt.timezone.utc) - dt.timedelta(hours=1)
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))

@@ -67,9 +67,6 @@ def credential_files(environ: Mapping[str, str]) -> list[Path]:
 
     ``REGISTRY_AUTH_FILE`` alone if it is set, whether the file is there or not; else those that are there of
     containers-auth.json(5)'s ``auth.json`` and of docker's ``config.json`` (in ``DOCKER_CONFIG``, else ``~/.docker``).
-
-    Args:
-        environ: the environment.
     """
     if only := environ.get("REGISTRY_AUTH_FILE"):
         return [Path(only)]

@@ -79,7 +79,6 @@ class Credentials:
     """What several files know, the first going before the next; no file means anonymous.
 
     Attributes:
-        sources: the files' content.
         used: where the logins were found that were asked for, each once, for the user to be told.
     """
 

@@ -18,8 +18,6 @@ def push(registry: Registry, name: str, folder: Path, tag: str) -> Descriptor:
     """Push the image of a layout with all that it is made of; children go before what names them.
 
     Args:
-        registry: where to.
-        name: the repository with its registry.
         folder: the layout: oci-layout, index.json, blobs/.
         tag: the tag that the image gets; if the layout holds several images, also the one to choose.
 

@@ -24,8 +24,6 @@ class Login:
 
     Attributes:
         where: the file and the entry it is from, for messages.
-        user: the user's name.
-        password: their password.
         refresh: an identity token, which a token server takes instead of a password.
         bearer: a token that the registry itself takes.
         problem: why the entry cannot be used; tells no secret.

@@ -31,7 +31,6 @@ class Registry:
     Args:
         hosts_dir: containerd's certs.d folder, or None for the registries' own names.
         docker_config: a Docker config.json, or several, the first going before the next; none: anonymous access.
-        allow_http: allow plain HTTP beyond loopback.
         proxies: by which servers are reached.
 
     Names are repositories with their registry ("registry.example/app"). Every method raises ``RegistryError`` or
@@ -183,10 +182,7 @@ class Registry:
         """GET ``tail`` below a repository, from the first server that has it.
 
         Args:
-            name: the repository with its registry.
             tail: the rest of the URL ("blobs/sha256:…").
-            limit: the most bytes to accept.
-            headers: more header fields.
             missing: statuses that mean "there is none", beside 404.
             into: a file that takes the content instead of the answer.
 

@@ -14,10 +14,6 @@ from countersign.oci.tagged import Found
 class Repository:
     """A repository, with its registry.
 
-    Args:
-        registry: the client.
-        name: the repository's full name.
-
     Methods raise what ``Registry`` raises.
     """
 

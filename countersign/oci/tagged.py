@@ -23,9 +23,6 @@ def change(registry: Registry, name: str, tag: str, wanted: Callable[[Found], tu
     """Write under a tag until nothing is missing in what is read back.
 
     Args:
-        registry: where to.
-        name: the repository with its registry.
-        tag: the tag.
         wanted: takes what is there, and returns the content and media type to write, or None if nothing is missing.
 
     Raises:

@@ -46,9 +46,7 @@ class Request:
     """One HTTP request.
 
     Attributes:
-        method: the HTTP method.
         url: an absolute URL.
-        headers: header fields.
         body: bytes or a seekable file.
         limit: the most bytes to accept as the answer's body, if it brings content.
         into: a file that takes the content instead of the answer, from its start.
@@ -67,7 +65,6 @@ class Answer:
     """One HTTP answer, read whole.
 
     Attributes:
-        status: the status code.
         headers: the header fields, looked up without case.
         body: at most as many bytes as were allowed.
         url: where it came from, after redirects.
@@ -96,7 +93,6 @@ class Transport:
     """Sends requests; keeps connections and tokens for as long as it lives.
 
     Args:
-        credentials: whom to be.
         allow_http: allow plain HTTP beyond loopback, for redirects and token servers too.
         proxies: by which servers are reached.
     """

@@ -21,7 +21,6 @@ def revoke(text: str, additions: Mapping[str, Sequence[str]], where: str) -> str
     Args:
         text: the policy, which is valid.
         additions: list ("keys", "certificates", "digests") → fingerprints or digests.
-        where: the file, for messages.
 
     Raises:
         UsageError: ``revoked`` is written in a way that is not amended here.

@@ -46,7 +46,6 @@ def authorities(path: Path, *, timestamps: bool = False) -> str:
     """Return the certificates of authorities in a file, as PEM.
 
     Args:
-        path: the file.
         timestamps: the first may be that of who signs timestamps.
 
     Raises:

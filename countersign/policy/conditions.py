@@ -28,10 +28,6 @@ def any_in(policy: Policy) -> bool:
 def check(policy: Policy, program: Path) -> None:
     """Have the gate load a policy, as a node would.
 
-    Args:
-        policy: the policy.
-        program: the gate's program.
-
     Raises:
         PolicyInvalid: it does not; a condition is named with its line and column.
         InfrastructureError: the program did not answer.

@@ -44,7 +44,6 @@ def policy_json(
     """Return containers-policy.json(5).
 
     Args:
-        policy: the policy.
         keys_folder: where `key_files` lie on the node.
         extra_pins: ``repository@sha256:…`` beside those of the policy. A pin of a revoked digest is rejected.
         accept_tags: ``repository:tag`` that is accepted by this engine; the gate decides about it by digest.

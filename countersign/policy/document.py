@@ -25,7 +25,6 @@ class Document:
 
     Attributes:
         path: where it was read from.
-        value: plain data.
         lines: the line, from 1, of each key and item.
     """
 

@@ -38,7 +38,6 @@ class Explanation:
     """What the policy says of one name.
 
     Attributes:
-        name: as it was asked.
         reference: in full, "" if the name is an image ID.
         digest: the digest that it names, "" for a tag.
         candidates: the scopes that cover it, longest first.
@@ -97,7 +96,6 @@ def explain(policy: Policy, name: str) -> Explanation:
     """Explain what a policy says of an image.
 
     Args:
-        policy: the policy.
         name: what a pod would name: a reference, or an image ID.
 
     Raises:

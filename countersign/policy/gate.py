@@ -21,7 +21,6 @@ def render(policy: Policy, extra_pins: Iterable[str] = (), serial: int = 0) -> b
     """Return the gate's policy.
 
     Args:
-        policy: the policy.
         extra_pins: "repository@sha256:…" beside those of the policy (the pause image that set-up built).
         serial: what a node's gate lets only grow; 0 for none.
 

@@ -14,7 +14,6 @@ def match(policy: Policy, repository: str) -> tuple[str | None, Rule]:
     """Return the scope that applies and its rule; no scope and the default (reject) if none does.
 
     Args:
-        policy: the policy.
         repository: a normalised name with its registry (``Reference.name``).
     """
     for candidate in parents(repository):

@@ -49,7 +49,6 @@ class Rule:
     """What a scope asks for.
 
     Attributes:
-        kind: of the rule.
         roots: who signs; empty for accept and reject.
         formats: of signatures that count; empty for all.
         signature: the predicate type of attestations that may stand for a signature; empty for none.
@@ -168,7 +167,6 @@ class Revocations:
     """A list of what is trusted no more, which several policies include; it is signed, and its serial only grows.
 
     Attributes:
-        path: the file.
         name, serial, issued: as it says; the day.
         signers: public keys, PEM, of which one has to have signed it.
         text, signatures: as nodes get them, which verify it by themselves; the signatures in base64.
@@ -197,14 +195,12 @@ class Policy:
     """A whole policy.
 
     Attributes:
-        path: the file.
         roots: by name.
         scopes: by normal form.
         pinned: "registry/path@sha256:…", normalised.
         revoked_keys: fingerprints, those of the lists among them.
         revoked_digests: digests of images, the same.
         revoked_certificates: fingerprints, or (issuer, serial number in lower-case hexadecimal digits), the same.
-        lists: that it includes.
     """
 
     path: Path

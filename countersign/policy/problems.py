@@ -47,11 +47,7 @@ class Problem:
 
 
 class PolicyInvalid(UsageError):
-    """A policy cannot be used; the gate's code for it is POLICY_INVALID.
-
-    Args:
-        problems: at least one.
-    """
+    """A policy cannot be used; the gate's code for it is POLICY_INVALID."""
 
     code = "POLICY_INVALID"
 

@@ -24,9 +24,7 @@ def difference(root: Path, folder: str, tag: str) -> str:
     """Return what tells a checkout's folder from a tag; empty if nothing does.
 
     Args:
-        root: of the checkout.
         folder: within it; files that git ignores count, since a build would take them too.
-        tag: its name.
     """
     if _git(root, "rev-parse", "--show-toplevel") != str(root.resolve()):
         return "this is not a git checkout of its own"

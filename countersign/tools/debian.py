@@ -25,7 +25,6 @@ def unpack(recipe: Recipe, into: Path, run: Callable[[Sequence[str | Path], Path
     Args:
         recipe: its ``deb`` is the package's path in the pool, its ``hashes`` those of the good files.
         into: an empty folder.
-        run: runs a command in a folder.
 
     Raises:
         MissingError: nothing of Debian's can be unpacked here.

@@ -79,7 +79,6 @@ class Recipe:
         module: a Go module; its ``packages`` are installed.
         folder: source of ours, relative to the repository; its ``packages`` are built.
         cgo: needs a C compiler.
-        tags: Go build tags.
         variables: ``package.name=value`` of Go variables that the linker sets.
         platforms: makes an OCI image layout with one image a platform (``linux/amd64``).
         on_demand: set-up does without it.

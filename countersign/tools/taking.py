@@ -44,8 +44,6 @@ def take(recipe: Recipe, release: Wanted, into: Path, environment: Mapping[str, 
     """Fetch and verify a recipe's programs; each gets a folder that is called by its SHA-256.
 
     Args:
-        recipe: whose programs.
-        release: which release.
         into: an empty folder.
         environment: says by which proxy it is reached.
 
@@ -85,8 +83,6 @@ def verify(release: Wanted, content: bytes, bundle: bytes, where: str) -> None:
 
     Args:
         release: by whom it must be signed, and whom to trust in that.
-        content: of the file.
-        bundle: its signature.
         where: it came from, for the message.
 
     Raises:
@@ -128,7 +124,6 @@ class _Source:
         """Return a file's content, or write it.
 
         Args:
-            name: of the file.
             limit: the most bytes that it may have.
             into: takes the content, if given.
             first: without it there is no such release.

@@ -91,10 +91,6 @@ class Difference:
 def read(content: bytes, where: str) -> tuple[Entry, ...]:
     """Return what a trusted root lists (protobuf-specs, ``sigstore_trustroot.proto``).
 
-    Args:
-        content: the file.
-        where: what it is called in a message.
-
     Raises:
         UsageError: it is something else, too large, or cannot be read as a whole.
     """

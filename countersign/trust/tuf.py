@@ -17,7 +17,6 @@ def anchor(url: str, given: Path | None) -> bytes:
     """Return the root metadata that trust in a repository begins with.
 
     Args:
-        url: of the repository.
         given: a file with it; None for that which the sigstore package ships for this URL.
 
     Raises:
@@ -43,7 +42,6 @@ def fetch(url: str, root: bytes, memory: Path) -> bytes:
     """Fetch ``trusted_root.json``.
 
     Args:
-        url: of the repository.
         root: its root metadata, of any version.
         memory: a folder for what was last seen of it: an older state is refused from then on.
 

@@ -39,10 +39,7 @@ def check(content: bytes, where: str, there: bytes | None, now: dt.datetime) -> 
     """Return what a new trusted root lists, and how it differs from the one that is there.
 
     Args:
-        content: the new one.
-        where: where it comes from.
         there: the one that is there, or None.
-        now: the time.
 
     Raises:
         UsageError: one of them cannot be read.

@@ -44,7 +44,6 @@ class Figures:
         set_up: bringing it under enforcement while it runs, proof included.
         preinstalled: making one that is under enforcement from its first start, proof included.
         second: set-up once more.
-        changed: what that changed.
         before: creation of a pod → ready, without enforcement.
         after: the same, with it.
         at_once: how many pods of one image were created at the same moment.

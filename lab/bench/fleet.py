@@ -37,7 +37,6 @@ class Run:
         what: cold, warm, and so on.
         gates: how many judged, from the same moment on.
         images: how many each.
-        judged: verdicts.
         refused: of them, refusals: reason code → how many.
         retried: pulls that were tried again, since the registry had not answered in time.
         requests: that the registry's log has of it.

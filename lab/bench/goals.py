@@ -16,8 +16,6 @@ class Goal:
     """One figure and its limit.
 
     Attributes:
-        name: what was measured.
-        found: the figure.
         limit: what it should not exceed.
         unit: of both.
     """

@@ -49,8 +49,6 @@ class Sample:
     """One measured start.
 
     Attributes:
-        variant: its key.
-        turn: the round.
         create: wall time of CreateContainer, ms.
         start: wall time of StartContainer, ms.
         gate: time in the gate, ms, by its verdict log; None where no gate was asked.
@@ -77,7 +75,6 @@ class Burst:
     """Starts of one image at once.
 
     Attributes:
-        starts: how many.
         seconds: wall time until the last one was started.
         verifications: how many the gate made for all of them, by its metrics.
         sources: where the outcomes came from: source → how many.

@@ -55,12 +55,10 @@ class Bench:
     """What all ways share.
 
     Attributes:
-        settings: the user's.
         key: the private key's file.
         password: what opens it.
         registry: a client of the registry.
         server: host and port of it.
-        cosign: the program.
     """
 
     settings: Settings

@@ -39,8 +39,6 @@ class Testbed:
 
     Attributes:
         settings: with a state folder, policy and keys of the bench's own.
-        instance: the containerd.
-        plan: how it was made.
         programs: of the compared hooks: tool → its file.
     """
 

@@ -26,7 +26,6 @@ class Given(ABC):
     """The demo at one place.
 
     Attributes:
-        settings: the user's.
         made: the registries' credentials and certificates; nothing is written before a step does it.
     """
 

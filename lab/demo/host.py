@@ -22,7 +22,6 @@ class HostDemo(Given):
 
     Attributes:
         layout: where the runtime's parts lie; logs and run files go there, too.
-        cgroup: the runtime's.
     """
 
     layout: Layout

@@ -22,8 +22,6 @@ class Pushed:
     Attributes:
         registry: opens the registry client; called late, for its hosts.toml files come with an earlier step.
         repository: with its registry, such as ``registry.example/app``.
-        tag: the tag.
-        layout: the layout's folder.
         running: whether the registry runs; while it does not, nothing can be asked.
     """
 

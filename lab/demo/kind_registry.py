@@ -61,7 +61,6 @@ class Runs:
         host: its name in image references.
         cluster: the cluster's name; the container's name begins with it.
         made: credentials and certificates.
-        program: the static program.
         network: the cluster's Docker network.
         client: opens a client of the Docker Engine.
     """

@@ -47,9 +47,7 @@ class Registries:
         folder: ``<state>/host/registry``.
         ports: registry name → loopback port.
         password: of the user ``demo`` of the registry with authentication.
-        htpasswd: its password file.
         secret: its secret for upload tokens.
-        identity: its TLS files.
     """
 
     folder: Path
@@ -172,7 +170,6 @@ def server_files(registries: Registries, folder: str, address: str, data: str) -
     """Return what the registry with authentication needs in ``folder``.
 
     Args:
-        registries: credentials and certificates.
         folder: where it finds these files.
         address: ``HOST:PORT`` that it listens on.
         data: where it keeps what it is given.
@@ -200,9 +197,7 @@ def services(registries: Registries, layout: Layout, cgroup: str, programs: Mapp
     """Return registry name → the service that is this registry.
 
     Args:
-        registries: what they are.
         layout: where logs and run files go.
-        cgroup: the instance's.
         programs: tool name (``registry``, ``registry-fallback``) → its file.
     """
     folder = registries.folder

@@ -40,7 +40,6 @@ class RemoteDemo(Given):
 
     Attributes:
         home_folder: what is all theirs, for all machines.
-        node: the machine.
         user: who uses them, such as ``containerd-HOST``: one folder name.
     """
 

@@ -30,11 +30,8 @@ class Row:
         runtime: ``containerd`` or ``crio``.
         node: the node's name, for pods the cluster's.
         id: the trial's name.
-        image: what was tried.
         way: how it came to the node, or into the cluster, or what was done.
-        layer: where it was decided.
         expected: such as ``refuse UNSIGNED``.
-        actual: the same.
         passed: whether all was as it must be.
         message: the reason, as the runtime gave it.
         differences: what was not as it must be.

@@ -38,7 +38,6 @@ class Admitted(Row):
 
     Attributes:
         case: the image's row of the matrix.
-        on: whether the engine is on.
     """
 
     image: str
@@ -86,11 +85,6 @@ def judge(
     """Return what is wrong with an image's two trials: both must say the same, and the gate what the matrix says.
 
     Args:
-        case: the image.
-        on: what came out with the engine.
-        off: without it.
-        known: the differences that are excused.
-        engine: whose they are.
         title: the engine's name as users read it.
     """
     if off.allow and case.allow:  # a pod that runs does not show by which of the allowing codes

@@ -91,7 +91,6 @@ class Authority:
             name: whose it is; the certificate's only one.
             issuer: who vouched for that; empty leaves the extension out.
             valid: from and to, counted from now.
-            usage: what the key is for.
             sct: whether the log of certificates has signed it.
         """
         key = generate()

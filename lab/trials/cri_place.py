@@ -34,11 +34,7 @@ NEED_THE_PLUGIN = frozenset({"added_handler", "other_runtime", "added_handler_ga
 
 
 class CriPlace(ABC):
-    """A runtime that set-up made, opened for trials; close it to remove the pods it made.
-
-    Attributes:
-        at: the runtime.
-    """
+    """A runtime that set-up made, opened for trials; close it to remove the pods it made."""
 
     runtime = ""
     registries: Mapping[RegistryKind, str] = {"referrers": registries.REFERRERS, "fallback": registries.FALLBACK}
@@ -47,7 +43,6 @@ class CriPlace(ABC):
         """Open the place.
 
         Args:
-            runtime: what set-up made.
             users_policy: the policy.yaml that ``restore_policy`` puts back.
         """
         self.at = runtime

@@ -48,9 +48,7 @@ class CrioPlace(CriPlace):
         """Open the place; see `CriPlace`.
 
         Args:
-            machine: the CRI-O.
             users_policy: the policy.yaml that ``restore_policy`` puts back.
-            judges: who decides.
         """
         super().__init__(machine, users_policy)
         self.machine = machine

@@ -114,10 +114,7 @@ class Scene:
         """Start a container of an image on the node.
 
         Args:
-            name: the image.
             written: the name that the client claims; empty is its own.
-            namespace: of the pod.
-            annotations: of the container.
         """
         reference = self.image(name)
         with self.machine.client() as client:

@@ -20,8 +20,6 @@ class _Entry(BaseModel):
     """What the file says.
 
     Attributes:
-        engine: who says otherwise.
-        says: the engine's verdict.
         decides: the layer whose verdict holds in the end.
         reason: why the engine cannot say the same.
     """
@@ -58,8 +56,6 @@ class Differences:
 
         Args:
             image: its name in ``matrix.yaml``.
-            engine: who says it.
-            allow: the engine's verdict.
         """
         for entry in self.entries:
             if (entry.image, entry.engine, entry.says) == (image, engine, "allow" if allow else "refuse"):

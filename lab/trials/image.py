@@ -29,7 +29,6 @@ class Image:
     Attributes:
         registry: where it is pushed to.
         name: its repository with its registry.
-        keys: the signers, by name.
         authorities: who issues certificates to signers.
         new_layout: makes further layouts, for images that consist of two.
         layout: the folder of the image that ``TAG`` names.

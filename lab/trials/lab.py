@@ -135,7 +135,6 @@ def build(
         hosts: registry kind -> host name in references.
         registry: a client that reaches them.
         new_layout: (mark, folder) -> a layout of the demo image with that mark.
-        cases: the rows.
     """
     wanted = sorted({(SHORT if case.name == "short" else hosts[case.registry], case.image) for case in cases})
     wanted += [(hosts[kind], image) for kind in hosts for image in SIGNED_AUXILIARIES]

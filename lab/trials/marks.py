@@ -47,7 +47,6 @@ class Mark(Strict):
             it is for.
         log: whose log has an entry of it; without it, ours for a workflow, and none for a person.
         entry: that of another signature, or with an earlier time than the log has signed.
-        stamp: its timestamp.
         type: what is stated; ``predicate``: the content, of `lab.trials.images.PREDICATES`; ``days_ago``: when.
     """
 

@@ -25,8 +25,6 @@ def run(place: Place, lab: Lab, cases: Sequence[Case]) -> Generator[Outcome, Non
     """Run rows, way by way, and yield their outcomes in that order.
 
     Args:
-        place: the runtime under enforcement.
-        lab: the built images and policies.
         cases: the rows; their ways decide what is prepared.
 
     The store of the runtime is emptied of the matrix's images first and last, and the user's

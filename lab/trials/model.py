@@ -55,7 +55,6 @@ class Case(Row):
     """One row: an image, its way to the node, and what must come out.
 
     Attributes:
-        image: name of the image.
         way: name of its way in (a function of ``ways.py``).
         name: how the image is named when it is started.
         registry: which of the two registries it lies in.

@@ -85,7 +85,6 @@ class Place(Protocol):
             written: the name as the user wrote it.
             handler: the runtime handler; empty is the default one.
             volume: an image to mount as a volume; empty is none.
-            annotations: of the pod.
 
         Raises:
             cri.CriError: the runtime refuses.

@@ -27,7 +27,6 @@ class PlaceResult:
 
     Attributes:
         place: as ``--on`` names it.
-        ran: whether it was tried.
         why: why it was left out, or what failed; empty when all came out as it must.
     """
 

@@ -28,7 +28,6 @@ class Row(ABC):
     """One trial: what is tried, and what must come out. Each kind of trial has a dataclass of its own.
 
     Attributes:
-        image: what is tried.
         way: how it comes to the node or into the cluster, or what is done.
         code: the reason code that must come out.
         layer: the layer that must decide.
@@ -75,7 +74,6 @@ class Found:
         millis: wall time of the deciding call, milliseconds.
         gate_millis: time in the gate, by its log, milliseconds.
         container: the container's ID, empty when there is none.
-        nodes: where the pods were.
     """
 
     allow: bool
@@ -94,8 +92,6 @@ class Outcome:
     """A row and what came of it.
 
     Attributes:
-        row: the row.
-        found: what came out.
         differences: one sentence for each thing that is not as the row says; empty is good.
         excused: why what is not as the row says is right nevertheless (``differences.yaml``).
     """

@@ -50,11 +50,7 @@ def run(
     A series whose rows came out otherwise does not keep the next from being tried.
 
     Args:
-        settings: the user's.
-        series: the trials.
         only: beginnings of rows' names; without any, each series' own sample.
-        json: write the documents to stdout.
-        all_rows: take all rows and no sample.
 
     Raises:
         UsageError: one of ``only`` names no row.

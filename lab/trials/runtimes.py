@@ -66,11 +66,7 @@ def run_all(
     """Start the signed demo and run all trials of a runtime, or only those whose names begin with one of ``only``.
 
     Args:
-        settings: the user's.
-        name: the runtime's.
-        runtime: what its set-up made.
         only: beginnings of rows' names.
-        json: write the documents to stdout.
         all_rows: take the whole matrix also where a sample of it is usual.
         pods: what only the API server of its cluster can show, tried first and in place of the demo.
 

@@ -31,10 +31,7 @@ def trusted_root(
     """Return the trusted root.
 
     Args:
-        stack: whose URLs it names.
         start: since when all of it is good.
-        authority: Fulcio's certificates.
-        timestamps: the timestamp authority's.
         logs: ``ct``, ``rekor`` and ``rekor-v1`` → the key of that log.
     """
     valid = {"start": _time(start)}

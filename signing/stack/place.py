@@ -113,7 +113,6 @@ def check_ports(stack: Stack, down: Mapping[str, tuple[str, ...]]) -> None:
     """Find out whether someone else listens where a service is about to.
 
     Args:
-        stack: with its ports.
         down: services that do not run → their listeners.
 
     Raises:

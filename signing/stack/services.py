@@ -83,7 +83,6 @@ def services(stack: Stack, programs: Mapping[str, Path]) -> list[Service]:
     """Return the services, in the order of their start.
 
     Args:
-        stack: where they lie and listen.
         programs: a path for each of ``TOOLS``.
     """
     return [

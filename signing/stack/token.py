@@ -31,7 +31,6 @@ def claims(stack: Stack, subject: str, now: int) -> dict[str, Any]:
     """Return what a token for a subject says.
 
     Args:
-        stack: whose issuer vouches.
         subject: an e-mail address, or a workflow's URI as GitHub Actions names them.
         now: seconds since the epoch.
 

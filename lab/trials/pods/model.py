@@ -93,9 +93,6 @@ def judge(row: PodRow, seen: Sequence[Found | None], nodes: Sequence[str], secon
     """Compare what the pods of a trial show with what must come out; all of them have to agree.
 
     Args:
-        row: the trial.
-        seen: what each pod shows.
-        nodes: where they are.
         seconds: from the object's creation until all was known.
     """
     outcomes = [compare(row, found) for found in seen if found]

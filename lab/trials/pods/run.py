@@ -35,8 +35,6 @@ class PodsPlace:
     """A cluster under enforcement.
 
     Attributes:
-        name: the cluster's.
-        api: its API server.
         worker: the node on which single pods are tried.
         node: the way to it.
         handler: a runtime handler beside the default one.
