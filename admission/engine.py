@@ -40,7 +40,6 @@ class AtAdmission(ABC):
     Attributes:
         name: as ``--engine`` has it; also the name of its program and image.
         title: as users read it.
-        settings: the user's.
     """
 
     name: ClassVar[str]
@@ -177,12 +176,11 @@ class AtAdmission(ABC):
         return folder if (folder / "index.json").is_file() else variant(demo, "admission-canary", folder)
 
     def _key(self) -> PrivateKey:
+        from countersign.keys import password
         from countersign.keys.pair import load_private
-        from countersign.keys.password import read_file
 
         path = self.settings.keys / "cosign.key"
-        beside = path.with_suffix(".password")
-        return load_private(path, read_file(beside) if beside.is_file() else None)
+        return load_private(path, password.beside(path))
 
     def image_of(self, program_name: str) -> Path:
         """Return an OCI layout with nothing but a program of ours or of the engine's, which is built if need be."""

@@ -135,22 +135,12 @@ def verify(
 
     Example: ./inv signing.verify --image registry.example/app:v1 --key cosign.pub
     """
-    from countersign.oci.access import docker_configs, hosts_folder
     from signing import verify as verifying
 
     settings = settings_from(context)
     if not image:
         raise _no_image()
-    if policy and key:
-        raise UsageError("got both", where="--key, --policy", expected="one of them")
-    if policy:
-        going_by = verifying.by_policy(Path(policy).expanduser())
-    else:
-        going_by = verifying.by_keys([Path(one).expanduser() for one in key] or [verifying.usual_key(settings)])
-    if layout:
-        access = verifying.Access(layout=Path(layout).expanduser())
-    else:
-        access = verifying.Access(hosts_folder(settings), docker_configs(settings))
+    going_by, access = verifying.going_by(settings, policy, key), verifying.access(settings, layout)
     program = verifying.program(settings)
     verdicts = []
     for one in image:

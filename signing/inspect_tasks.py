@@ -36,7 +36,6 @@ def inspect(
     What a signature says of itself is checked only where a root takes it (✓). signing.verify decides.
     Example: ./inv signing.inspect --image registry.example/app:v1
     """
-    from countersign.oci.access import docker_configs, hosts_folder
     from signing import engines
     from signing import inspection as inspecting
     from signing import verify as verifying
@@ -45,10 +44,7 @@ def inspect(
     if not image:
         raise UsageError("no image", expected="--image NAME", do="see --help")
     rendered = _policy(settings, policy)
-    if layout:
-        access = verifying.Access(layout=Path(layout).expanduser())
-    else:
-        access = verifying.Access(hosts_folder(settings), docker_configs(settings))
+    access = verifying.access(settings, layout)
     program = verifying.program(settings)
     found = [inspecting.inspect(program, one, rendered, access) for one in image]
     if json:

@@ -102,13 +102,12 @@ def _amended(settings: Settings, before: str, old: PublicKey, new: PublicKey, fi
 
 
 def _engine(settings: Settings, work: Path, policy: Policy, old: PublicKey, new: PublicKey) -> Engine:
-    from countersign.oci.access import docker_configs, hosts_folder
     from countersign.policy import gate
     from signing import inspection, verify
     from signing.recover import Engine, asked
 
     program = verify.program(settings)
-    access = verify.Access(hosts_folder(settings), docker_configs(settings))
+    access = verify.access(settings)
     roots, rendered = asked(settings.policy, old, new), work / "policy.json"
     rendered.write_bytes(gate.render(policy))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from signing.places import Place
     from signing.relocate import Target
     from signing.verify import Verdict
+
+    Judge = Callable[[Stock, Target], Verdict | None]
 
 _FORM = "REGISTRY/NAME:TAG, NAME@DIGEST, oci:DIR[:TAG] or oci-archive:FILE[:TAG]"
 
@@ -55,7 +57,7 @@ def relocate(
     here = places.read(source, "--source")
     there = places.aimed(here, places.read(to, "--to"))
     places.check(there)
-    judge = None if plan else _Judge(settings, there if there.name else here, policy, key)
+    judge = None if plan else _judge(settings, there if there.name else here, policy, key)
     client = registry(settings)
     origin, reference = places.origin(here, client)
     with output.progress(f"looking at {here}") as far:
@@ -74,7 +76,7 @@ def relocate(
         output.emit_json(document)
 
 
-def _move(stock: Stock, origin: Source, target: Target, there: Place, judge: _Judge) -> dict[str, Any]:
+def _move(stock: Stock, origin: Source, target: Target, there: Place, judge: Judge) -> dict[str, Any]:
     """Copy, judge, tag; return what the document says of it."""
     from signing.relocate import carry
 
@@ -104,33 +106,24 @@ def _refused(document: dict[str, Any], there: Place, *, json: bool) -> VerdictEr
     return VerdictError("the gate's engine refuses it there, so it got no tag", where=str(there), do=do)
 
 
-class _Judge:
-    """What has the gate's engine say whether an image is good where it has arrived; found before anything is copied."""
+def _judge(settings: Settings, place: Place, policy: str, key: list[str]) -> Judge:
+    """Return what has the gate's engine say whether an image is good where it has arrived.
 
-    def __init__(self, settings: Settings, place: Place, policy: str, key: list[str]) -> None:
-        from countersign.oci.access import docker_configs, hosts_folder
-        from signing import verify as verifying
+    It says None from files to files, where no name says what the image has to satisfy.
+    """
+    from signing import places
+    from signing import verify as verifying
 
-        if policy:
-            self._going_by = verifying.by_policy(Path(policy).expanduser())
-        else:
-            keys = [Path(one).expanduser() for one in key] or [verifying.usual_key(settings)]
-            self._going_by = verifying.by_keys(keys)
-        self._access = verifying.Access(hosts_folder(settings), docker_configs(settings))
-        self._program = verifying.program(settings)
-        self._place = place
+    going_by, access = verifying.going_by(settings, policy, key), verifying.access(settings)
+    program = verifying.program(settings)
 
-    def __call__(self, stock: Stock, target: Target) -> Verdict | None:
-        """Return the verdict; None from files to files, where no name says what the image has to satisfy."""
-        from signing import places
-        from signing import verify as verifying
-
-        if not self._place.name:
-            return None
+    def judged(stock: Stock, target: Target) -> Verdict | None:
         folder = places.folder_of(target)
-        access = verifying.Access(layout=folder) if folder else self._access
-        name = places.named(self._place, stock.root.digest)
-        return verifying.verify(self._program, name, self._going_by, access)
+        there = verifying.Access(layout=folder) if folder else access
+        name = places.named(place, stock.root.digest)
+        return verifying.verify(program, name, going_by, there) if place.name else None
+
+    return judged
 
 
 def _foreign(stock: Stock, there: Place) -> list[dict[str, Any]]:

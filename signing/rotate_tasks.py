@@ -142,11 +142,9 @@ def _each(
 
 def _judge(settings: Settings, work: Path, old: PublicKey, new: PublicKey) -> Holds:
     """Return what has the gate's engine say whether an image is signed by a key."""
-    from countersign.oci.access import docker_configs, hosts_folder
     from signing import verify
 
-    program = verify.program(settings)
-    access = verify.Access(hosts_folder(settings), docker_configs(settings))
+    program, access = verify.program(settings), verify.access(settings)
     for name, public in (("old", old), ("new", new)):
         (work / name).write_text(public.pem)
 

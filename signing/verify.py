@@ -19,6 +19,7 @@ from typing import Any
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError, MissingError, UsageError
 from countersign.oci import credentials
+from countersign.oci.access import docker_configs, hosts_folder
 from countersign.oci.errors import BadConfig
 from countersign.tools.build import BuildFailed
 from countersign.tools.resolver import tool
@@ -76,6 +77,26 @@ def usual_key(settings: Settings) -> Path:
     return key
 
 
+def access(settings: Settings, layout: str = "") -> Access:
+    """Return how registries are reached: as the configured place does, or a layout that the user named."""
+    if layout:
+        return Access(layout=Path(layout).expanduser())
+    return Access(hosts_folder(settings), docker_configs(settings))
+
+
+def going_by(settings: Settings, policy: str, keys: Sequence[str]) -> list[str]:
+    """Return what an image is judged by: a rendered policy, else any of these public keys, else the usual one.
+
+    Raises:
+        UsageError: both are named, or there is no usual key.
+    """
+    if policy and keys:
+        raise UsageError("got both", where="--key, --policy", expected="one of them")
+    if policy:
+        return by_policy(Path(policy).expanduser())
+    return by_keys([Path(one).expanduser() for one in keys] or [usual_key(settings)])
+
+
 def by_keys(keys: Sequence[Path]) -> list[str]:
     """Return the options that want a signature by any of these public keys."""
     return [option for key in keys for option in ("--key", str(key))]
@@ -90,10 +111,7 @@ def verify(program: Path, image: str, going_by: Sequence[str], access: Access) -
     """Have the gate's engine decide on one image.
 
     Args:
-        program: the gate's program.
-        image: the name, as the user wrote it.
         going_by: ``by_keys`` or ``by_policy``.
-        access: how its registry is reached.
 
     Returns:
         the verdict with its steps.

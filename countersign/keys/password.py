@@ -27,13 +27,18 @@ def read_file(path: Path) -> bytes:
     return content.partition(b"\n")[0].rstrip(b"\r")
 
 
+def beside(key: Path) -> bytes | None:
+    """Return the password in the file that lies beside a key (``NAME.password``); None where there is none."""
+    path = key.with_suffix(".password")
+    return read_file(path) if path.is_file() else None
+
+
 def choose(file: Path | None, given: str | None, prompt: str, *, twice: bool = False, sources: str = _SOURCES) -> bytes:
     """Return a password.
 
     Args:
         file: a file that holds it; goes before all else.
         given: a text that the caller found, such as COSIGN_PASSWORD; may be empty, as with cosign.
-        prompt: what to ask a person for.
         twice: ask a person twice, for a new password.
         sources: where else it may come from, as an imperative.
 

@@ -23,9 +23,10 @@ from lab.bench import gauges, stats
 from lab.bench.at_once import seconds
 from lab.bench.goals import Goal
 from lab.bench.show import goal_values, times
+from lab.demo.images import push_signed
+from lab.demo.keys import demo_key
 from lab.demo.lab import DEMO
 from lab.demo.registries import REFERRERS
-from lab.trials.kind_pods import private_key
 
 NAME = "countersign-bench"
 NAMESPACE = "default"
@@ -131,16 +132,9 @@ def _archive(settings: Settings) -> Path:
 
 
 def _sign(settings: Settings, place: OnKind) -> None:
-    from countersign.oci.layout import push
-    from countersign.oci.reference import parse
-    from signing import sign
-
-    client, key = place.registry(), private_key(settings.keys / "cosign.key")
+    client, key = place.registry(), demo_key(settings)
     for reference, layout in _layouts(settings).items():
-        image = parse(reference)
-        push(client, image.name, layout, str(image.tag))
-        for target in sign.targets(client, image):
-            sign.sign(client, image.name, target, key)
+        push_signed(client, reference, layout, key)
 
 
 def _one_by_one(api: ApiServer, worker: str, count: int) -> tuple[float, ...]:

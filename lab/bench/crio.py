@@ -24,9 +24,10 @@ from lab.bench.at_once import blocks
 from lab.bench.at_once import seconds as seconds_of
 from lab.bench.goals import Goal
 from lab.bench.show import difference, goal_values, times
+from lab.demo.images import push_signed
+from lab.demo.keys import demo_key
 from lab.demo.lab import DEMO
 from lab.demo.registries import REFERRERS
-from lab.trials.kind_pods import private_key
 
 if TYPE_CHECKING:
     from countersign.cri.client import Client
@@ -79,15 +80,9 @@ def _version(machine: Crio) -> str:
 
 
 def _sign(settings: Settings, place: PrivatePlace) -> None:
-    from countersign.oci.layout import push
-    from countersign.oci.reference import parse
     from countersign.tools.images import demo_layout
-    from signing import sign
 
-    client, key = place.registry(), private_key(settings.keys / "cosign.key")
-    push(client, IMAGE, demo_layout(settings), TAG)
-    for target in sign.targets(client, parse(f"{IMAGE}:{TAG}")):
-        sign.sign(client, IMAGE, target, key)
+    push_signed(place.registry(), f"{IMAGE}:{TAG}", demo_layout(settings), demo_key(settings))
 
 
 def _rounds(machine: Crio, settings: Settings, rounds: int) -> Iterator[Sample]:

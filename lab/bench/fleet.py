@@ -19,6 +19,7 @@ from countersign.console.config import Settings
 from countersign.nodes.template import render
 from lab.bench import fleet_store, gauges
 from lab.bench.fleet_nodes import HOST, Gate, LoggedRegistry, all_at_once, gates, start
+from lab.demo.images import push_signed
 
 STEPS = 10
 """Runs of a growing number of gates; the model is fitted on every other one."""
@@ -135,11 +136,8 @@ def _push(settings: Settings, folder: Path, certs: Path, sets: int, images: int)
     """Push sets of signed images and one that no node ever starts; write the nodes' storage and their policy."""
     from countersign.keys.pair import generate
     from countersign.oci.build import variant
-    from countersign.oci.layout import push
-    from countersign.oci.reference import parse
     from countersign.oci.registry import Registry
     from countersign.tools.images import demo_layout
-    from signing import sign
 
     client, key, layout = Registry(certs), generate(), demo_layout(settings)
     (folder / "team.pub").write_text(key.public.pem)
@@ -148,12 +146,10 @@ def _push(settings: Settings, folder: Path, certs: Path, sets: int, images: int)
     layouts: dict[str, Path] = {}
 
     def make(mark: str) -> str:
-        name = f"{HOST}/fleet/{mark}"
-        layouts[f"{name}:{TAG}"] = variant(layout, mark, folder / "layouts" / mark)
-        push(client, name, layouts[f"{name}:{TAG}"], TAG)
-        for target in sign.targets(client, parse(f"{name}:{TAG}")):
-            sign.sign(client, name, target, key)
-        return f"{name}:{TAG}"
+        name = f"{HOST}/fleet/{mark}:{TAG}"
+        layouts[name] = variant(layout, mark, folder / "layouts" / mark)
+        push_signed(client, name, layouts[name], key)
+        return name
 
     made = [[make(f"r{run}-{number}") for number in range(images)] for run in range(sets)]
     unknown = make(UNKNOWN)

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from countersign.console.errors import InfrastructureError
-from countersign.keys.pair import PrivateKey, load_private
+from countersign.keys.pair import PrivateKey
 from countersign.oci.build import variant
 from countersign.oci.descriptor import Descriptor
 from countersign.oci.layout import push
-from countersign.oci.reference import parse
 from countersign.oci.registry import Registry
 from countersign.tools.images import demo_layout
 from lab.bench.model import Kind
 from lab.bench.testbed import Testbed
+from lab.demo.images import push_signed
+from lab.demo.keys import demo_key
 from lab.demo.registries import REFERRERS
-from signing import sign
 
 if TYPE_CHECKING:
     from countersign.cri.client import Client
@@ -65,8 +65,7 @@ def prepare(testbed: Testbed, rounds: int) -> Images:
     What is pulled over CRI leaves its evidence on the node, for the pull-time verifier looks at
     it; what comes by ctr leaves nothing.
     """
-    password = (testbed.settings.keys / "cosign.password").read_bytes().strip()
-    key = load_private(testbed.settings.keys / "cosign.key", password)
+    key = demo_key(testbed.settings)
     registry, layout = testbed.instance.addition.client(), demo_layout(testbed.settings)
     with testbed.instance.client() as client:
 
@@ -97,12 +96,10 @@ def _push(registry: Registry, layout: Path, mark: str, key: PrivateKey | None) -
 
     Each has a repository of its own: the demo's registry looks through a whole repository for referrers.
     """
-    name = f"{NAMESPACE}/{mark}"
-    push_marked(registry, name, layout, mark)
-    if key:
-        for target in sign.targets(registry, parse(f"{name}:{TAG}")):
-            sign.sign(registry, name, target, key)
-    return f"{name}:{TAG}"
+    reference = f"{NAMESPACE}/{mark}:{TAG}"
+    with tempfile.TemporaryDirectory(prefix="countersign-bench-") as folder:
+        push_signed(registry, reference, variant(layout, mark, Path(folder)), key)
+    return reference
 
 
 def _known(client: Client, reference: str) -> str:

@@ -6,13 +6,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from countersign.keys.pair import PrivateKey
 from countersign.oci import layout as layouts
+from countersign.oci.reference import parse
 from countersign.oci.registry import Registry
 
 
 def digest(layout: Path) -> str:
     """Return the digest under which the image of an OCI layout is pulled."""
     return layouts.root(layout).digest
+
+
+def push_signed(registry: Registry, reference: str, layout: Path, key: PrivateKey | None) -> None:
+    """Push the image of a layout under a reference with a tag; sign index and platforms as ``signing.sign`` does."""
+    from signing.sign import sign, targets
+
+    image = parse(reference)
+    layouts.push(registry, image.name, layout, str(image.tag))
+    for target in targets(registry, image) if key else ():
+        sign(registry, image.name, target, key)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,18 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
+from countersign.console.config import Settings
+from countersign.keys.pair import PrivateKey
+
+
+def demo_key(settings: Settings) -> PrivateKey:
+    """Return the demo's private key; its password lies beside it."""
+    from countersign.keys import password
+    from countersign.keys.pair import load_private
+
+    path = settings.keys / "cosign.key"
+    return load_private(path, password.beside(path))
 
 
 @dataclass(frozen=True)

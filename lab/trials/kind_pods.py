@@ -16,6 +16,8 @@ from countersign.enforcement.node_units import CONTAINERD, GATE, KUBELET
 from countersign.nodes.api_server import connect, wait_for
 from countersign.oci.registry import Registry
 from kind.cluster import Cluster
+from lab.demo.images import push_signed
+from lab.demo.keys import demo_key
 from lab.demo.registries import REFERRERS
 from lab.trials.pods.model import PodRow, load
 from lab.trials.pods.run import PodsPlace, run, whole
@@ -25,7 +27,6 @@ from lab.trials.series import Series
 if TYPE_CHECKING:
     from docker import DockerClient
 
-    from countersign.keys.pair import PrivateKey
 
 UNITS = {"kubelet": KUBELET, "containerd": CONTAINERD, "gate": GATE}
 REPOSITORY = f"{REFERRERS}/demo/pods"
@@ -48,8 +49,6 @@ class KindPods:
     """All that the scenarios need.
 
     Attributes:
-        settings: the user's.
-        cluster: under enforcement.
         workers: its workers, as machines.
         docker: opens a client of the Docker Engine.
         registry: opens a client of the demo's registries.
@@ -82,14 +81,11 @@ class KindPods:
     def _images(self) -> Mapping[tuple[str, bool], str]:
         """Push one image for each way and signature, sign those that are to be, and bring two ways' to the nodes."""
         from countersign.oci.build import variant
-        from countersign.oci.layout import push
-        from countersign.oci.reference import parse
         from countersign.tools.images import demo_layout
         from lab.trials.lab import write_archive
-        from signing import sign
 
         client = self.registry()
-        key = private_key(self.settings.keys / "cosign.key")
+        key = demo_key(self.settings)
         found = {}
         layouts = {}
         for way in ("pulled", "imported", "loaded"):
@@ -98,10 +94,7 @@ class KindPods:
                 folder = self.settings.state / "pods" / name.rpartition("/")[2]
                 if not (folder / "index.json").is_file():
                     variant(demo_layout(self.settings), folder.name, folder)
-                push(client, name, folder, TAG)
-                if signed:
-                    for target in sign.targets(client, parse(f"{name}:{TAG}")):
-                        sign.sign(client, name, target, key)
+                push_signed(client, f"{name}:{TAG}", folder, key if signed else None)
                 found[way, signed] = f"{name}:{TAG}"
                 layouts[way, signed] = (f"{name}:{TAG}", folder)
         for way, bring in (("imported", self._import), ("loaded", self.load)):
@@ -124,12 +117,3 @@ class KindPods:
         api = connect(self.cluster.kubeconfig)
         wait_for(lambda: bool(api.nodes()), "the API server did not answer again", 120)
         whole(api)
-
-
-def private_key(path: Path) -> PrivateKey:
-    """Return the demo's key; its password lies beside it."""
-    from countersign.keys.pair import load_private
-    from countersign.keys.password import read_file
-
-    beside = path.with_suffix(".password")
-    return load_private(path, read_file(beside) if beside.is_file() else None)

@@ -23,9 +23,9 @@ from countersign.nodes.api_server import ApiServer, connect, ready, wait_for
 from countersign.nodes.docker import DockerNode
 from kind import cluster as clusters
 from kind import engine
+from lab.demo.keys import demo_key
 from lab.demo.lab import DEMO
 from lab.demo.registries import REFERRERS
-from lab.trials.kind_pods import private_key
 from lab.trials.lab import write_archive
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def test_a_signed_pod_runs_and_its_unsigned_twin_is_refused(cluster: Cluster) ->
     from countersign.oci.reference import parse
     from signing import sign
 
-    client, key = cluster.place.registry(), private_key(cluster.settings.keys / "cosign.key")
+    client, key = cluster.place.registry(), demo_key(cluster.settings)
     for reference, layout in _layouts(cluster.settings).items():
         push(client, parse(reference).name, layout, "v1")
     for target in sign.targets(client, parse(SIGNED)):
