@@ -20,7 +20,7 @@ ROOMS = {  # namespace -> modules; a room of the product stands without the lab,
         "signing.rotate_tasks",
     ),
     "signing.stack": ("signing.stack.commands",),
-    "evidence": ("signing.evidence_tasks", "rollout.evidence_tasks"),
+    "evidence": ("rollout.evidence_tasks",),
     "policy": ("countersign.policy.commands", "containerd.pinning", "rollout.commands"),  # policy/ knows no nodes
     "rollout": ("rollout.chart_tasks", "rollout.report_tasks"),
     "trust": ("countersign.trust.commands",),

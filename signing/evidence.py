@@ -11,11 +11,11 @@ import json
 import os
 import tarfile
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO, Any, BinaryIO, TypeVar, cast
 
 from countersign.console.errors import UsageError
 from countersign.oci.layouts import NewLayout
@@ -124,7 +124,64 @@ def _pack(folder: Path, document: bytes, into: BinaryIO) -> None:
                 archive.addfile(entry, file)
 
 
-def write(path: Path, make: Callable[[BinaryIO], list[Exported]]) -> list[Exported]:
+def unite(archives: Sequence[bytes], into: BinaryIO) -> None:
+    """Write the images of several archives into one; what two of them have alike is there once.
+
+    Args:
+        archives: as `export` or a gate writes them.
+        into: takes the archive.
+
+    Raises:
+        UsageError: one is no such archive, or there are more than 256 images.
+    """
+    images: list[dict[str, Any]] = []
+    members: dict[str, bytes] = {}
+    seen: set[tuple[object, ...]] = set()
+    for archive in archives:
+        files = _unpacked(archive)
+        for image in _listed(files):
+            inside = f"{image.get('folder')}/"
+            own = {name.removeprefix(inside): file for name, file in files.items() if name.startswith(inside)}
+            mark = (image["name"], image["digest"], *sorted(own))
+            if mark not in seen:
+                seen.add(mark)
+                folder = str(len(images))
+                images.append({**image, "folder": folder})
+                members |= {f"{folder}/{name}": file for name, file in own.items()}
+    if len(images) > MAX_IMAGES:
+        raise UsageError(
+            f"{len(images)} images", expected=f"at most {MAX_IMAGES} in a file", do="name some with --image"
+        )
+    document = json.dumps({"version": VERSION, "images": images}, indent=1).encode()
+    with tarfile.open(fileobj=into, mode="w", format=tarfile.PAX_FORMAT) as archive_out:
+        for name, content in {"evidence.json": document, **members}.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive_out.addfile(entry, BytesIO(content))
+
+
+def _unpacked(archive: bytes) -> dict[str, bytes]:
+    """Return name → content of the files in an archive."""
+    try:
+        with tarfile.open(fileobj=BytesIO(archive), mode="r:") as opened:
+            return {one.name: cast("IO[bytes]", opened.extractfile(one)).read() for one in opened if one.isfile()}
+    except tarfile.TarError as err:
+        raise UsageError(f"no archive of evidence: {err}") from err
+
+
+def _listed(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    """Return what an archive says of its images."""
+    try:
+        images = json.loads(files["evidence.json"])["images"]
+        return [{**image, "name": str(image["name"]), "digest": str(image["digest"])} for image in images]
+    except (ValueError, KeyError, TypeError) as err:
+        raise UsageError("no archive of evidence: its evidence.json cannot be read") from err
+
+
+_T = TypeVar("_T")
+
+
+def write(path: Path, make: Callable[[BinaryIO], _T]) -> _T:
     """Have a file made, which comes into being as a whole.
 
     Raises:

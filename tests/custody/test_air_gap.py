@@ -17,7 +17,8 @@ from countersign.keys import pair as keys
 from countersign.oci.reference import parse
 from countersign.oci.registry import Registry
 from countersign.tools.resolver import tool
-from signing import evidence_tasks, sign
+from rollout import evidence_tasks
+from signing import sign
 from signing.formats import Format
 from tests.images import push_image, push_index
 
@@ -28,6 +29,7 @@ class Node:
     """What a gate on a node reads and keeps; no registry is told to it."""
 
     def __init__(self, program: Path, folder: Path, name: str, key: keys.PublicKey) -> None:
+        folder.mkdir(exist_ok=True)
         self._program, self.config = program, folder / "gate.json"
         policy = {
             "version": "countersign.policy/v1",
@@ -102,3 +104,23 @@ def test_a_file_that_was_cut_off_is_said_to_be(
     assert "cut off" in said
     assert said.count("\n") == 1
     assert node.gate("import", str(tmp_path / "whole.tar"))[0] == 0
+
+
+def test_what_a_node_keeps_is_kept_by_another_alike(
+    settings: Settings, netloc: str, context: MockContext, tmp_path: Path
+) -> None:
+    registry, name = Registry(), f"{netloc}/gap/own"
+    platforms = {f"linux/{one}": push_image(registry, name, "", f"{name} {one}") for one in ("amd64", "arm64")}
+    push_index(registry, name, "v1", platforms)
+    for target in sign.targets(registry, parse(f"{name}:v1")):
+        sign.sign(registry, name, target, KEY)
+    evidence_tasks.export(context, [f"{name}:v1"], out=str(tmp_path / "evidence.tar"))
+    program = tool("countersign-gate", settings)
+    first, second = (Node(program, tmp_path / one, name, KEY.public) for one in ("first", "second"))
+    assert first.gate("import", str(tmp_path / "evidence.tar"))[0] == 0
+    code, exported = first.gate("export", str(tmp_path / "own.tar"))
+    assert (code, len(exported["images"])) == (0, 2), exported  # by a platform's signature nothing rests on the index
+    assert second.gate("import", str(tmp_path / "own.tar"))[0] == 0
+    entries = [first.gate("list")[1]["entries"], second.gate("list")[1]["entries"]]
+    assert {one["digest"] for one in entries[0]} == {one.digest for one in platforms.values()}
+    assert entries[0] == entries[1]

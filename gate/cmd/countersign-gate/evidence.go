@@ -100,14 +100,14 @@ func take(node *evidence.Store, p *policy.Policy, image carried.Image, from, scr
 	gate.SetPolicy(p)
 	ctx, cancel := context.WithTimeout(context.Background(), inProcessVerdict+margin)
 	defer cancel()
-	v := gate.Verify(ctx, image.Name+"@"+image.Digest)
+	v := gate.Carried(ctx, image.Name, image.Digest)
 	one = imported{Image: image.Name + "@" + image.Digest, Allow: v.Allow, Code: string(v.Code), Message: v.Message}
 	if !v.Allow {
 		store.Flush()
 		return one, nil
 	}
 	for _, digest := range image.Manifests { // a node of another platform rests on another manifest's
-		gate.Verify(ctx, image.Name+"@"+digest)
+		gate.Carried(ctx, image.Name, digest)
 	}
 	store.Flush()
 	for _, digest := range append([]string{image.Digest}, image.Manifests...) {

@@ -84,6 +84,7 @@ var commands = []command{
 	{name: "retire", about: "have every node of a Kubernetes cluster take enforcement off, from a pod", run: retire, options: []options{ofRetire}},
 	{name: "provider", about: "answer Gatekeeper, as its external data provider, whether a pod's images may run", run: provide, options: []options{ofProvider}},
 	{name: "evidence import", argument: "FILE|-", about: "keep carried evidence on this node, offline, if the node's policy allows the images by it", run: importEvidence, options: []options{configPath, asJSON}},
+	{name: "evidence export", argument: "FILE|-", about: "write the evidence that this node keeps to a file, for other nodes to import", run: exportEvidence, options: []options{configPath, asJSON, ofExport}},
 	{name: "evidence list", about: "list the evidence that this node keeps", run: listEvidence, options: []options{configPath, asJSON}},
 	{name: "nri-version", argument: "PROGRAM", about: "print the version of NRI that a runtime's program was built with", run: printNRIVersion},
 	{name: "version", about: "print the version", run: printVersion},
@@ -105,6 +106,7 @@ type invocation struct {
 	after      looksAfter
 	retiring   retiring
 	external   external
+	images     files
 	stdout     io.Writer
 	stderr     io.Writer
 }

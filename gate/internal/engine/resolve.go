@@ -77,6 +77,21 @@ func (e *Engine) Verify(ctx context.Context, written string) *verdict.Verdict {
 	})
 }
 
+// Carried is Verify for evidence that came without its image. Where the source lacks a
+// manifest that an index names, the index is judged by what signs it alone: its
+// manifests are on the node that runs them, and are judged at each start.
+func (e *Engine) Carried(ctx context.Context, repository, digest string) *verdict.Verdict {
+	written := repository + "@" + digest
+	v := e.Verify(ctx, written)
+	if v.Allow || v.Code != code.RegistryError {
+		return v
+	}
+	s := subject{layer: verdict.Verify, name: written, repository: repository, trace: &verdict.Trace{}, candidates: []bind.Candidate{{Index: digest}}}
+	return e.guard(ctx, e.Timeouts.Verdict, s, func(ctx context.Context, s subject) *verdict.Verdict {
+		return e.judge(ctx, e.policy.Load(), s)
+	})
+}
+
 // Explain is Verify for a reference; for a container it binds the live container
 // and judges what it finds.
 func (e *Engine) Explain(ctx context.Context, written string) *verdict.Verdict {
