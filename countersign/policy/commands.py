@@ -27,6 +27,7 @@ def check(context: Context, policy: str = "", json: bool = False) -> None:
 
     Example: ./inv policy.check
     """
+    from countersign.policy import size
     from countersign.policy.load import load
     from countersign.policy.notes import notes as notes_of
     from countersign.policy.problems import PolicyInvalid, shown
@@ -34,6 +35,7 @@ def check(context: Context, policy: str = "", json: bool = False) -> None:
     path = _path(context, policy)
     try:
         found = load(path)
+        size.check(found)
         unseen = _conditions(context, found)
     except PolicyInvalid as err:
         if json:
@@ -99,7 +101,7 @@ def render(context: Context, engine: str = "gate", out: str = "", policy: str = 
 
     Example: ./inv policy.render --out policy.json
     """
-    from countersign.policy import cluster, crio, gate, gatekeeper, kyverno, notation
+    from countersign.policy import cluster, crio, gate, gatekeeper, kyverno, notation, size
     from countersign.policy.load import load
     from countersign.policy.part import part
 
@@ -117,6 +119,10 @@ def render(context: Context, engine: str = "gate", out: str = "", policy: str = 
         raise UsageError(f"got {engine!r}", where="--engine", expected=" or ".join(renderers))
     found = load(_path(context, policy))
     content = renderers[engine](found)
+    if engine == "gate":
+        size.check(found)
+    if engine == "cluster":
+        size.check_object(found, content)
     limits = {**kyverno.LIMITS, **crio.LIMITS, "gatekeeper": gatekeeper.LIMITS}
     engines = {**kyverno.ENGINES, "crio": crio.ENGINE}
     for limit in (*limits.get(engine, ()), *(part(found, engines[engine])[1] if engine in engines else ())):

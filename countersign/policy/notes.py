@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from countersign.oci import reference
-from countersign.policy import crio, kyverno
+from countersign.policy import crio, kyverno, size
 from countersign.policy.model import Keyless, Pki, Policy, Root
 from countersign.policy.part import part
 from countersign.policy.scopes import parents
@@ -27,6 +27,7 @@ def notes(policy: Policy) -> list[str]:
         *_of_roots(policy),
         *_of_pins(policy),
         *_of_revocations(policy),
+        *filter(None, [size.note(policy)]),
     ]
 
 

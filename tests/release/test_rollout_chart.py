@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,3 +140,17 @@ def test_what_needs_no_node_has_no_rights() -> None:
         "capabilities": {"drop": ["ALL"]},
         "seccompProfile": {"type": "RuntimeDefault"},
     }
+
+
+@pytest.mark.parametrize(("size", "refused"), [(1 << 20, False), ((1 << 20) + 1, True)])
+def test_a_policy_that_no_config_map_takes_is_refused(tmp_path: Path, size: int, refused: bool) -> None:
+    (tmp_path / "policy.json").write_text("x" * size)
+    helm = str(tool("helm", load_settings()))
+    values = [
+        word for name in ("image.repository", "image.digest") for word in ("--set-string", f"{name}={GOOD[name]}")
+    ]
+    argv = [helm, "template", "c", str(ROOT / "rollout" / "chart"), *values]
+    argv += ["--set-file", f"policy.content={tmp_path}/policy.json"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode != 0) == refused, done.stderr
+    assert ("a ConfigMap takes 1048576" in done.stderr) == refused

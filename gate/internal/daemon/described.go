@@ -37,6 +37,8 @@ var table = []described{
 		"When the first of what a root of trust rests on ends (certificates, lists of revoked ones, the last log or authority of a kind), in Unix time; none for what never ends."},
 	{"countersign_trust_since_timestamp_seconds", gauge, []string{"root"},
 		"Since when the oldest of what a root of trust rests on is in use (keys whose day the policy says, lists of revoked certificates, certificates of those who sign), in Unix time; none where nothing says it."},
+	{"countersign_revocations_issued_timestamp_seconds", gauge, []string{"list"},
+		"When each list of what is revoked that the policy in force includes was issued, in Unix time."},
 	{"countersign_evidence_bytes", gauge, nil, "Bytes in the evidence store."},
 	{"countersign_evidence_limit_bytes", gauge, nil, "Bytes that it holds at most (evidence.maxBytes of gate.json); what was seen longest ago goes first."},
 	{"countersign_evidence_entries", gauge, nil, "Images in the evidence store."},

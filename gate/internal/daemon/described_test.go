@@ -83,7 +83,9 @@ func everything(t *testing.T) *Metrics {
 	m.Audited(&audit.Report{Time: time.Unix(1, 0)})
 	m.reloads.WithLabelValues("valid").Inc()
 	m.LookedUp(time.Second, nil)
-	m.Trusts(trusting(t))
+	p := trusting(t)
+	p.Lists = []policy.Revocations{{Name: "acme", Issued: "2026-11-29"}}
+	m.Trusts(p)
 	return m
 }
 
@@ -182,6 +184,27 @@ func TestTheEndOfTrustIsTheFirstOfARootsPartsAndItsAgeTheOldest(t *testing.T) {
 	}
 	if !told || !since {
 		t.Errorf("end told: %v, since told: %v", told, since)
+	}
+}
+
+func TestItIsToldOfWhenAListOfWhatIsRevokedIs(t *testing.T) {
+	m := NewMetrics("1.2.3", func() (int64, int) { return 0, 0 })
+	m.Trusts(&policy.Policy{Lists: []policy.Revocations{{Name: "gone", Issued: "2026-01-01"}}})
+	m.Trusts(&policy.Policy{Lists: []policy.Revocations{{Name: "acme", Issued: "2026-11-29"}}})
+	families, err := m.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(families, func(f *dto.MetricFamily) bool {
+		return f.GetName() == "countersign_revocations_issued_timestamp_seconds"
+	})
+	if i < 0 || len(families[i].GetMetric()) != 1 {
+		t.Fatalf("got %v", families)
+	}
+	metric := families[i].GetMetric()[0]
+	want := float64(time.Date(2026, 11, 29, 0, 0, 0, 0, time.UTC).Unix())
+	if metric.GetLabel()[0].GetValue() != "acme" || metric.GetGauge().GetValue() != want {
+		t.Errorf("got %v, expected %v", metric, want)
 	}
 }
 

@@ -33,6 +33,7 @@ type Metrics struct {
 	reloads       *prometheus.CounterVec
 	trustEnds     *prometheus.GaugeVec
 	trustSince    *prometheus.GaugeVec
+	listIssued    *prometheus.GaugeVec
 	limitBytes    prometheus.Gauge
 	limitEntries  prometheus.Gauge
 	unhooked      prometheus.Gauge
@@ -58,6 +59,7 @@ func NewMetrics(version string, usage func() (bytes int64, entries int)) *Metric
 		reloads:       counters("countersign_policy_loads_total"),
 		trustEnds:     gauges("countersign_trust_end_timestamp_seconds"),
 		trustSince:    gauges("countersign_trust_since_timestamp_seconds"),
+		listIssued:    gauges("countersign_revocations_issued_timestamp_seconds"),
 		limitBytes:    gauges("countersign_evidence_limit_bytes").WithLabelValues(),
 		limitEntries:  gauges("countersign_evidence_limit_entries").WithLabelValues(),
 		unhooked:      gauges("countersign_handlers_without_hook").WithLabelValues(),
@@ -75,7 +77,7 @@ func NewMetrics(version string, usage func() (bytes int64, entries int)) *Metric
 	}
 	build := gauges("countersign_build_info")
 	build.WithLabelValues(version).Set(1)
-	m.registry.MustRegister(m.verdicts, m.seconds, m.verifications, m.lookups, m.notLogged, m.policyValid, m.policySerial, m.reloads, m.trustEnds, m.trustSince, m.limitBytes, m.limitEntries, m.observing, build,
+	m.registry.MustRegister(m.verdicts, m.seconds, m.verifications, m.lookups, m.notLogged, m.policyValid, m.policySerial, m.reloads, m.trustEnds, m.trustSince, m.listIssued, m.limitBytes, m.limitEntries, m.observing, build,
 		asked("countersign_evidence_bytes", func() float64 { bytes, _ := usage(); return float64(bytes) }),
 		asked("countersign_evidence_entries", func() float64 { _, entries := usage(); return float64(entries) }),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -101,10 +103,15 @@ func (m *Metrics) LookedUp(took time.Duration, err error) {
 	m.lookups.WithLabelValues(string(found)).Observe(took.Seconds())
 }
 
-// Trusts tells when the roots of trust of the policy in force end, and since when they are in use.
+// Trusts tells when the roots of trust of the policy in force end, since when they are in
+// use, and of when its lists of what is revoked are.
 func (m *Metrics) Trusts(p *policy.Policy) {
 	m.trustEnds.Reset()
 	m.trustSince.Reset()
+	m.listIssued.Reset()
+	for _, list := range p.Lists {
+		m.listIssued.WithLabelValues(list.Name).Set(float64(list.At().Unix()))
+	}
 	for _, root := range p.Roots() {
 		if end := expiry.First(root); !end.IsZero() {
 			m.trustEnds.WithLabelValues(root.Name).Set(float64(end.Unix()))

@@ -16,6 +16,10 @@ const warned = 30 * 24 * time.Hour
 // oldest is for how long a key may be in use before that is told.
 const oldest = 365 * 24 * time.Hour
 
+// stalest is how old a list of what is revoked may be before that is told: who keeps one
+// confirms it more often, and one that is left behind looks like one without news.
+const stalest = 90 * 24 * time.Hour
+
 // nothingEnds warns of what a policy's roots of trust rest on and what ends soon, or has
 // ended. Nothing runs unseen by it: what is good is refused then.
 func nothingEnds(n *Node) ([]Finding, error) {
@@ -27,7 +31,7 @@ func nothingEnds(n *Node) ([]Finding, error) {
 }
 
 // endings gives a finding for each part of the policy's roots that ends within a month
-// of now, or is older than a year.
+// of now, or is older than a year, and for each list of what is revoked that is stale.
 func endings(p *policy.Policy, now time.Time) []Finding {
 	roots := p.Roots()
 	slices.SortFunc(roots, func(a, b policy.Root) int { return strings.Compare(a.Name, b.Name) })
@@ -49,6 +53,12 @@ func endings(p *policy.Policy, now time.Time) []Finding {
 				wanted := fmt.Sprintf("one that is at most %d days old", int(oldest.Hours()/24))
 				found = append(found, Finding{"roots." + r.Name + ": " + each.What, "in use since " + each.At.UTC().Format(time.DateOnly), wanted, each.Mend})
 			}
+		}
+	}
+	for _, list := range p.Lists {
+		if at := list.At(); now.Sub(at) > stalest {
+			found = append(found, Finding{"revoked.lists: " + list.Name, "issued on " + list.Issued, fmt.Sprintf("a list of the last %d days", int(stalest.Hours()/24)),
+				"bring its newest version into the policy, and then policy.apply; if this is it, its signer issues it anew with a higher serial"})
 		}
 	}
 	return found

@@ -147,6 +147,17 @@ func TestWhatIsInUseForMoreThanAYearIsWarnedOf(t *testing.T) {
 	}
 }
 
+func TestAListOfWhatIsRevokedThatIsStaleIsWarnedOf(t *testing.T) {
+	now := time.Now()
+	for ago, says := range map[time.Duration]string{89 * day: "", 92 * day: "revoked.lists: acme is issued on "} {
+		issued := now.Add(-ago).UTC().Format(time.DateOnly)
+		found := endings(&policy.Policy{Lists: []policy.Revocations{{Name: "acme", Serial: 7, Issued: issued}}}, now)
+		if says == "" && len(found) > 0 || says != "" && (len(found) != 1 || !strings.HasPrefix(found[0].String(), says+issued)) {
+			t.Errorf("%s: got %q, expected %q", issued, found, says)
+		}
+	}
+}
+
 func TestALogThatEndedIsNotToldWhileAnotherGoesOn(t *testing.T) {
 	a := testsign.NewAuthority(t)
 	ended := withEnd(t, a.TrustedRoot(t), "tlogs", time.Now().Add(-day))

@@ -37,6 +37,12 @@ func (r Revocations) String() string {
 	return fmt.Sprintf("%s serial %d of %s, entries: %d", r.Name, r.Serial, r.Issued, r.Entries)
 }
 
+// At gives the day that the list was issued.
+func (r Revocations) At() time.Time {
+	at, _ := time.Parse(time.DateOnly, r.Issued) // addList has looked at it
+	return at
+}
+
 // listJSON is how a policy carries a list: its very bytes, their signatures, and the keys
 // by which one of these has to be.
 type listJSON struct {

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from countersign.keys import pair as keys
-from countersign.policy import crio, kyverno
+from countersign.policy import cluster, crio, kyverno, size
 from countersign.policy.explain import explain
 from countersign.policy.gate import render
 from countersign.policy.model import Policy
@@ -157,3 +157,30 @@ def test_what_is_mistyped_is_told(loaded: Load, put: Callable[..., None], entry:
     with pytest.raises(PolicyInvalid) as caught:
         loaded(TEXT.replace("{file: acme.json, keys: [security.pub]}", entry))
     assert any(found in str(problem) for problem in caught.value.problems)
+
+
+def test_what_a_cluster_cannot_store_is_said(loaded: Load, put: Callable[..., None]) -> None:
+    def digests(number: int) -> dict[str, list[str]]:
+        parts = ("keys", "digests", "certificates")
+        return {part: [f"sha256:{one:064x}" for one in range(number)] for part in parts}
+
+    def named(number: int) -> Policy:
+        put(_list(**digests(number)))
+        return loaded(TEXT)
+
+    assert not [note for note in notes(named(3000)) if "rendered" in note]
+    (note,) = (note for note in notes(named(4400)) if "rendered" in note)
+    assert "a ConfigMap takes 1048576" in note
+    size.check(named(4400))
+    size.check_object(named(4400), cluster.render(named(4400)))
+    put(_list())
+    both = loaded(TEXT)
+    large = replace(both, lists=tuple(replace(both.lists[0], name=f"l{one}", text="x" * 1_000_000) for one in (1, 2)))
+    (note,) = (note for note in notes(large) if "rendered" in note)
+    assert "stores 1500000 as one object" in note
+    size.check(large)
+    with pytest.raises(PolicyInvalid, match="a cluster stores as one object"):
+        size.check_object(large, cluster.render(large))
+    five = replace(both, lists=tuple(replace(large.lists[0], name=f"l{one}") for one in range(5)))
+    with pytest.raises(PolicyInvalid, match="4194304 are what a gate reads"):
+        size.check(five)
