@@ -140,12 +140,20 @@ def _members(path: Path) -> dict[str, tuple[int, int]]:
                         raise tarfile.ReadError("unexpected end of data")
                     if member.isreg() and not member.issparse():
                         found[member.name.removeprefix("./")] = (member.offset_data, member.size)
+                if not _ends(file, archive.offset):
+                    raise tarfile.ReadError("it has no end")
     except OSError as err:
         raise UsageError(f"cannot be read: {err.strerror}", where=str(path)) from err
     except (tarfile.TarError, ValueError, EOFError) as err:
         do = "copy it again, whole"
         raise UsageError(f"is cut off or no tar archive ({err})", where=str(path), do=do) from err
     return found
+
+
+def _ends(file: BinaryIO, at: int) -> bool:
+    """Return whether an archive's mark of its end is there; one that was cut between two files looks whole else."""
+    file.seek(at)
+    return file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
 
 
 def _too_many(where: str) -> UsageError:

@@ -147,7 +147,10 @@ class Layout:
     def _scan(self) -> dict[str, list[Descriptor]]:
         listed = {_blob(one.digest) for one in self._listed}
         found: dict[str, list[Descriptor]] = {}
-        for name, size in sorted(self._files.sizes().items()):
+        there = self._files.sizes()
+        for missing in sorted(listed - there.keys()):  # it could be a signature, and nobody else names it
+            raise NotFound("index.json names it, and it is not there", where=f"{self.where}: {missing}")
+        for name, size in sorted(there.items()):
             digest = "sha256:" + name.rpartition("/")[2]
             limit = MANIFEST_LIMIT if name in listed else _REFERRER_LIMIT
             if size > limit or not digests.valid(digest):

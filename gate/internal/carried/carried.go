@@ -6,6 +6,7 @@ package carried
 
 import (
 	"archive/tar"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -50,10 +51,14 @@ func Unpack(archive io.Reader, dir string) ([]Image, error) {
 		return nil, err
 	}
 	defer root.Close()
-	reader := tar.NewReader(archive)
+	last := lastBlock{from: archive}
+	reader := tar.NewReader(&last)
 	var left int64 = maxBytes
 	for files := 0; ; files++ {
 		header, err := reader.Next()
+		if errors.Is(err, io.EOF) && !last.zero() {
+			return nil, errors.New("cut off between two of its files, or no tar archive")
+		}
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -72,6 +77,24 @@ func Unpack(archive io.Reader, dir string) ([]Image, error) {
 	}
 	return images(root)
 }
+
+// lastBlock remembers the last block of what is read through it. An archive ends with one
+// of zeros; one that was cut off between two files looks whole else.
+type lastBlock struct {
+	from  io.Reader
+	block []byte
+}
+
+const blockSize = 512
+
+func (l *lastBlock) Read(p []byte) (int, error) {
+	n, err := l.from.Read(p)
+	l.block = append(l.block, p[max(0, n-blockSize):n]...)
+	l.block = l.block[max(0, len(l.block)-blockSize):]
+	return n, err
+}
+
+func (l *lastBlock) zero() bool { return bytes.Equal(l.block, make([]byte, blockSize)) }
 
 // put writes one file of the archive.
 func put(root *os.Root, header *tar.Header, content io.Reader) error {

@@ -74,6 +74,24 @@ func TestUnpack(t *testing.T) {
 	}
 }
 
+func TestAnArchiveThatWasCutOffBetweenItsFilesIsSaidToBe(t *testing.T) {
+	whole := archive(t, tar.Header{Name: "0/blobs/sha256/" + sixtyFour}).Bytes()
+	if _, err := Unpack(bytes.NewReader(whole), t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	cuts := 0
+	for at := 0; at < len(whole)-2*blockSize; at += blockSize {
+		_, err := Unpack(bytes.NewReader(whole[:at]), t.TempDir())
+		if err == nil || !strings.Contains(err.Error(), "cut off") {
+			t.Errorf("at %d: %v", at, err)
+		}
+		cuts++
+	}
+	if cuts != 6 {
+		t.Errorf("%d cuts", cuts)
+	}
+}
+
 func FuzzUnpack(f *testing.F) {
 	f.Add([]byte("evidence.json"))
 	f.Fuzz(func(t *testing.T, data []byte) {

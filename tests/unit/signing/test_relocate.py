@@ -15,7 +15,7 @@ from countersign.keys import pair as keys
 from countersign.oci import digest as digests
 from countersign.oci.descriptor import OCI_MANIFEST, Descriptor
 from countersign.oci.errors import Malformed, NotFound, RegistryError, Tampered
-from countersign.oci.files import Archive, pack
+from countersign.oci.files import Archive, Folder, pack
 from countersign.oci.layouts import Layout, NewLayout
 from countersign.oci.reference import parse
 from countersign.oci.registry import Registry
@@ -217,10 +217,22 @@ def test_an_archive_that_is_cut_off_is_said_to_be(layout: Path, tmp_path: Path) 
         (tmp_path / "cut.tar").write_bytes(whole.read_bytes()[:at])
         with pytest.raises(UsageError, match=r"cut off|no index\.json|no tar archive"):
             gather.gather(Layout(Archive(tmp_path / "cut.tar")), "v1")
-    (tmp_path / "cut.tar").write_bytes(whole.read_bytes()[: middle.offset])  # between two files: it looks whole
-    source = Layout(Archive(tmp_path / "cut.tar"))
-    with pytest.raises((UsageError, NotFound)):
-        carried(gather.gather(source, "v1"), source, NewLayout(tmp_path / "elsewhere"))
+    for each in files:  # between two files, where it looks whole but for its end
+        (tmp_path / "cut.tar").write_bytes(whole.read_bytes()[: each.offset])
+        with pytest.raises(UsageError, match="cut off or no tar archive"):
+            Archive(tmp_path / "cut.tar")
+
+
+def test_a_layout_that_lacks_what_its_index_names_is_said_to(layout: Path) -> None:
+    """Bundles are named by nothing else: they would be lost without a word."""
+    gather.gather(Layout(Folder(layout)), "v1")
+    for entry in json.loads((layout / "index.json").read_text())["manifests"]:
+        blob = layout / "blobs" / "sha256" / entry["digest"][7:]
+        kept = blob.read_bytes()
+        blob.unlink()
+        with pytest.raises(NotFound, match=r"index\.json names it|lacks this file"):
+            gather.gather(Layout(Folder(layout)), "v1")
+        blob.write_bytes(kept)
 
 
 @pytest.mark.parametrize(("head", "kind"), [(b"\x1f\x8b\x08\x00", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd")])
