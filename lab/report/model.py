@@ -74,7 +74,7 @@ class Report:
         places: what ran, and what was left out and why.
         bench: the document of bench.start, if there is one.
         measured: when that was, in UTC.
-        consistency: what each engine says of each image; None if none of CRI-O was asked.
+        consistency: what each engine says of each image; None if none but containerd's gate was asked.
     """
 
     made: str
@@ -146,7 +146,7 @@ def load(folder: Path) -> Report:
         rows=tuple(sorted(rows, key=lambda row: row.passed)),
         places=tuple(places),
         bench=_read(bench) if bench.is_file() else None,
-        consistency=compared if compared.of_crio else None,
+        consistency=compared if compared.of_others else None,
         began=_utc(began) if began else "",
         measured=_utc(bench.stat().st_mtime) if bench.is_file() else "",
     )

@@ -11,22 +11,27 @@ from typing import TYPE_CHECKING, Any
 
 from lab.trials import engines
 from lab.trials.document import VERSION, verdict
-from lab.trials.rows import Found
+from lab.trials.rows import Found, Outcome
 
 if TYPE_CHECKING:
-    from lab.trials.differences import Differences
+    from lab.trials.differences import Differences, Engine
     from lab.trials.model import Case
 
 NOT_RUN = "not run"
 CONTAINERD, OWN, GATE, LIBRARY = "containerd + gate", "CRI-O's own engine", "CRI-O + gate", "CRI-O's library"
-COLUMNS = (CONTAINERD, OWN, GATE, LIBRARY)
+KYVERNO, GATEKEEPER = "Kyverno", "Gatekeeper"
+COLUMNS = (CONTAINERD, OWN, GATE, LIBRARY, KYVERNO, GATEKEEPER)
 _COLUMN_OF = {
     ("matrix", "containerd"): CONTAINERD,
     ("matrix", "crio"): GATE,
     (engines.OWN, "crio"): OWN,
     (engines.LIBRARY, "crio"): LIBRARY,
+    ("admission", "containerd"): KYVERNO,
+    ("admission-gatekeeper", "containerd"): GATEKEEPER,
 }
 """Kind and runtime of a document → whose verdicts it has."""
+_ENGINE_OF: Mapping[str, Engine] = {OWN: "crio", LIBRARY: "crio", KYVERNO: "kyverno", GATEKEEPER: "gatekeeper"}
+"""Column → by whose entries of ``differences.yaml`` it is judged; the gate has none."""
 Verdict = tuple[bool, str]
 
 
@@ -60,8 +65,8 @@ class Consistency:
         return [f"{row.image}: {problem}" for row in self.rows for problem in row.problems]
 
     @property
-    def of_crio(self) -> bool:
-        """Whether anything of CRI-O was asked."""
+    def of_others(self) -> bool:
+        """Whether any but containerd's gate was asked."""
         return any(cell != NOT_RUN for row in self.rows for cell in row.cells[1:])
 
     def as_json(self) -> dict[str, Any]:
@@ -75,9 +80,9 @@ def compare(
 ) -> Consistency:
     """Return the table and what is wrong in it.
 
-    The gate must say what the matrix says, code and all. CRI-O's engine and its library must allow and refuse as
-    the gate does, for a reason that can stand for the gate's, or ``differences.yaml`` has the image
-    (``lab.trials.engines.judge``).
+    The gate must say what the matrix says, code and all. CRI-O's engine and its library, Kyverno and Gatekeeper must
+    allow and refuse as the gate does, or ``differences.yaml`` has the image. Those of CRI-O must do it for a reason
+    that can stand for the gate's (``lab.trials.engines.judge``); what is refused at admission is told in other words.
 
     Args:
         documents: ``countersign.trials/v1``; others are left alone.
@@ -109,7 +114,7 @@ def _said(document: Mapping[str, Any]) -> list[tuple[tuple[str, str], Verdict]]:
     column = _COLUMN_OF.get((document.get("kind", ""), document.get("runtime", "")))
     if document.get("version") != VERSION or not column:
         return []
-    pulled = [row for row in document["rows"] if row["way"] == "pull"]
+    pulled = [row for row in document["rows"] if row["way"] in {"pull", f"{column} on"}]
     return [((column, row["image"]), (row["allow"]["actual"], row["code"]["actual"])) for row in pulled]
 
 
@@ -122,8 +127,23 @@ def _row(row: engines.EngineRow, seen: Mapping[tuple[str, str], Sequence[Verdict
                 if said != (row.allow, row.code):
                     problems.append(f"{column} says {verdict(*said)}, expected {verdict(row.allow, row.code)}")
                 continue
-            outcome = engines.judge(row, Found(said[0], code=said[1]), known)
+            outcome = _judge(row, column, Found(said[0], code=said[1]), known)
             problems += [f"{column} {difference}" for difference in outcome.differences]
             reason = outcome.excused or reason
     cells = (" / ".join(verdict(*said) for said in seen.get((column, row.image), ())) or NOT_RUN for column in COLUMNS)
     return Row(row.image, tuple(cells), tuple(problems), reason)
+
+
+def _judge(row: engines.EngineRow, column: str, found: Found, known: Differences) -> Outcome:
+    """Compare what an engine says with the gate's verdict."""
+    engine = _ENGINE_OF[column]
+    if engine == "crio":
+        return engines.judge(row, found, known)
+    entry = known.excuse(row.image, engine, allow=found.allow)
+    says = f"says {verdict(found.allow, found.code)}"
+    if found.allow == row.allow:
+        denied = known.excuse(row.image, engine, allow=not found.allow)
+        return Outcome(row, found, (f"{says}, which differences.yaml denies",) if denied else ())
+    if entry:
+        return Outcome(row, found, excused=f"{entry.decides} decides: {entry.reason}")
+    return Outcome(row, found, (f"{says}, and differences.yaml has no such entry",))

@@ -41,8 +41,9 @@ def test_each_document_fills_its_own_column_and_no_other() -> None:
         verdicts("own", "bad", "UNSIGNED", allow=False),
         verdicts("library", "good", "OK", allow=True),
     ]
-    assert list(cells(documents)["good"].values()) == ["allow OK", NOT_RUN, NOT_RUN, "allow OK"]
-    assert list(cells(documents)["bad"].values()) == [NOT_RUN, "refuse UNSIGNED", "refuse UNSIGNED", NOT_RUN]
+    nobody = [NOT_RUN, NOT_RUN]
+    assert list(cells(documents)["good"].values()) == ["allow OK", NOT_RUN, NOT_RUN, "allow OK", *nobody]
+    assert list(cells(documents)["bad"].values()) == [NOT_RUN, "refuse UNSIGNED", "refuse UNSIGNED", NOT_RUN, *nobody]
     assert not problems(documents)
 
 
@@ -50,7 +51,7 @@ def test_where_nothing_ran_the_table_says_so_and_nothing_is_wrong() -> None:
     found = compare([{"version": "another"}, ["no document"]], CASES, Differences(()))
     assert {cell for row in found.rows for cell in row.cells} == {NOT_RUN}
     assert not found.problems
-    assert not found.of_crio
+    assert not found.of_others
 
 
 @pytest.mark.parametrize("engine", ["own", "library"])
@@ -93,3 +94,23 @@ def test_a_refusal_for_another_reason_is_no_agreement(engine: str) -> None:
     assert not problems([verdicts(engine, "bad", "UNSIGNED", allow=False)])
     (problem,) = problems([verdicts(engine, "bad", "REGISTRY_ERROR", allow=False)])
     assert problem.endswith("says refuse REGISTRY_ERROR, which cannot stand for UNSIGNED")
+
+
+def at_admission(title: str, image: str, *, allow: bool, on: str = "on") -> dict[str, Any]:
+    kind = "admission" if title == "Kyverno" else "admission-gatekeeper"
+    return matrix("containerd", image, "", allow=allow, way=f"{title} {on}") | {"kind": kind}
+
+
+@pytest.mark.parametrize("title", ["Kyverno", "Gatekeeper"])
+def test_what_is_said_at_admission_is_compared(title: str) -> None:
+    documents = [at_admission(title, "good", allow=True), at_admission(title, "bad", allow=False)]
+    assert not problems(documents)
+    assert cells(documents)["bad"][title].startswith("refuse")
+    assert {cells(documents)["bad"][other] for other in COLUMNS if other != title} == {NOT_RUN}
+    assert compare(documents, CASES, Differences(())).of_others
+    (problem,) = problems([at_admission(title, "bad", allow=True)])
+    assert problem.startswith(f"bad: {title} says allow")
+    entry = Difference(image="bad", engine=title.lower(), says="allow", decides="pull", reason="it cannot")  # type: ignore[arg-type]
+    assert not problems([at_admission(title, "bad", allow=True)], entry)
+    assert problems([at_admission(title, "bad", allow=False)], entry)
+    assert not problems([at_admission(title, "bad", allow=True, on="off")])  # that is the node's verdict
