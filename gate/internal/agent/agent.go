@@ -72,12 +72,13 @@ type Host interface {
 type agent struct {
 	Options
 
-	changing sync.Mutex // the node
-	mode     string     // Enforcing or Observing, once this agent has made it so
-	tries    int        // of an install that failed
-	next     time.Time  // when it is tried again
-	failed   error      // why it failed
-	calm     time.Time  // since when no canary complains
+	changing sync.Mutex    // the node
+	mode     string        // Enforcing or Observing, once this agent has made it so
+	tries    int           // of an install that failed
+	next     time.Time     // when it is tried again
+	failed   error         // why it failed
+	calm     time.Time     // since when no canary complains
+	between  time.Duration // two tries to see that the node enforces
 	seen     Observed
 	last     *Refusal
 	halt     *Halt
@@ -97,7 +98,7 @@ type agent struct {
 // Run looks after the node until the context ends. What fails is tried again at the next
 // look: a node whose API server is away goes on as it is.
 func Run(ctx context.Context, o Options) error {
-	a := &agent{Options: o, due: true, wake: make(chan struct{}, 1)}
+	a := &agent{Options: o, due: true, between: between, wake: make(chan struct{}, 1)}
 	a.begin(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { follow(ctx, a, nodes, o.Node, a.ask) })

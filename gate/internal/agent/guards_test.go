@@ -98,6 +98,45 @@ func TestAProofIsMadeAgain(t *testing.T) {
 	}
 }
 
+// A proof that loses a race, or its time, is no loss of enforcement; a canary that starts is.
+func TestWhatWasNotSeenIsLookedAtAgainBeforeTheTaintComes(t *testing.T) {
+	failing := func(found string) *prove.Receipt {
+		return &prove.Receipt{Problems: []prove.Problem{{Where: "start", Found: found}}}
+	}
+	for name, c := range map[string]struct {
+		proving func(*told)
+		tries   int    // until all is well
+		proofs  int    // in the look
+		reason  string // in the end
+	}{
+		"no proof, once":            {func(n *told) { n.unmade = errors.New("the address is in use") }, 2, 2, "Proven"},
+		"no proof, for good":        {func(n *told) { n.unmade = errors.New("the address is in use") }, 99, 3, "NotProven"},
+		"out of time, once":         {func(n *told) { n.receipt = failing("refused with: countersign: refused x: TIMEOUT: busy") }, 2, 2, "Proven"},
+		"out of time, twice":        {func(n *told) { n.receipt = failing("could not be tried: no sandbox") }, 3, 3, "Proven"},
+		"out of time, for good":     {func(n *told) { n.receipt = failing("could not be tried: no sandbox") }, 99, 3, "ProofFailed"},
+		"the canary is let through": {func(n *told) { n.receipt = failing("allowed") }, 2, 1, "ProofFailed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cluster, api := newCluster(t)
+			node := &told{check: doctor.OK, receipt: held()}
+			a := newAgent(api, node)
+			looks(t, a)
+			before := node.proofs
+			node.proving = func() {
+				node.unmade, node.receipt = nil, held()
+				if node.proofs-before < c.tries {
+					c.proving(node)
+				}
+			}
+			a.due = true
+			looks(t, a)
+			if node.proofs-before != c.proofs || cluster.status["reason"] != c.reason || (len(cluster.taints) == 0) != (c.reason == "Proven") {
+				t.Errorf("got %d proofs, %v, taints %v", node.proofs-before, cluster.status, cluster.taints)
+			}
+		})
+	}
+}
+
 func TestANodeThatRetiresTakesNoPolicy(t *testing.T) {
 	for _, retires := range []bool{true, false} {
 		t.Run(fmt.Sprint(retires), func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"countersign/gate/internal/clean"
@@ -170,37 +171,64 @@ const (
 )
 
 // proven has the node's doctor look, and a proof made where one is due: at first, after
-// anything was open, after a new policy, and every so often.
+// anything was open, after a new policy, and every so often. What was merely not seen is
+// looked at again before the node is called not enforcing: a proof loses races with pods,
+// and its time on a busy node. What was seen to be open counts at once.
 func (a *agent) proven(ctx context.Context, state State) State {
+	for began, try := time.Now(), 1; ; try++ {
+		found, seen := a.tried(ctx, state)
+		if found.Phase == Enforcing || seen || try == tries || time.Since(began) > patient {
+			return found
+		}
+		slog.Warn("looked at again", "reason", found.Reason, "message", found.Message)
+		pause(ctx, a.between)
+		if ctx.Err() != nil {
+			return found
+		}
+	}
+}
+
+const (
+	// tries is how often a node is looked at before it is called not enforcing for what was not seen.
+	tries = 3
+	// patient is how long after the first of them another one may begin: as long as one proof.
+	patient = 90 * time.Second
+	// between two of them pods come and go.
+	between = 2 * time.Second
+)
+
+// tried is one try of proven; it says whether what is wrong was seen: a setting that is
+// open, or a canary that was let through.
+func (a *agent) tried(ctx context.Context, state State) (_ State, seen bool) {
 	a.mu.Lock()
 	due := a.due
 	a.due = false // what comes while a proof is made asks for another one
 	a.mu.Unlock()
 	report, err := a.Host.Doctor(ctx)
 	if err != nil {
-		return a.not(state, "Unknown", err.Error())
+		return a.not(state, "Unknown", err.Error()), false
 	}
 	state.Runtime = report.Runtime.Name + " " + report.Runtime.Version
 	for _, check := range report.Checks {
 		if check.State == doctor.Open || check.State == doctor.Unknown {
-			return a.not(state, "Open", describe(check))
+			return a.not(state, "Open", describe(check)), check.State == doctor.Open
 		}
 	}
 	if due || a.receipt == nil || time.Since(a.receipt.Started) > a.Prove {
 		if a.receipt, err = a.Host.Prove(ctx); err != nil {
 			a.receipt = nil
-			return a.not(state, "NotProven", err.Error())
+			return a.not(state, "NotProven", err.Error()), false
 		}
 	}
 	if !a.receipt.Holds() {
-		problem := a.receipt.Problems[0]
+		problem, through := a.receipt.Problems[0], a.receipt.Through()
 		a.receipt = nil
-		return a.not(state, "ProofFailed", fmt.Sprintf("%s: %s; expected %s", problem.Where, problem.Found, problem.Expected))
+		return a.not(state, "ProofFailed", fmt.Sprintf("%s: %s; expected %s", problem.Where, problem.Found, problem.Expected)), through
 	}
 	state.Phase, state.Reason = Enforcing, "Proven"
 	state.Policy, state.PolicySerial = a.receipt.Policy.Hash, a.receipt.Policy.Serial
 	state.ProvenAt, state.Receipt = &a.receipt.Started, a.receipt
-	return state
+	return state, true
 }
 
 func describe(check doctor.Check) string {

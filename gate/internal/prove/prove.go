@@ -252,7 +252,7 @@ func refusal(err error) (image string, reason code.Code, ok bool) {
 
 func found(err error) string {
 	if err == nil {
-		return "allowed"
+		return letThrough
 	}
 	var early notTried
 	if errors.As(err, &early) {

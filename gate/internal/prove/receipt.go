@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
@@ -88,6 +89,15 @@ type Proven struct {
 
 // Holds says whether the proof holds: without an image to allow it does, and says so.
 func (r *Receipt) Holds() bool { return r.Proven.Refuse && len(r.Problems) == 0 }
+
+// letThrough is what is found of an image that nothing refused.
+const letThrough = "allowed"
+
+// Through says whether a canary was let through somewhere: what else a proof may find says
+// that something was refused for another reason, or could not be tried.
+func (r *Receipt) Through() bool {
+	return slices.ContainsFunc(r.Problems, func(p Problem) bool { return p.Found == letThrough })
+}
 
 // NotAllowed begins the note of a receipt that lacks the half of allowing.
 const NotAllowed = "allow not proven"
