@@ -20,7 +20,8 @@ GOOD = {"image.repository": "registry.example/gate", "image.digest": DIGEST, "po
 
 def _template(**changed: str) -> subprocess.CompletedProcess[str]:
     values = {**GOOD, **{name.replace("__", "."): value for name, value in changed.items()}}
-    words = [word for name, value in values.items() for word in ("--set-string", f"{name}={value}")]
+    flags = {"false": "--set"}  # a value that is no text
+    words = [word for name, value in values.items() for word in (flags.get(value, "--set-string"), f"{name}={value}")]
     helm = str(tool("helm", load_settings()))
     argv = [helm, "template", "countersign", str(ROOT / "rollout" / "chart"), "--namespace", "ns", *words]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -101,7 +102,9 @@ def test_the_agent_may_do_this_and_no_more() -> None:
             "resources": ["countersignnodes", "countersignnodes/status"],
             "verbs": ["get", "list", "watch", "create", "patch"],
         },
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
     ]
+    assert made["Role", "countersign-events"]["rules"] == made["ClusterRole", "countersign-agent"]["rules"][-1:]
     (policy,) = made["Role", "countersign-agent"]["rules"]
     assert policy["resourceNames"] == ["countersign-policy"]
     assert policy["resources"] == ["configmaps"]
@@ -128,6 +131,27 @@ def test_an_agent_speaks_for_its_own_node_alone() -> None:
     )
     binding = made["ValidatingAdmissionPolicyBinding", "countersign-own-node"]["spec"]
     assert binding == {"policyName": "countersign-own-node", "validationActions": ["Deny"]}
+
+
+def test_an_agent_tells_of_its_own_node_alone_and_pods_only_that_they_were_refused() -> None:
+    made = _rendered()
+    guard = made["ValidatingAdmissionPolicy", "countersign-own-events"]["spec"]
+    assert guard["failurePolicy"] == "Fail"
+    (resource,) = guard["matchConstraints"]["resourceRules"]
+    assert (resource["resources"], resource["operations"]) == (["events"], ["CREATE"])
+    own, about = (each["expression"] for each in guard["validations"])
+    node = 'request.userInfo.extra["authentication.kubernetes.io/node-name"][0]'
+    assert f"object.source.host == {node}" in own
+    assert 'object.involvedObject.kind == "Pod" ? object.reason == "ImageRefused"' in about
+    binding = made["ValidatingAdmissionPolicyBinding", "countersign-own-events"]["spec"]
+    assert binding == {"policyName": "countersign-own-events", "validationActions": ["Deny"]}
+
+
+def test_by_value_no_pod_is_told_and_no_other_namespace_is_written_to() -> None:
+    made = _rendered(podEvents="false")
+    assert "events" not in str(made["ClusterRole", "countersign-agent"]["rules"])
+    assert "--pod-events" not in made["DaemonSet", "countersign"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert "--pod-events" in _pod()["containers"][0]["args"]
 
 
 def test_what_needs_no_node_has_no_rights() -> None:

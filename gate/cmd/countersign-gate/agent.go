@@ -29,7 +29,7 @@ type looksAfter struct {
 	phase, ready                                   string
 	rollout                                        agent.Rollout
 	every, prove                                   time.Duration
-	policies                                       bool
+	policies, podEvents                            bool
 }
 
 // Phases of a roll-out.
@@ -50,6 +50,7 @@ func (a *looksAfter) flags(flags *flag.FlagSet) {
 	flags.DurationVar(&a.rollout.Soak, "soak", 10*time.Minute, "`TIME` that canaries have to enforce without a complaint before the others follow")
 	flags.StringVar(&a.ready, "ready-file", "", "`FILE` that is there while the node is as it is to be")
 	flags.StringVar(&a.effect, "taint-effect", "NoSchedule", "`EFFECT` of the taint of a node that does not enforce: NoSchedule, or NoExecute, which also ends what runs")
+	flags.BoolVar(&a.podEvents, "pod-events", false, "tell each pod that is refused at start why, by an event in its namespace")
 	flags.StringVar(&a.metrics, "metrics", "", "`[HOST]:PORT` where the metrics of the node's gate are handed on; nowhere without it")
 	flags.DurationVar(&a.every, "every", 30*time.Second, "`TIME` between two looks")
 	flags.DurationVar(&a.prove, "prove-every", time.Hour, "`TIME` between two proofs while nothing changes")
@@ -126,7 +127,7 @@ func lookAfter(c *invocation) int {
 	c.after.rollout.Observe = c.after.phase == toObserve
 	err = agent.Run(ctx, agent.Options{
 		API: api, Node: c.after.node, Namespace: c.after.namespace, Policy: c.after.policy, Policies: c.after.policies, Rollout: c.after.rollout,
-		Every: c.after.every, Prove: c.after.prove, Effect: c.after.effect, Ready: c.after.isReady,
+		Every: c.after.every, Prove: c.after.prove, Effect: c.after.effect, PodEvents: c.after.podEvents, Ready: c.after.isReady,
 		Host: agent.NewNode(c.after.host, observer, c.installs),
 	})
 	if err != nil {

@@ -33,6 +33,8 @@ const (
 	key      = "policy.json"     // of the ConfigMap
 	sigKey   = "policy.json.sig" // beside it, optional
 	maxShown = 1024
+
+	component = "countersign-agent" // of events
 )
 
 // Options say what to look after.
@@ -46,6 +48,7 @@ type Options struct {
 	Every     time.Duration // between two looks
 	Prove     time.Duration // between two proofs while nothing changes
 	Effect    string        // of the taint: NoSchedule or NoExecute
+	PodEvents bool          // pods are told why they were refused
 	Host      Host
 	Ready     func(bool) // is told whether the node is as it is to be; may be nil
 }
@@ -82,6 +85,7 @@ type agent struct {
 	seen     Observed
 	last     *Refusal
 	halt     *Halt
+	pods     pods
 
 	mu      sync.Mutex
 	content *Policy // of the cluster
@@ -276,6 +280,7 @@ func (a *agent) look(ctx context.Context) error {
 			return err
 		}
 	}
+	a.tellPods(ctx)
 	if state.Phase != a.told.Phase || state.Reason != a.told.Reason {
 		slog.Info(state.Phase, "reason", state.Reason, "message", state.Message)
 	}

@@ -75,6 +75,12 @@ func is(err error, code int) bool {
 	return errors.As(err, &answered) && answered.code == code
 }
 
+// answered says whether the API server said anything: done, or why it will not be.
+func answered(err error) bool {
+	var status *statusError
+	return err == nil || errors.As(err, &status) && status.code < http.StatusInternalServerError && status.code != http.StatusTooManyRequests
+}
+
 // get reads an object.
 func (a *API) get(ctx context.Context, path string, into any) error {
 	return a.do(ctx, http.MethodGet, path, "", nil, into)

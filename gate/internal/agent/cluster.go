@@ -138,7 +138,7 @@ func (a *agent) eventOn(ctx context.Context, object map[string]any, one news) er
 		"apiVersion": "v1", "kind": "Event", "type": one.kind, "reason": one.reason, "message": one.message,
 		"metadata":       map[string]any{"generateName": cmp.Or(a.Node, "node") + ".", "namespace": "default"},
 		"involvedObject": object,
-		"source":         map[string]any{"component": "countersign-agent", "host": a.Node},
+		"source":         map[string]any{"component": component, "host": a.Node},
 		"firstTimestamp": now.Format(time.RFC3339), "lastTimestamp": now.Format(time.RFC3339), "count": 1,
 	}, nil)
 }

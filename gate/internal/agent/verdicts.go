@@ -116,6 +116,9 @@ func (a *agent) complaints(ctx context.Context, state *State, canary bool) {
 		}
 		one := refusal(v)
 		a.last = &one
+		if a.PodEvents {
+			a.pods.add(v)
+		}
 		if canary && a.halt == nil {
 			a.halt = a.complaint(ctx, v, one)
 		}

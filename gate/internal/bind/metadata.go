@@ -18,6 +18,7 @@ const (
 	annotationImageName = "io.kubernetes.cri.image-name"
 	annotationNamespace = "io.kubernetes.cri.sandbox-namespace"
 	annotationName      = "io.kubernetes.cri.sandbox-name"
+	annotationUID       = "io.kubernetes.cri.sandbox-uid"
 	labelKind           = "io.cri-containerd.kind"
 	kindContainer       = "container"
 	metadataExtension   = "io.cri-containerd.container.metadata"
@@ -38,12 +39,12 @@ type State struct {
 	Bundle      string            `json:"bundle"`
 	Annotations map[string]string `json:"annotations"`
 
-	image, pod string // for messages, where a runtime has annotations of its own
+	image, pod, podUID string // for messages, where a runtime has annotations of its own
 }
 
 // Describe sets the image's name and the pod for messages, for a runtime whose
 // annotations are not containerd's.
-func (s *State) Describe(image, pod string) { s.image, s.pod = image, pod }
+func (s *State) Describe(image, pod, uid string) { s.image, s.pod, s.podUID = image, pod, uid }
 
 // Image gives the name in the state, for messages.
 func (s *State) Image() string {
@@ -59,6 +60,14 @@ func (s *State) Pod() string {
 		return s.pod
 	}
 	return s.Annotations[annotationNamespace] + "/" + s.Annotations[annotationName]
+}
+
+// PodUID gives the pod's UID in the cluster, for those who tell of it there.
+func (s *State) PodUID() string {
+	if s.podUID != "" {
+		return s.podUID
+	}
+	return s.Annotations[annotationUID]
 }
 
 // ParseState reads the OCI state of a container of containerd's CRI plugin. It

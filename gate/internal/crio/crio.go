@@ -29,6 +29,7 @@ const (
 	annotationImageRef  = "io.kubernetes.cri-o.ImageRef" // the image's ID
 	annotationNamespace = "io.kubernetes.pod.namespace"
 	annotationPod       = "io.kubernetes.pod.name"
+	annotationUID       = "io.kubernetes.pod.uid"
 )
 
 const (
@@ -99,7 +100,7 @@ func describe(s *bind.State) {
 	if s.Annotations[annotationPod] != "" {
 		pod = s.Annotations[annotationNamespace] + "/" + s.Annotations[annotationPod]
 	}
-	s.Describe(s.Annotations[annotationImage], pod)
+	s.Describe(s.Annotations[annotationImage], pod, s.Annotations[annotationUID])
 }
 
 // criMetadata is what is read of RuntimeContainerMetadata (internal/storage/runtime.go).

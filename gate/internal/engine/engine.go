@@ -136,6 +136,7 @@ type subject struct {
 	byID       bool   // as bind.Image
 	container  string
 	pod        string
+	podUID     string
 	silent     bool // another verdict tells it
 	candidates []bind.Candidate
 	beside     []string // as bind.Image
@@ -150,7 +151,7 @@ func (e *Engine) Create(ctx context.Context, state []byte) *verdict.Verdict {
 	return e.guard(ctx, e.Timeouts.Verdict, subject{layer: verdict.Create, name: "this container"}, func(ctx context.Context, s subject) *verdict.Verdict {
 		parsed, err := e.Binder.State(state)
 		if parsed != nil {
-			s.container, s.pod = parsed.ID, parsed.Pod()
+			s.container, s.pod, s.podUID = parsed.ID, parsed.Pod(), parsed.PodUID()
 			if parsed.Image() != "" {
 				s.name = parsed.Image()
 			}
@@ -265,7 +266,7 @@ func (e *Engine) begin(s subject, c bind.Candidate) *verdict.Verdict {
 	return &verdict.Verdict{
 		Version: verdict.Version, Time: time.Now().UTC(), Layer: s.layer,
 		Image: s.name, Repository: s.repository, Index: c.Index, Manifest: c.Manifest, Config: c.Config,
-		Container: s.container, Pod: s.pod,
+		Container: s.container, Pod: s.pod, PodUID: s.podUID,
 	}
 }
 

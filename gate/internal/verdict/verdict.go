@@ -42,7 +42,8 @@ type Verdict struct {
 	Format     string    `json:"format,omitempty"` // the signature format(s) that satisfied, comma-separated
 	Container  string    `json:"container,omitempty"`
 	Pod        string    `json:"pod,omitempty"` // namespace/name
-	Message    string    `json:"message"`       // the sentence for a user
+	PodUID     string    `json:"podUID,omitempty"`
+	Message    string    `json:"message"` // the sentence for a user
 	Details    []string  `json:"details,omitempty"`
 
 	Attestations []Attestation `json:"attestations,omitempty"` // that the scope asks for
@@ -72,7 +73,7 @@ const (
 // answer that is too large to be sent would be taken for a gate that is down, each
 // verdict stays in the log, and most are read on a terminal.
 func (v *Verdict) Fit() {
-	for _, name := range []*string{&v.Image, &v.Repository, &v.Index, &v.Manifest, &v.Config, &v.Container, &v.Pod} {
+	for _, name := range []*string{&v.Image, &v.Repository, &v.Index, &v.Manifest, &v.Config, &v.Container, &v.Pod, &v.PodUID} {
 		*name = bounded.Text(*name, MaxName)
 	}
 	for _, text := range []*string{&v.Scope, &v.Root, &v.Format, &v.Message, &v.PolicyError} { // a policy's names too
