@@ -13,7 +13,14 @@ from countersign.console.sources import load_settings
 from countersign.tools.resolver import tool
 
 CHART = ROOT / "rollout" / "chart"
-ALL = ["port=9479", "podMonitor=true", "rules=true", "dashboard=true", "labels.release=ours"]
+ALL = [
+    "port=9479",
+    "podMonitor=true",
+    "rules=true",
+    "dashboard=true",
+    "labels.release=ours",
+    "tokenSecret.name=scraper",
+]
 
 
 def rendered(*monitoring: str) -> subprocess.CompletedProcess[str]:
@@ -53,6 +60,35 @@ def test_by_value_it_has_the_files_as_they_are_and_the_agents_port() -> None:
     assert found["PodMonitor", "us"]["spec"]["podMetricsEndpoints"][0]["port"] == port["name"]
     for name in (("PrometheusRule", "us"), ("PodMonitor", "us"), ("ConfigMap", "us-dashboard")):
         assert found[name]["metadata"]["labels"]["release"] == "ours"
+
+
+def test_only_who_has_a_good_token_is_given_metrics_unless_everybody_is_to_be() -> None:
+    found = objects(*ALL)
+    assert "--metrics-auth=token" in agent(found)["args"]
+    (endpoint,) = found["PodMonitor", "us"]["spec"]["podMetricsEndpoints"]
+    assert (endpoint["scheme"], endpoint["authorization"]) == (
+        "https",
+        {"credentials": {"name": "scraper", "key": "token"}},
+    )
+    assert reviews(found) == ["tokenreviews", "subjectaccessreviews"]
+    found = objects(*ALL, "auth=none")
+    assert "--metrics-auth=none" in agent(found)["args"]
+    assert "scheme" not in found["PodMonitor", "us"]["spec"]["podMetricsEndpoints"][0]
+    assert reviews(found) == []
+    assert reviews(objects()) == []
+
+
+def reviews(found: dict[tuple[str, str], dict[str, Any]]) -> list[str]:
+    """Return which reviews an agent may ask for."""
+    rules = found["ClusterRole", "us-agent"]["rules"]
+    return [name for rule in rules for name in rule["resources"] if name.endswith("reviews")]
+
+
+def test_a_pod_monitor_without_a_token_is_not_made() -> None:
+    done = rendered("port=9479", "podMonitor=true")
+    assert done.returncode != 0
+    assert "monitoring.tokenSecret.name is empty" in done.stderr
+    assert rendered("port=9479", "podMonitor=true", "tokenSecret.name=scraper").returncode == 0
 
 
 def test_nothing_is_scraped_where_nothing_is_served() -> None:

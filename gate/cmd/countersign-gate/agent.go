@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -26,6 +27,7 @@ const metricsSocket = "/run/countersign/metrics.sock"
 // looksAfter is what "agent" is told.
 type looksAfter struct {
 	host, node, namespace, policy, effect, metrics string
+	metricsAuth                                    string
 	phase, ready                                   string
 	rollout                                        agent.Rollout
 	every, prove                                   time.Duration
@@ -36,6 +38,12 @@ type looksAfter struct {
 const (
 	toObserve = "observe"
 	toEnforce = "enforce"
+)
+
+// Who is given metrics.
+const (
+	byToken = "token"
+	byNone  = "none"
 )
 
 func (a *looksAfter) flags(flags *flag.FlagSet) {
@@ -52,6 +60,7 @@ func (a *looksAfter) flags(flags *flag.FlagSet) {
 	flags.StringVar(&a.effect, "taint-effect", "NoSchedule", "`EFFECT` of the taint of a node that does not enforce: NoSchedule, or NoExecute, which also ends what runs")
 	flags.BoolVar(&a.podEvents, "pod-events", false, "tell each pod that is refused at start why, by an event in its namespace")
 	flags.StringVar(&a.metrics, "metrics", "", "`[HOST]:PORT` where the metrics of the node's gate are handed on; nowhere without it")
+	flags.StringVar(&a.metricsAuth, "metrics-auth", byToken, "`WAY`: token, by HTTPS to whoever has the token of an account that may get /metrics; none, by HTTP to everybody")
 	flags.DurationVar(&a.every, "every", 30*time.Second, "`TIME` between two looks")
 	flags.DurationVar(&a.prove, "prove-every", time.Hour, "`TIME` between two proofs while nothing changes")
 }
@@ -68,6 +77,8 @@ func (a *looksAfter) check() error {
 		return fmt.Errorf("--phase %q, expected observe or enforce", a.phase)
 	case a.rollout.Soak < 0:
 		return errors.New("--soak is less than nothing")
+	case a.metricsAuth != byToken && a.metricsAuth != byNone:
+		return fmt.Errorf("--metrics-auth %q, expected token or none", a.metricsAuth)
 	case a.effect != "NoSchedule" && a.effect != "NoExecute":
 		return fmt.Errorf("--taint-effect %q, expected NoSchedule or NoExecute", a.effect)
 	case a.every < time.Second || a.prove < time.Minute:
@@ -113,16 +124,8 @@ func lookAfter(c *invocation) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if c.after.metrics != "" {
-		listener, err := relay.Listen(c.after.metrics)
-		if err != nil {
-			return c.fail(fmt.Errorf("--metrics: %w", err))
-		}
-		go func() {
-			if err := relay.Serve(ctx, listener, filepath.Join(c.after.host, metricsSocket)); err != nil {
-				slog.Error("metrics are not handed on", "error", err)
-			}
-		}()
+	if err := c.after.handsOn(ctx, api); err != nil {
+		return c.fail(fmt.Errorf("--metrics: %w", err))
 	}
 	c.after.rollout.Observe = c.after.phase == toObserve
 	err = agent.Run(ctx, agent.Options{
@@ -134,6 +137,31 @@ func lookAfter(c *invocation) int {
 		return c.fail(err)
 	}
 	return exitOK
+}
+
+// handsOn hands the gate's metrics on, where that was asked for.
+func (a *looksAfter) handsOn(ctx context.Context, api *agent.API) (err error) {
+	if a.metrics == "" {
+		return nil
+	}
+	var secure *tls.Config
+	var may relay.May
+	if a.metricsAuth == byToken {
+		may = api.MayScrape
+		if secure, err = relay.SelfSigned(a.node); err != nil {
+			return err
+		}
+	}
+	listener, err := relay.Listen(a.metrics, secure)
+	if err != nil {
+		return err
+	}
+	go func() {
+		if err := relay.Serve(ctx, listener, filepath.Join(a.host, metricsSocket), may); err != nil {
+			slog.Error("metrics are not handed on", "error", err)
+		}
+	}()
+	return nil
 }
 
 // isReady keeps the file that a readiness probe looks for.

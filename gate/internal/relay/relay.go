@@ -4,6 +4,7 @@ package relay
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -17,12 +18,19 @@ const (
 	atOnce     = 4
 )
 
-// Listen opens address, HOST:PORT, for Serve.
-func Listen(address string) (net.Listener, error) { return net.Listen("tcp", address) }
+// Listen opens address, HOST:PORT, for Serve; by TLS where there is a configuration.
+func Listen(address string, secure *tls.Config) (net.Listener, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil || secure == nil {
+		return listener, err
+	}
+	return tls.NewListener(listener, secure), nil
+}
 
 // Serve answers GET /metrics with what the gate at the unix socket serves, until the
-// context ends. A gate that does not answer is a 502: to Prometheus it is down.
-func Serve(ctx context.Context, listener net.Listener, socket string) error {
+// context ends. A gate that does not answer is a 502: to Prometheus it is down. With may,
+// only whoever has a token that it lets pass is answered.
+func Serve(ctx context.Context, listener net.Listener, socket string, may May) error {
 	gate := &http.Client{Timeout: patience, Transport: &http.Transport{
 		DisableKeepAlives: true, // a gate that was replaced has another socket
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -30,6 +38,7 @@ func Serve(ctx context.Context, listener net.Listener, socket string) error {
 		},
 	}}
 	slots := make(chan struct{}, atOnce)
+	asks := &guard{may: may}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 		select {
@@ -38,6 +47,15 @@ func Serve(ctx context.Context, listener net.Listener, socket string) error {
 		default:
 			http.Error(w, "too many ask at once", http.StatusServiceUnavailable)
 			return
+		}
+		if may != nil {
+			if status := asks.status(r); status != http.StatusOK {
+				if status == http.StatusUnauthorized {
+					w.Header().Set("WWW-Authenticate", "Bearer")
+				}
+				http.Error(w, http.StatusText(status)+": expected the token of an account that may get the non-resource URL /metrics", status)
+				return
+			}
 		}
 		content, kind, err := ask(r.Context(), gate, r.Header.Get("Accept"))
 		if err != nil {

@@ -24,13 +24,13 @@ func handed(t *testing.T, gate http.HandlerFunc, path string) (int, string) {
 		go func() { _ = server.Serve(listener) }()
 		t.Cleanup(func() { _ = server.Close() })
 	}
-	listener, err := Listen("127.0.0.1:0")
+	listener, err := Listen("127.0.0.1:0", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, listener, socket) }()
+	go func() { done <- Serve(ctx, listener, socket, nil) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
