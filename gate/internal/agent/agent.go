@@ -86,6 +86,7 @@ type agent struct {
 	last     *Refusal
 	halt     *Halt
 	pods     pods
+	unwrote  bool // and the node's events say so
 
 	mu      sync.Mutex
 	content *Policy // of the cluster
@@ -266,6 +267,7 @@ func (a *agent) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	state.clock(a.API.Ahead())
 	if a.Ready != nil {
 		a.Ready(state.Phase != NotEnforcing)
 	}
@@ -273,8 +275,9 @@ func (a *agent) look(ctx context.Context) error {
 		return err
 	}
 	if err := a.write(ctx, state); err != nil {
-		return err
+		return errors.Join(err, a.unwritten(ctx, err))
 	}
+	a.unwrote = false
 	for _, one := range a.news(state) {
 		if err := a.event(ctx, one); err != nil {
 			return err

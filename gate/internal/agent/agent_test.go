@@ -40,6 +40,8 @@ type cluster struct {
 	canaries  map[string]*State
 	forbidden bool // the agent may not change its node
 	asked     int
+	date      time.Time // of its answers; zero: now
+	noKind    bool      // it knows no CountersignNode
 }
 
 func newCluster(t *testing.T, taints ...taint) (*cluster, *API) {
@@ -65,6 +67,9 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tokens, c.asked = append(c.tokens, r.Header.Get("Authorization")), c.asked+1
+	if !c.date.IsZero() {
+		w.Header().Set("Date", c.date.UTC().Format(http.TimeFormat))
+	}
 	if c.down {
 		http.Error(w, "no", http.StatusServiceUnavailable)
 		return
@@ -96,6 +101,8 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(c.t, w, map[string]any{"items": []any{map[string]any{"metadata": map[string]any{"name": "n1"}, "spec": map[string]any{"retire": c.retire}, "status": c.status}}})
 	case r.Method == http.MethodPatch && r.URL.Path == nodes+"/n1" && r.Header.Get("Content-Type") == mergePatch:
 		c.retire = body["spec"].(map[string]any)["retire"] == true
+	case c.noKind && strings.HasPrefix(r.URL.Path, nodes):
+		http.NotFound(w, r)
 	case r.Method == http.MethodPatch && r.URL.Path == "/apis/countersign.dev/v1alpha1/countersignnodes/n1":
 		c.owner = body["metadata"].(map[string]any)["ownerReferences"]
 	case r.Method == http.MethodPatch && r.URL.Path == "/apis/countersign.dev/v1alpha1/countersignnodes/n1/status":

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -33,7 +34,13 @@ type API struct {
 	URL   string
 	Token func() (string, error) // read anew for each call: kubelets renew it
 	HTTP  *http.Client
+
+	ahead atomic.Int64 // nanoseconds, of this node's clock
 }
+
+// Ahead says by how much this node's clock is ahead of the API server's, by its last
+// answer (RFC 9110, "Date"; to the second); negative where it is behind.
+func (a *API) Ahead() time.Duration { return time.Duration(a.ahead.Load()) }
 
 // InCluster gives the API server of this pod.
 func InCluster() (*API, error) {
@@ -144,6 +151,9 @@ func (a *API) open(ctx context.Context, method, path, media string, body any) (i
 	answer, err := a.HTTP.Do(request)
 	if err != nil {
 		return nil, err
+	}
+	if date, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
+		a.ahead.Store(int64(time.Since(date)))
 	}
 	if answer.StatusCode/100 == 2 {
 		return answer.Body, nil

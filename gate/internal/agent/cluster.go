@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"countersign/gate/internal/clean"
 )
 
 // node is what is read and written of a Node.
@@ -97,6 +99,17 @@ func (a *agent) write(ctx context.Context, state State) error {
 	return a.API.apply(ctx, path+"/status", object)
 }
 
+// unwritten tells of it, once, where nothing says how the node is: the kind has gone, or
+// has another version, or the right to write it is missing.
+func (a *agent) unwritten(ctx context.Context, why error) error {
+	if a.unwrote || !is(why, http.StatusNotFound) && !is(why, http.StatusForbidden) {
+		return nil
+	}
+	err := a.event(ctx, news{"Warning", "StatusNotWritten", clean.Line("the CountersignNode of this node can't be written, and the node goes on as it is: "+why.Error()+"; expected CountersignNodes of "+version+": install the chart's CRDs and RBAC anew", maxEvent)})
+	a.unwrote = err == nil
+	return err
+}
+
 // same says whether two states tell the same; when a proof was made anew counts.
 func same(a, b State) bool {
 	one, errA := json.Marshal(a)
@@ -117,6 +130,9 @@ func (a *agent) news(state State) (found []news) {
 	}
 	if state.PolicyMessage != "" && state.PolicyMessage != a.told.PolicyMessage {
 		found = append(found, news{"Warning", "PolicyNotInForce", state.PolicyMessage})
+	}
+	if state.skew != "" && a.told.skew == "" {
+		found = append(found, news{"Warning", "ClockSkew", state.skew})
 	}
 	if state.Halt != nil && a.told.Halt == nil {
 		found = append(found, news{"Warning", "RolloutHalted", state.Halt.Reason + ": " + state.Halt.Message})

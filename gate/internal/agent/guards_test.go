@@ -137,6 +137,53 @@ func TestWhatWasNotSeenIsLookedAtAgainBeforeTheTaintComes(t *testing.T) {
 	}
 }
 
+func TestANodeWhoseClockDiffersSaysSo(t *testing.T) {
+	for name, c := range map[string]struct {
+		server time.Duration // ahead of the node
+		says   string
+	}{
+		"none":    {0, ""},
+		"seconds": {30 * time.Second, ""},
+		"behind":  {2 * time.Hour, "2h0m0s behind the API server's"},
+		"ahead":   {-10 * time.Minute, "10m0s ahead of the API server's"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cluster, api := newCluster(t)
+			cluster.date = time.Now().Add(c.server)
+			a := newAgent(api, &stub{})
+			looks(t, a)
+			looks(t, a)
+			message, _ := cluster.status["message"].(string)
+			if !strings.Contains(message, c.says) || (message == "") != (c.says == "") || cluster.status["phase"] != Enforcing {
+				t.Errorf("got %v", cluster.status)
+			}
+			if told := strings.Count(fmt.Sprint(cluster.events), "ClockSkew"); (told == 1) != (c.says != "") || told > 1 {
+				t.Errorf("events %q", cluster.events)
+			}
+		})
+	}
+}
+
+func TestACRDOfNodesOfAnotherVersionIsToldOnce(t *testing.T) {
+	cluster, api := newCluster(t)
+	cluster.noKind = true
+	node := &stub{}
+	a := newAgent(api, node)
+	for range 2 {
+		if err := a.look(t.Context()); !is(err, http.StatusNotFound) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if fmt.Sprint(cluster.events) != "[StatusNotWritten]" || node.removed != 0 || len(cluster.taints) != 0 {
+		t.Errorf("events %q, removed %d, taints %v", cluster.events, node.removed, cluster.taints)
+	}
+	cluster.noKind = false
+	looks(t, a)
+	if fmt.Sprint(cluster.events) != "[StatusNotWritten EnforcementProven]" {
+		t.Errorf("twin: events %q", cluster.events)
+	}
+}
+
 func TestANodeThatRetiresTakesNoPolicy(t *testing.T) {
 	for _, retires := range []bool{true, false} {
 		t.Run(fmt.Sprint(retires), func(t *testing.T) {

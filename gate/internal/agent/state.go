@@ -28,6 +28,7 @@ type State struct {
 	Observed      *Observed      `json:"observed,omitempty"` // by a node that refuses nothing
 
 	taint taintState
+	skew  string // of the node's clock, for people
 }
 
 // Phases.
@@ -236,6 +237,26 @@ func describe(check doctor.Check) string {
 		return check.Name + ": " + check.Findings[0].String() + "; " + check.Findings[0].Mend
 	}
 	return check.Name + ": " + check.Note
+}
+
+// maxSkew is what clocks may differ by: certificates and timestamps are good to the minute.
+const maxSkew = time.Minute
+
+// clock says where the node's clock differs from the API server's: what it judges by time
+// is then judged by another one than people expect.
+func (s *State) clock(ahead time.Duration) {
+	if ahead.Abs() <= maxSkew {
+		return
+	}
+	side := "ahead of"
+	if ahead < 0 {
+		side = "behind"
+	}
+	s.skew = fmt.Sprintf("this node's clock is %s %s the API server's: certificates, timestamps and expiry are judged by it; synchronise it (chronyd, systemd-timesyncd)", ahead.Abs().Round(time.Minute), side)
+	if s.Message != "" {
+		s.Message += "; "
+	}
+	s.Message = clean.Line(s.Message+s.skew, maxShown)
 }
 
 // not gives the state of a node that does not enforce, and has the next look prove.
