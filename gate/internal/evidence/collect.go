@@ -19,8 +19,31 @@ const (
 // Absence is an empty set. The error is a *code.Refusal and tells that, or
 // why, the look-up is not complete; what was found is in the set all the same.
 // Attestations are among it whose predicate type is one of types.
+//
+// Search asks for the evidence of one image, and for no more than it takes. What it gives
+// is for each set that was handed in what the registry has added; the error beside it is
+// that of Fetch, and nil where enough was found.
 type Fetcher interface {
 	Fetch(ctx context.Context, repository, digest string, known []byte, types ...string) (Set, error)
+	Search(ctx context.Context, s Search) ([]Set, []error)
+}
+
+// Search is a question for whatever satisfies somebody, rather than for all there is.
+type Search struct {
+	Sets  []Set    // one for each digest that counts, of one repository, with the manifests that are known; the likeliest last
+	Types []string // predicate types of the attestations that are wanted
+
+	// Tagged and Referred say where what is wanted can lie: under cosign's tags, or among
+	// referrers. Other places are asked only before something is called absent.
+	Tagged, Referred bool
+
+	// Like names what is signed in one way, such as all that one rule is about: where
+	// that was enough the last time is asked first.
+	Like string
+
+	// Enough says whether what was found is enough. It is asked again whenever there is
+	// more, and about all that Search gives.
+	Enough func(found []Set) bool
 }
 
 // Collector reads evidence from the store, and from the registry.

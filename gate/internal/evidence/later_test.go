@@ -60,6 +60,10 @@ func (f fetcher) Fetch(context.Context, string, string, []byte, ...string) (Set,
 	return f.set, f.err
 }
 
+func (f fetcher) Search(context.Context, Search) ([]Set, []error) {
+	return []Set{f.set}, []error{f.err}
+}
+
 func TestCollect(t *testing.T) {
 	failure := code.Refuse(code.RegistryError, "500", "", "")
 	tests := []struct {

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/evidence"
+	"countersign/gate/internal/policy"
 )
 
 // stored reads the evidence that is on the node.
@@ -30,26 +30,57 @@ func (j *Judge) stored(r Request, o *Outcome) []evidence.Set {
 	return sets
 }
 
-// fetch asks the registry for the evidence of all sets at once. A failure is
-// among the problems of the set that it concerns.
-func (j *Judge) fetch(ctx context.Context, sets []evidence.Set, types []string) []evidence.Set {
-	fetched := make([]evidence.Set, len(sets))
-	var wait sync.WaitGroup
-	for i, set := range sets {
-		wait.Go(func() {
-			var err error
-			fetched[i], err = j.evidence.Registry.Fetch(ctx, set.Repository, set.Digest, set.Manifest, types...)
-			var refusal *code.Refusal
-			switch {
-			case errors.As(err, &refusal):
-				fetched[i].Problems = append(fetched[i].Problems, refusal)
-			case err != nil:
-				fetched[i].Problems = append(fetched[i].Problems, code.Refuse(code.RegistryError, err.Error(), "", ""))
-			}
-		})
+// search asks the registry for what satisfies the rule, and gives what the registry has
+// added to each set. A failure is among the problems of the set that it concerns.
+func (j *Judge) search(ctx context.Context, t *trial, o *Outcome) (fetched []evidence.Set, met []satisfied) {
+	had := t.sets
+	add := func(found []evidence.Set) {
+		t.sets = make([]evidence.Set, len(had))
+		for i := range had {
+			// What the registry has now comes first, so that the store keeps it
+			// where an entry is full.
+			t.sets[i] = found[i].Merge(had[i])
+		}
 	}
-	wait.Wait()
-	return fetched
+	fetched, errs := j.evidence.Registry.Search(ctx, evidence.Search{
+		Sets: had, Types: t.rule.Types(), Tagged: t.tagged(), Referred: t.referred(), Like: o.Scope + " " + o.Rule,
+		Enough: func(found []evidence.Set) bool {
+			add(found)
+			met = j.try(ctx, t, o)
+			return met != nil
+		},
+	})
+	for i, err := range errs {
+		var refusal *code.Refusal
+		switch {
+		case errors.As(err, &refusal):
+			fetched[i].Problems = append(fetched[i].Problems, refusal)
+		case err != nil:
+			fetched[i].Problems = append(fetched[i].Problems, code.Refuse(code.RegistryError, err.Error(), "", ""))
+		}
+	}
+	add(fetched)
+	return fetched, met
+}
+
+// tagged says whether what satisfies the rule can lie under cosign's tags: an attachment,
+// or what cosign 2 has attested.
+func (t *trial) tagged() bool {
+	if len(t.rule.Types()) > 0 {
+		return true
+	}
+	return t.rule.Reads(formatAttachment) && t.rooted(func(r policy.Root) bool { return r.Notation == nil })
+}
+
+// referred says whether what satisfies the rule can lie among referrers, beside an
+// attachment that does.
+func (t *trial) referred() bool {
+	return len(t.rule.Types()) > 0 || t.rule.Reads(formatBundle) || t.rooted(func(r policy.Root) bool { return r.Notation != nil })
+}
+
+// rooted says whether one of the rule's roots is like that.
+func (t *trial) rooted(like func(policy.Root) bool) bool {
+	return slices.ContainsFunc(t.policy.Roots(), func(r policy.Root) bool { return slices.Contains(t.rule.Roots, r.Name) && like(r) })
 }
 
 // keep puts into the store what the registry has added. What satisfied the rule

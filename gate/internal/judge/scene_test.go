@@ -31,6 +31,17 @@ func (f *fakeRegistry) Fetch(_ context.Context, repository, digest string, known
 	return set, f.err
 }
 
+func (f *fakeRegistry) Search(ctx context.Context, s evidence.Search) (found []evidence.Set, errs []error) {
+	for _, set := range s.Sets {
+		one, err := f.Fetch(ctx, set.Repository, set.Digest, set.Manifest, s.Types...)
+		found, errs = append(found, one), append(errs, err)
+	}
+	if s.Enough(found) {
+		clear(errs)
+	}
+	return found, errs
+}
+
 // scene is all that a case of judging can be about. Each test changes one thing.
 type scene struct {
 	key, other testsign.Key

@@ -72,14 +72,9 @@ func (j *Judge) bySignatures(ctx context.Context, p *policy.Policy, rule policy.
 	o.timed(start, "evidence in the store", count(t.sets), met != nil)
 	if met == nil && j.evidence.Registry != nil {
 		start = time.Now()
-		fetched := j.fetch(ctx, t.sets, rule.Types())
 		o.Source = string(evidence.FromRegistry)
-		for i := range t.sets {
-			// What the registry has now comes first, so that the store keeps it
-			// where an entry is full.
-			t.sets[i] = fetched[i].Merge(t.sets[i])
-		}
-		met = j.try(ctx, &t, o)
+		var fetched []evidence.Set
+		fetched, met = j.search(ctx, &t, o)
 		o.timed(start, "evidence in the registry", count(fetched), met != nil)
 		j.keep(t.sets, fetched, met)
 	}

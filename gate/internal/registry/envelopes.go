@@ -22,10 +22,10 @@ func notationContent(d descriptor, layers []descriptor) (content, error) {
 	return content{envelopes: layers}, nil
 }
 
-// keepEnvelopes reads the envelopes of signatures.
-func (f *fetch) keepEnvelopes(ctx context.Context, layers []descriptor) {
-	read := each(f, f.fit("envelopes", layers), func(layer descriptor) (evidence.Envelope, error) {
-		raw, err := f.blob(ctx, layer.Digest, layer.Size)
+// keepEnvelopes reads the envelopes of signatures, as far as there is room.
+func (f *fetch) keepEnvelopes(ctx context.Context, layers []descriptor, r *room) {
+	read := each(f, f.fit("envelopes", layers, r), func(layer descriptor) (evidence.Envelope, error) {
+		raw, err := f.layer(ctx, layer, nil)
 		return evidence.Envelope{MediaType: layer.MediaType, Raw: raw}, err
 	})
 	f.mu.Lock()

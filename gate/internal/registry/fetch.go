@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -13,7 +12,6 @@ import (
 
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/evidence"
-	"countersign/gate/internal/reference"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 )
@@ -35,64 +33,18 @@ const (
 // slow content hides no other.
 const parallel = 8
 
-// Fetch gets the evidence of (repository, digest): the manifest, unless it is
+// Fetch gets all evidence of (repository, digest): the manifest, unless it is
 // known, signatures under cosign's tag, and bundles and signatures among the
 // referrers; and attestations of the given predicate types, also under cosign's tag for
 // those. All hosts of the registry are asked at once, and what any of them has
 // counts: a mirror may be empty, or behind. A host that failed is the error.
 // It implements evidence.Fetcher.
-func (c *Client) Fetch(ctx context.Context, repository, digest string, known []byte, types ...string) (set evidence.Set, err error) {
-	began := time.Now()
-	defer func() { c.config.LookedUp(time.Since(began), err) }()
-	set = evidence.Set{Repository: repository, Digest: digest, Manifest: known}
-	if err := reference.CheckDigest(digest); err != nil {
-		return set, malformed(err.Error(), "a sha256 digest")
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
-	defer cancel()
-	s, err := c.open(ctx, repository)
-	if err != nil {
-		return set, err
-	}
-	defer s.close()
-	failures := make([]error, 2+3*len(s.hosts))
-	var manifest Manifest
-	var wait sync.WaitGroup
-	if known == nil {
-		wait.Go(func() { manifest, _, failures[0] = s.manifest(ctx, digest, maxManifest) })
-	}
-	failures[1] = s.askable()
-	need := referrersNeed(s.hosts)
-	fetches := make([]*fetch, len(s.hosts))
-	for i := range s.hosts {
-		f := &fetch{session: s.from(i), digest: digest, types: types, spool: c.config.Spool, referrersNeed: need, slots: make(chan struct{}, parallel)}
-		fetches[i] = f
-		if f.lists(f.tagged(".sig").needs) {
-			wait.Go(func() { failures[2+3*i] = f.attached(ctx) })
-		}
-		if len(types) > 0 && f.lists(f.tagged(".att").needs) {
-			wait.Go(func() { failures[3+3*i] = f.attested(ctx) })
-		}
-		wait.Go(func() { failures[4+3*i] = f.referred(ctx) })
-	}
-	wait.Wait()
-	if known == nil {
-		set.Manifest = manifest.Raw
-	}
-	for _, f := range fetches {
-		set = set.Merge(evidence.Set{Attachments: f.attachments, Bundles: f.bundles, Envelopes: f.envelopes, Large: f.large, Problems: f.problems})
-	}
-	for _, f := range fetches {
-		for _, l := range f.large {
-			if !slices.Contains(set.Large, l) { // another host had it too
-				os.Remove(l.Path)
-			}
-		}
-	}
-	return set, split(&set, failures)
+func (c *Client) Fetch(ctx context.Context, repository, digest string, known []byte, types ...string) (evidence.Set, error) {
+	sets, errs := c.Search(ctx, evidence.Search{Sets: []evidence.Set{{Repository: repository, Digest: digest, Manifest: known}}, Types: types})
+	return sets[0], errs[0]
 }
 
-// fetch is the look-up of one digest at one host, the first of its session.
+// fetch is one question about one digest to one host, the first of its session.
 type fetch struct {
 	*session
 	digest        string
@@ -100,6 +52,8 @@ type fetch struct {
 	spool         string   // for large ones
 	referrersNeed docker.HostCapabilities
 	slots         chan struct{}
+	referrers     *referrers // of the digest at the host
+	habits        *habits
 
 	mu          sync.Mutex
 	attachments []evidence.Attachment
@@ -107,6 +61,13 @@ type fetch struct {
 	envelopes   []evidence.Envelope
 	large       []evidence.Large
 	problems    []*code.Refusal
+	raw         []byte // the manifest or index
+	failure     error
+}
+
+// set is what was found.
+func (f *fetch) set() evidence.Set {
+	return evidence.Set{Manifest: f.raw, Attachments: f.attachments, Bundles: f.bundles, Envelopes: f.envelopes, Large: f.large, Problems: f.problems}
 }
 
 // lists says whether the fetch's host may be asked for what needs that.
@@ -182,25 +143,34 @@ func each[T any](f *fetch, items []descriptor, get func(descriptor) (T, error)) 
 	return out
 }
 
+// room is how many bytes of one kind may still be read.
+type room struct {
+	mu   sync.Mutex
+	left int64
+}
+
+func newRoom() *room { return &room{left: maxContent} }
+
 // fit keeps those layers whose content is within the bounds. The first of them
 // count, since signers append; of these the smallest are read first, for
 // signatures are small, and nobody is to push them out with something large.
-func (f *fetch) fit(what string, layers []descriptor) []descriptor {
-	size := func(d descriptor) int64 { return d.Size + int64(len(d.Annotations)) }
+func (f *fetch) fit(what string, layers []descriptor, r *room) []descriptor {
+	size := func(d descriptor) int64 { return d.Size + int64(d.weight()) }
 	if len(layers) > maxSignatures {
 		f.found(malformed(fmt.Sprintf("%s has %d %s", f.digest, len(layers), what), fmt.Sprintf("at most %d", maxSignatures)))
 	}
 	layers = slices.Clone(layers[:min(len(layers), maxSignatures)])
 	slices.SortStableFunc(layers, func(a, b descriptor) int { return cmp.Compare(size(a), size(b)) })
-	left := int64(maxContent)
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	var within []descriptor
 	for _, layer := range layers {
-		if layer.Size < 0 || layer.Size > maxBlob || size(layer) > left {
+		if layer.Size < 0 || layer.Size > maxBlob || size(layer) > r.left {
 			f.found(malformed(fmt.Sprintf("%s: blob %.80q has %d bytes", f.digest, layer.Digest, layer.Size),
 				fmt.Sprintf("at most %d, and at most %d of all %s", maxBlob, maxContent, what)))
 			continue
 		}
-		left -= size(layer)
+		r.left -= size(layer)
 		within = append(within, layer)
 	}
 	return within

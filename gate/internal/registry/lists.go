@@ -26,7 +26,11 @@ type descriptor struct {
 	Digest       string          `json:"digest"`
 	Size         int64           `json:"size"`
 	Annotations  json.RawMessage `json:"annotations"`
+	Data         json.RawMessage `json:"data"` // the content itself, in base64, if somebody put it there
 }
+
+// weight is what the entry has in memory beside a name.
+func (d descriptor) weight() int { return len(d.Annotations) + len(d.Data) }
 
 // shortlist keeps the best of what is listed, as much as is read later: no list,
 // however long, takes more memory than that.
@@ -36,8 +40,9 @@ type shortlist struct {
 	// apart, so that neither they nor signatures push the other out.
 	wanted      []descriptor
 	totalWanted int
-	seen        map[string]bool // digests that were kept; nil where one may come twice
-	total       int             // of all that might be kept
+	seen        map[string]bool              // digests that were kept; nil where one may come twice
+	total       int                          // of all that might be kept
+	told        struct{ total, wanted bool } // that there are too many
 }
 
 func newShortlist() *shortlist { return &shortlist{seen: map[string]bool{}} }
@@ -74,7 +79,8 @@ func (s *shortlist) attestation(d descriptor) {
 
 // attestations gives those that are to be read, and notes what it leaves out.
 func (s *shortlist) attestations(f *fetch) []descriptor {
-	if s.totalWanted > maxAttestations {
+	if s.totalWanted > maxAttestations && !s.told.wanted {
+		s.told.wanted = true
 		f.found(malformed(fmt.Sprintf("%s has %d attestations of the types that are asked for", f.digest, s.totalWanted), fmt.Sprintf("at most %d", maxAttestations)))
 	}
 	return s.wanted
@@ -102,7 +108,8 @@ func (s *shortlist) best(f *fetch, what string) []descriptor {
 	for _, rank := range s.ranks {
 		all = append(all, rank...)
 	}
-	if s.total > maxSignatures {
+	if s.total > maxSignatures && !s.told.total {
+		s.told.total = true
 		f.found(malformed(fmt.Sprintf("%s has %d %s", f.digest, s.total, what), fmt.Sprintf("at most %d", maxSignatures)))
 	}
 	return all[:min(len(all), maxSignatures)]

@@ -42,19 +42,19 @@ const (
 )
 
 // referred gets the bundles, signatures and envelopes among what refers to the digest:
-// what the API lists, and what the referrers tag schema lists, for either may lack
-// what the other has (OCI distribution spec, "Listing Referrers").
-func (f *fetch) referred(ctx context.Context) error {
+// what the API lists, or what the referrers tag schema lists, or both, for either may
+// lack what the other has (OCI distribution spec, "Listing Referrers").
+func (f *fetch) referred(ctx context.Context, api, tag bool) error {
 	// A long list may not use up the time to read what is in it.
 	listing, cancel := withPart(ctx)
 	defer cancel()
 	listed, byTag := newShortlist(), newShortlist()
 	var failures [2]error
 	var wait sync.WaitGroup
-	if f.lists(f.referrersNeed) {
+	if api && f.lists(f.referrersNeed) {
 		wait.Go(func() { failures[0] = f.referrersAPI(listing, func(d descriptor) { listed.referrer(d, f.types) }) })
 	}
-	if q := f.tagged(""); f.lists(q.needs) {
+	if q := f.tagged(""); tag && f.lists(q.needs) {
 		wait.Go(func() {
 			found := false
 			if _, found, failures[1] = f.list(listing, q, "manifests", func(d descriptor) { byTag.referrer(d, f.types) }); !found && failures[1] == nil {
@@ -64,22 +64,24 @@ func (f *fetch) referred(ctx context.Context) error {
 	}
 	wait.Wait()
 	listed.merge(byTag)
+	signatures, attestations := f.referrers.take(f, listed)
 	read := func(d descriptor) (content, error) { return f.referrer(ctx, d) }
-	found := united(each(f, listed.best(f, "referrers"), read))
-	attested := united(each(f, listed.attestations(f), read))
+	found := united(each(f, signatures, read))
+	attested := united(each(f, attestations, read))
 	stated, large := f.apart(attested.bundles)
 	unnamed, largeToo := f.apart(found.bundles)
-	f.keepBundles(ctx, append(f.fit("bundles", unnamed), f.fit("attestations", stated)...))
+	of := f.referrers
+	f.keepBundles(ctx, append(f.fit("bundles", unnamed, of.bundles), f.fit("attestations", stated, of.stated)...))
 	f.keepLarge(ctx, append(large, largeToo...), nil)
-	f.keepAttachments(ctx, append(found.signatures, attested.signatures...))
-	f.keepEnvelopes(ctx, append(found.envelopes, attested.envelopes...))
+	f.keepAttachments(ctx, append(found.signatures, attested.signatures...), of.signatures)
+	f.keepEnvelopes(ctx, append(found.envelopes, attested.envelopes...), of.envelopes)
 	return errors.Join(failures[:]...)
 }
 
 // keepBundles reads bundles.
 func (f *fetch) keepBundles(ctx context.Context, layers []descriptor) {
 	read := each(f, layers, func(layer descriptor) (evidence.Bundle, error) {
-		content, err := f.blob(ctx, layer.Digest, layer.Size)
+		content, err := f.layer(ctx, layer, nil)
 		return evidence.Bundle{JSON: content}, err
 	})
 	f.mu.Lock()
@@ -96,7 +98,7 @@ func (s *shortlist) referrer(d descriptor, types []string) {
 		Predicate string `json:"dev.sigstore.bundle.predicateType"`
 	}
 	_ = json.Unmarshal(d.Annotations, &annotations) // what is not an annotation says nothing
-	d.Annotations = nil
+	d.Annotations, d.Data = nil, nil
 	switch {
 	case annotations.Predicate == signPredicate || annotations.Predicate == "" && d.ArtifactType == signatureType:
 		s.add(0, d)
@@ -219,6 +221,9 @@ func (f *fetch) pages(ctx context.Context, artifactType string, add func(descrip
 	}
 	for range maxPages {
 		r, found, err := f.list(ctx, q, "manifests", add)
+		if err == nil {
+			f.habits.saw(f.hosts[0].Host, found)
+		}
 		if err != nil || !found {
 			return true, err
 		}

@@ -30,10 +30,11 @@ type Config struct {
 }
 
 // Client is a registry client. It reads the files of its Config anew for each
-// look-up, and keeps no connection, token or failure from one to the next; what
-// credential providers answer, they remember themselves.
+// look-up, and keeps no connection, token or failure from one to the next, only where
+// signatures were; what credential providers answer, they remember themselves.
 type Client struct {
 	config Config
+	habits *habits
 }
 
 // New makes a client.
@@ -44,7 +45,7 @@ func New(config Config) *Client {
 	if config.LookedUp == nil {
 		config.LookedUp = func(time.Duration, error) {}
 	}
-	return &Client{config: config}
+	return &Client{config: config, habits: newHabits()}
 }
 
 // Manifest is a raw manifest or index.
