@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from countersign.console.config import record_place, recorded_place
 from countersign.console.errors import CountersignError, InfrastructureError
@@ -28,6 +29,36 @@ AT_ONCE = 8
 
 
 @dataclass(frozen=True)
+class Came(Generic[ResultT]):
+    """What came of several machines.
+
+    Attributes:
+        names: of all, in the order in which they were named; who is neither below was not begun.
+        answers: of those where it was done.
+        failures: of those where it failed.
+        seconds: how long each of both took.
+    """
+
+    names: Sequence[str]
+    answers: dict[str, ResultT]
+    failures: dict[str, CountersignError]
+    seconds: dict[str, float]
+
+    def machines(self) -> list[dict[str, object]]:
+        """Return one JSON value for each machine, in order."""
+        found: list[dict[str, object]] = []
+        for name in self.names:
+            state = "done" if name in self.answers else "failed" if name in self.failures else "not begun"
+            one: dict[str, object] = {"place": name, "state": state}
+            if name in self.seconds:
+                one["seconds"] = round(self.seconds[name], 3)
+            if name in self.failures:
+                one["error"] = str(self.failures[name])
+            found.append(one)
+        return found
+
+
+@dataclass(frozen=True)
 class Places(Generic[PlaceT]):
     """One place or several.
 
@@ -39,7 +70,15 @@ class Places(Generic[PlaceT]):
     each: Sequence[PlaceT]
     room: str
 
-    def set_up(self, done: str, work: Callable[[PlaceT], ResultT], *, plan: bool, wave: int = 0) -> dict[str, ResultT]:
+    def set_up(
+        self,
+        done: str,
+        work: Callable[[PlaceT], ResultT],
+        *,
+        plan: bool,
+        wave: int = 0,
+        tell: Callable[[Came[ResultT]], None] | None = None,
+    ) -> dict[str, ResultT]:
         """Have all of them set up side by side; the verbs after it then mean those that were.
 
         Args:
@@ -47,6 +86,7 @@ class Places(Generic[PlaceT]):
             work: sets one up.
             plan: nothing is changed.
             wave: how many are begun together; the next are begun only when none of these failed. 0 begins them all.
+            tell: is told what came of each, also where some failed.
 
         Returns:
             Place → what ``work`` returned.
@@ -55,45 +95,54 @@ class Places(Generic[PlaceT]):
             CountersignError: of the only place.
             InfrastructureError: some of several failed; the text names them.
         """
-        answers, failures = self._each(work, wave)
-        if answers and not plan:
-            record_place(self.each[0].settings.state, ",".join(answers), self.room)
-        self._show(done, answers, failures)
-        return answers
+        came = self._each(work, wave)
+        if came.answers and not plan:
+            record_place(self.each[0].settings.state, ",".join(came.answers), self.room)
+        if tell:
+            tell(came)
+        self._show(done, came)
+        return came.answers
 
     def cleaned(self, work: Callable[[PlaceT], ResultT], *, plan: bool) -> dict[str, ResultT]:
         """Have all of them cleaned side by side, and forget them together; see `set_up`."""
-        answers, failures = self._each(work)
-        self._show("cleaned", answers, failures)
+        came = self._each(work)
+        self._show("cleaned", came)
         state = self.each[0].settings.state
-        if not plan and recorded_place(state, self.room) == ",".join(answers):
+        if not plan and recorded_place(state, self.room) == ",".join(came.answers):
             record_place(state, "", self.room)
-        return answers
+        return came.answers
 
-    def _each(
-        self, work: Callable[[PlaceT], ResultT], wave: int = 0
-    ) -> tuple[dict[str, ResultT], dict[str, CountersignError]]:
+    def _each(self, work: Callable[[PlaceT], ResultT], wave: int = 0) -> Came[ResultT]:
+        names = [place.settings.node for place in self.each]
+        came: Came[ResultT] = Came(names, {}, {}, {})
+
+        def timed(place: PlaceT) -> ResultT:
+            began = time.monotonic()
+            try:
+                return work(place)
+            finally:
+                came.seconds[place.settings.node] = time.monotonic() - began
+
         if len(self.each) == 1:
-            return {self.each[0].settings.node: work(self.each[0])}, {}
-        answers: dict[str, ResultT] = {}
-        failures: dict[str, CountersignError] = {}
+            came.answers[names[0]] = timed(self.each[0])
+            return came
         size = wave or len(self.each)
         for first in range(0, len(self.each), size):
-            if failures:
+            if came.failures:
                 break
             with ThreadPoolExecutor(AT_ONCE) as pool:
-                futures = {place.settings.node: pool.submit(work, place) for place in self.each[first : first + size]}
+                futures = {place.settings.node: pool.submit(timed, place) for place in self.each[first : first + size]}
             for name, future in futures.items():
                 try:
-                    answers[name] = future.result()
+                    came.answers[name] = future.result()
                 except CountersignError as error:  # noqa: PERF203 - one failure stops nobody of its wave
-                    failures[name] = error
-        return answers, failures
+                    came.failures[name] = error
+        return came
 
-    def _show(self, done: str, answers: Mapping[str, object], failures: Mapping[str, CountersignError]) -> None:
+    def _show(self, done: str, came: Came[Any]) -> None:
         from countersign.console import output
 
-        names = [place.settings.node for place in self.each]
+        names, answers, failures = came.names, came.answers, came.failures
         if len(names) > 1:
             said = dict.fromkeys(answers, f"✓ {done}") | {name: f"✗ {why}" for name, why in failures.items()}
             output.table(("machine", ""), [(name, said.get(name, "- not begun")) for name in names])

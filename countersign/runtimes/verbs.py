@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from countersign.console.config import Settings
     from countersign.console.steps import StepResult
-    from countersign.enforcement.several import Places
+    from countersign.enforcement.several import Came, Places
     from countersign.runtimes.place import Place
 
 STEPS = "countersign.steps/v1"
@@ -40,11 +40,16 @@ def set_up(places: Places[Place], *, keep: bool, plan: bool, json: bool, wave: i
     if wave < 0:
         raise UsageError(f"got {wave}", where="--wave", expected="0 (all together), or how many machines")
     done = DONE[places.each[0].adapter.verb]
-    results = places.set_up(done, lambda place: place.setup(keep=keep, plan=plan), plan=plan, wave=wave)
+
+    def tell(came: Came[list[StepResult]]) -> None:
+        steps = [{"place": place, **_step(each)} for place, some in came.answers.items() for each in some]
+        emit_steps(steps, plan=plan, machines=came.machines())
+
+    places.set_up(
+        done, lambda place: place.setup(keep=keep, plan=plan), plan=plan, wave=wave, tell=tell if json else None
+    )
     if not plan:
         show_notes(places.each[0].settings.policy)
-    if json:
-        emit_steps([{"place": place, **_step(each)} for place, some in results.items() for each in some], plan=plan)
 
 
 def made(results: Sequence[StepResult], *, plan: bool, json: bool) -> None:
@@ -53,10 +58,13 @@ def made(results: Sequence[StepResult], *, plan: bool, json: bool) -> None:
         emit_steps([_step(each) for each in results], plan=plan)
 
 
-def emit_steps(steps: Sequence[Mapping[str, Any]], *, plan: bool) -> None:
-    """Write the document of what steps did."""
+def emit_steps(
+    steps: Sequence[Mapping[str, Any]], *, plan: bool, machines: Sequence[Mapping[str, object]] = ()
+) -> None:
+    """Write the document of what steps did, and of the machines what came of each."""
     changed = sum(bool(step["changed"]) for step in steps)
-    output.emit_json({"version": STEPS, "plan": plan, "changed": changed, "steps": list(steps)})
+    document = {"version": STEPS, "plan": plan, "changed": changed, "steps": list(steps)}
+    output.emit_json(document | ({"machines": list(machines)} if machines else {}))
 
 
 def _step(result: StepResult) -> dict[str, Any]:

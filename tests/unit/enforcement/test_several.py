@@ -58,6 +58,23 @@ def test_a_wave_with_a_failure_is_the_last_and_the_same_command_goes_on(
     assert recorded_place(tmp_path, "crio") == ",".join(names)
 
 
+def test_a_document_says_what_came_of_each_also_where_one_failed(tmp_path: Path) -> None:
+    names = [f"ssh://m{number}" for number in range(4)]
+    told: list[Any] = []
+    each = [place(n, InfrastructureError("full disk") if n == names[1] else None, tmp_path) for n in names]
+    with pytest.raises(InfrastructureError):
+        Places(each, "crio").set_up("set up", lambda one: one.configure(), plan=False, wave=2, tell=told.append)
+    machines = told[0].machines()
+    assert [(one["place"], one["state"]) for one in machines] == [
+        *zip(names, ["done", "failed", "not begun", "not begun"], strict=True)
+    ]
+    assert "full disk" in machines[1]["error"]
+    assert ["seconds" in one for one in machines] == [True, True, False, False]
+    fine = [place(n, state=tmp_path) for n in names]
+    Places(fine, "crio").set_up("set up", lambda one: one.configure(), plan=False, tell=told.append)
+    assert {one["state"] for one in told[1].machines()} == {"done"}
+
+
 def test_without_waves_all_are_begun() -> None:
     begun: list[str] = []
 
