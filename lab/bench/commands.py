@@ -120,6 +120,29 @@ def fleet(context: Context, gates: int = 100, images: int = 5, repeats: int = 20
         output.say(sentence)
 
 
+@task(
+    help={
+        "images": "how many images each gate judges, each new to it",
+        "against": "the program of another gate, which is measured beside this checkout's",
+        "json": JSON,
+    }
+)
+def lookups(context: Context, images: int = 5, against: str = "", json: bool = False) -> None:
+    """Count what a cold image asks of its registry, by format and kind of registry, at three latencies.
+
+    Example: ./inv bench.lookups --against /usr/local/bin/countersign-gate
+    """
+    from lab.bench import lookups as measured
+
+    _check({"images": images})
+    other = Path(against).resolve() if against else None
+    if other and not other.is_file():
+        raise UsageError(f"there is no {against}", where="--against", expected="the program of a gate")
+    settings = settings_from(context)
+    document = measured.measure(settings, images, other)
+    _tell(settings, "bench-lookups", document, [(measured.COLUMNS, measured.rows(document))], json=json)
+
+
 @task(help={"rounds": "how often each variant starts a container", "json": JSON})
 def nri(context: Context, rounds: int = 100, json: bool = False) -> None:
     """Measure what NRI, with the gate as a required plugin, adds to a container start; root.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import statistics
 import tempfile
 import time
@@ -18,7 +17,8 @@ from countersign.console import output
 from countersign.console.config import Settings
 from countersign.nodes.template import render
 from lab.bench import fleet_store, gauges
-from lab.bench.fleet_nodes import HOST, Gate, LoggedRegistry, all_at_once, gates, start
+from lab.bench.fleet_nodes import HOST, Gate, all_at_once, gates, start
+from lab.bench.fleet_registry import LoggedCache, LoggedRegistry, free_port
 from lab.demo.images import push_signed
 
 STEPS = 10
@@ -27,7 +27,19 @@ FLEET = 1000
 TAG = "v1"
 UNKNOWN = "unknown"
 TRIES = 5
-COLUMNS = ("gates", "images", "what", "judged", "refused", "retried", "registry requests", "a node and image", "s")
+MIRRORS = ("a pull-through registry", "a caching proxy")
+COLUMNS = (
+    "gates",
+    "images",
+    "what",
+    "judged",
+    "refused",
+    "retried",
+    "registry requests",
+    "a node and image",
+    "mirror's requests",
+    "s",
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,7 @@ class Run:
         retried: pulls that were tried again, since the registry had not answered in time.
         requests: that the registry's log has of it.
         seconds: until the last verdict.
+        mirrored: requests that a mirror's log has of it, where gates know nothing but the mirror.
     """
 
     what: str
@@ -52,6 +65,7 @@ class Run:
     retried: int
     requests: int
     seconds: float
+    mirrored: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +93,7 @@ class Site:
     containers: Sequence[Sequence[str]]
     unknown: str
     gates: Sequence[Gate]
+    certs: Path
 
 
 def measure(settings: Settings, count: int, images: int, repeats: int) -> dict[str, Any]:
@@ -106,30 +121,49 @@ def _site(
     from countersign.tools.resolver import install
 
     programs = install(("countersign-gate", "registry-fallback"), settings)
-    registry = LoggedRegistry(folder, programs["registry-fallback"], _free_port())
+    registry = LoggedRegistry(folder, programs["registry-fallback"], free_port())
     certs = folder / "certs"
-    (certs / HOST).mkdir(parents=True)
-    hosts = Path(__file__).parents[2] / "countersign" / "enforcement" / "hosts.toml.j2"
-    (certs / HOST / "hosts.toml").write_bytes(render(hosts, url=f"http://127.0.0.1:{registry.port}", ca=""))
+    _name(certs, registry)
     registry.start()
     try:
         with output.progress("images, pushed and signed"):
-            made, unknown = _push(settings, folder, certs, STEPS + 1, images)
+            made, unknown = _push(settings, folder, certs, STEPS + 1 + len(MIRRORS), images)
         policy = rendering.render(load(folder / "policy.yaml"))
         with gates(folder, programs["countersign-gate"], count, policy, certs) as nodes:
-            site = Site(registry, made, unknown, nodes)
+            site = Site(registry, made, unknown, nodes, certs)
             runs = [*_growing(site), *_whole(site, repeats)]
             took, after = _pushed_policy(site)
-            return [*runs, after], [gate.resident for gate in nodes], took
+            return [*runs, after, *_mirrored(site)], [gate.resident for gate in nodes], took
     finally:
         registry.stop()
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-    return port
+def _name(certs: Path, registry: LoggedRegistry) -> None:
+    """Have nodes ask that registry, and no other, for the fleet's images."""
+    hosts = Path(__file__).parents[2] / "countersign" / "enforcement" / "hosts.toml.j2"
+    (certs / HOST).mkdir(parents=True, exist_ok=True)
+    (certs / HOST / "hosts.toml").write_bytes(render(hosts, url=registry.url, ca=""))
+
+
+def _mirrored(site: Site) -> list[Run]:
+    """Return what the registry is asked for where new images are looked up at a mirror of it."""
+    found, upstream = [], site.registry
+    distribution = LoggedRegistry(upstream.folder / "mirror", upstream.program, free_port(), upstream.url)
+    mirrors = [distribution]
+    if nginx := shutil.which("nginx"):
+        mirrors.append(LoggedCache(upstream.folder / "cache", Path(nginx), free_port(), upstream.url))
+    for number, mirror in enumerate(mirrors):
+        for gate in site.gates:
+            gate.stop()
+        mirror.start()
+        try:
+            _name(site.certs, mirror)
+            start(site.gates)
+            run = _run(site, f"cold, through {MIRRORS[number]}", site.gates, site.containers[STEPS + 1 + number])
+            found.append(replace(run, mirrored=len(mirror.requests())))
+        finally:
+            mirror.stop()
+    return found
 
 
 def _push(settings: Settings, folder: Path, certs: Path, sets: int, images: int) -> tuple[list[list[str]], str]:
@@ -179,7 +213,7 @@ def _growing(site: Site) -> list[Run]:
 
 def _whole(site: Site, repeats: int) -> list[Run]:
     """Return what all gates together do warm, after a restart, and while the registry is away."""
-    known = site.containers[-1]
+    known = site.containers[STEPS]
     with output.progress("warm, restarted, and without the registry"):
         found = [_run(site, "cold", site.gates, known), _run(site, "warm", site.gates, [*known] * repeats)]
         site.registry.stop()
@@ -211,7 +245,7 @@ def _pushed_policy(site: Site) -> tuple[float, Run]:
         while gate.ask("ping")["policy"] == was:
             time.sleep(0.005)
     took = time.perf_counter() - began
-    again = _run(site, "after a new policy", site.gates, site.containers[-1])
+    again = _run(site, "after a new policy", site.gates, site.containers[STEPS])
     return took, replace(again, requests=len(site.registry.requests()) - before)
 
 
@@ -253,6 +287,7 @@ def rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
             str(run["retried"]),
             str(run["requests"]),
             f"{run['requests'] / run['judged']:.2f}",
+            str(run["mirrored"] or ""),
             f"{run['seconds']:.2f}",
         )
         for run in document["runs"]

@@ -15,11 +15,9 @@ from typing import Any
 
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement.gate_client import LIMIT
-from countersign.nodes.template import render
 from lab.bench.at_once import at_once
 from lab.bench.fleet_store import bundle
 
-HERE = Path(__file__).resolve().parent
 HOST = "fleet.countersign.test"
 STARTED_WITHIN = 180.0
 PATIENCE = 30.0
@@ -153,56 +151,3 @@ def all_at_once(made: Sequence[Gate], containers: Sequence[str], tries: int) -> 
 
     seconds, found = at_once([partial(one, gate) for gate in made])
     return seconds, [verdict for each in found for verdict in each]
-
-
-@dataclass
-class LoggedRegistry:
-    """A distribution registry with a log of its requests."""
-
-    folder: Path
-    program: Path
-    port: int
-    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
-
-    def answers(self) -> bool:
-        """Say whether it answers."""
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-        except OSError:
-            return False
-        return True
-
-    def start(self) -> None:
-        """Start it, and wait until it answers.
-
-        Raises:
-            InfrastructureError: it does not.
-        """
-        config = self.folder / "registry.yaml"
-        data = str(self.folder / "registry")
-        config.write_bytes(render(HERE / "fleet-registry.yaml.j2", data=data, address=f"127.0.0.1:{self.port}"))
-        with self.log.open("ab") as log:
-            argv = [str(self.program), "serve", str(config)]
-            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        end = time.monotonic() + STARTED_WITHIN
-        while not self.answers():
-            if time.monotonic() > end:
-                raise InfrastructureError("the registry does not answer", where=str(self.log))
-            time.sleep(0.02)
-
-    def stop(self) -> None:
-        """End it and wait for that."""
-        if self.process:
-            self.process.terminate()
-            self.process.wait(timeout=PATIENCE)
-            self.process = None
-
-    @property
-    def log(self) -> Path:
-        """Its log."""
-        return self.folder / "registry.log"
-
-    def requests(self) -> list[str]:
-        """Return the method and path of every request so far, as the log has them."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return [line.split('"')[1] for line in lines if '"GET /' in line or '"HEAD /' in line]

@@ -109,7 +109,9 @@ class CrioPlace(CriPlace):
 
     def added_handler(self, *, hooked: bool, other_runtime: bool = False) -> AbstractContextManager[str]:
         """Raise InfrastructureError: on CRI-O every handler has the hook, from one folder."""
-        raise InfrastructureError("CRI-O's handlers have no hook of their own", where=f"hooked: {hooked}, other runtime: {other_runtime}")
+        raise InfrastructureError(
+            "CRI-O's handlers have no hook of their own", where=f"hooked: {hooked}, other runtime: {other_runtime}"
+        )
 
     def forget(self, reference: str) -> None:
         """Remove an image with all its names: CRI-O forgets no single one."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.bench import fleet, fleet_nodes, fleet_store
+from lab.bench import fleet, fleet_registry, fleet_store
 from lab.bench.fleet import Run
 
 
@@ -41,7 +41,7 @@ def test_the_document_counts_requests_and_says_what_is_modelled() -> None:
 
 
 def test_requests_are_read_from_the_registrys_log(tmp_path: Path) -> None:
-    registry = fleet_nodes.LoggedRegistry(tmp_path, Path("registry"), 1)
+    registry = fleet_registry.LoggedRegistry(tmp_path, Path("registry"), 1)
     lines = [
         '127.0.0.1 - - [x] "GET /v2/a HTTP/1.1" 200 2',
         '127.0.0.1 - - [x] "PUT /v2/a HTTP/1.1" 201 2',
