@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ _LIMIT = 8 << 20  # bytes of an answer
 _SECONDS = 300
 _PAGES = 20
 _GONE = 404
+_NOT_TAKEN = (403, 404)
+"""What code scanning answers where a repository does not have it, or the token may not write to it."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class GitHub:
 
     def tag_there(self, tag: str) -> bool:
         """Say whether git has the tag."""
-        return self._call("GET", f"/git/ref/tags/{quote(tag)}", missing=True) is not None
+        return self._call("GET", f"/git/ref/tags/{quote(tag)}", but=(_GONE,)) is not None
 
     def numbers(self, tag: str) -> list[int]:
         """Return the releases and drafts for a tag, by their numbers."""
@@ -72,26 +76,32 @@ class GitHub:
 
     def remove(self, number: int) -> None:
         """Remove a release or draft; one that is gone is fine."""
-        self._call("DELETE", f"/releases/{number}", missing=True)
+        self._call("DELETE", f"/releases/{number}", but=(_GONE,))
 
     def remove_tag(self, tag: str) -> None:
         """Remove a tag; one that is gone is fine."""
         if self.tag_there(tag):
-            self._call("DELETE", f"/git/refs/tags/{quote(tag)}", missing=True)
+            self._call("DELETE", f"/git/refs/tags/{quote(tag)}", but=(_GONE,))
 
-    def _call(self, method: str, tail: str, body: Mapping[str, Any] | None = None, *, missing: bool = False) -> Any:
-        """Return the document that the API answers with; None where there is none and that is allowed."""
+    def scanned(self, tag: str, commit: str, sarif: bytes) -> bool:
+        """Give code scanning what was found ("Code scanning"); return whether this repository has it."""
+        packed = base64.b64encode(gzip.compress(sarif, mtime=0)).decode()
+        wanted = {"commit_sha": commit, "ref": f"refs/tags/{tag}", "sarif": packed, "tool_name": "countersign"}
+        return self._call("POST", "/code-scanning/sarifs", wanted, but=_NOT_TAKEN) is not None
+
+    def _call(self, method: str, tail: str, body: Mapping[str, Any] | None = None, but: Sequence[int] = ()) -> Any:
+        """Return the document that the API answers with; None for a status in ``but``."""
         content = json.dumps(body).encode() if body is not None else None
-        answer = self._request(method, f"{self.api}/repos/{self.repository}{tail}", content, missing=missing)
+        answer = self._request(method, f"{self.api}/repos/{self.repository}{tail}", content, but=but)
         try:
             return json.loads(answer) if answer else None
         except ValueError as err:
             raise InfrastructureError("answers with no JSON", where=f"{method} {self.api}{tail}") from err
 
     def _request(
-        self, method: str, url: str, body: bytes | None, kind: str = "application/json", *, missing: bool = False
+        self, method: str, url: str, body: bytes | None, kind: str = "application/json", but: Sequence[int] = ()
     ) -> bytes:
-        """Return an answer's body; empty for one that says that there is nothing.
+        """Return an answer's body; empty for a status in ``but``.
 
         Raises:
             InfrastructureError: the API fails, or refuses.
@@ -118,7 +128,7 @@ class GitHub:
             raise InfrastructureError(f"cannot be reached: {err}", where=where, do="try again") from err
         finally:
             pool.clear()
-        if answer.status == _GONE and missing:
+        if answer.status in but:
             return b""
         if not 200 <= answer.status < 300:  # noqa: PLR2004
             raise InfrastructureError(f"{answer.status} {_said(content)}", where=where)

@@ -45,9 +45,19 @@ def publish(
         told(f"tags: {', '.join(map(str, moved)) or 'all there'}")
         verified()
         if github:
+            _scanned(github, release, tag, files, told)
             github.publish(number)
             told(f"release {tag}")
         undo.pop_all()
+
+
+def _scanned(github: GitHub, release: Release, tag: str, files: list[Path], told: Callable[[str], object]) -> None:
+    """Give code scanning the result of the scan, where there is one; nobody but the project sees that."""
+    for path in files:
+        if release.scanned and path.name == release.sarif:
+            taken = github.scanned(tag, release.commit, path.read_bytes())
+            why = "not given: the repository has it off, or the token lacks security-events: write"
+            told(f"code scanning: {path.name if taken else why}")
 
 
 def plan(release: Release, github: GitHub | None) -> list[str]:

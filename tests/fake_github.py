@@ -24,6 +24,7 @@ class FakeGitHub:
         uploads: where files go; empty for the API's own host.
         releases: number → release, with its ``assets``.
         tags: the tags of git.
+        scans: what code scanning was given; None where the repository has it off.
         calls: method and path of each, in order.
         fail_at: which call fails, from 0; -1 for none.
         after: it fails when its work is done: only the answer is lost.
@@ -34,6 +35,7 @@ class FakeGitHub:
     uploads: str = ""
     releases: dict[int, dict[str, Any]] = field(default_factory=dict)
     tags: set[str] = field(default_factory=set)
+    scans: list[dict[str, Any]] | None = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     fail_at: int = -1
     after: bool = False
@@ -60,6 +62,8 @@ class FakeGitHub:
             uploads = f"{self.uploads or self.url}/repos/acme/app/releases/{number}/assets{{?name,label}}"
             self.releases[number] = {**json.loads(body), "id": number, "upload_url": uploads, "assets": {}}
             return 201, self.releases[number]
+        if method == "POST" and path == "/code-scanning/sarifs":
+            return self._scanned(json.loads(body))
         if match := re.fullmatch(r"/git/refs?/tags/(.+)", path):
             return self._tag(method, match[1])
         match = re.fullmatch(r"/releases/([0-9]+)(/assets)?", path)
@@ -74,6 +78,12 @@ class FakeGitHub:
             release.update(json.loads(body))
             self.tags |= set() if release["draft"] else {release["tag_name"]}
         return 200, None
+
+    def _scanned(self, given: dict[str, Any]) -> tuple[int, Any]:
+        if self.scans is None:
+            return 403, {"message": "Advanced Security must be enabled for this repository to use code scanning."}
+        self.scans.append(given)
+        return 202, {"id": "47177e22", "url": f"{self.url}/repos/acme/app/code-scanning/sarifs/47177e22"}
 
     def _tag(self, method: str, tag: str) -> tuple[int, Any]:
         if tag not in self.tags:

@@ -125,8 +125,8 @@ def _trusted_root() -> bytes:
 
 
 def _policies(root: Path, signed: Signed) -> tuple[Mapping[str, bytes], list[str]]:
-    """Return the policies for those who run the images, and what Kyverno's and CRI-O's engines leave to the gate."""
-    from countersign.policy import crio, kyverno
+    """Return the policies for those who run the images, and what other engines than the gate leave to it."""
+    from countersign.policy import crio, gatekeeper, kyverno
     from countersign.policy.load import load as load_policy
     from countersign.policy.part import part
 
@@ -142,7 +142,9 @@ def _policies(root: Path, signed: Signed) -> tuple[Mapping[str, bytes], list[str
         files = {
             f"{POLICIES}/policy.yaml": source.read_bytes(),
             f"{POLICIES}/kyverno.yaml": kyverno.render(policy),
+            f"{POLICIES}/gatekeeper.yaml": gatekeeper.render(policy),
             f"{POLICIES}/crio.json": crio.render(policy),
         }
     engines = {"kyverno.yaml": kyverno.ENGINES["kyverno"], "crio.json": crio.ENGINE}
-    return files, [f"{name}: {line}" for name, engine in engines.items() for line in part(policy, engine)[1]]
+    left = [f"{name}: {line}" for name, engine in engines.items() for line in part(policy, engine)[1]]
+    return files, [*left, *(f"gatekeeper.yaml: {line}" for line in gatekeeper.LIMITS)]

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from countersign.console.errors import UsageError
+from countersign.policy import gate as rendering
 from countersign.policy.explain import explain
 from countersign.policy.load import load as load_policy
 from release.init import write
@@ -61,8 +62,15 @@ def test_the_policies_ask_for_that_workflow_and_say_what_they_cannot_judge(new: 
     ours, other = (explain(policy, f"ghcr.io/{name}:1.2.3") for name in ("acme/app", "acme/other"))
     assert [str(each) for each in ours.identities.values()] == [f"keyless {SUBJECT} (issuer {write.ISSUER})"]
     assert (ours.rule.kind, other.rule.kind) == ("anyOf", "reject")
-    assert [line.split(":")[0] for line in notes] == ["kyverno.yaml", "crio.json"]
-    assert all("by the gate alone" in line for line in notes)
+    assert list(dict.fromkeys(line.split(":")[0] for line in notes)) == ["kyverno.yaml", "crio.json", "gatekeeper.yaml"]
+    assert all("by the gate alone" in line or "at pull and at create" in line for line in notes)
+
+
+def test_gatekeepers_policy_has_the_gates_own_document(new: Path) -> None:
+    made(new)
+    documents = list(yaml.safe_load_all((new / "release/policies/gatekeeper.yaml").read_text()))
+    assert [each["kind"] for each in documents] == ["ConfigMap", "ConstraintTemplate", "CountersignImages"]
+    assert rendering.render(load_policy(new / "release/policies/policy.yaml")).decode() in documents[0]["data"].values()
 
 
 def test_the_workflow_may_do_what_it_needs_and_runs_tasks_only(new: Path) -> None:
@@ -71,7 +79,7 @@ def test_the_workflow_may_do_what_it_needs_and_runs_tasks_only(new: Path) -> Non
     workflow = yaml.safe_load(text)
     assert workflow["permissions"] == {}
     (job,) = workflow["jobs"].values()
-    assert job["permissions"] == {"contents": "write", "packages": "write", "id-token": "write"}
+    assert job["permissions"] == dict.fromkeys(("contents", "packages", "id-token", "security-events"), "write")
     lines = [each["run"] for each in job["steps"] if "run" in each]
     tasks = [line.split()[1] for line in lines if line.startswith("countersign/inv ")]
     assert tasks == ["release.prepare", "release.all", "release.publish"]
@@ -83,7 +91,7 @@ def test_the_workflow_may_do_what_it_needs_and_runs_tasks_only(new: Path) -> Non
 
 
 def test_a_second_time_it_writes_nothing(new: Path) -> None:
-    assert len(made(new)) == 7
+    assert len(made(new)) == 8
     assert made(new) == []
 
 
@@ -108,12 +116,14 @@ def test_a_release_yaml_that_is_there_is_kept_and_the_rest_follows_from_it(new: 
     path.write_text(text)
     wrote = made(new, force=True)
     assert path.read_text() == text
-    assert set(wrote) == {f"release/policies/{name}" for name in ("policy.yaml", "kyverno.yaml", "crio.json")}
+    assert set(wrote) == {
+        f"release/policies/{name}" for name in ("policy.yaml", "kyverno.yaml", "gatekeeper.yaml", "crio.json")
+    }
     assert "registry.example/team/app: {anyOf: [release]}" in (new / "release/policies/policy.yaml").read_text()
 
 
 def test_a_plan_writes_nothing(new: Path) -> None:
-    assert len(made(new, plan=True)) == 7
+    assert len(made(new, plan=True)) == 8
     assert git(new, "status", "--porcelain") == ""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from tests.fake_registry import FakeRegistry, Reply, Request
 from tests.images import push_image
 
 SOURCE = "https://github.com/acme/app"
+SARIF = "app-1.2.3.sarif.json"
 
 
 @pytest.fixture
@@ -41,12 +44,12 @@ def release(registry: FakeRegistry) -> Release:
     digest = push_image(client, name, marker="new").digest
     push_image(client, name, "1.2", "old")
     image = Image("app", digest, {"linux/amd64": digest}, ("1.2.3", "1.2", "sha-abc"), ("app",), name)
-    return Release("app", "1.2.3", SOURCE, "c" * 40, 1_790_000_000, (), (image,))
+    return Release("app", "1.2.3", SOURCE, "c" * 40, 1_790_000_000, (), (image,), scanned=True)
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
-    found = [tmp_path / "app", tmp_path / "SHA256SUMS"]
+    found = [tmp_path / "app", tmp_path / SARIF]
     for path in found:
         path.write_text(path.name)
     return found
@@ -75,7 +78,7 @@ def test_everything_is_published(release: Release, files: list[Path], hub: FakeG
     assert named(registry) == dict.fromkeys(("1.2.3", "1.2", "sha-abc"), release.images[0].digest)
     (made,) = hub.releases.values()
     assert (made["draft"], made["prerelease"], made["target_commitish"]) == (False, False, "c" * 40)
-    assert made["assets"] == {"app": b"app", "SHA256SUMS": b"SHA256SUMS"}
+    assert made["assets"] == {"app": b"app", SARIF: SARIF.encode()}
     assert hub.tags == {"v1.2.3"}
 
 
@@ -86,7 +89,7 @@ def test_a_pre_release_is_called_one(release: Release, files: list[Path], hub: F
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("call", range(6))
+@pytest.mark.parametrize("call", range(7))
 def test_a_call_that_fails_leaves_nothing(
     release: Release, files: list[Path], hub: FakeGitHub, registry: FakeRegistry, call: int, after: bool
 ) -> None:
@@ -103,11 +106,30 @@ def test_a_call_that_fails_leaves_nothing(
 
 def test_those_are_all_calls(release: Release, files: list[Path], hub: FakeGitHub) -> None:
     run(release, files, hub)
-    assert len(hub.calls) == 6
+    assert len(hub.calls) == 7
+
+
+def test_code_scanning_is_given_the_result(release: Release, files: list[Path], hub: FakeGitHub) -> None:
+    assert f"code scanning: {SARIF}" in run(release, files, hub)
+    assert hub.scans is not None
+    (given,) = hub.scans
+    assert (given["commit_sha"], given["ref"]) == ("c" * 40, "refs/tags/v1.2.3")
+    assert gzip.decompress(base64.b64decode(given["sarif"])) == SARIF.encode()
+
+
+def test_a_repository_without_code_scanning_is_told_of_it(release: Release, files: list[Path], hub: FakeGitHub) -> None:
+    hub.scans = None
+    assert any("security-events: write" in line for line in run(release, files, hub))
+    assert hub.tags == {"v1.2.3"}
+
+
+def test_a_release_that_was_not_scanned_gives_none(release: Release, files: list[Path], hub: FakeGitHub) -> None:
+    run(replace(release, scanned=False), files, hub)
+    assert hub.scans == []
 
 
 def test_a_tag_of_git_that_was_there_stays(release: Release, files: list[Path], hub: FakeGitHub) -> None:
-    hub.tags, hub.fail_at, hub.after = {"v1.2.3"}, 5, True
+    hub.tags, hub.fail_at, hub.after = {"v1.2.3"}, 6, True
     with pytest.raises(InfrastructureError):
         run(release, files, hub)
     assert (hub.releases, hub.tags) == ({}, {"v1.2.3"})

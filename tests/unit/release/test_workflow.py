@@ -28,7 +28,7 @@ def test_it_may_do_what_it_needs_and_no_more() -> None:
     workflow = read("release.yml")
     assert workflow["permissions"] == {}
     (job,) = workflow["jobs"].values()
-    assert job["permissions"] == {"contents": "write", "packages": "write", "id-token": "write"}
+    assert job["permissions"] == dict.fromkeys(("contents", "packages", "id-token", "security-events"), "write")
 
 
 def test_no_other_workflow_gets_a_token_that_signs() -> None:
