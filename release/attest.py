@@ -10,7 +10,7 @@ from countersign.oci import referrers
 from countersign.oci.descriptor import Descriptor
 from countersign.oci.errors import Malformed, NotFound, Tampered
 from release import compile as compiling
-from release import inventory, provenance, sbom, scan, statement
+from release import findings, inventory, provenance, sbom, statement
 from release.git import Commit
 from release.made import SBOMS, File, Folder, Image, Release, write
 from signing import bundle, stored
@@ -38,7 +38,8 @@ def attest_files(settings: Settings, release: Release, folder: Folder, signer: S
     if release.scanned:
         document = json.loads((folder.path / "scan.json").read_bytes())
         scanned = {each.name: each.sha256 for each in release.files if each.kind == "program"}
-        write(folder.file(release.scan), signer.statement(statement.make(scanned, scan.PREDICATE, document)) + b"\n")
+        about = statement.make(scanned, findings.PREDICATE, document)
+        write(folder.file(release.scan), signer.statement(about) + b"\n")
         written.append(release.scan)
     subjects = {each.name: each.sha256 for each in release.files}
     predicate = _provenance(settings, release, folder, builder)

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from countersign.console import output
 from countersign.console.errors import InfrastructureError, UsageError
 from countersign.oci import descriptor
 from countersign.oci.descriptor import OCI_MANIFEST, Descriptor
 from countersign.tools.resolver import tool
-from release import git
+from release import chart_schemas, git
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
@@ -138,16 +139,30 @@ def _name_image(values: Path, image: Image) -> None:
 
 
 def _try(settings: Settings, chart: Chart, folder: Path, values: Path | None) -> None:
-    """Have Helm lint and render a chart."""
-    helm = str(tool("helm", settings))
+    """Have Helm lint a chart, and render it for each version of Kubernetes, which has to take what comes out."""
     more = ["--values", str(values)] if values else []
-    for argv in ([helm, "lint", "--strict", str(folder), *more], [helm, "template", chart.name, str(folder), *more]):
-        with tempfile.TemporaryDirectory() as home:
-            environment = {"PATH": "/usr/bin:/bin", "HOME": home}
-            ended = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
-        if ended.returncode:
-            said = " ".join((ended.stderr or ended.stdout).split())
-            raise InfrastructureError(f"helm {argv[1]} refuses it: {said}", where=chart.folder)
+    _helm(settings, chart, "lint", "--strict", str(folder), *more)
+    for version, schemas in chart_schemas.versions(settings, chart.kubernetes).items():
+        words = ["--kube-version", f"{version}.0", "--include-crds", *more]
+        rendered = _helm(settings, chart, "template", chart.name, str(folder), *words)
+        others = chart_schemas.check(settings, version, schemas, rendered, chart.folder)
+        left = f"; not looked at: {', '.join(others)}" if others else ""
+        output.say(f"{chart.name} is what Kubernetes {version} takes{left}")
+
+
+def _helm(settings: Settings, chart: Chart, *words: str) -> bytes:
+    """Return what Helm writes.
+
+    Raises:
+        InfrastructureError: it refuses the chart.
+    """
+    with tempfile.TemporaryDirectory() as home:
+        environment = {"PATH": "/usr/bin:/bin", "HOME": home}
+        ended = subprocess.run([tool("helm", settings), *words], env=environment, capture_output=True, check=False)
+    if ended.returncode:
+        said = " ".join((ended.stderr or ended.stdout).decode(errors="replace").split())
+        raise InfrastructureError(f"helm {words[0]} refuses it: {said}", where=chart.folder)
+    return ended.stdout
 
 
 def _archived(folder: Path, name: str, epoch: int) -> bytes:

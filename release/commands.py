@@ -64,16 +64,37 @@ def sbom(context: Context, version: str = "", project: str = "", json: bool = Fa
     help={
         "version": VERSION,
         "database": "Go vulnerability database: a URL, or a folder with a copy (default: GOVULNDB, else https://vuln.go.dev)",
+        "grype-database": "a folder, an archive, or a mirror's URL (default: what GRYPE_DB_… says, else grype's own)",
+        "fail-on": "from which severity on it stops: critical, high, medium, … (default: failOn of release.yaml)",
         "project": PROJECT,
         "json": JSON,
     }
 )
-def scan(context: Context, version: str = "", database: str = "", project: str = "", json: bool = False) -> None:
-    """Look for known vulnerabilities in the programs; exit code 1 for one that the project does not except.
+def scan(
+    context: Context,
+    version: str = "",
+    database: str = "",
+    grype_database: str = "",
+    fail_on: str = "",
+    project: str = "",
+    json: bool = False,
+) -> None:
+    """Look for known vulnerabilities in all artefacts; exit code 1 for one that counts and that nothing excepts.
 
-    Example: ./inv release.scan --database /mnt/vulndb
+    Example: ./inv release.scan --database /mnt/vulndb --grype-database /mnt/grype --fail-on high
     """
-    _stage(context, "scan", version, project, database=database, json=json)
+    from dataclasses import replace
+
+    from countersign.console.errors import UsageError
+    from release import flow
+    from release.findings import SEVERITIES
+
+    if fail_on and fail_on not in SEVERITIES:
+        raise UsageError(f"got {fail_on!r}", where="--fail-on", expected=" or ".join(reversed(SEVERITIES)))
+    work = opening.work(context, version, project)
+    databases = replace(work.databases, go=database or work.databases.go, grype=grype_database)
+    work = replace(work, databases=databases, fail_on=fail_on)
+    _shown(work, flow.run(work, "scan", flow.start(work)), json=json)
 
 
 @task(help={"version": VERSION, "registry": _REGISTRY, "project": PROJECT, "json": JSON})
@@ -182,16 +203,11 @@ def _stage(
     registry: str = "",
     key: str = "",
     identity: str = "",
-    database: str = "",
     json: bool,
 ) -> None:
-    from dataclasses import replace
-
     from release import flow
 
     work = opening.work(context, version, project, registry=registry, key=key, identity=identity)
-    if database:
-        work = replace(work, database=database)
     _shown(work, flow.run(work, name, flow.start(work)), json=json)
 
 

@@ -14,7 +14,8 @@ from countersign.policy import document
 from countersign.policy.problems import Problem
 from release.load import ReleaseInvalid
 
-_ID = re.compile(r"GO-[0-9]{4}-[0-9]{4,6}")
+_ID = re.compile(r"(GO|CVE)-[0-9]{4}-[0-9]{4,9}|GHSA(-[0-9a-z]{4}){3}|(DSA|RHSA|ALAS|ELSA)[0-9A-Z:-]{4,30}")
+_SUCH = "such as GO-2026-1234, CVE-2026-12345 or GHSA-xxxx-xxxx-xxxx"
 _LEAST = 10  # characters of a reason
 _LONGEST = dt.timedelta(days=366)
 
@@ -24,7 +25,7 @@ class Excepted:
     """One exception.
 
     Attributes:
-        id: of the vulnerability (``GO-2026-1234``).
+        id: of the vulnerability (``GO-2026-1234``), by any of its names.
         reason: why the release may have it.
         until: the last day on which it holds.
     """
@@ -73,7 +74,7 @@ def load(path: Path, today: dt.date) -> Mapping[str, Excepted]:
     for index, each in enumerate(found.exceptions):
         key = ("exceptions", index)
         if not _ID.fullmatch(each.id):
-            wrong.append(source.problem((*key, "id"), f"got {each.id!r}; expected an ID such as GO-2026-1234"))
+            wrong.append(source.problem((*key, "id"), f"got {each.id!r}; expected an ID {_SUCH}"))
         if len(each.reason.strip()) < _LEAST:
             wrong.append(source.problem((*key, "reason"), f"got {each.reason!r}; expected why it does no harm here"))
         if each.until > today + _LONGEST:

@@ -6,15 +6,17 @@ import datetime as dt
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from countersign.console import output
 from countersign.console.errors import UsageError
 from countersign.oci.access import registry
 from countersign.oci.reference import parse
-from release import attest, build, charts, checksums, exceptions, git, inventory, push, scan
+from release import attest, build, charts, checksums, exceptions, findings, git, inventory, push, scan
+from release.findings import Finding
 from release.made import File, Folder, Image, Release, State, read_state, sha256, write
+from release.scan import Databases
 from signing import sign as signing
 
 if TYPE_CHECKING:
@@ -34,7 +36,8 @@ class Work:
         base: what image names begin with.
         builder: who builds, for provenance.
         signer: opens the key, or asks who signs; called by what signs.
-        database: of known vulnerabilities: a URL or a folder.
+        databases: of known vulnerabilities.
+        fail_on: the severity that stops it; empty for the project's.
     """
 
     settings: Settings
@@ -43,7 +46,8 @@ class Work:
     base: str
     builder: str
     signer: Callable[[], Signer]
-    database: str = scan.DATABASE
+    databases: Databases = field(default_factory=Databases)
+    fail_on: str = ""
 
     @property
     def folder(self) -> Folder:
@@ -69,22 +73,24 @@ def _sbom(work: Work, release: Release) -> tuple[Release, list[str]]:
 
 
 def _scan(work: Work, release: Release) -> tuple[Release, list[str]]:
-    if work.project.exceptions is None:
+    wanted = work.project.scan
+    if wanted is None:
         output.skipped("release.yaml has no scan")
         return replace(release, scanned=False), []
     today = dt.datetime.now(dt.timezone.utc).date()
-    allowed = exceptions.load(work.project.exceptions, today)
-    programs = [work.folder.file(each.name) for each in release.files if each.kind == "program"]
-    result = scan.scan(work.settings, programs, work.database)
-    for each in result.findings:
-        output.say(f"{each}{'' if each.reached else ' (the package is not in it)'}")
-    for name in sorted(set(allowed) - {each.id for each in result.findings}):
-        output.warn(f"{work.project.exceptions.name}: {name} is in no program; the exception can go")
-    scan.check(result.findings, allowed, today)
+    allowed = exceptions.load(wanted.exceptions, today)
+    result = scan.look(work.settings, wanted, release, work.folder, work.databases)
+    for each in filter(Finding.told, result.findings):
+        output.say(str(each))
+    quiet = sum(not each.told() for each in result.findings)
+    output.say(f"{len(result.findings)} known vulnerabilities, {quiet} of them neither reached nor rated high")
+    for name in sorted(set(allowed) - {name for each in result.findings for name in each.names}):
+        output.warn(f"{wanted.exceptions.name}: {name} is in no artefact; the exception can go")
+    findings.check(result, allowed, work.fail_on or wanted.fail_on, today)
     time = dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    document = scan.predicate(result, allowed, time)
+    document = findings.predicate(result, allowed, work.fail_on or wanted.fail_on, time)
     write(work.folder.path / "scan.json", json.dumps(document).encode())
-    write(work.folder.file(release.sarif), scan.sarif(result, allowed))
+    write(work.folder.file(release.sarif), findings.sarif(result, allowed, work.fail_on or wanted.fail_on))
     return replace(release, scanned=True), [release.sarif]
 
 

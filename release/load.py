@@ -12,7 +12,7 @@ from countersign.policy import document, subjects
 from countersign.policy.document import Document
 from countersign.policy.problems import Key, PolicyInvalid, Problem
 from release import charts, schema
-from release.model import PLATFORMS, Chart, Identity, Image, Package, Packaged, Program, Project
+from release.model import PLATFORMS, Chart, Identity, Image, Package, Packaged, Program, Project, Scan
 from release.schema import FileEntry, PackageEntry, ReleaseEntry
 from signing.formats import FORMATS
 
@@ -21,6 +21,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z0-9_./-]+\.[A-Za-z_][A-Za-z0-9_]*")
 _TAGS = re.compile(r"[A-Za-z0-9_.,]*")
 _MODE = re.compile(r"0?[0-7]{3}")
+_KUBERNETES = re.compile(r"1\.[0-9]{1,3}")
 _ISSUER = re.compile(r"https?://[^*\s]+")
 _URL = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]+)")
 
@@ -90,7 +91,7 @@ class _Reader:
             packages=packages,
             archive=entry.archive,
             chart=self._chart(entry),
-            exceptions=self._there(entry.scan.exceptions, ("scan", "exceptions")) if entry.scan else None,
+            scan=self._scan(entry),
             formats=tuple(each for each in FORMATS if each in entry.sign.formats),
             key=key,
             identity=identity,
@@ -164,7 +165,24 @@ class _Reader:
                 self._note((*key, "folder"), str(err))
         if name in known:
             self._note((*key, "folder"), f"its chart is called {name!r}, as an image is; both would be REGISTRY/{name}")
-        return Chart(name, entry.chart.folder, entry.chart.image, entry.chart.values)
+        for index, version in enumerate(entry.chart.kubernetes):
+            if not _KUBERNETES.fullmatch(version):
+                self._note(
+                    (*key, "kubernetes", index), f'got {version!r}; expected a minor version in quotes, as "1.37"'
+                )
+        kubernetes = tuple(entry.chart.kubernetes)
+        return Chart(name, entry.chart.folder, entry.chart.image, entry.chart.values, kubernetes)
+
+    def _scan(self, entry: ReleaseEntry) -> Scan | None:
+        if entry.scan is None:
+            return None
+        exceptions = self._there(entry.scan.exceptions, ("scan", "exceptions"))
+        vex = [self._there(each, ("scan", "vex", index)) for index, each in enumerate(entry.scan.vex)]
+        if vex and "grype" not in entry.scan.scanners:
+            self._note(("scan", "vex"), "only grype reads VEX; expected it among scanners")
+        self._twice(entry.scan.scanners, ("scan", "scanners"))
+        found = tuple(each for each in vex if each)
+        return Scan(exceptions or self._root, entry.scan.fail_on, found, tuple(entry.scan.scanners))
 
     def _signer(self, entry: ReleaseEntry) -> tuple[Path | None, Identity | None]:
         sign = entry.sign

@@ -75,12 +75,31 @@ class Chart:
         folder: from the project's root.
         image: the image of this release that its values name, by digest; empty for none.
         values: what it is rendered with, to see that it renders; empty for its own alone.
+        kubernetes: the versions that have to take it (``1.37``); empty for the newest three.
     """
 
     name: str
     folder: str
     image: str = ""
     values: str = ""
+    kubernetes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scan:
+    """How a release is looked at for known vulnerabilities.
+
+    Attributes:
+        exceptions: the file with those that may be there.
+        fail_on: the severity from which one stops the release.
+        vex: documents that say what does no harm.
+        scanners: who looks.
+    """
+
+    exceptions: Path
+    fail_on: str
+    vex: tuple[Path, ...]
+    scanners: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -106,7 +125,7 @@ class Project:
         platforms: which the programs are built for.
         archive: whether the source is released, as an archive.
         chart: the Helm chart; None for none.
-        exceptions: the file with vulnerabilities that may be there; None for a project that is not scanned.
+        scan: how it is looked at for known vulnerabilities; None for a project that is not.
         formats: of image signatures.
         key: the public key of who signs; None with an identity.
         identity: who signs without a key.
@@ -124,7 +143,7 @@ class Project:
     packages: tuple[Package, ...]
     archive: bool
     chart: Chart | None
-    exceptions: Path | None
+    scan: Scan | None
     formats: tuple[Format, ...]
     key: Path | None = None
     identity: Identity | None = None

@@ -50,17 +50,17 @@ def work(context: Context, version: str, path: str, *, registry: str = "", key: 
 
     from countersign.console.config import settings_from
     from release import flow
-    from release import scan as scanning
     from release import version as versions
+    from release.scan import Databases
 
     found = project(path)
     wanted = versions.check(version) if version else versions.own(found)
     workflow = os.environ.get("GITHUB_WORKFLOW_REF", "")
     builder = f"https://github.com/{workflow}" if workflow else f"{found.source}/built-by-hand"
     base = registry.rstrip("/") or found.registry
-    database = os.environ.get("GOVULNDB") or scanning.DATABASE
+    databases = Databases(os.environ.get("GOVULNDB") or Databases().go)
     settings = settings_from(context)
-    return flow.Work(settings, found, wanted, base, builder, lambda: _signer(settings, found, key, identity), database)
+    return flow.Work(settings, found, wanted, base, builder, lambda: _signer(settings, found, key, identity), databases)
 
 
 def _signer(settings: Settings, project: Project, key: str, identity: str) -> Signer:

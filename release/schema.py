@@ -69,12 +69,16 @@ class ChartEntry(_Strict):
     folder: str
     image: str = ""
     values: str = ""
+    kubernetes: list[str] = []
 
 
 class ScanEntry(_Strict):
     """Known vulnerabilities stop a release."""
 
     exceptions: str
+    fail_on: Literal["critical", "high", "medium", "low", "negligible"] = Field(default="critical", alias="failOn")
+    vex: list[str] = []
+    scanners: list[Literal["govulncheck", "grype"]] = Field(default=["govulncheck", "grype"], min_length=1)
 
 
 class IdentityEntry(_Strict):

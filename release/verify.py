@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import UsageError
-from release import checksums, provenance, sbom, scan, statement, trust
+from release import checksums, findings, provenance, sbom, statement, trust
 from release.attest import ATTESTATION
 from release.made import BUNDLE, FILE_NAME, SBOMS, SUMS, File, Folder, Release, parse, sha256
 
@@ -207,8 +207,8 @@ def _inventory(checker: Checker, folder: Folder, file: File, form: str) -> None:
 
 def _scanned(checker: Checker, folder: Folder, release: Release, file: File) -> None:
     path = folder.file(release.scan)
-    predicate = _attested(checker, path, scan.PREDICATE, str(_there(folder, file.name)))
-    reason, detail = scan.wrong(predicate, dt.datetime.now(dt.timezone.utc).date())
+    predicate = _attested(checker, path, findings.PREDICATE, str(_there(folder, file.name)))
+    reason, detail = findings.wrong(predicate, dt.datetime.now(dt.timezone.utc).date())
     if reason:
         raise Refused(reason, f"{path.name}: {detail}")
 

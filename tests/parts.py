@@ -27,6 +27,10 @@ ON_MACHINES = tuple(
 )
 HEAVY = ("sigstore", "ct")
 """Recipes whose code needs so many packages that vetting takes minutes: the part ``sigstore`` builds and runs it."""
+_RELEASING = (
+    *("go", "nfpm", "govulncheck", "grype", "cosign", "helm", "kubeconform", "kubernetes-schemas", "registry"),
+    *("actionlint", "zizmor"),
+)
 PYTHON_FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 
 
@@ -136,8 +140,7 @@ def _release(settings: Settings) -> None:
     for program, package in (("git", "git"), ("dpkg-deb", "dpkg")):
         if shutil.which(program) is None:
             raise MissingError(f"there is no {program}", do=f"apt-get install {package}")
-    for name in ("go", "nfpm", "govulncheck", "cosign", "helm", "registry", "actionlint", "zizmor"):
-        tool(name, settings)
+    install(_RELEASING, settings)
 
 
 def _rollout(settings: Settings) -> None:

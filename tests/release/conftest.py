@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -24,10 +23,12 @@ from release import version as versions
 from release.load import load
 from release.made import Folder, Release
 from release.model import Project
+from release.scan import Databases
 from release.signer import ByKey, Signer
 from release.trust import ByKey as TrustKey
 from release.trust import Trust
 from tests.interop.conftest import free_netloc, running
+from tests.release import vulnerabilities
 
 PASSWORD = b"of the release tests"
 HERE = Path(__file__).parent
@@ -51,6 +52,7 @@ class Lab:
         public: its public half.
         netloc: the registry.
         client: our client of it.
+        databases: of known vulnerabilities: none are.
     """
 
     settings: Settings
@@ -59,13 +61,15 @@ class Lab:
     public: Path
     netloc: str
     client: Registry
+    databases: Databases
 
     def work(self, base: str, version: str = "1.2.3", signer: Signer | None = None) -> flow.Work:
         """Return what stages work with; images go below ``base`` in the registry."""
         chosen = signer or ByKey(self.key)
         settings = replace(self.settings, state=self.settings.state / base)
-        database = str(self.settings.state / "vulndb")
-        return flow.Work(settings, self.project, version, f"{self.netloc}/{base}", BUILDER, lambda: chosen, database)
+        return flow.Work(
+            settings, self.project, version, f"{self.netloc}/{base}", BUILDER, lambda: chosen, self.databases
+        )
 
 
 @dataclass(frozen=True)
@@ -126,14 +130,14 @@ def lab(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     netloc = free_netloc()
     argv = [str(tool("registry", settings)), "--address", netloc, "--dir", str(tmp_path_factory.mktemp("registry"))]
     with running(argv, netloc):
-        yield Lab(settings, load(folder / "release.yaml"), key, public, netloc, registry(settings))
+        known = vulnerabilities.write(tmp_path_factory.mktemp("known"))
+        yield Lab(settings, load(folder / "release.yaml"), key, public, netloc, registry(settings), known)
 
 
 @pytest.fixture(scope="session")
 def built(lab: Lab) -> Folder:
     """What the stage build makes, once for all tests."""
     work = lab.work("built")
-    write_database(lab.settings.state / "vulndb", [])
     flow.run(work, "scan", flow.run(work, "sbom", flow.run(work, "build", flow.start(work))))
     return work.folder
 
@@ -142,10 +146,8 @@ def built(lab: Lab) -> Folder:
 def own(lab: Lab) -> flow.Work:
     """This project, built at the commit that is checked out; it takes a minute or two, once for all tests."""
     project = load(ROOT / "release.yaml")
-    database = str(lab.settings.state / "vulndb-own")
-    write_database(Path(database), [])
     base, signer = f"{lab.netloc}/own", ByKey(lab.key)
-    work = flow.Work(lab.settings, project, versions.own(project), base, BUILDER, lambda: signer, database)
+    work = flow.Work(lab.settings, project, versions.own(project), base, BUILDER, lambda: signer, lab.databases)
     flow.run(work, "build", flow.start(work, fresh=True))
     return work
 
@@ -168,24 +170,6 @@ def make(lab: Lab, built: Folder, request: pytest.FixtureRequest, tmp_path: Path
         return Made(lab, state.release, copy)
 
     return made
-
-
-def write_database(folder: Path, ids: Sequence[str]) -> None:
-    """Write a Go vulnerability database in which every program has these, by its standard library."""
-    changed = "2026-11-01T00:00:00Z"
-    for name in ("index", "ID"):
-        (folder / name).mkdir(parents=True)
-    (folder / "index" / "db.json").write_text(json.dumps({"modified": changed}))
-    listed = [{"id": name, "modified": changed, "fixed": "1.99.0"} for name in ids]
-    (folder / "index" / "modules.json").write_text(json.dumps([{"path": "stdlib", "vulns": listed}]))
-    (folder / "index" / "vulns.json").write_text(json.dumps([{"id": name, "modified": changed} for name in ids]))
-    ranges = [{"type": "SEMVER", "events": [{"introduced": "0"}, {"fixed": "1.99.0"}]}]
-    affected = {"package": {"name": "stdlib", "ecosystem": "Go"}, "ranges": ranges}
-    affected["ecosystem_specific"] = {"imports": [{"path": "runtime"}]}
-    for name in ids:
-        said = {"schema_version": "1.3.1", "id": name, "modified": changed, "published": changed}
-        document = {**said, "summary": "for a test", "details": "", "affected": [affected]}
-        (folder / "ID" / f"{name}.json").write_text(json.dumps(document))
 
 
 def resign(made: Made, signer: Signer | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import subprocess
 import threading
 from dataclasses import replace
@@ -14,9 +15,9 @@ import yaml
 
 from countersign.console.errors import InfrastructureError, UsageError
 from countersign.tools.resolver import tool
-from release import charts
+from release import chart_schemas, charts
 from release.model import Chart
-from tests.release.conftest import Lab, Make
+from tests.release.conftest import Lab, Make, git
 
 
 def test_helm_pulls_it_and_it_names_the_image(make: Make, lab: Lab, tmp_path: Path) -> None:
@@ -64,4 +65,55 @@ def test_what_does_not_render_or_has_another_version_is_refused(make: Make, lab:
     unnamed = Chart(chart.name, chart.folder)
     with pytest.raises(InfrastructureError, match=r"helm (lint|template) refuses it: .*image\.digest"):
         charts.package(lab.settings, lab.project, unnamed, made.release, tmp_path / "x.tgz")
+    assert not (tmp_path / "x.tgz").exists()
+
+
+def manifest(kind: str, api: str, spec: str = "") -> bytes:
+    return f"apiVersion: {api}\nkind: {kind}\nmetadata: {{name: x-1}}\n{spec}".encode()
+
+
+POD = "spec: {containers: [{name: app, image: app}]}"
+
+
+@pytest.mark.parametrize("version", ["1.35", "1.36", "1.37"])
+def test_what_a_chart_renders_is_held_against_each_version(lab: Lab, version: str) -> None:
+    schemas = chart_schemas.versions(lab.settings, [])
+    assert list(schemas) == ["1.35", "1.36", "1.37"]
+
+    def check(content: bytes) -> list[str]:
+        return chart_schemas.check(lab.settings, version, schemas[version], content, "deploy/chart")
+
+    assert check(manifest("Pod", "v1", POD)) == []
+    assert check(manifest("PrometheusRule", "monitoring.coreos.com/v1")) == [
+        "PrometheusRule (monitoring.coreos.com/v1)"
+    ]
+    for wrong, says in {
+        manifest("Pod", "v1", POD.replace("image:", "imag:")): "Pod x-1: at '/spec/containers/0'.*'imag' not allowed",
+        manifest("Deploymnt", "apps/v1"): f"Deploymnt x-1: apps/v1 has no such kind in {version}",
+        manifest("PodSecurityPolicy", "policy/v1beta1"): "PodSecurityPolicy x-1: policy/v1beta1 has no such kind",
+        manifest("Pod", "v1", "spec: {containers: 1}"): "Pod x-1: .*got number, want",
+    }.items():
+        with pytest.raises(UsageError, match=f"deploy/chart: Kubernetes {version} does not take it: {says}"):
+            check(wrong)
+
+
+def test_other_versions_are_taken_if_there_are_schemas(lab: Lab) -> None:
+    assert list(chart_schemas.versions(lab.settings, ["1.30"])) == ["1.30"]
+    with pytest.raises(UsageError, match=r"no schemas of Kubernetes 1\.99; expected one of 1\.25, .*1\.37"):
+        chart_schemas.versions(lab.settings, ["1.99"])
+
+
+def test_a_chart_that_a_version_does_not_take_is_refused(make: Make, lab: Lab, tmp_path: Path) -> None:
+    made, chart = make(), lab.project.chart
+    assert chart is not None
+    folder = tmp_path / "app"
+    shutil.copytree(lab.project.root, folder)
+    template = folder / chart.folder / "templates/pod.yaml"
+    template.write_text(template.read_text().replace("kind: Pod", "kind: Pood"))
+    git(folder, "commit", "-qam", "mistype")
+    head = git(folder, "rev-parse", "HEAD")
+    release = replace(made.release, commit=head)
+    project = replace(lab.project, root=folder)
+    with pytest.raises(UsageError, match=r"does not take it: Pood app-chart: v1 has no such kind in 1\.35"):
+        charts.package(lab.settings, project, chart, release, tmp_path / "x.tgz")
     assert not (tmp_path / "x.tgz").exists()

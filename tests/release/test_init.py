@@ -19,7 +19,7 @@ from release import flow, page, verifying
 from release.init import write
 from release.load import load
 from release.made import State
-from tests.release.conftest import BUILDER, HERE, Lab, git, write_database
+from tests.release.conftest import BUILDER, HERE, Lab, git
 from tests.release.test_identity import Workflow
 
 SOURCE = "https://github.com/acme/app"
@@ -61,9 +61,7 @@ def begun(lab: Lab, sigstore: Authority, tmp_path: Path) -> Path:
 def released(lab: Lab, path: Path, signer: Workflow) -> tuple[flow.Work, State]:
     """Make all of it, stage after stage."""
     project = load(path)
-    database = path.parent.parent / "vulndb"
-    write_database(database, [])
-    work = flow.Work(lab.settings, project, "1.2.3", project.registry, BUILDER, lambda: signer, str(database))
+    work = flow.Work(lab.settings, project, "1.2.3", project.registry, BUILDER, lambda: signer, lab.databases)
     state = flow.start(work, fresh=True)
     for name in flow.STAGES:
         state = flow.run(work, name, state)
