@@ -14,6 +14,7 @@ from countersign.console.errors import UsageError
 from countersign.oci.access import registry
 from countersign.oci.reference import parse
 from release import attest, build, charts, checksums, exceptions, findings, git, inventory, push, scan
+from release import signer as signers
 from release.findings import Finding
 from release.made import File, Folder, Image, Release, State, read_state, sha256, write
 from release.scan import Databases
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from countersign.console.config import Settings
     from release.model import Project
     from release.signer import Signer
+    from signing.notary import Notary
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Work:
         signer: opens the key, or asks who signs; called by what signs.
         databases: of known vulnerabilities.
         fail_on: the severity that stops it; empty for the project's.
+        notary: opens who signs in the format notation.
     """
 
     settings: Settings
@@ -48,6 +51,7 @@ class Work:
     signer: Callable[[], Signer]
     databases: Databases = field(default_factory=Databases)
     fail_on: str = ""
+    notary: Callable[[], Notary] = signers.nobody
 
     @property
     def folder(self) -> Folder:
@@ -119,9 +123,13 @@ def _chart(work: Work, release: Release) -> tuple[Release, list[str]]:
 
 def _sign(work: Work, release: Release) -> tuple[Release, list[str]]:
     client, signer = registry(work.settings), work.signer()
+    formats = [each for each in work.project.formats if each != "notation"]
+    notary = work.notary() if work.project.notary else None
     for image in release.images:
         for target in signing.targets(client, parse(f"{image.repository}@{image.digest}")):
-            signer.image(client, image.repository, target, work.project.formats)
+            signer.image(client, image.repository, target, formats)
+            if notary:
+                signers.notarise(client, image.repository, target, notary)
             output.say(f"{image.repository}@{target.digest}")
     return release, []
 

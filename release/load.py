@@ -8,13 +8,13 @@ from pathlib import Path, PurePosixPath
 
 from countersign.console.errors import UsageError
 from countersign.oci import reference
-from countersign.policy import document, subjects
+from countersign.policy import document, identities, subjects
 from countersign.policy.document import Document
 from countersign.policy.problems import Key, PolicyInvalid, Problem
 from release import charts, schema
-from release.model import PLATFORMS, Chart, Identity, Image, Package, Packaged, Program, Project, Scan
+from release.model import PLATFORMS, Chart, Identity, Image, Notary, Package, Packaged, Program, Project, Scan
 from release.schema import FileEntry, PackageEntry, ReleaseEntry
-from signing.formats import FORMATS
+from signing.formats import KNOWN
 
 FILE = "release.yaml"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
@@ -92,9 +92,10 @@ class _Reader:
             archive=entry.archive,
             chart=self._chart(entry),
             scan=self._scan(entry),
-            formats=tuple(each for each in FORMATS if each in entry.sign.formats),
+            formats=tuple(each for each in KNOWN if each in entry.sign.formats),
             key=key,
             identity=identity,
+            notary=self._notary(entry),
         )
         if self._problems:
             raise ReleaseInvalid(sorted(self._problems, key=lambda problem: problem.line))
@@ -198,6 +199,24 @@ class _Reader:
             self._note((*key, "subject"), f"{who.subject!r} {why}; expected host and owner written out")
         trusted = self._within(who.trusted_root, (*key, "trustedRoot"))
         return None, Identity(who.issuer, who.subject, trusted or self._root)
+
+    def _notary(self, entry: ReleaseEntry) -> Notary | None:
+        sign = entry.sign
+        if ("notation" in sign.formats) != (sign.notation is not None):
+            lacks = "notation, which formats has" if sign.notation is None else "notation among formats"
+            self._note(("sign",), f"lacks {lacks}; expected both or neither")
+        if sign.formats == ["notation"]:
+            self._note(("sign", "formats"), "has notation alone; expected attachment or bundle too, by which files go")
+        if sign.notation is None:
+            return None
+        key: Key = ("sign", "notation")
+        identity = sign.notation.identity
+        why = identities.wrong(identity) or ("" if identities.in_spec(identity) else "has no ST, which notation wants")
+        if why:
+            self._note((*key, "identity"), f'{identity!r} {why}; expected "{identities.PREFIX} C=…, ST=…, O=…, CN=…"')
+        roots = [self._there(each, (*key, "roots", index)) for index, each in enumerate(sign.notation.roots)]
+        certificate = self._within(sign.notation.certificate, (*key, "certificate"))
+        return Notary(certificate or self._root, tuple(each for each in roots if each), identity)
 
     def _check_name(self, name: str, key: Key) -> None:
         if not _NAME.fullmatch(name):

@@ -112,6 +112,21 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class Notary:
+    """Who signs images in the format notation.
+
+    Attributes:
+        certificate: a PEM file with the signer's certificate and those above it; the private key lies beside it.
+        roots: certificates of the authorities that are trusted, each a PEM file.
+        identity: exactly that certificate's subject (``x509.subject: …``).
+    """
+
+    certificate: Path
+    roots: tuple[Path, ...]
+    identity: str
+
+
+@dataclass(frozen=True)
 class Project:
     """A whole ``release.yaml``.
 
@@ -129,6 +144,7 @@ class Project:
         formats: of image signatures.
         key: the public key of who signs; None with an identity.
         identity: who signs without a key.
+        notary: who signs in the format notation; None where ``formats`` has it not.
     """
 
     root: Path
@@ -147,6 +163,7 @@ class Project:
     formats: tuple[Format, ...]
     key: Path | None = None
     identity: Identity | None = None
+    notary: Notary | None = None
 
     def program(self, name: str) -> Program:
         """Return the program of that name, which `load` has found to be there."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from countersign.nodes.template import render
-from release import page
+from release import page, verifying
 from release import version as versions
 from release.trust import ByIdentity, ByKey, Trust
 
@@ -26,5 +26,8 @@ def write(project: Project, release: Release, trusted: Trust) -> str:
         there = ByKey(Path(trusted.key.name))
     elif isinstance(trusted, ByIdentity):
         there = replace(trusted, trusted_root=Path(trusted.trusted_root.name))
-    lines = page.commands(release, there, None, tags=True)
+    notary = verifying.certified(project)
+    if notary:
+        notary = replace(notary, roots=tuple(Path(each.name) for each in notary.roots))
+    lines = page.commands(release, there, None, notary, tags=True)
     return render(TEMPLATE, changes=changes, release=release, who=there.shown(), commands=lines).decode()

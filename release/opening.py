@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from release.flow import Work
     from release.model import Project
     from release.signer import Signer
+    from signing.notary import Notary
 
 
 def project(path: str) -> Project:
@@ -60,7 +61,25 @@ def work(context: Context, version: str, path: str, *, registry: str = "", key: 
     base = registry.rstrip("/") or found.registry
     databases = Databases(os.environ.get("GOVULNDB") or Databases().go)
     settings = settings_from(context)
-    return flow.Work(settings, found, wanted, base, builder, lambda: _signer(settings, found, key, identity), databases)
+    return flow.Work(
+        settings, found, wanted, base, builder, lambda: _signer(settings, found, key, identity), databases,
+        notary=lambda: notary(settings, found),
+    )  # fmt: skip
+
+
+def notary(settings: Settings, project: Project) -> Notary:
+    """Return who signs in the format notation: a plugin, where one is configured, else the key beside the certificate.
+
+    Raises:
+        CountersignError: there is no such key, or it is not that certificate's.
+    """
+    from release import signer
+    from signing import notary_options
+
+    if project.notary is None:
+        return signer.nobody()
+    certificate = project.notary.certificate
+    return notary_options.signer(settings, str(certificate.with_suffix(".key")), str(certificate), None)
 
 
 def _signer(settings: Settings, project: Project, key: str, identity: str) -> Signer:

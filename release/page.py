@@ -12,16 +12,20 @@ from release.attest import ATTESTATION
 from release.made import BUNDLE, SBOMS, SUMS, Release
 
 if TYPE_CHECKING:
+    from release.notary import ByCertificate
     from release.trust import Trust
 
 _TYPES = {"spdx": "spdxjson", "cyclonedx": "cyclonedx", "provenance": "slsaprovenance1", "scan": "vuln"}
 """What is attested → cosign's word for its predicate type."""
 
 
-def commands(release: Release, trusted: Trust, folder: Path | None, *, tags: bool) -> list[str]:
+def commands(
+    release: Release, trusted: Trust, folder: Path | None, notary: ByCertificate | None = None, *, tags: bool
+) -> list[str]:
     """Return the commands, to be run one after another in the folder with the release's files, which is the first."""
     go_there = [f"cd {shlex.quote(str(folder))}"] if folder else []
-    return [*go_there, *(shlex.join(each) for each in _all(release, trusted, tags=tags))]
+    notarised = notary.commands(release.images) if notary and release.images else ()
+    return [*go_there, *(shlex.join(each) for each in _all(release, trusted, tags=tags)), *notarised]
 
 
 def _all(release: Release, trusted: Trust, *, tags: bool) -> Iterator[list[str]]:

@@ -89,12 +89,21 @@ class IdentityEntry(_Strict):
     trusted_root: str = Field(alias="trustedRoot")
 
 
+class NotationEntry(_Strict):
+    """Who signs in the format notation."""
+
+    certificate: str
+    roots: list[str] = Field(min_length=1)
+    identity: str
+
+
 class SignEntry(_Strict):
     """Who signs, and how."""
 
-    formats: list[Literal["attachment", "bundle"]] = Field(min_length=1)
+    formats: list[Literal["attachment", "bundle", "notation"]] = Field(min_length=1)
     key: str = ""
     identity: IdentityEntry | None = None
+    notation: NotationEntry | None = None
 
 
 class ReleaseEntry(_Strict):

@@ -45,3 +45,5 @@ def say(found: Verified) -> None:
             output.failed(f"{each.what}: {each.reason}: {each.detail}")
         else:
             output.done(each.what)
+    if found.log:
+        output.skipped(f"the transparency log was not looked at: {found.log}")

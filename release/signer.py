@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from countersign.oci.registry import Registry
     from signing.formats import Format
     from signing.identity import ByIdentity as Certified
+    from signing.notary import Notary
 
 
 class Signer(Protocol):
@@ -104,6 +105,22 @@ class ByIdentity:
     def wrote(self, content: bytes) -> bool:  # noqa: ARG002
         """See ``Signer``: a certificate of minutes is never there already."""
         return False
+
+
+def notarise(registry: Registry, name: str, target: Descriptor, by: Notary) -> None:
+    """Hang a signature in the format notation on an index or manifest, if it is not there.
+
+    Raises:
+        InfrastructureError: it could not be written.
+    """
+    envelope = sign.prepare(registry, name, target, by)
+    for wanted, why in sign.sign(registry, name, target, None, ["notation"], envelope).failed.items():
+        raise InfrastructureError(f"no {wanted} could be written: {why}", where=f"{name}@{target.digest}")
+
+
+def nobody() -> Notary:
+    """Raise: who signs in the format notation was not said."""
+    raise UsageError("nobody signs in the format notation", where="release.yaml: sign.notation")
 
 
 def _signed(

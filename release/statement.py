@@ -43,6 +43,11 @@ def read(content: bytes, where: str) -> tuple[str, dict[str, str], dict[str, Any
         raise Malformed("has no in-toto statement about a SHA-256", where=where) from err
 
 
+def kind(content: bytes) -> str:
+    """Return the last word of a bundle's predicate type."""
+    return read(content, "")[0].rstrip("/").rpartition("/")[2]
+
+
 def claimed(content: bytes) -> list[str]:
     """Return the SHA-256 digests that a bundle says it is about, statement or signature of a file; none if neither."""
     try:

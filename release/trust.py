@@ -6,10 +6,10 @@ import json
 import re
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from countersign.console.errors import InfrastructureError, UsageError
 from countersign.policy import gate as rendering
@@ -78,15 +78,7 @@ class ByIdentity:
     def image(self, repository: str, scratch: Path) -> list[str]:
         """See ``Trust``; the policy has this one root, for this one repository."""
         root = {"issuer": self.issuer, "subject": self.subject, "trustedRoot": str(self.trusted_root.resolve())}
-        document = {
-            "apiVersion": "countersign/v1",
-            "roots": {"release": {"keyless": root}},
-            "scopes": {repository: {"anyOf": ["release"]}},
-        }
-        source, rendered = scratch / "policy.yaml", scratch / "policy.json"
-        source.write_text(json.dumps(document), encoding="utf-8")
-        rendered.write_bytes(rendering.render(load_policy(source)))
-        return ["--policy", str(rendered)]
+        return rendered({"keyless": root}, repository, scratch / "policy.json")
 
     def cosign(self) -> list[str]:
         """See ``Trust``; cosign knows no globs, and looks for a pattern anywhere in a name."""
@@ -98,6 +90,19 @@ class ByIdentity:
     def shown(self) -> str:
         """See ``Trust``."""
         return f"{self.subject}, as {self.issuer} tells it"
+
+
+def rendered(root: Mapping[str, Any], repository: str, into: Path) -> list[str]:
+    """Write the gate's policy with one root for one repository; return the option that names it."""
+    document = {
+        "apiVersion": "countersign/v1",
+        "roots": {"release": root},
+        "scopes": {repository: {"anyOf": ["release"]}},
+    }
+    source = into.with_suffix(".yaml")
+    source.write_text(json.dumps(document), encoding="utf-8")
+    into.write_bytes(rendering.render(load_policy(source)))
+    return ["--policy", str(into)]
 
 
 def run(program: Path, words: Sequence[str | Path]) -> tuple[bool, str, str]:

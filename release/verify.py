@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ REASONS = {
     "vulnerable": "it has a known vulnerability that nothing excepts",
     "expired-exception": "a vulnerability was excepted until a day that has passed",
     "unlisted": "the checksums do not have it",
+    "not-in-log": "the transparency log does not show its entry",
     "moved-tag": "the tag points at something else",
     "refused": "the gate's engine refuses the image; its own code says why",
 }
@@ -76,10 +77,12 @@ class Checker:
     Attributes:
         program: ``countersign-gate``.
         trusted: a key or an identity.
+        held: what the bundles that hold are of → their content.
     """
 
     program: Path
     trusted: Trust
+    held: dict[str, bytes] = field(default_factory=dict)
 
     def bundle(self, bundle: Path, about: str) -> None:
         """Have the gate verify a bundle over a file, or over ``sha256:HEX``.
@@ -91,6 +94,8 @@ class Checker:
             raise Refused("unsigned", f"there is no {bundle.name}")
         good, _, said = self._verify(bundle, about)
         if good:
+            name = bundle.name if not about.startswith("sha256:") else f"{about}: {statement.kind(_read(bundle))}"
+            self.held[name] = _read(bundle)
             return
         digest = about if about.startswith("sha256:") else f"sha256:{sha256(Path(about))}"
         for other in statement.claimed(_read(bundle)):

@@ -16,11 +16,13 @@ from signing.verify import Access, verify
 if TYPE_CHECKING:
     from countersign.oci.registry import Registry
     from release.made import Image, Release
+    from release.notary import ByCertificate
 
 _REASONS = {
     "UNSIGNED": "unsigned",
     "BAD_SIGNATURE": "bad-signature",
     "WRONG_IDENTITY": "wrong-identity",
+    "UNTRUSTED_CHAIN": "bad-signature",
     "TAMPERED": "tampered",
     "OTHER_IMAGE": "other-subject",
 }
@@ -29,7 +31,14 @@ _MOST = 64  # attestations of one kind on one digest that are looked at
 
 
 def verify_images(
-    checker: Checker, registry: Registry, release: Release, access: Access, scratch: Path, *, tags: bool
+    checker: Checker,
+    registry: Registry,
+    release: Release,
+    access: Access,
+    scratch: Path,
+    notary: ByCertificate | None = None,
+    *,
+    tags: bool,
 ) -> Iterator[Finding]:
     """Verify every image of a release, whose document holds; yield what came of each.
 
@@ -39,6 +48,7 @@ def verify_images(
         release: of which images.
         access: how the gate's program reaches registries.
         scratch: a private folder.
+        notary: by whose certificate they have to be signed, too.
         tags: whether tags have to be there already.
     """
     for image in release.images:
@@ -50,6 +60,9 @@ def verify_images(
             name = f"{image.repository}@{digest}"
             yield _found(f"{name}: there", lambda name=name: _exists(registry, name))
             yield _found(f"{name}: signature", lambda name=name, by=going_by: _signed(checker, name, by, access))
+            if notary:
+                who = notary.image(image.repository, scratch)
+                yield _found(f"{name}: notation", lambda name=name, by=who: _signed(checker, name, by, access))
             for what, predicate_type in _wanted(image, digest).items():
                 yield _found(
                     f"{name}: {what}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import UsageError, VerdictError
 from countersign.oci.access import docker_configs, hosts_folder, registry
-from release import page
+from countersign.oci.proxy import from_environment
+from release import log, page
 from release import version as versions
 from release.made import Folder, Release
+from release.notary import ByCertificate
 from release.trust import ByIdentity, ByKey, Trust
 from release.verify import Checker, Finding, scratch, verify_files
 from release.verify_images import verify_images
@@ -30,11 +33,13 @@ class Verified:
         findings: of every artefact.
         release: what the release consists of; None if that is not known.
         commands: with which the same can be seen without this program.
+        log: what was not looked for in the transparency log, and why; empty where all was.
     """
 
     findings: list[Finding]
     release: Release | None
     commands: list[str]
+    log: str = ""
 
     def check(self) -> Release:
         """Return the release if everything is good.
@@ -56,6 +61,7 @@ class Verified:
             "release": self.release.as_json() if self.release else None,
             "findings": [each.as_json() for each in self.findings],
             "commands": self.commands,
+            "log": {"looked": not self.log, "why": self.log},
         }
 
 
@@ -87,6 +93,11 @@ def trusted(project: Project, key: str) -> Trust:
     return ByKey(path.resolve())
 
 
+def certified(project: Project) -> ByCertificate | None:
+    """Return by whose certificate images have to be signed in the format notation; None where none is asked for."""
+    return ByCertificate(project.notary.roots, project.notary.identity) if project.notary else None
+
+
 def place(settings: Settings, project: Project, version: str, folder: str) -> Folder:
     """Return where the files lie.
 
@@ -112,7 +123,7 @@ def verify(settings: Settings, project: Project, version: str, folder: Folder, t
         RegistryError: a registry cannot be asked.
         MissingError: the gate's program is not there and cannot be built.
     """
-    checker = Checker(program(settings), trust)
+    checker, notary = Checker(program(settings), trust), certified(project)
     release: Release | None = None
     findings: list[Finding] = []
     for each in _of_files(checker, folder, project, version):
@@ -125,8 +136,22 @@ def verify(settings: Settings, project: Project, version: str, folder: Folder, t
     access = Access(hosts_folder(settings), docker_configs(settings))
     with scratch() as private:
         client = registry(settings)
-        findings += verify_images(checker, client, release, access, Path(private), tags=tags)
-    return Verified(findings, release, page.commands(release, trust, folder.files, tags=tags))
+        findings += verify_images(checker, client, release, access, Path(private), notary, tags=tags)
+    found, why = _logged(settings, checker)
+    return Verified([*findings, *found], release, page.commands(release, trust, folder.files, notary, tags=tags), why)
+
+
+def _logged(settings: Settings, checker: Checker) -> tuple[list[Finding], str]:
+    """Look for what holds in the transparency log; return what came of it, and why not for what was not looked for."""
+    if not isinstance(checker.trusted, ByIdentity):
+        return [], "a release that is signed by a key need not be in any"
+    if settings.offline:
+        return [], "the network must not be used (INVOKE_OFFLINE); what the log signed was verified all the same"
+    wanted = log.entries(checker.held.items(), checker.trusted.trusted_root.read_bytes())
+    came = log.look(wanted, from_environment(os.environ))
+    found = [Finding(f"{each}: log") for each in came.there]
+    found += [Finding(f"{each}: log", "not-in-log", said) for each, said in came.missing.items()]
+    return found, f"{came.why_not}; what the log signed was verified all the same" if came.why_not else ""
 
 
 def _of_files(checker: Checker, folder: Folder, project: Project, version: str) -> Iterator[Finding | Release]:

@@ -10,6 +10,7 @@ import pytest
 from countersign.console.config import ROOT
 from release.load import ReleaseInvalid, load
 
+NOTARY = '{certificate: notary.crt, roots: [go.mod], identity: "x509.subject: C=FI, ST=Uusimaa, O=Acme, CN=release"}'
 Edit = Callable[[str, str], Path]
 
 
@@ -40,8 +41,10 @@ def test_our_own_is_valid() -> None:
         ("variable: main.release", "tags: 'a -ldflags=x'", 8, "expected Go build tags"),
         ("programs: [app]", "programs: [other]", 10, "unknown program 'other'; expected one of app"),
         ("programs: [app]", "programs: []", 10, "expected at least one entry"),
-        ("[attachment, bundle]", "[cosign]", 12, "expected 'attachment' or 'bundle'"),
+        ("[attachment, bundle]", "[cosign]", 12, "expected 'attachment', 'bundle' or 'notation'"),
         ("  key: release.pub\n", "", 11, "got neither; expected either key or identity"),
+        ("[attachment, bundle]", "[bundle, notation]", 11, "lacks notation, which formats has"),
+        ("key: release.pub", f"key: release.pub\n  notation: {NOTARY}", 11, "lacks notation among formats"),
         ("apiVersion: countersign.release/v1", "apiVersion: v2", 1, "expected 'countersign.release/v1'"),
     ],
 )
@@ -50,6 +53,33 @@ def test_a_mistake_is_one_line(edited: Edit, old: str, new: str, line: int, says
         load(edited(old, new))
     assert len(caught.value.problems) == 1
     assert caught.value.problems[0].line == line
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("", "", ""),
+        ("ST=Uusimaa, ", "", "has no ST, which notation wants"),
+        ("x509.subject: C=FI, ST=Uusimaa, O=Acme, CN=release", "*", 'expected "x509.subject: C=…'),
+        ("go.mod", "no-such.pem", "there is no 'no-such.pem'"),
+        ("notary.crt", "../notary.crt", "expected a path below app/"),
+        ("[go.mod]", "[]", "expected at least one entry"),
+    ],
+)
+def test_who_signs_in_the_format_notation_is_exact(edited: Edit, old: str, new: str, says: str) -> None:
+    path = edited(
+        "[attachment, bundle]\n  key: release.pub",
+        f"[bundle, notation]\n  key: release.pub\n  notation: {NOTARY.replace(old, new)}",
+    )
+    if not says:
+        found = load(path)
+        assert found.formats == ("bundle", "notation")
+        assert found.notary is not None
+        assert found.notary.roots == (path.parent / "go.mod",)
+        return
+    with pytest.raises(ReleaseInvalid) as caught:
+        load(path)
     assert says in str(caught.value)
 
 
