@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from containerd.runtime import DEFAULT_SNAPSHOTTER, Containerd
-from countersign.enforcement.base_spec import with_hook
 from countersign.enforcement.gate import environment
 from countersign.nodes import facts
 from countersign.nodes.facts import Facts
@@ -123,7 +122,7 @@ class Instance(PrivateMachine, Containerd):
         """See `Machine.way`: its registries put their own hosts.toml files there."""
         return []
 
-    def configured(self) -> list[Step]:
+    def configured(self, written: Mapping[str, bytes]) -> list[Step]:
         """See `Machine.configured`."""
         layout = self.layout
         folders = [
@@ -136,7 +135,7 @@ class Instance(PrivateMachine, Containerd):
         return [
             Group(self.node, f"programs of containerd ({layout.bin})", [*folders, *links]),
             Group(self.node, f"configuration of containerd ({self.config})", self.files()),
-            Running(self.service()),
+            Running(self.service(written)),
         ]
 
     def files(self) -> list[File]:
@@ -165,14 +164,14 @@ class Instance(PrivateMachine, Containerd):
             File(self.node, f"{layout.etc}/cni/{NETWORK.name}", NETWORK.read_bytes()),
         ]
 
-    def service(self) -> Service:
+    def service(self, written: Mapping[str, bytes]) -> Service:
         """Return containerd as a supervised service.
 
         Two paths can't be configured, so it sees folders of the instance there: shim sockets and
         runc's state (/run/containerd, kept short for the sockets' sake) and libcni's cache (/var/lib/cni).
         """
         layout = self.layout
-        spec = File(self.node, layout.base_spec, with_hook(self.spec, layout))
+        spec = File(self.node, layout.base_spec, written[layout.base_spec])
         return Service(
             name=self.room,
             argv=(self.program, "--config", self.config),

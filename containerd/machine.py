@@ -134,7 +134,7 @@ class Machine(SystemdMachine, Containerd):
         """See `Machine.way`."""
         return reach.way(self.node, self.layout.certs, self.addition)
 
-    def configured(self) -> list[Step]:
+    def configured(self, _written: Mapping[str, bytes]) -> list[Step]:
         """See `Machine.configured`."""
         config = adapt.adapted(self.known.config, self._wanted())
         return [SandboxNamed(self, self.sandbox), Configured(self, config, tuple(self.known.base_specs))]

@@ -87,7 +87,7 @@ class Machine(SystemdMachine, Crio):
         """See `Crio.storage`."""
         return self.known.storage, self.known.run_storage
 
-    def configured(self) -> list[Step]:
+    def configured(self, _written: Mapping[str, bytes]) -> list[Step]:
         """See `Machine.configured`."""
         hooks_dirs, sandbox = self.taken.get("hooks_dirs", ()), str(self.taken.get("sandbox", ""))
         files = self.configuration(hooks_dirs, sandbox)

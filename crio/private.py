@@ -104,7 +104,7 @@ class Instance(PrivateMachine, Crio):
         ]
         return [Group(node, f"folders of CRI-O ({self.root})", parts)]
 
-    def configured(self) -> list[Step]:
+    def configured(self, _written: Mapping[str, bytes]) -> list[Step]:
         """See `Machine.configured`."""
         files = [
             *self.files(),

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from countersign.enforcement.base_spec import with_hook
+from countersign.enforcement import node_files
 from countersign.enforcement.layout import Layout
 from countersign.enforcement.policy_keys import Unsigned
 from countersign.nodes.service import Service
 from countersign.nodes.steps import File, Folder, Group, Link
-from countersign.nodes.template import render
 
 if TYPE_CHECKING:
     from countersign.console.config import RegistrySettings
     from countersign.console.steps import Step
     from countersign.nodes.node import Node
 
-CONFIG = Path(__file__).with_name("gate.json.j2")
 WATCHDOG = 10.0
 """Seconds of silence after which the gate is taken for hung; units/countersign-gate.service has the same."""
 
@@ -102,24 +100,31 @@ class Gate:
             raise ValueError("a gate has containerd's socket or CRI-O's storage")
 
 
+def written(gate: Gate) -> Mapping[str, bytes]:
+    """Return path → content of the files that say how gate and hook run (`countersign.enforcement.node_files`)."""
+    runtime = {"containerd": {"address": gate.runtime_socket, "nri": gate.nri}}
+    if crio := gate.crio:
+        names = {"root": crio.root, "runRoot": crio.run_root, "nri": crio.nri, "socket": crio.socket}
+        runtime = {"crio": names}
+    providers = gate.providers
+    place = {
+        "layout": asdict(gate.layout),
+        **runtime,
+        "baseSpecs": {path: spec.decode(errors="replace") for path, spec in gate.base_specs.items()},
+        "policyKeys": gate.policy_keys,
+        "credentialProviders": providers and {"config": providers.config, "binDir": providers.bin_dir},
+    }
+    return node_files.written(gate.program, place)
+
+
 def files(gate: Gate) -> list[File]:
     """Return the gate's files, programs first."""
     layout = gate.layout
-    config = render(
-        CONFIG,
-        layout=layout,
-        runtime_socket=gate.runtime_socket,
-        nri=gate.nri,
-        crio=gate.crio,
-        policy_keys=gate.policy_keys,
-        providers=gate.providers,
-    )
     return [
         File(gate.node, layout.gate, gate.program, 0o755),
         File(gate.node, layout.hook, gate.hook, 0o755),
-        File(gate.node, layout.gate_config, config),
         File(gate.node, layout.docker_config, gate.docker_config, 0o600),
-        *(File(gate.node, path, with_hook(spec, layout)) for path, spec in gate.base_specs.items()),
+        *(File(gate.node, path, content) for path, content in written(gate).items()),
     ]
 
 

@@ -89,8 +89,12 @@ class Machine(ABC):
         return []
 
     @abstractmethod
-    def configured(self) -> list[Step]:
-        """Return the steps by which it runs by our settings; they come last, when all that it reads is there."""
+    def configured(self, written: Mapping[str, bytes]) -> list[Step]:
+        """Return the steps by which it runs by our settings; they come last, when all that it reads is there.
+
+        Args:
+            written: what our files contain (`countersign.enforcement.gate.written`).
+        """
 
     def remembered(self) -> list[Step]:
         """Return what of its own configuration has to stay as it was put there."""

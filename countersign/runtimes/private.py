@@ -147,7 +147,7 @@ def steps(given: Work[PrivateMachine]) -> list[Step]:
         *machine.addition.running(),
         *machine.way(),
         Running(gate.service(given.gate, machine.cgroup)),
-        *machine.configured(),
+        *machine.configured(gate.written(given.gate)),
     ]
 
 

@@ -96,7 +96,7 @@ def steps(given: Work[SystemdMachine]) -> list[Step]:
         *machine.way(),
         *given.policies(),
         machine.gate_unit(),
-        *machine.configured(),
+        *machine.configured(gate.written(given.gate)),
         KubeletRuns(machine.node),
     ]
 

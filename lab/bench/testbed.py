@@ -19,7 +19,6 @@ from countersign.console.errors import InfrastructureError, MissingError
 from countersign.console.steps import run_steps
 from countersign.enforcement import gate, teardown
 from countersign.enforcement.artifacts import collect
-from countersign.enforcement.base_spec import with_hook
 from countersign.nodes import service
 from countersign.nodes.steps import Folder, Group
 from countersign.runtimes.private import made_of, steps
@@ -106,17 +105,13 @@ def _set_up(settings: Settings, ours: Instance, *, compared: bool) -> Testbed:
     programs = install(TOOLS, settings)
     server = ours.addition.urls[REFERRERS].partition("://")[2]
     cosign = (str(programs["cosign"]), str(settings.keys / "cosign.pub"), REFERRERS, server)
-    compared_specs = hooks.files(folder, _base_spec(plan), programs["noop-hook"], cosign)
+    spec = gate.written(plan.gate)[ours.layout.base_spec]
+    compared_specs = hooks.files(folder, spec, programs["noop-hook"], cosign)
     handlers = Group(
         ours.node, f"handlers to compare with ({folder})", [Folder(ours.node, str(folder)), *compared_specs]
     )
     run_steps([handlers, *steps(plan)])
     return Testbed(settings, ours, plan, programs)
-
-
-def _base_spec(plan: Work[Any]) -> bytes:
-    layout = plan.gate.layout
-    return with_hook(plan.gate.base_specs[layout.base_spec], layout)
 
 
 def _remove(ours: Instance) -> None:

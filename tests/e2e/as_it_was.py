@@ -17,7 +17,8 @@ from countersign.console.steps import run_steps
 from countersign.enforcement.additions import NOTHING
 from countersign.nodes.host import HOST
 from countersign.runtimes.systemd import SystemdMachine, Taken
-from countersign.runtimes.work import steps, work
+from countersign.runtimes.work import TOOLS, steps, work
+from countersign.tools.resolver import install
 from crio.effective import Effective
 from crio.machine import Machine as Crio
 
@@ -34,14 +35,13 @@ PROGRAMS = {"systemctl": f"printf '{STATE}'", "containerd": "exit 0", "crio": "e
 
 
 def main(runtime: str, given: str, folder: Path) -> None:
+    programs = install(TOOLS, Settings())
     _private(folder)
     if given == "used":
         _used()
     machine = _containerd(folder) if runtime == "containerd" else _crio(folder)
     policy = folder / "policy.yaml"
     policy.write_text("apiVersion: countersign/v1\ndefault: reject\nscopes: {registry.example/app: reject}\n")
-    programs = dict.fromkeys(("countersign-gate", "countersign-hook"), folder / "program")
-    (folder / "program").write_bytes(b"#!/bin/sh\n")
     before = _fingerprint()
     given_to_it: Any = work(Settings(policy=policy, state=folder), machine, (SANDBOX,), programs)
     run_steps(steps(given_to_it))

@@ -79,6 +79,7 @@ var commands = []command{
 	{name: "install-policy", argument: "FILE|-", about: "check a rendered policy, its signature and its serial, and put it in force on this node", run: installPolicy, options: []options{configPath, asJSON, ofPolicy}},
 	{name: "install", about: "bring this node under enforcement: look, plan, apply, prove; what fails is taken back", run: installNode, options: []options{asJSON, ofInstall, onThisNode}},
 	{name: "uninstall", about: "take enforcement off this node again; it is as it was before install", run: uninstallNode, options: []options{asJSON, onThisNode}},
+	{name: "node-files", about: "print what the files of the node contain that stdin describes, as JSON; for set-up over a connection", run: nodeFiles},
 	{name: "agent", about: "keep a Kubernetes cluster informed of this node's enforcement, from a pod", run: lookAfter, options: []options{ofAgent}},
 	{name: "ready", argument: "FILE", about: "be a readiness probe: exit 0 while the file is there that an agent keeps (--ready-file)", run: ready},
 	{name: "retire", about: "have every node of a Kubernetes cluster take enforcement off, from a pod", run: retire, options: []options{ofRetire}},

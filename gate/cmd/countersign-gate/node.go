@@ -334,3 +334,22 @@ func uninstallNode(c *invocation) int {
 	}
 	return exitOK
 }
+
+// maxPlace bounds what "node-files" reads: it has the base specs.
+const maxPlace = 8 << 20
+
+// nodeFiles prints what a node's files contain.
+func nodeFiles(c *invocation) int {
+	place, err := readAll(os.Stdin, maxPlace)
+	if err != nil {
+		return c.fail(err)
+	}
+	found, err := install.Files(place)
+	if err != nil {
+		return c.misused(err)
+	}
+	if err := writeJSON(c.stdout, found); err != nil {
+		return c.fail(err)
+	}
+	return exitOK
+}

@@ -99,7 +99,7 @@ def test_a_poor_machine_gets_what_works_there(ours):
 
 
 def test_what_no_setting_moves_is_shadowed(ours):
-    made = ours.service()
+    made = ours.service({ours.layout.base_spec: SPEC})
     assert set(made.shadows) == {"/run/containerd", "/var/lib/cni"}
     assert all(target.startswith(f"{ours.root}/") for target in made.shadows.values())
     assert made.env["COUNTERSIGN_CONFIG"] == ours.layout.gate_config
@@ -108,8 +108,8 @@ def test_what_no_setting_moves_is_shadowed(ours):
 def test_containerd_restarts_when_anything_it_read_changes(ours):
     def digest(facts: Facts = PLAIN, spec: bytes = SPEC, shim: str = "shim") -> str:
         programs = {**CACHED, "containerd-shim-runc-v2": Path(shim)}
-        made = replace(ours, facts=facts, programs=programs, spec=spec)
-        found: str = made.service().digest()
+        made = replace(ours, facts=facts, programs=programs)
+        found: str = made.service({ours.layout.base_spec: spec}).digest()
         return found
 
     assert digest() == digest()

@@ -86,6 +86,7 @@ def on_crio(settings: Settings, addition: Addition) -> Mapping[str, bytes]:
     return {str(getattr(part, "path", part.name)): _content(part) for part in (*native, *way)}
 
 
+@pytest.mark.usefixtures("echoing_gate")
 @pytest.mark.parametrize("laid_by", [on_containerd, on_crio])
 @pytest.mark.parametrize(("addition", "named"), [(NOTHING, False), (GIVEN, True)])
 def test_a_machine_knows_a_labs_registries_only_where_it_is_given_them(users, laid_by, addition, named):

@@ -18,6 +18,8 @@ from countersign.enforcement.policy_keys import asked_for, signing
 from countersign.keys.pair import PrivateKey, generate, parse_public
 from countersign.nodes.host import HOST
 
+pytestmark = pytest.mark.usefixtures("echoing_gate")
+
 
 @pytest.mark.parametrize(
     ("content", "asks"),

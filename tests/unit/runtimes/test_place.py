@@ -32,6 +32,7 @@ RECEIPT: dict[str, Any] = {
 UNPROVEN = {**RECEIPT, "problems": [{"where": "the canary", "found": "allowed", "expected": "refused"}]}
 FINE = {"version": "countersign.doctor/v1", "ok": True, "checks": []}
 PLACE = "ssh://box"
+pytestmark = pytest.mark.usefixtures("echoing_gate")
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ default_runtime = "runc"
 [crio.image]
 pause_image = "registry.k8s.io/pause:3.10"
 """
+pytestmark = pytest.mark.usefixtures("echoing_gate")
 
 
 class Images:

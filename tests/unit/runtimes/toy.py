@@ -67,7 +67,7 @@ class Toy(SystemdMachine):
     def way(self) -> list[Group]:
         return []
 
-    def configured(self) -> list[Step]:
+    def configured(self, _written: Mapping[str, bytes]) -> list[Step]:
         config = File(self.node, CONFIG, f"hook = {self.layout.hook}\nshutter = {self.shutter}\n".encode())
         return [Group(self.node, "Toy by our settings", [config, UnitRuns(self.node, self.unit, [CONFIG])])]
 

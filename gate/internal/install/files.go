@@ -1,0 +1,85 @@
+package install
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"countersign/gate/internal/config"
+)
+
+// Versions of what Files reads and gives, as JSON.
+const (
+	PlaceVersion = "countersign.place/v1"
+	FilesVersion = "countersign.node-files/v1"
+)
+
+// Place is a node that gets its files over a connection.
+type Place struct {
+	Version             string                      `json:"version"`
+	Layout              Layout                      `json:"layout"`
+	Containerd          *Containerd                 `json:"containerd"` // the node has this
+	Crio                *config.Crio                `json:"crio"`       // or this
+	BaseSpecs           map[string]string           `json:"baseSpecs"`  // path of ours -> the OCI spec that it is made of
+	PolicyKeys          []string                    `json:"policyKeys"` // see Options
+	CredentialProviders *config.CredentialProviders `json:"credentialProviders"`
+}
+
+// Layout is where everything lies there.
+type Layout struct {
+	Bin       string `json:"bin"`
+	Verifiers string `json:"verifiers"`
+	Etc       string `json:"etc"`
+	Certs     string `json:"certs"`
+	Lib       string `json:"lib"`
+	Run       string `json:"run"`
+	Log       string `json:"log"`
+}
+
+// Containerd is that of a Place.
+type Containerd struct {
+	Address string `json:"address"` // of its gRPC socket
+	NRI     string `json:"nri"`     // NRI's socket; "" for no plugin
+}
+
+// Written is what the files of a Place contain.
+type Written struct {
+	Version string            `json:"version"`
+	Files   map[string][]byte `json:"files"` // path -> content
+}
+
+// Files reads a Place, and gives what its files contain; it looks at no node.
+func Files(place []byte) (*Written, error) {
+	var p Place
+	decoder := json.NewDecoder(bytes.NewReader(place))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&p); err != nil {
+		return nil, err
+	}
+	if p.Version != PlaceVersion {
+		return nil, fmt.Errorf("version %q, expected %q", p.Version, PlaceVersion)
+	}
+	l := layout{bin: p.Layout.Bin, verifiers: p.Layout.Verifiers, etc: p.Layout.Etc, certs: p.Layout.Certs, lib: p.Layout.Lib, run: p.Layout.Run, log: p.Layout.Log}
+	runtime := map[string]any{}
+	switch {
+	case p.Containerd != nil && p.Crio == nil:
+		runtime["containerd"] = l.ofContainerd(p.Containerd.Address, p.Containerd.NRI)
+	case p.Crio != nil && p.Containerd == nil:
+		p.Crio.Hook = l.hook()
+		runtime["crio"] = p.Crio
+	default:
+		return nil, errors.New("a place has containerd or crio")
+	}
+	gate, err := l.gateJSON(p.PolicyKeys, p.CredentialProviders, runtime)
+	if err != nil {
+		return nil, err
+	}
+	found := &Written{FilesVersion, map[string][]byte{l.config(): gate}}
+	for path, spec := range p.BaseSpecs {
+		if found.Files[path], err = l.withHook([]byte(spec)); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return found, nil
+}

@@ -1,0 +1,104 @@
+package install
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"countersign/gate/internal/config"
+)
+
+// place gives one of the descriptions that tests/unit/enforcement holds set-up to.
+func place(t *testing.T, name string) map[string]any {
+	t.Helper()
+	content, err := os.ReadFile("testdata/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found map[string]any
+	if err := json.Unmarshal(content, &found); err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func filesOf(t *testing.T, place map[string]any) (*Written, error) {
+	t.Helper()
+	content, err := json.Marshal(place)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Files(content)
+}
+
+func TestAPlaceGetsTheGateJSONOfItsRuntime(t *testing.T) {
+	for name, holds := range map[string]func(*config.Config) bool{
+		"containerd.json": func(c *config.Config) bool {
+			return c.Crio == nil && c.Containerd.Address == "/run/c.sock" && c.Containerd.NRI == "/run/nri.sock" && c.Containerd.Hook == "/p/bin/countersign-hook"
+		},
+		"crio.json": func(c *config.Config) bool {
+			return c.Crio != nil && *c.Crio == config.Crio{Root: "/srv/storage", RunRoot: "/run/storage", Socket: "/run/crio.sock", NRI: "/run/nri.sock", Hook: "/p/bin/countersign-hook"}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			found, err := filesOf(t, place(t, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := config.Parse(found.Files["/p/etc/gate.json"])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !holds(c) || c.Policy != "/p/etc/policy.json" || c.Socket != "/p/run/gate.sock" || c.Evidence.Dir != "/p/lib/evidence" || c.Registry.CertsDir != "/p/certs" || c.Registry.DockerConfig != "/p/etc/docker.json" {
+				t.Errorf("got %+v", c)
+			}
+			if len(c.PolicyKeys) != 1 || *c.Registry.CredentialProviders != (config.CredentialProviders{Config: "/etc/providers.yaml", BinDir: "/opt/bin"}) {
+				t.Errorf("got %+v", c)
+			}
+			if len(c.Pinned) != 0 { // what a node itself needs is pinned in its policy, where set-up renders that
+				t.Errorf("got %v", c.Pinned)
+			}
+		})
+	}
+}
+
+func TestAPlaceGetsItsBaseSpecsWithTheHook(t *testing.T) {
+	found, err := filesOf(t, place(t, "containerd.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := string(found.Files["/p/etc/base-runc.json"])
+	for _, want := range []string{`"/p/bin/countersign-hook"`, `"/p/run/gate.sock"`, "9223372036854771712"} {
+		if !strings.Contains(spec, want) {
+			t.Errorf("%s is missing: %s", want, spec)
+		}
+	}
+	if strings.Contains(spec, "rlimits") {
+		t.Errorf("got %s", spec)
+	}
+}
+
+func TestWhatIsNotAPlaceIsRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(map[string]any)
+		says   string
+	}{
+		"another version":    {func(p map[string]any) { p["version"] = "countersign.place/v9" }, `expected "countersign.place/v1"`},
+		"two runtimes":       {func(p map[string]any) { p["crio"] = map[string]any{} }, "containerd or crio"},
+		"neither":            {func(p map[string]any) { delete(p, "containerd") }, "containerd or crio"},
+		"an unknown member":  {func(p map[string]any) { p["hook"] = "/bin/true" }, "unknown field"},
+		"a relative folder":  {func(p map[string]any) { p["layout"].(map[string]any)["etc"] = "etc" }, "not an absolute path"},
+		"a key that is none": {func(p map[string]any) { p["policyKeys"] = []string{"x"} }, "policyKeys"},
+		"a spec that is none": {func(p map[string]any) { p["baseSpecs"] = map[string]any{"/p/etc/base-runc.json": "{}{}"} },
+			"/p/etc/base-runc.json: not an OCI runtime spec"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := place(t, "containerd.json")
+			c.change(p)
+			if _, err := filesOf(t, p); err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("got %v, expected %q", err, c.says)
+			}
+		})
+	}
+}
