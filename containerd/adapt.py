@@ -1,63 +1,18 @@
-"""The configuration of a containerd that is not ours, changed as little as enforcement needs.
-
-What must be set is what the gate's doctor then looks for (gate/internal/doctor). Comments and everything else stay.
-"""
+"""The configuration of a containerd, changed as little as enforcement needs: comments and everything else stay."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
 from typing import Any
 
 from countersign.console.errors import InfrastructureError
-from countersign.enforcement.layout import Layout
-from countersign.enforcement.nri import NRI, PLUGIN, SETTINGS, VALIDATOR
+from countersign.enforcement.nri import NRI
 
 IMAGES = "io.containerd.cri.v1.images"
 RUNTIME = "io.containerd.cri.v1.runtime"
-VERIFIER = "io.containerd.image-verifier.v1.bindir"
 RUNC = "io.containerd.runc.v2"
-VERIFIED_PULLS: Mapping[str, Any] = {
-    "use_local_image_pull": False,
-    "disable_snapshot_annotations": True,
-    "discard_unpacked_layers": False,
-    "max_concurrent_downloads": 3,
-    "image_pull_with_sync_fs": False,
-}
-"""With any other value the CRI plugin pulls by itself, and no verifier is asked."""
-CRIU_SWITCH = (2, 4)
 READABLE = 3
 """The oldest version of the configuration that has the plugins' present names."""
-DEADLINE = "30s"
-TRANSFER = "io.containerd.transfer.v1.local"
-DEFAULT_SNAPSHOTTER = "overlayfs"
-
-
-Version = tuple[int, ...]
-"""Major, minor and patch; compares with a version that has fewer parts."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the configuration has to say.
-
-    Attributes:
-        layout: where our parts are.
-        version: of containerd.
-        sandbox: the sandbox image by digest.
-        base_specs: runtime handler → path of its base spec.
-        platform: such as ``linux/amd64``.
-        nri: the socket of its NRI; empty where it can't require a plugin.
-        lacks_resource: without CAP_SYS_RESOURCE no container can be given a lower OOM score than containerd has.
-    """
-
-    layout: Layout
-    version: Version
-    sandbox: str
-    base_specs: Mapping[str, str]
-    platform: str
-    lacks_resource: bool = False
-    nri: str = ""
 
 
 def format_version(config: bytes) -> int:
@@ -69,37 +24,19 @@ def format_version(config: bytes) -> int:
     return int(_parsed(config).get("version", 1))
 
 
-def adapted(config: bytes, wanted: Wanted) -> bytes:
-    """Return the configuration with our settings in it; one that has them all is returned as it is.
+def adapted(config: bytes, plugins: Mapping[str, Any]) -> bytes:
+    """Return the configuration with settings in it; one that has them all is returned as it is.
 
     Args:
         config: a file of version 3 or later.
-        wanted: what it has to say.
+        plugins: what it has to say below ``plugins`` (`countersign.enforcement.node_files.Written`). A list of it
+            joins what the configuration has there.
 
     Raises:
         InfrastructureError: it is not TOML.
     """
     document = _parsed(config)
-    plugins = _table(document, "plugins")
-    verifier = _table(plugins, VERIFIER)
-    _set(verifier, {"bin_dir": wanted.layout.verifiers, "per_verifier_timeout": DEADLINE})
-    images = _table(plugins, IMAGES)
-    _set(images, VERIFIED_PULLS)
-    _set(_table(images, "pinned_images"), {"sandbox": wanted.sandbox})
-    registry = _table(images, "registry")
-    if not registry.get("config_path"):
-        registry["config_path"] = wanted.layout.certs
-    runtime = _table(plugins, RUNTIME)
-    if wanted.version >= CRIU_SWITCH:
-        _set(runtime, {"enable_criu": False})
-    if wanted.lacks_resource:
-        _set(runtime, {"restrict_oom_score_adj": True})
-    handlers = _table(_table(runtime, "containerd"), "runtimes")
-    for handler, path in wanted.base_specs.items():
-        _set(_table(handlers, handler), {"base_runtime_spec": path})
-    if wanted.nri:
-        _require_plugin(_table(plugins, NRI), wanted.nri)
-    _unpack(plugins, str(images.get("snapshotter") or DEFAULT_SNAPSHOTTER), wanted.platform)
+    _set(_table(document, "plugins"), plugins)
     return _text(document)
 
 
@@ -134,29 +71,14 @@ def without_nri(config: bytes) -> bytes:
     return _text(document)
 
 
-def _require_plugin(table: MutableMapping[str, Any], socket: str) -> None:
-    """Let no container be made without the gate, beside whatever else the user requires."""
-    _set(table, {**SETTINGS, "socket_path": socket})
-    validator = _table(table, "default_validator")
-    _set(validator, VALIDATOR)
-    required = list(validator.get("required_plugins", []))
-    if PLUGIN not in required:
-        validator["required_plugins"] = [*required, PLUGIN]
-
-
-def _unpack(plugins: MutableMapping[str, Any], snapshotter: str, platform: str) -> None:
-    """Let the transfer service unpack for another snapshotter than its default."""
-    if snapshotter == DEFAULT_SNAPSHOTTER:
-        return
-    entries = _table(plugins, TRANSFER).setdefault("unpack_config", [])
-    if not any(entry.get("snapshotter") == snapshotter for entry in entries):
-        entries.append({"platform": platform, "snapshotter": snapshotter, "differ": "walking"})
-
-
 def _set(table: MutableMapping[str, Any], values: Mapping[str, Any]) -> None:
     """Set what differs; what is right already is not written again, so its comments stay."""
     for key, value in values.items():
-        if table.get(key) != value:
+        if isinstance(value, Mapping):
+            _set(_table(table, key), value)
+        elif isinstance(value, list) and key in table:
+            table[key].extend(each for each in value if each not in table[key])
+        elif table.get(key) != value:
             table[key] = value
 
 

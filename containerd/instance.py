@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from containerd.adapt import adapted
 from containerd.runtime import DEFAULT_SNAPSHOTTER, Containerd
 from countersign.enforcement.gate import environment
 from countersign.nodes import facts
@@ -18,11 +20,17 @@ from countersign.nodes.template import render
 from countersign.runtimes import private
 from countersign.runtimes.private import HANDLERS, HOST_PATH, PrivateMachine
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from countersign.console.config import Settings
     from countersign.console.steps import Step
+    from countersign.enforcement.node_files import Written
 
 HERE = Path(__file__).resolve().parent
 NETWORK = HERE.parent / "countersign/cri" / "10-loopback.conflist"
@@ -47,6 +55,7 @@ class Instance(PrivateMachine, Containerd):
         sandbox_image: by digest, as CRI pulls it and the policy pins it.
         spec: the OCI spec that every container starts from, as the runtime itself has it.
         facts: of this machine.
+        version: what the runtime says of it.
         more_handlers: runtime handlers with base specs of their own: name → path. The bench compares with them, without
             NRI, which would refuse them; doctor refuses each that lacks the hook.
     """
@@ -55,6 +64,7 @@ class Instance(PrivateMachine, Containerd):
     sandbox_image: str = ""
     spec: bytes = field(default=b"", repr=False, compare=False)
     facts: Facts = USUAL
+    version: str = ""
     more_handlers: Mapping[str, str] = field(default_factory=dict)
 
     folder = "host"
@@ -68,7 +78,8 @@ class Instance(PrivateMachine, Containerd):
         folder = next(each for each in (self.root, *self.root.parents) if each.is_dir())
         spec = self.node.run([str(programs["ctr"]), "oci", "spec"]).stdout
         found = facts.gather(self.node, str(folder))
-        return replace(self, programs=programs, sandbox_image=sandbox, facts=found, spec=spec)
+        version = self.node.run([str(programs["containerd"]), "--version"]).text
+        return replace(self, programs=programs, sandbox_image=sandbox, facts=found, version=version, spec=spec)
 
     @property
     def data(self) -> str:
@@ -116,13 +127,22 @@ class Instance(PrivateMachine, Containerd):
 
     def gate_options(self) -> Mapping[str, Any]:
         """See `Machine.gate_options`."""
-        return {"runtime_socket": self.socket, "nri": self.nri, "base_specs": {self.layout.base_spec: self.spec}}
+        spec, found = self.layout.base_spec, self.facts
+        told = {
+            "version": self.version,
+            "config": tomllib.loads(self.plain().decode()),
+            "sandbox": self.sandbox_image,
+            "handlers": dict.fromkeys(HANDLERS, spec),
+            "platform": found.platform,
+            "lacksResource": found.restrict_oom_score_adj,
+        }
+        return {"runtime_socket": self.socket, "nri": self.nri, "base_specs": {spec: self.spec}, "told": told}
 
     def way(self) -> list[Group]:
         """See `Machine.way`: its registries put their own hosts.toml files there."""
         return []
 
-    def configured(self, written: Mapping[str, bytes]) -> list[Step]:
+    def configured(self, written: Written) -> list[Step]:
         """See `Machine.configured`."""
         layout = self.layout
         folders = [
@@ -134,14 +154,14 @@ class Instance(PrivateMachine, Containerd):
         links = [Link(self.node, f"{layout.bin}/{name}", str(self.programs[tool])) for tool, name in PROGRAMS.items()]
         return [
             Group(self.node, f"programs of containerd ({layout.bin})", [*folders, *links]),
-            Group(self.node, f"configuration of containerd ({self.config})", self.files()),
+            Group(self.node, f"configuration of containerd ({self.config})", self.files(written)),
             Running(self.service(written)),
         ]
 
-    def files(self) -> list[File]:
-        """Return containerd's own files; the base spec is the gate's."""
-        layout, found = self.layout, self.facts
-        config = render(
+    def plain(self) -> bytes:
+        """Return its configuration without what enforcement needs."""
+        layout = self.layout
+        return render(
             HERE / "config.toml.j2",
             layout=layout,
             root=f"{self.data}/root",
@@ -152,26 +172,28 @@ class Instance(PrivateMachine, Containerd):
             nri=self.nri,
             cni_bin=f"{layout.bin}/cni",
             cni_conf=f"{layout.etc}/cni",
-            sandbox_image=self.sandbox_image,
             default_handler=HANDLERS[0],
-            handlers={**dict.fromkeys(HANDLERS, layout.base_spec), **self.more_handlers},
-            snapshotter=found.snapshotter,
-            restrict_oom_score_adj=found.restrict_oom_score_adj,
-            platform=found.platform,
+            handlers={**dict.fromkeys(HANDLERS, ""), **self.more_handlers},
+            snapshotter=self.facts.snapshotter,
+            restrict_oom_score_adj=self.facts.restrict_oom_score_adj,
         )
+
+    def files(self, written: Written) -> list[File]:
+        """Return containerd's own files; the base spec is the gate's."""
+        layout = self.layout
         return [
-            File(self.node, self.config, config),
+            File(self.node, self.config, adapted(self.plain(), written.plugins)),
             File(self.node, f"{layout.etc}/cni/{NETWORK.name}", NETWORK.read_bytes()),
         ]
 
-    def service(self, written: Mapping[str, bytes]) -> Service:
+    def service(self, written: Written) -> Service:
         """Return containerd as a supervised service.
 
         Two paths can't be configured, so it sees folders of the instance there: shim sockets and
         runc's state (/run/containerd, kept short for the sockets' sake) and libcni's cache (/var/lib/cni).
         """
         layout = self.layout
-        spec = File(self.node, layout.base_spec, written[layout.base_spec])
+        spec = File(self.node, layout.base_spec, written.files[layout.base_spec])
         return Service(
             name=self.room,
             argv=(self.program, "--config", self.config),
@@ -182,7 +204,7 @@ class Instance(PrivateMachine, Containerd):
             cgroup=self.cgroup,
             shadows={"/run/containerd": f"{self.data}/state", "/var/lib/cni": f"{self.data}/cni"},
             inputs={
-                **{file.path: file.digest() for file in (*self.files(), spec)},
+                **{file.path: file.digest() for file in (*self.files(written), spec)},
                 **{tool: str(self.programs[tool]) for tool in PROGRAMS},
             },
         )

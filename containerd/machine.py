@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from countersign.console.config import Settings
     from countersign.console.steps import Step
     from countersign.enforcement.additions import Addition
+    from countersign.enforcement.node_files import Written
     from countersign.nodes.node import Node
     from countersign.nodes.steps import Group
 
@@ -128,28 +129,25 @@ class Machine(SystemdMachine, Containerd):
 
     def gate_options(self) -> Mapping[str, Any]:
         """See `Machine.gate_options`."""
-        return {"runtime_socket": SOCKET, "nri": self.known.nri, "base_specs": self.known.base_specs}
+        found = self.known
+        told = {
+            "version": ".".join(map(str, found.version)),
+            "config": found.effective,
+            "sandbox": self.sandbox,
+            "handlers": found.handlers,
+            "platform": found.platform,
+            "lacksResource": found.lacks_resource,
+        }
+        return {"runtime_socket": SOCKET, "nri": found.nri, "base_specs": found.base_specs, "told": told}
 
     def way(self) -> list[Group]:
         """See `Machine.way`."""
         return reach.way(self.node, self.layout.certs, self.addition)
 
-    def configured(self, _written: Mapping[str, bytes]) -> list[Step]:
+    def configured(self, written: Written) -> list[Step]:
         """See `Machine.configured`."""
-        config = adapt.adapted(self.known.config, self._wanted())
+        config = adapt.adapted(self.known.config, written.plugins)
         return [SandboxNamed(self, self.sandbox), Configured(self, config, tuple(self.known.base_specs))]
-
-    def _wanted(self) -> adapt.Wanted:
-        found = self.known
-        return adapt.Wanted(
-            self.layout,
-            found.version,
-            self.sandbox,
-            found.handlers,
-            found.platform,
-            lacks_resource=found.lacks_resource,
-            nri=found.nri,
-        )
 
     def restored(self, names: Sequence[str]) -> Step:
         """See `Machine.restored`."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from containerd import adapt
-from containerd.adapt import IMAGES, RUNTIME, Version
+from containerd.adapt import IMAGES, RUNTIME
 from containerd.runtime import CONFIG, DEFAULT_SNAPSHOTTER, NAMESPACE
 from countersign.console.errors import InfrastructureError, MissingError
 from countersign.enforcement import nri
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from countersign.nodes.node import Node
 
 
+Version = tuple[int, ...]
+"""Major, minor and patch; compares with a version that has fewer parts."""
 OLDEST: Version = (2, 1, 0)
 """Before it, nothing can be enforced. Which versions have known holes, the gate's doctor knows."""
 
@@ -41,6 +43,7 @@ class Survey:
         handlers: runtime handler → path of ours for its base spec, the default handler first.
         sandbox: the sandbox image by digest, or an empty text when the node does not have it yet.
         sandbox_named: the sandbox image as the configuration names it.
+        effective: the configuration in effect, imports and defaults included.
         snapshotter: as configured.
         certs: the folder of hosts.toml files that it reads.
         platform: such as ``linux/amd64``.
@@ -61,6 +64,7 @@ class Survey:
     lacks_resource: bool
     nri: str
     sandbox_named: str = ""
+    effective: Mapping[str, Any] = field(repr=False, default_factory=dict)
 
 
 def survey(node: Node, layout: Layout) -> Survey:
@@ -96,6 +100,7 @@ def survey(node: Node, layout: Layout) -> Survey:
         lacks_resource=not has_capability(node, CAP_SYS_RESOURCE),
         nri=nri.socket(effective, version),
         sandbox_named=sandbox,
+        effective=effective,
     )
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from countersign.console.config import Settings
     from countersign.console.steps import Step
     from countersign.enforcement.additions import Addition
+    from countersign.enforcement.node_files import Written
     from countersign.nodes.node import Node
     from crio.effective import Effective
 
@@ -87,7 +88,7 @@ class Machine(SystemdMachine, Crio):
         """See `Crio.storage`."""
         return self.known.storage, self.known.run_storage
 
-    def configured(self, _written: Mapping[str, bytes]) -> list[Step]:
+    def configured(self, _written: Written) -> list[Step]:
         """See `Machine.configured`."""
         hooks_dirs, sandbox = self.taken.get("hooks_dirs", ()), str(self.taken.get("sandbox", ""))
         files = self.configuration(hooks_dirs, sandbox)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from countersign.console.config import Settings
     from countersign.console.steps import Step
+    from countersign.enforcement.node_files import Written
 
 HERE = Path(__file__).resolve().parent
 NETWORK = HERE.parent / "countersign/cri" / "10-loopback.conflist"
@@ -104,7 +105,7 @@ class Instance(PrivateMachine, Crio):
         ]
         return [Group(node, f"folders of CRI-O ({self.root})", parts)]
 
-    def configured(self, _written: Mapping[str, bytes]) -> list[Step]:
+    def configured(self, _written: Written) -> list[Step]:
         """See `Machine.configured`."""
         files = [
             *self.files(),

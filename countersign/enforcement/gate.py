@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from countersign.enforcement import node_files
 from countersign.enforcement.layout import Layout
@@ -76,6 +76,7 @@ class Gate:
         crio: CRI-O's storage; None where containerd is the runtime.
         policy_keys: public keys, PEM: the gate takes only policies that one of them has signed; none means any policy.
         providers: credential providers for what docker_config has no login for; None for none.
+        told: what containerd's settings depend on, as ``Told`` of gate/internal/install has it; None for none.
     """
 
     node: Node
@@ -89,6 +90,7 @@ class Gate:
     nri: str = ""
     policy_keys: tuple[str, ...] = ()
     providers: Providers | None = None
+    told: Mapping[str, Any] | None = field(repr=False, default=None)
 
     def __post_init__(self) -> None:
         """Check that there is one runtime.
@@ -100,9 +102,9 @@ class Gate:
             raise ValueError("a gate has containerd's socket or CRI-O's storage")
 
 
-def written(gate: Gate) -> Mapping[str, bytes]:
-    """Return path → content of the files that say how gate and hook run (`countersign.enforcement.node_files`)."""
-    runtime = {"containerd": {"address": gate.runtime_socket, "nri": gate.nri}}
+def written(gate: Gate) -> node_files.Written:
+    """Return what the gate's program says that the node has to have."""
+    runtime: dict[str, Any] = {"containerd": {"address": gate.runtime_socket, "nri": gate.nri, "told": gate.told}}
     if crio := gate.crio:
         names = {"root": crio.root, "runRoot": crio.run_root, "nri": crio.nri, "socket": crio.socket}
         runtime = {"crio": names}
@@ -124,7 +126,7 @@ def files(gate: Gate) -> list[File]:
         File(gate.node, layout.gate, gate.program, 0o755),
         File(gate.node, layout.hook, gate.hook, 0o755),
         File(gate.node, layout.docker_config, gate.docker_config, 0o600),
-        *(File(gate.node, path, content) for path, content in written(gate).items()),
+        *(File(gate.node, path, content) for path, content in written(gate).files.items()),
     ]
 
 

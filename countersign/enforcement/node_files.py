@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from base64 import b64decode
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,21 @@ PLACE = "countersign.place/v1"
 VERSION = "countersign.node-files/v1"
 
 
-def written(program: Path, place: Mapping[str, Any]) -> Mapping[str, bytes]:
-    """Return path → content of the files of a node.
+@dataclass(frozen=True)
+class Written:
+    """What a node has to have.
+
+    Attributes:
+        files: path → content.
+        plugins: what containerd's configuration has to say below ``plugins``; nothing on CRI-O.
+    """
+
+    files: Mapping[str, bytes] = field(repr=False)
+    plugins: Mapping[str, Any] = field(repr=False, default_factory=dict)
+
+
+def written(program: Path, place: Mapping[str, Any]) -> Written:
+    """Return what a node has to have.
 
     Args:
         program: the gate's, on this machine.
@@ -26,11 +39,11 @@ def written(program: Path, place: Mapping[str, Any]) -> Mapping[str, bytes]:
     Raises:
         InfrastructureError: the program finds a mistake in it, or is not the one of this checkout.
     """
-    return _written(program, json.dumps({"version": PLACE, **place}))
+    return _written(program, json.dumps({"version": PLACE, **place}, default=str))
 
 
 @lru_cache(maxsize=64)
-def _written(program: Path, place: str) -> Mapping[str, bytes]:
+def _written(program: Path, place: str) -> Written:
     result = HOST.run([str(program), "node-files"], input=place.encode(), check=False)
     if result.code:
         said = result.stderr.decode(errors="replace").strip().removeprefix("error: node-files: ")
@@ -38,9 +51,10 @@ def _written(program: Path, place: str) -> Mapping[str, bytes]:
     try:
         document = json.loads(result.stdout)
         version = document["version"]
-        found = {path: b64decode(content, validate=True) for path, content in document["files"].items()}
+        files = {path: content.encode() for path, content in document["files"].items()}
+        found = Written(files, document["plugins"] or {})
     except (ValueError, KeyError, TypeError, AttributeError):
-        version, found = "no answer that can be read", {}
+        version, found = "no answer that can be read", Written({})
     if version != VERSION:
         raise InfrastructureError(f"gave {version}", where=f"{program} node-files", expected=VERSION)
     return found

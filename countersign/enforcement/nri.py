@@ -14,15 +14,11 @@ if TYPE_CHECKING:
     from countersign.nodes.node import Node
 
 NRI = "io.containerd.nri.v1.nri"
-PLUGIN = "countersign"
 VALIDATOR_SINCE = (2, 2)
 """The first containerd whose NRI can require a plugin, and refuse what a plugin finds wrong."""
 FAILS_REQUESTS_SINCE = (0, 12, 4)
 """The first NRI that acts on the plugin's failure policy."""
 DEFAULT_SOCKET = "/var/run/nri/nri.sock"
-SETTINGS: Mapping[str, Any] = {"disable": False, "disable_connections": False}
-VALIDATOR: Mapping[str, Any] = {"enable": True, "tolerate_missing_plugins_annotation": ""}
-"""Of the default validator: with a key for its annotation, any pod could waive the plugin."""
 CONNECTED, OFF = "connected", "off"
 
 

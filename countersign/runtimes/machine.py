@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from countersign.cri.model import Auth
     from countersign.enforcement.additions import Addition
     from countersign.enforcement.layout import Layout
+    from countersign.enforcement.node_files import Written
     from countersign.enforcement.problem import Problem
     from countersign.enforcement.proof import Proof
     from countersign.nodes.node import Node
@@ -89,11 +90,11 @@ class Machine(ABC):
         return []
 
     @abstractmethod
-    def configured(self, written: Mapping[str, bytes]) -> list[Step]:
+    def configured(self, written: Written) -> list[Step]:
         """Return the steps by which it runs by our settings; they come last, when all that it reads is there.
 
         Args:
-            written: what our files contain (`countersign.enforcement.gate.written`).
+            written: what the gate's program says that the node has to have (`countersign.enforcement.gate.written`).
         """
 
     def remembered(self) -> list[Step]:

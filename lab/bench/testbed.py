@@ -105,7 +105,7 @@ def _set_up(settings: Settings, ours: Instance, *, compared: bool) -> Testbed:
     programs = install(TOOLS, settings)
     server = ours.addition.urls[REFERRERS].partition("://")[2]
     cosign = (str(programs["cosign"]), str(settings.keys / "cosign.pub"), REFERRERS, server)
-    spec = gate.written(plan.gate)[ours.layout.base_spec]
+    spec = gate.written(plan.gate).files[ours.layout.base_spec]
     compared_specs = hooks.files(folder, spec, programs["noop-hook"], cosign)
     handlers = Group(
         ours.node, f"handlers to compare with ({folder})", [Folder(ours.node, str(folder)), *compared_specs]

@@ -259,7 +259,7 @@ def test_both_doctor_and_canary_see_a_handler_without_the_hook(shared):
 
 
 NRI = {
-    "enable": ("    enable = true", "    enable = false"),
+    "enable": ("enable = true", "enable = false"),
     "required_plugins": ('required_plugins = ["countersign"]', "required_plugins = []"),
     "annotation": ('tolerate_missing_plugins_annotation = ""', 'tolerate_missing_plugins_annotation = "waive.me"'),
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"unicode/utf16"
 
 	"countersign/gate/internal/audit"
 	"countersign/gate/internal/config"
@@ -348,8 +350,27 @@ func nodeFiles(c *invocation) int {
 	if err != nil {
 		return c.misused(err)
 	}
-	if err := writeJSON(c.stdout, found); err != nil {
+	var out bytes.Buffer
+	if err = writeJSON(&out, found); err == nil {
+		_, err = c.stdout.Write(ascii(out.String()))
+	}
+	if err != nil {
 		return c.fail(err)
 	}
 	return exitOK
+}
+
+// ascii gives a JSON document in ASCII alone, in which nothing has to be cleaned.
+func ascii(document string) []byte {
+	var out []byte
+	for _, r := range document {
+		if r < 0x7f {
+			out = append(out, byte(r))
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			out = fmt.Appendf(out, `\u%04x`, unit)
+		}
+	}
+	return out
 }

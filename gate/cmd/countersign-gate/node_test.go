@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,4 +79,48 @@ func TestWhatAHostIsBroughtLiesBelowItsRoot(t *testing.T) {
 			t.Errorf("%s: %q %v", name, got, err)
 		}
 	}
+}
+
+func TestNodeFilesAreGivenAsTheyAre(t *testing.T) {
+	place, err := os.ReadFile("../../internal/install/testdata/containerd.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd := "/p/\u200d\u202e\x7f😀/etc" // what a terminal must not see
+	var out, said bytes.Buffer
+	fromStdin(t, bytes.ReplaceAll(place, []byte("/p/etc"), []byte(odd)))
+	exit := dispatch([]string{"node-files"}, &out, &said)
+	var found struct{ Files map[string]string }
+	if err := json.Unmarshal(out.Bytes(), &found); exit != exitOK || err != nil {
+		t.Fatalf("got %d, %v: %s", exit, err, said.String())
+	}
+	if gate := found.Files[odd+"/gate.json"]; !strings.Contains(gate, odd+"/policy.json") || len(found.Files) != 2 {
+		t.Errorf("got %s", out.String())
+	}
+	for name, c := range map[string]struct{ in, says string }{
+		"nothing":         {"", "EOF"},
+		"no JSON":         {"{", "unexpected EOF"},
+		"another version": {`{"version":"x"}`, `version "x", expected "countersign.place/v1"`},
+	} {
+		said.Reset()
+		fromStdin(t, []byte(c.in))
+		if exit := dispatch([]string{"node-files"}, io.Discard, &said); exit != exitUsage || !strings.Contains(said.String(), c.says) {
+			t.Errorf("%s: got %d %s", name, exit, said.String())
+		}
+	}
+}
+
+func fromStdin(t *testing.T, content []byte) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "stdin")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := os.Stdin
+	os.Stdin = file
+	t.Cleanup(func() { os.Stdin = before; _ = file.Close() })
 }

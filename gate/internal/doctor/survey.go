@@ -40,6 +40,16 @@ func AskContainerd(address string) (*Containerd, error) {
 	return c, nil
 }
 
+// ToldContainerd is one that somebody else asked: its version, and its configuration in
+// effect.
+func ToldContainerd(told string, config map[string]any) (*Containerd, error) {
+	v, ok := parseVersion(told)
+	if !ok {
+		return nil, fmt.Errorf("%q is not a version of containerd", told)
+	}
+	return &Containerd{Version: v.String(), Config: config, Requires: !v.before(nriSince), Criu: !v.before(criuSwitch)}, nil
+}
+
 // Dump has this containerd say what would be in effect by another configuration file.
 func (c *Containerd) Dump(ctx context.Context, file string) (map[string]any, error) {
 	return dump(ctx, c.program, file)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"countersign/gate/internal/config"
+	"countersign/gate/internal/doctor"
 )
 
 // Versions of what Files reads and gives, as JSON.
@@ -41,12 +42,24 @@ type Layout struct {
 type Containerd struct {
 	Address string `json:"address"` // of its gRPC socket
 	NRI     string `json:"nri"`     // NRI's socket; "" for no plugin
+	Told    *Told  `json:"told"`    // what its settings depend on; nil for none
+}
+
+// Told is what its node says of a containerd.
+type Told struct {
+	Version       string            `json:"version"`
+	Config        map[string]any    `json:"config"`        // in effect
+	Sandbox       string            `json:"sandbox"`       // its image by digest
+	Handlers      map[string]string `json:"handlers"`      // runtime handler -> path of our base spec
+	Platform      string            `json:"platform"`      // such as linux/amd64
+	LacksResource bool              `json:"lacksResource"` // CAP_SYS_RESOURCE
 }
 
 // Written is what the files of a Place contain.
 type Written struct {
 	Version string            `json:"version"`
-	Files   map[string][]byte `json:"files"` // path -> content
+	Files   map[string]string `json:"files"`   // path -> content
+	Plugins map[string]any    `json:"plugins"` // what containerd's configuration has to say below "plugins"
 }
 
 // Files reads a Place, and gives what its files contain; it looks at no node.
@@ -55,7 +68,7 @@ func Files(place []byte) (*Written, error) {
 	decoder := json.NewDecoder(bytes.NewReader(place))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&p); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("stdin is not a node's description (%s): %w", PlaceVersion, err)
 	}
 	if p.Version != PlaceVersion {
 		return nil, fmt.Errorf("version %q, expected %q", p.Version, PlaceVersion)
@@ -75,11 +88,31 @@ func Files(place []byte) (*Written, error) {
 	if err != nil {
 		return nil, err
 	}
-	found := &Written{FilesVersion, map[string][]byte{l.config(): gate}}
-	for path, spec := range p.BaseSpecs {
-		if found.Files[path], err = l.withHook([]byte(spec)); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+	found := &Written{FilesVersion, map[string]string{l.config(): string(gate)}, nil}
+	if p.Containerd != nil && p.Containerd.Told != nil {
+		if found.Plugins, err = p.Containerd.plugins(l); err != nil {
+			return nil, err
 		}
 	}
+	for path, spec := range p.BaseSpecs {
+		content, err := l.withHook([]byte(spec))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		found.Files[path] = string(content)
+	}
 	return found, nil
+}
+
+func (c *Containerd) plugins(l layout) (map[string]any, error) {
+	found, err := doctor.ToldContainerd(c.Told.Version, c.Told.Config)
+	if err != nil {
+		return nil, err
+	}
+	found.Requires = found.Requires && c.NRI != ""
+	n := &node{layout: l, found: found, sandbox: c.Told.Sandbox, platform: c.Told.Platform, lacksResource: c.Told.LacksResource, specs: map[string]spec{}}
+	for handler, path := range c.Told.Handlers {
+		n.specs[handler] = spec{path: path}
+	}
+	return n.settings(), nil
 }

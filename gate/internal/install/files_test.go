@@ -2,7 +2,9 @@ package install
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -46,7 +48,7 @@ func TestAPlaceGetsTheGateJSONOfItsRuntime(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c, err := config.Parse(found.Files["/p/etc/gate.json"])
+			c, err := config.Parse([]byte(found.Files["/p/etc/gate.json"]))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -68,7 +70,7 @@ func TestAPlaceGetsItsBaseSpecsWithTheHook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := string(found.Files["/p/etc/base-runc.json"])
+	spec := found.Files["/p/etc/base-runc.json"]
 	for _, want := range []string{`"/p/bin/countersign-hook"`, `"/p/run/gate.sock"`, "9223372036854771712"} {
 		if !strings.Contains(spec, want) {
 			t.Errorf("%s is missing: %s", want, spec)
@@ -76,6 +78,56 @@ func TestAPlaceGetsItsBaseSpecsWithTheHook(t *testing.T) {
 	}
 	if strings.Contains(spec, "rlimits") {
 		t.Errorf("got %s", spec)
+	}
+}
+
+func TestAPlaceGetsWhatItsContainerdHasToSay(t *testing.T) {
+	for name, c := range map[string]struct {
+		told map[string]any
+		nri  string
+		want map[string]any // path below "plugins" -> value; nil for none
+	}{
+		"all of it": {nil, "/run/nri.sock", map[string]any{
+			verifiers + "/bin_dir":                                     "/p/verifiers",
+			criImages + "/use_local_image_pull":                        false,
+			criImages + "/pinned_images/sandbox":                       "registry.example/pause@sha256:" + strings.Repeat("a", 64),
+			criImages + "/registry/config_path":                        "/mine",
+			criRuntime + "/enable_criu":                                false,
+			criRuntime + "/restrict_oom_score_adj":                     true,
+			criRuntime + "/containerd/runtimes/runc/base_runtime_spec": "/p/etc/base-runc.json",
+			nriPlugin + "/socket_path":                                 "/run/nri.sock",
+			nriPlugin + "/default_validator/enable":                    true,
+			nriPlugin + "/default_validator/required_plugins":          []any{"mine", "countersign"},
+			transfer + "/unpack_config":                                []any{map[string]any{"platform": "linux/amd64", "snapshotter": "native", "differ": "walking"}},
+		}},
+		"before checkpoints were a setting": {map[string]any{"version": "2.3.9"}, "/run/nri.sock", map[string]any{criRuntime + "/enable_criu": nil, nriPlugin + "/default_validator/enable": true}},
+		"before a plugin could be required": {map[string]any{"version": "2.1.9"}, "", map[string]any{nriPlugin: nil}},
+		"no plugin wanted":                  {nil, "", map[string]any{nriPlugin: nil}},
+		"nothing set":                       {map[string]any{"config": nil, "lacksResource": false}, "/run/nri.sock", map[string]any{criImages + "/registry/config_path": "/p/certs", criRuntime + "/restrict_oom_score_adj": nil, transfer: nil}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := place(t, "containerd.json")
+			containerd := p["containerd"].(map[string]any)
+			containerd["nri"] = c.nri
+			maps.Copy(containerd["told"].(map[string]any), c.told)
+			found, err := filesOf(t, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			content, err := json.Marshal(found.Plugins)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var plugins map[string]any
+			if err := json.Unmarshal(content, &plugins); err != nil {
+				t.Fatal(err)
+			}
+			for path, want := range c.want {
+				if got := at(plugins, strings.Split(path, "/")); !reflect.DeepEqual(got, want) {
+					t.Errorf("%s: got %v, want %v", path, got, want)
+				}
+			}
+		})
 	}
 }
 
@@ -90,6 +142,8 @@ func TestWhatIsNotAPlaceIsRefused(t *testing.T) {
 		"an unknown member":  {func(p map[string]any) { p["hook"] = "/bin/true" }, "unknown field"},
 		"a relative folder":  {func(p map[string]any) { p["layout"].(map[string]any)["etc"] = "etc" }, "not an absolute path"},
 		"a key that is none": {func(p map[string]any) { p["policyKeys"] = []string{"x"} }, "policyKeys"},
+		"a version that is none": {func(p map[string]any) { p["containerd"].(map[string]any)["told"].(map[string]any)["version"] = "new" },
+			`"new" is not a version of containerd`},
 		"a spec that is none": {func(p map[string]any) { p["baseSpecs"] = map[string]any{"/p/etc/base-runc.json": "{}{}"} },
 			"/p/etc/base-runc.json: not an OCI runtime spec"},
 	} {

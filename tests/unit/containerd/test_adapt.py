@@ -1,24 +1,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from containerd.adapt import (
-    IMAGES,
-    RUNC,
-    RUNTIME,
-    VERIFIED_PULLS,
-    VERIFIER,
-    Wanted,
-    adapted,
-    format_version,
-    with_handler,
-)
+from containerd.adapt import IMAGES, RUNC, RUNTIME, adapted, format_version, with_handler
 from countersign.console.errors import InfrastructureError
-from countersign.enforcement import nri
-from countersign.enforcement.layout import SYSTEM
+from countersign.enforcement.nri import NRI
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,38 +26,34 @@ version = 3
   runtime_type = "io.containerd.runc.v2"
   base_runtime_spec = "/etc/containerd/cri-base.json"
 """
-SANDBOX = "registry.k8s.io/pause@sha256:" + "a" * 64
-WANTED = Wanted(
-    SYSTEM, (2, 4), SANDBOX, {"runc": "/etc/countersign/base-runc.json"}, "linux/amd64", nri="/run/nri.sock"
-)
+TRANSFER = "io.containerd.transfer.v1.local"
+NATIVE = {"platform": "linux/amd64", "snapshotter": "native", "differ": "walking"}
+WANTED: dict[str, Any] = {
+    IMAGES: {"use_local_image_pull": False, "discard_unpacked_layers": False, "registry": {"config_path": "/certs"}},
+    RUNTIME: {
+        "enable_criu": False,
+        "containerd": {"runtimes": {"runc": {"base_runtime_spec": "/etc/countersign/base-runc.json"}}},
+    },
+    NRI: {"default_validator": {"enable": True, "required_plugins": ["countersign"]}},
+    TRANSFER: {"unpack_config": [NATIVE]},
+}
 
 
-def test_pulls_go_by_the_verifier_in_what_was_adapted():
+def test_what_enforcement_needs_is_set_and_the_rest_stays():
     plugins = tomllib.loads(adapted(KIND, WANTED).decode())["plugins"]
-    assert {key: plugins[IMAGES].get(key) for key in VERIFIED_PULLS} == VERIFIED_PULLS
-    assert plugins[IMAGES]["pinned_images"]["sandbox"] == SANDBOX
-    assert plugins[VERIFIER] == {"bin_dir": SYSTEM.verifiers, "per_verifier_timeout": "30s"}
-
-
-def test_handlers_get_their_base_specs_and_restored_checkpoints_are_switched_off():
-    runtime = tomllib.loads(adapted(KIND, WANTED).decode())["plugins"]["io.containerd.cri.v1.runtime"]
-    assert runtime["enable_criu"] is False
-    assert runtime["containerd"]["runtimes"]["runc"] == {
+    assert plugins[IMAGES] == {**WANTED[IMAGES], "pinned_images": {"sandbox": "registry.k8s.io/pause:3.10"}}
+    assert plugins[RUNTIME]["enable_criu"] is False
+    assert plugins[RUNTIME]["containerd"]["runtimes"]["runc"] == {
         "runtime_type": "io.containerd.runc.v2",
         "base_runtime_spec": "/etc/countersign/base-runc.json",
     }
+    assert (plugins[NRI], plugins[TRANSFER]) == (WANTED[NRI], WANTED[TRANSFER])
 
 
 def test_what_is_adapted_already_stays_as_it_is_byte_for_byte():
     once = adapted(KIND, WANTED)
     assert adapted(once, WANTED) == once
     assert b"# save disk space" in once
-
-
-def test_certificates_folder_of_the_user_stays():
-    mine = KIND + b'[plugins."io.containerd.cri.v1.images".registry]\n  config_path = "/mine"\n'
-    images = tomllib.loads(adapted(mine, WANTED).decode())["plugins"]["io.containerd.cri.v1.images"]
-    assert images["registry"]["config_path"] == "/mine"
 
 
 def test_the_version_of_a_file_without_one_is_the_first():
@@ -80,28 +65,18 @@ def test_what_is_no_toml_is_told():
         adapted(b"version = [", WANTED)
 
 
-def test_no_container_is_made_without_the_gate_where_containerd_can_require_it():
-    config = tomllib.loads(adapted(KIND, WANTED).decode())
-    assert config["plugins"][nri.NRI] == {
-        **nri.SETTINGS,
-        "socket_path": "/run/nri.sock",
-        "default_validator": {**nri.VALIDATOR, "required_plugins": [nri.PLUGIN]},
-    }
-    old = tomllib.loads(adapted(KIND, replace(WANTED, version=(2, 1, 9), nri="")).decode())
-    assert nri.NRI not in old["plugins"]
-
-
-def test_plugins_that_the_user_requires_stay_and_a_waiver_goes():
+@pytest.mark.parametrize("more", [{}, {"snapshotter": "erofs"}])
+def test_a_list_of_the_users_gets_what_it_lacks(more):
     mine = KIND + (
-        b'[plugins."io.containerd.nri.v1.nri".default_validator]\n  enable = false\n'
-        b'  required_plugins = ["mine"]\n  tolerate_missing_plugins_annotation = "waive.me"\n'
+        b'[plugins."io.containerd.nri.v1.nri".default_validator]\n  enable = false\n  required_plugins = ["mine"]\n'
+        b'[[plugins."io.containerd.transfer.v1.local".unpack_config]]\n'
+        + "".join(f'{key} = "{value}"\n' for key, value in {**NATIVE, **more}.items()).encode()
     )
-    found = tomllib.loads(adapted(mine, WANTED).decode())["plugins"][nri.NRI]["default_validator"]
-    assert found == {
-        "enable": True,
-        "required_plugins": ["mine", "countersign"],
-        "tolerate_missing_plugins_annotation": "",
-    }
+    once = adapted(mine, WANTED)
+    found = tomllib.loads(once.decode())["plugins"]
+    assert found[NRI]["default_validator"] == {"enable": True, "required_plugins": ["mine", "countersign"]}
+    assert found[TRANSFER]["unpack_config"] == [{**NATIVE, **more}, *([NATIVE] if more else [])]
+    assert adapted(once, WANTED) == once
 
 
 @pytest.mark.parametrize("hooked", [True, False])

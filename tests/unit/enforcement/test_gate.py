@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,11 @@ def answering(tmp_path: Path, answer: object, code: int = 0) -> Path:
 
 def good() -> dict[str, Any]:
     """Return an answer."""
-    return {"version": node_files.VERSION, "files": {path: b64encode(each).decode() for path, each in FILES.items()}}
+    return {
+        "version": node_files.VERSION,
+        "files": {path: each.decode() for path, each in FILES.items()},
+        "plugins": {"p": {"k": 1}},
+    }
 
 
 def gate_of(program: Path, runtime_socket: str = "", crio: CrioStorage | None = None) -> Gate:
@@ -50,9 +53,8 @@ def gate_of(program: Path, runtime_socket: str = "", crio: CrioStorage | None = 
     told = place("crio" if crio else "containerd")
     specs = {path: spec.encode() for path, spec in told["baseSpecs"].items()}
     keys = tuple(told["policyKeys"])
-    return Gate(
-        HOST, LAYOUT, program, program, b"{}", runtime_socket, specs, crio, "/run/nri.sock", keys, providers(PROVIDERS)
-    )
+    nri, told_of, helpers = "/run/nri.sock", told.get("containerd", {}).get("told"), providers(PROVIDERS)
+    return Gate(HOST, LAYOUT, program, program, b"{}", runtime_socket, specs, crio, nri, keys, helpers, told_of)
 
 
 @pytest.mark.parametrize(("name", "socket", "crio"), [("containerd", "/run/c.sock", None), ("crio", "", STORAGE)])
@@ -60,7 +62,7 @@ def test_the_program_is_told_what_its_own_tests_read(
     tmp_path: Path, name: str, socket: str, crio: CrioStorage | None
 ) -> None:
     """Both sides are held to the same document."""
-    assert written(gate_of(answering(tmp_path, good()), socket, crio)) == FILES
+    assert written(gate_of(answering(tmp_path, good()), socket, crio)) == node_files.Written(FILES, {"p": {"k": 1}})
     assert json.loads((tmp_path / "told").read_text()) == place(name)
 
 
@@ -87,7 +89,7 @@ def test_no_credential_providers_are_told_where_none_are_set(tmp_path: Path) -> 
         (good() | {"version": "countersign.node-files/v9"}, 0, "expected countersign.node-files/v1"),
         ("panic", 0, "gave no answer that can be read"),
         ([], 0, "gave no answer that can be read"),
-        ({"version": node_files.VERSION, "files": {"/p": "not base64!"}}, 0, "gave no answer that can be read"),
+        ({"version": node_files.VERSION, "files": {"/p": 1}, "plugins": None}, 0, "gave no answer that can be read"),
     ],
 )
 def test_what_is_no_answer_is_told(tmp_path: Path, answer: object, code: int, says: str) -> None:

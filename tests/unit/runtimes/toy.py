@@ -16,6 +16,7 @@ from countersign.console.errors import MissingError
 from countersign.console.steps import Step
 from countersign.enforcement.additions import Addition
 from countersign.enforcement.layout import SYSTEM
+from countersign.enforcement.node_files import Written
 from countersign.nodes.node import Node
 from countersign.nodes.steps import File, Group
 from countersign.nodes.systemd import UnitRuns
@@ -67,7 +68,7 @@ class Toy(SystemdMachine):
     def way(self) -> list[Group]:
         return []
 
-    def configured(self, _written: Mapping[str, bytes]) -> list[Step]:
+    def configured(self, _written: Written) -> list[Step]:
         config = File(self.node, CONFIG, f"hook = {self.layout.hook}\nshutter = {self.shutter}\n".encode())
         return [Group(self.node, "Toy by our settings", [config, UnitRuns(self.node, self.unit, [CONFIG])])]
 
