@@ -51,6 +51,9 @@ func (p *place) managed() *manager {
 		p.t.Fatal(err)
 	}
 	socket := filepath.Join(p.dir, "notify.sock")
+	if err := os.RemoveAll(socket); err != nil { // of the manager of a gate before
+		p.t.Fatal(err)
+	}
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
 		p.t.Fatal(err)
@@ -69,7 +72,9 @@ func (p *place) managed() *manager {
 	}
 	m.pid = first.Process.Pid
 	p.t.Cleanup(func() {
-		m.end(syscall.SIGTERM)
+		if m.pid != 0 {
+			m.end(syscall.SIGTERM)
+		}
 		conn.Close()
 	})
 	m.hear("READY=1")
@@ -107,6 +112,7 @@ func (m *manager) end(signal syscall.Signal) {
 		return
 	}
 	m.reap(m.pid)
+	m.pid = 0
 }
 
 func (m *manager) reap(pid int) {

@@ -3,29 +3,41 @@ package bounded
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/json/jsontext"
+	jsonv2 "encoding/json/v2"
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // ErrLong says that one piece of a stream is over the bound for a piece.
 var ErrLong = errors.New("one item of it is too long")
 
+// decoders are kept for their buffers: a stream of nothing but blanks has one of its own
+// grow up to the bound.
+var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
+
 // Items gives each item of the array that is the given member of the JSON object
 // in r, and skips all other members. An item may have limit bytes, and so may all
 // that is skipped together: more is ErrLong, and no more is ever in memory. It ends early, without an error, where each returns false.
 func Items[T any](r io.Reader, member string, limit int, each func(T) bool) error {
-	s := &stream{pieces: &pieces{r: r}, limit: limit}
-	s.decoder = json.NewDecoder(s.pieces)
-	token, err := s.token()
+	decoder := decoders.Get().(*jsontext.Decoder)
+	defer func() {
+		decoder.Reset(bytes.NewReader(nil)) // keeps the buffer, and not what it read from
+		decoders.Put(decoder)
+	}()
+	s := &stream{pieces: &pieces{r: r}, limit: limit, decoder: decoder}
+	decoder.Reset(s.pieces, json.DefaultOptionsV1())
+	kind, err := s.token()
 	if err != nil {
 		return err
 	}
-	if token != json.Delim('{') {
+	if kind != '{' {
 		return errors.New("it is not a JSON object")
 	}
-	for s.decoder.More() {
-		key, err := s.token()
+	for s.more() {
+		key, err := s.text()
 		if err != nil {
 			return err
 		}
@@ -45,17 +57,17 @@ func Items[T any](r io.Reader, member string, limit int, each func(T) bool) erro
 }
 
 func items[T any](s *stream, each func(T) bool) (more bool, err error) {
-	token, err := s.token()
-	if err != nil || token == nil { // null is none
+	kind, err := s.token()
+	if err != nil || kind == 'n' { // null is none
 		return true, err
 	}
-	if token != json.Delim('[') {
-		return false, fmt.Errorf("%v is not a list", token)
+	if kind != '[' {
+		return false, fmt.Errorf("%v is not a list", kind)
 	}
-	for s.decoder.More() {
+	for s.more() {
 		var item T
 		s.pieces.left = s.limit
-		if err := s.decoder.Decode(&item); err != nil {
+		if err := jsonv2.UnmarshalDecode(s.decoder, &item); err != nil {
 			return false, err
 		}
 		if !each(item) {
@@ -98,31 +110,51 @@ func Strings(raw []byte, limit int) (map[string]string, error) {
 
 // stream is a decoder that is given a limited number of bytes for each step.
 type stream struct {
-	decoder *json.Decoder
+	decoder *jsontext.Decoder
 	pieces  *pieces
 	limit   int
 	skipped int // bytes
 }
 
-func (s *stream) token() (json.Token, error) {
+// more says whether the array or object that is being read has more, or is broken.
+func (s *stream) more() bool {
 	s.pieces.left = s.limit
-	return s.decoder.Token()
+	kind := s.decoder.PeekKind()
+	return kind != ']' && kind != '}'
+}
+
+func (s *stream) token() (jsontext.Kind, error) {
+	s.pieces.left = s.limit
+	token, err := s.decoder.ReadToken()
+	if err != nil {
+		return 0, err
+	}
+	return token.Kind(), nil
+}
+
+func (s *stream) text() (string, error) {
+	s.pieces.left = s.limit
+	token, err := s.decoder.ReadToken()
+	if err != nil {
+		return "", err
+	}
+	return token.String(), nil
 }
 
 // skip reads over one value, which is to end before end.
 func (s *stream) skip(end int64) error {
 	for depth := 0; ; {
-		token, err := s.token()
+		kind, err := s.token()
 		if err != nil {
 			return err
 		}
 		if s.decoder.InputOffset() > end {
 			return ErrLong
 		}
-		switch token {
-		case json.Delim('{'), json.Delim('['):
+		switch kind {
+		case '{', '[':
 			depth++
-		case json.Delim('}'), json.Delim(']'):
+		case '}', ']':
 			depth--
 		}
 		if depth == 0 {

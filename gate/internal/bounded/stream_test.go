@@ -3,6 +3,7 @@ package bounded
 import (
 	"errors"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -82,4 +83,22 @@ func FuzzItems(f *testing.F) {
 			t.Errorf("%d items in %d bytes", seen, len(data))
 		}
 	})
+}
+
+// A stream of blanks has the decoder keep all of them: many such streams are to take one
+// buffer, and not one each.
+func TestManyStreamsOfBlanksShareABuffer(t *testing.T) {
+	const limit, streams = 96 << 10, 200
+	blanks := strings.Repeat(" ", 2*limit)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range streams {
+		if err := Items(strings.NewReader(blanks), "list", limit, func(int) bool { return true }); !errors.Is(err, ErrLong) {
+			t.Fatal(err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / streams; each > limit/2 {
+		t.Errorf("%d bytes a stream", each)
+	}
 }

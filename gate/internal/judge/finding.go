@@ -23,18 +23,19 @@ func (f finding) String() string {
 var progress = map[code.Code]int{
 	code.Unsigned:          1,  // nothing there
 	code.NoEvidenceOffline: 2,  // nobody could be asked
-	code.RegistryAuth:      3,  // somebody was there
-	code.RegistryError:     4,  // and answered
-	code.Malformed:         5,  // something was there, and is not a signature
-	code.BadSignature:      6,  // a signature, by nobody who is trusted
-	code.Tampered:          7,  // one that names a trusted key
-	code.UntrustedChain:    8,  // one with a certificate, of nobody who is trusted
-	code.NoTrustedTime:     9,  // of a trusted CA, at an unknown time
-	code.Expired:           10, // at a known time, too late
-	code.WrongIdentity:     11, // in time, by somebody else
-	code.OtherImage:        12, // by the right one, for another image
-	code.Revoked:           13, // by the right one, who is no longer trusted
-	code.NoAttestation:     14, // an attestation of the right one, of which the rest is not as it has to be
+	code.Timeout:           3,  // there was no time to read what was answered
+	code.RegistryAuth:      4,  // somebody was there
+	code.RegistryError:     5,  // and answered
+	code.Malformed:         6,  // something was there, and is not a signature
+	code.BadSignature:      7,  // a signature, by nobody who is trusted
+	code.Tampered:          8,  // one that names a trusted key
+	code.UntrustedChain:    9,  // one with a certificate, of nobody who is trusted
+	code.NoTrustedTime:     10, // of a trusted CA, at an unknown time
+	code.Expired:           11, // at a known time, too late
+	code.WrongIdentity:     12, // in time, by somebody else
+	code.OtherImage:        13, // by the right one, for another image
+	code.Revoked:           14, // by the right one, who is no longer trusted
+	code.NoAttestation:     15, // an attestation of the right one, of which the rest is not as it has to be
 }
 
 // advice says what to do, by code. It is the last part of the sentence.

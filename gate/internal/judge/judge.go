@@ -17,6 +17,7 @@ import (
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/evidence"
 	"countersign/gate/internal/policy"
+	"countersign/gate/internal/turns"
 	"countersign/gate/internal/verdict"
 
 	"golang.org/x/sync/semaphore"
@@ -94,19 +95,25 @@ const maxJudged = 12 << 20
 type Judge struct {
 	evidence evidence.Collector
 	room     *semaphore.Weighted // of maxJudged
+	lanes    lanes
 	ready    atomic.Pointer[verifiers]
 	isolated *isolated // judges large attestations
 }
 
+// lanes are whose turns judgements wait for: what rests on what is on the node does not
+// wait for what registries have answered.
+type lanes struct{ store, registry turns.Lane }
+
 // New makes a judge.
 func New(collector evidence.Collector) *Judge {
-	return &Judge{evidence: collector, room: semaphore.NewWeighted(maxJudged), isolated: newIsolated(collector.Store)}
+	return &Judge{evidence: collector, room: semaphore.NewWeighted(maxJudged), isolated: newIsolated(collector.Store),
+		lanes: lanes{turns.NewLane(), turns.NewLane()}}
 }
 
 // Offline gives a judge that asks no registry: what the node's store has is all the
 // evidence there is. It shares the room of this one.
 func (j *Judge) Offline() *Judge {
-	return &Judge{evidence: evidence.Collector{Store: j.evidence.Store}, room: j.room, isolated: j.isolated}
+	return &Judge{evidence: evidence.Collector{Store: j.evidence.Store}, room: j.room, lanes: j.lanes, isolated: j.isolated}
 }
 
 // Judge decides. It never fails: what went wrong is a refusal.

@@ -142,7 +142,9 @@ func (t *trial) examineLarge(ctx context.Context, set evidence.Set, l evidence.L
 	if known := t.large[name]; known != nil {
 		return known
 	}
-	found, err := t.isolated.examine(ctx, t.policy, set, l)
+	var found *stated
+	var err error
+	_ = t.turn.Without(ctx, func() { found, err = t.isolated.examine(ctx, t.policy, set, l) }) // whether the context ended is asked below
 	switch {
 	case ctx.Err() != nil:
 		return &stated{Problem: "there was no time to judge it"}

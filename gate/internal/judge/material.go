@@ -8,6 +8,7 @@ import (
 
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/evidence"
+	"countersign/gate/internal/turns"
 )
 
 // seen is what a judgement has read, by ID: each signature is read once.
@@ -24,7 +25,8 @@ type material struct {
 	evidence.Set
 	seen
 	wanted []string
-	kind   string  // the predicate type of what is asked for: that of signatures, or an attestation's
+	kind   string // the predicate type of what is asked for: that of signatures, or an attestation's
+	turn   *turns.Turn
 	demand *demand // what the rule wants of an attestation beside its signature; nil for nothing
 }
 
@@ -36,12 +38,13 @@ func (m *material) what() string {
 	return "attestation"
 }
 
-// bundles yields the bundles of the set in order, until the context ends: for an
-// attestation those that may be one of its type, for a signature all.
+// bundles yields the bundles of the set in order, until the context ends, and lets other
+// judgements go first before each: for an attestation those that may be one of its type,
+// for a signature all.
 func (m *material) bundles(ctx context.Context) iter.Seq2[int, *readBundle] {
 	return func(yield func(int, *readBundle) bool) {
 		for i, b := range m.Bundles {
-			if ctx.Err() != nil {
+			if m.turn.Yield(ctx) != nil {
 				return
 			}
 			id := b.ID()
@@ -69,7 +72,7 @@ func (t *trial) material(set evidence.Set, kind string, more *demand) *material 
 	if kind == signPredicate && !t.rule.Reads(formatBundle) {
 		set.Bundles = nil
 	}
-	return &material{Set: set, seen: t.seen, wanted: t.wanted, kind: kind, demand: more}
+	return &material{Set: set, seen: t.seen, wanted: t.wanted, kind: kind, turn: t.turn, demand: more}
 }
 
 // notRead tells of what cannot be a signature: by the format that the rule reads, or by

@@ -10,6 +10,7 @@ import (
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/evidence"
 	"countersign/gate/internal/policy"
+	"countersign/gate/internal/turns"
 )
 
 // trial is one request on its way through a rule.
@@ -20,17 +21,19 @@ type trial struct {
 	seen   seen
 	wanted []string // predicate types that are read
 
+	lane     turns.Lane  // whose turns it waits for
+	turn     *turns.Turn // nil in the child
 	policy   *policy.Policy
 	isolated *isolated          // for large attestations; nil in its child
 	large    map[string]*stated // what it has found, by digest and sum
 }
 
-// share waits until what sets hold fits beside what other judgements hold, decoded
-// and copied a few times. Its return value gives that room back.
-func (j *Judge) share(ctx context.Context, sets []evidence.Set) (release func(), err error) {
+// share waits until what the sets of a trial hold fits beside what other judgements hold,
+// decoded and copied a few times, and then for its turn. Its return value gives both back.
+func (j *Judge) share(ctx context.Context, t *trial) (release func(), err error) {
 	const copies = 3
 	bytes := int64(0)
-	for _, set := range sets {
+	for _, set := range t.sets {
 		for _, b := range set.Bundles {
 			bytes += int64(len(b.JSON))
 		}
@@ -45,7 +48,14 @@ func (j *Judge) share(ctx context.Context, sets []evidence.Set) (release func(),
 	if err := j.room.Acquire(ctx, weight); err != nil {
 		return nil, err
 	}
-	return func() { j.room.Release(weight) }, nil
+	if t.turn, err = t.lane.Take(ctx); err != nil {
+		j.room.Release(weight)
+		return nil, err
+	}
+	return func() {
+		t.turn.Give()
+		j.room.Release(weight)
+	}, nil
 }
 
 // bySignatures fills in the outcome of a rule that asks for signatures: from the
@@ -55,6 +65,7 @@ func (j *Judge) bySignatures(ctx context.Context, p *policy.Policy, rule policy.
 		rule:     rule,
 		seen:     seen{map[string]*readBundle{}, map[string]*certified{}, map[string]*readEnvelope{}, maxStated},
 		wanted:   append([]string{signPredicate}, rule.Types()...),
+		lane:     j.lanes.store,
 		policy:   p,
 		isolated: j.isolated,
 		large:    map[string]*stated{},
@@ -72,7 +83,7 @@ func (j *Judge) bySignatures(ctx context.Context, p *policy.Policy, rule policy.
 	o.timed(start, "evidence in the store", count(t.sets), met != nil)
 	if met == nil && j.evidence.Registry != nil {
 		start = time.Now()
-		o.Source = string(evidence.FromRegistry)
+		o.Source, t.lane = string(evidence.FromRegistry), j.lanes.registry
 		var fetched []evidence.Set
 		fetched, met = j.search(ctx, &t, o)
 		o.timed(start, "evidence in the registry", count(fetched), met != nil)
@@ -104,7 +115,7 @@ func (j *Judge) bySignatures(ctx context.Context, p *policy.Policy, rule policy.
 
 // try gives what satisfies the rule, or nil, as soon as there is room to look.
 func (j *Judge) try(ctx context.Context, t *trial, o *Outcome) []satisfied {
-	release, err := j.share(ctx, t.sets)
+	release, err := j.share(ctx, t)
 	if err != nil {
 		return nil
 	}
@@ -115,7 +126,7 @@ func (j *Judge) try(ctx context.Context, t *trial, o *Outcome) []satisfied {
 // refuse says why the rule is not satisfied: what is wrong with the evidence, or that
 // there was no time to look.
 func (j *Judge) refuse(ctx context.Context, t *trial, r Request, o *Outcome) {
-	release, err := j.share(ctx, t.sets)
+	release, err := j.share(ctx, t)
 	if err == nil {
 		t.refuse(ctx, r, o, j.evidence.Registry == nil)
 		release()

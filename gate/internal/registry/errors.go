@@ -9,6 +9,7 @@ import (
 	"net/http"
 
 	"countersign/gate/internal/code"
+	"countersign/gate/internal/turns"
 
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 )
@@ -26,7 +27,11 @@ func classify(host string, err error) *code.Refusal {
 	var status remoteerrors.ErrUnexpectedStatus
 	var clear *clearTextError
 	var auth *authError
+	var late *turns.Late
 	switch {
+	case errors.As(err, &late):
+		return code.Refuse(code.Timeout, fmt.Sprintf("what %s answered was not read in time, beside other answers", host),
+			"a gate that has fewer large answers to read", "try again, or push the evidence to the node")
 	case errors.As(err, &clear):
 		return unauthorised(host, clear.Error())
 	case errors.As(err, &status):

@@ -10,6 +10,7 @@ import (
 
 	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/code"
+	"countersign/gate/internal/turns"
 )
 
 const (
@@ -17,6 +18,9 @@ const (
 	maxItem   = 96 << 10 // bytes, of one entry in a list, and of all that is beside the entries
 	maxListed = 20_000   // entries, over all pages
 )
+
+// decoding are the turns of those who read a list.
+var decoding = turns.NewLane()
 
 // descriptor is what the gate reads of an entry in a list (OCI image spec,
 // "Content Descriptors").
@@ -124,8 +128,13 @@ func (f *fetch) list(ctx context.Context, q query, member string, add func(descr
 	count := 0
 	q.limit = maxList
 	q.consume = func(body io.Reader) error {
-		source := &failing{Reader: body}
-		err := bounded.Items(source, member, maxItem, func(d descriptor) bool {
+		turn, err := decoding.Take(ctx)
+		defer turn.Give()
+		if err != nil {
+			return err
+		}
+		source := &failing{Reader: turn.Reader(ctx, body)}
+		err = bounded.Items(source, member, maxItem, func(d descriptor) bool {
 			count++
 			add(d)
 			return count < maxListed

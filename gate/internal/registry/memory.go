@@ -6,6 +6,8 @@ import (
 	"io"
 
 	"golang.org/x/sync/semaphore"
+
+	"countersign/gate/internal/turns"
 )
 
 const (
@@ -31,7 +33,7 @@ func readWhole(ctx context.Context, body io.Reader, length int64) ([]byte, error
 		length = maxManifest
 	}
 	if err := reading.Acquire(ctx, length); err != nil {
-		return nil, err
+		return nil, &turns.Late{Err: err}
 	}
 	defer reading.Release(length)
 	whole.Grow(int(length) + bytes.MinRead) // once: each growth would leave a copy behind
