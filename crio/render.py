@@ -79,11 +79,15 @@ def native(source: Path, paths: Paths, pins: Sequence[str], engine: Engine, tags
 
     found = load(source)
     document = json.loads(crio.policy_json(found, paths.keys, extra_pins=tuple(pins), accept_tags=tuple(tags)))
-    scopes = document["transports"]["docker"]
     if engine == "lenient":
-        signed = [name for name, rule in scopes.items() if rule[0]["type"] == "sigstoreSigned"]
-        scopes.update({name: ACCEPT for name in signed if name != RESERVED})
+        document["transports"]["docker"] = lenient(document["transports"]["docker"])
     return Native(as_json(document), crio.key_files(found, paths.keys), crio.registries_d(found))
+
+
+def lenient(scopes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return scopes in which what asks for signatures, but for the canary's, is left to the gate."""
+    signed = [name for name, rule in scopes.items() if rule[0]["type"] == "sigstoreSigned"]
+    return {**scopes, **{name: ACCEPT for name in signed if name != RESERVED}}
 
 
 def accepting() -> bytes:

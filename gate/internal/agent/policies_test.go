@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"countersign/gate/internal/policy"
 )
 
 // rendered is a policy as the tasks render it, and the CountersignPolicy of the same: a
@@ -99,7 +101,7 @@ func TestKeysAndTrustedRootsByReference(t *testing.T) {
 
 func TestWhatIsReservedIsNotGiven(t *testing.T) {
 	for name, spec := range map[string]map[string]any{
-		"the root":         {"roots": map[string]any{canaryRoot: map[string]any{}}, "scopes": map[string]any{}},
+		"the root":         {"roots": map[string]any{policy.CanaryRoot: map[string]any{}}, "scopes": map[string]any{}},
 		"the scope":        {"scopes": map[string]any{"127.67.83.71:871": map[string]any{"accept": true}}},
 		"a scope below it": {"scopes": map[string]any{"127.67.83.71:871/countersign": map[string]any{"accept": true}}},
 	} {

@@ -15,16 +15,6 @@ import (
 	"countersign/gate/internal/prove"
 )
 
-// The scope that every rendered policy reserves for the canary, as policy/canary.py has it
-// (docs/adr/0019): a root whose private key nobody has.
-const (
-	canaryRoot = "countersign-canary"
-	canaryKey  = "-----BEGIN PUBLIC KEY-----\n" +
-		"MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEPjPW7Jtj7o4Jdfr871//TCnwB4T+\n" +
-		"gI3frLaOTo7ETG/NJZzQPnPwPrBql5OdEyPzcIH4qCMWePK54jCMoCf+jA==\n" +
-		"-----END PUBLIC KEY-----\n"
-)
-
 // render gives the policy as `policy.render` writes it: the same bytes, so that one
 // signature is good for both.
 func (a *agent) render(ctx context.Context, spec map[string]any) (Policy, error) {
@@ -38,16 +28,16 @@ func (a *agent) render(ctx context.Context, spec map[string]any) (Policy, error)
 	delete(document, selector)
 	document["version"] = policy.Version
 	roots, scopes := tableOf(document, "roots"), tableOf(document, "scopes")
-	if _, taken := roots[canaryRoot]; taken {
-		return Policy{}, fmt.Errorf("the root %s is reserved", canaryRoot)
+	if _, taken := roots[policy.CanaryRoot]; taken {
+		return Policy{}, fmt.Errorf("the root %s is reserved", policy.CanaryRoot)
 	}
 	for scope := range scopes {
 		if scope == prove.Registry || strings.HasPrefix(scope, prove.Registry+"/") {
 			return Policy{}, fmt.Errorf("the scope %s is reserved", prove.Registry)
 		}
 	}
-	roots[canaryRoot] = map[string]any{"publicKey": map[string]any{"keys": []any{canaryKey}}}
-	scopes[prove.Registry] = map[string]any{"anyOf": []any{canaryRoot}}
+	roots[policy.CanaryRoot] = map[string]any{"publicKey": map[string]any{"keys": []any{policy.CanaryKey}}}
+	scopes[prove.Registry] = map[string]any{"anyOf": []any{policy.CanaryRoot}}
 	revoked := tableOf(document, "revoked")
 	for _, list := range []string{"keys", "certificates", "digests"} {
 		if revoked[list] == nil {

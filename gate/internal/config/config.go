@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"countersign/gate/internal/bounded"
+	"countersign/gate/internal/containerspolicy"
 	"countersign/gate/internal/policy"
 )
 
@@ -50,7 +51,16 @@ func (c *Config) PolicyFile() policy.File {
 	if state == "" {
 		state = filepath.Dir(c.Evidence.Dir)
 	}
-	return policy.File{Path: c.Policy, Keys: c.keys, Mark: filepath.Join(state, "policy-mark.json"), Pins: c.Pinned}
+	file := policy.File{Path: c.Policy, Keys: c.keys, Mark: filepath.Join(state, "policy-mark.json"), Pins: c.Pinned}
+	if c.Crio != nil && c.Crio.Engine != nil {
+		file.Engine = c.Crio.Engine.Files()
+	}
+	return file
+}
+
+// Files gives the files of CRI-O's own engine.
+func (e *CrioEngine) Files() containerspolicy.Files {
+	return containerspolicy.Files{Policy: e.Policy, RegistriesD: e.RegistriesD, Lenient: e.Lenient}
 }
 
 // Audit says how often the daemon judges what runs already.
@@ -89,6 +99,16 @@ type Crio struct {
 	Socket  string `json:"socket"`  // CRI-O's own, for what runs and what is cached
 	NRI     string `json:"nri"`     // NRI's socket; "" for no plugin
 	Hook    string `json:"hook"`    // the hook's program, as hooks.d names it
+	// Engine is where CRI-O's own engine has each policy, which is written with the
+	// gate's; nil where others see to that.
+	Engine *CrioEngine `json:"engine"`
+}
+
+// CrioEngine says what CRI-O's own engine reads.
+type CrioEngine struct {
+	Policy      string `json:"policy"`      // signature_policy of crio.conf(5)
+	RegistriesD string `json:"registriesD"` // our file in registries.d
+	Lenient     bool   `json:"lenient"`     // it lets pass what the gate verifies at start
 }
 
 // Registry says how registries are reached.
@@ -220,6 +240,10 @@ func (c *Config) check() error {
 	if crio == nil {
 		crio = crioDefaults()
 	}
+	engine, noEngine := crio.Engine, crio.Engine == nil
+	if noEngine {
+		engine = &CrioEngine{}
+	}
 	providers := c.Registry.CredentialProviders
 	noProviders := providers == nil
 	if noProviders {
@@ -241,6 +265,8 @@ func (c *Config) check() error {
 		{"crio.socket", crio.Socket, false},
 		{"crio.nri", crio.NRI, true},
 		{"crio.hook", crio.Hook, false},
+		{"crio.engine.policy", engine.Policy, noEngine},
+		{"crio.engine.registriesD", engine.RegistriesD, noEngine},
 		{"registry.certsDir", c.Registry.CertsDir, true},
 		{"registry.dockerConfig", c.Registry.DockerConfig, true},
 		{"registry.credentialProviders.config", providers.Config, noProviders},

@@ -32,6 +32,8 @@ func TestParseRefuses(t *testing.T) {
 		{"two runtimes", `{"containerd": {"address": "/c.sock"}, "crio": {"root": "/r"}}`, "one of them"},
 		{"two runtimes, one of them null", `{"containerd": null, "crio": {}}`, "one of them"},
 		{"a relative storage", `{"crio": {"root": "storage"}}`, "crio.root"},
+		{"an engine without its policy", `{"crio": {"engine": {"registriesD": "/r.yaml"}}}`, "crio.engine.policy"},
+		{"an engine without a place of signatures", `{"crio": {"engine": {"policy": "/p.json", "registriesD": "r.yaml"}}}`, "crio.engine.registriesD"},
 		{"no run root", `{"crio": {"runRoot": ""}}`, "crio.runRoot"},
 		{"a relative socket of CRI-O", `{"crio": {"socket": "crio.sock"}}`, "crio.socket"},
 		{"an audit that never ends", `{"audit": {"every": "1s"}}`, "audit.every"},

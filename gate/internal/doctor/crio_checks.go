@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // hookFile is our hook's name in its folder of hooks (oci-hooks(5)).
@@ -72,8 +73,39 @@ func signaturePolicy(n *Node, c *crioFacts) ([]Finding, error) {
 	if err := json.Unmarshal(content, &policy); err != nil || len(policy.Default) != 1 || policy.Default[0].Type != "reject" {
 		return []Finding{{wanted, "a policy that does not reject by default", `{"default": [{"type": "reject"}], …}`, mend}}, nil
 	}
-	return n.writable(wanted, n.crioFolder()), nil
+	found, err := n.engineBehind(wanted)
+	return append(found, n.writable(wanted, n.crioFolder())...), err
 }
+
+// engineBehind finds an engine whose policy is not the gate's. One that is being replaced
+// is looked at again.
+func (n *Node) engineBehind(path string) ([]Finding, error) {
+	file := n.settings.PolicyFile()
+	if file.Engine == nil {
+		return nil, nil // others render it
+	}
+	for look := 1; ; look++ {
+		p, err := file.Read()
+		if err != nil {
+			return nil, after("gate.policy")
+		}
+		differs, err := file.Engine.Differs(p)
+		if err != nil || !differs {
+			return nil, err
+		}
+		if look == looks {
+			mend := "countersign-gate install-policy " + file.Path
+			return []Finding{{path, "not what the gate's policy says", "the policy in the form of CRI-O's own engine, and " + n.settings.Crio.Engine.RegistriesD + " beside it", mend}}, nil
+		}
+		time.Sleep(between)
+	}
+}
+
+const (
+	// looks is how often a policy is looked at that may just be replaced.
+	looks   = 3
+	between = 100 * time.Millisecond
+)
 
 func namespacePolicies(n *Node, c *crioFacts) ([]Finding, error) {
 	folder := filepath.Join(n.crioFolder(), "namespaces")

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"countersign/gate/internal/config"
+	"countersign/gate/internal/policy"
 )
 
 func TestACrioThatEnforcesPasses(t *testing.T) {
@@ -70,6 +73,50 @@ func TestWhatSwitchesCrioOffIsTold(t *testing.T) {
 		{"our hook refused", say("adjustment = false", "adjustment = true"), "crio.nri", "reject_oci_hook_adjustment is true"},
 		{"a handler without hooks", say(`"oci"`, `"vm"`), "crio.handlers", `handler crun: runtime_type is "vm"`},
 	})
+}
+
+// withEngine has the gate's own way bring policies to CRI-O's engine.
+func withEngine(w *world) {
+	w.gateJSON(fmt.Sprintf(`"hook": %q, "engine": {"policy": %q, "registriesD": %q}`, w.path("bin/countersign-hook"), w.path("etc/crio/policy.json"), w.path("registries.d/countersign.yaml")))
+	w.folder("registries.d")
+	settings, err := config.Load(w.path("etc/gate.json"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	p, err := settings.PolicyFile().Read()
+	if err == nil {
+		_, err = settings.PolicyFile().Engine.Put(p)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func TestAnEngineWithAnotherPolicyThanTheGateIsTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*world)
+		open   bool
+	}{
+		"the gate's policy":      {func(*world) {}, false},
+		"another":                {func(w *world) { w.edit("etc/crio/policy.json", "insecureAcceptAnything", "reject") }, true},
+		"no place of signatures": {func(w *world) { w.remove("registries.d/countersign.yaml") }, true},
+		"the gate has another":   {func(w *world) { w.edit("etc/policy.json", `"scopes": {}`, `"scopes": {"r.example": {"reject": true}}`) }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, true)
+			withEngine(w)
+			c.change(w)
+			p, err := policy.Load(w.path("etc/policy.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.ping.Policy = p.Hash
+			open := strings.Join(states(w.look(), Open), " ")
+			if open != map[bool]string{true: "crio.signature_policy"}[c.open] {
+				t.Errorf("open: %q", open)
+			}
+		})
+	}
 }
 
 func TestAnAdditionalImageStoreIsAWarning(t *testing.T) {

@@ -22,6 +22,16 @@ type File struct {
 	Keys []Key    // one of them must have signed it; none: no signature is asked for
 	Mark string   // the file that remembers the highest serial that was in force
 	Pins []string // what this node itself needs, repository@digest, beside the policy's own pins
+
+	// Engine is one of the runtime's own that has each policy in a form of its own; nil for none.
+	Engine Engine
+}
+
+// Engine has each policy in a form of its own, written before the policy comes into force.
+type Engine interface {
+	Differs(p *Policy) (bool, error)
+	// Put writes it. What it wrote over is put back by undo.
+	Put(p *Policy) (undo func() error, err error)
 }
 
 // Refused says why a policy that is valid in itself does not come into force here.
@@ -162,6 +172,13 @@ func (f File) Install(name string, data, signatures []byte, force, plan bool) (I
 	old, _ := readBounded(f.Path+Signatures, MaxSignatures) // what can't be read is written anew
 	kept := lines(old)
 	done.Changed = readErr != nil || !bytes.Equal(there, data) || !sameLines(lines(signatures), kept)
+	if f.Engine != nil {
+		differs, err := f.Engine.Differs(p)
+		if err != nil {
+			return done, err
+		}
+		done.Changed = done.Changed || differs
+	}
 	if plan || !(done.Changed || done.Forced) {
 		return done, nil
 	}
@@ -171,7 +188,16 @@ func (f File) Install(name string, data, signatures []byte, force, plan bool) (I
 			return done, err
 		}
 	}
-	return done, f.put(data, signatures, there, old)
+	if f.Engine == nil {
+		return done, f.put(data, signatures, there, old)
+	}
+	undo, err := f.Engine.Put(p)
+	if err == nil {
+		if err = f.put(data, signatures, there, old); err != nil {
+			err = errors.Join(err, undo())
+		}
+	}
+	return done, err
 }
 
 // put writes the signatures first, beside those of the policy that lies there: at
@@ -183,11 +209,11 @@ func (f File) put(data, signatures, there, old []byte) error {
 		all = append(all, signedBy(f.Keys, there, old)...)
 	}
 	if len(all) > 0 {
-		if err := replace(path, bytes.Join(append(all, nil), []byte("\n")), 0o644); err != nil {
+		if err := Replace(path, bytes.Join(append(all, nil), []byte("\n")), 0o644); err != nil {
 			return err
 		}
 	}
-	if err := replace(f.Path, data, 0o644); err != nil {
+	if err := Replace(f.Path, data, 0o644); err != nil {
 		return err
 	}
 	if len(all) == 0 {
@@ -230,8 +256,8 @@ func readBounded(path string, limit int64) ([]byte, error) {
 	return data, err
 }
 
-// replace writes a file as a whole, or not at all.
-func replace(path string, data []byte, mode os.FileMode) error {
+// Replace writes a file as a whole, or not at all.
+func Replace(path string, data []byte, mode os.FileMode) error {
 	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err

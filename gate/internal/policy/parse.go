@@ -207,6 +207,7 @@ func addPins(p *Policy, where string, pins []string) error {
 			return invalid(fmt.Sprintf("%s[%d]: %q", where, i, pin), "registry/path@sha256:<hex>, normalised", rerender)
 		}
 		p.pinned[name.Digest] = pin
+		p.pins = append(p.pins, pin)
 	}
 	return nil
 }

@@ -32,6 +32,7 @@ type Policy struct {
 	roots               map[string]Root
 	scopes              map[string]Rule
 	pinned              map[string]string // digest -> the pin as written
+	pins                []string          // all of them
 	revokedKeys         map[string]bool
 	revokedDigests      map[string]bool
 	revokedCertificates map[string]bool
@@ -150,6 +151,11 @@ func (p *Policy) Pinned(digests ...string) (pin string, ok bool) {
 		}
 	}
 	return "", false
+}
+
+// Pins lists the pins as they are written, sorted.
+func (p *Policy) Pins() []string {
+	return slices.Compact(slices.Sorted(slices.Values(p.pins)))
 }
 
 // PinsIn says whether some pin names the repository.

@@ -61,7 +61,7 @@ func writeMark(path string, m Mark) error {
 		err = fmt.Errorf("%d lists of what is revoked are more than can be read again", len(m.Lists))
 	}
 	if err == nil {
-		err = replace(path, append(data, '\n'), 0o600)
+		err = Replace(path, append(data, '\n'), 0o600)
 	}
 	if err != nil {
 		return refused(unremembered, "the highest serial can't be remembered: "+err.Error(), "a state folder that can be written to",

@@ -13,6 +13,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"countersign/gate/internal/policy"
 )
 
 // Registry is where the canary is served, and the scope that every rendered policy
@@ -20,7 +22,7 @@ import (
 // address of the loopback network: runtime and gate reach it without a name service,
 // and without a file that would have to be taken away again. Its port is one that
 // only root can have.
-const Registry = "127.67.83.71:871"
+const Registry = policy.CanaryRegistry
 
 // The repositories of the canary. CRI-O's own engine lets the first one pass, so that
 // the gate is seen to refuse it at create, and has to refuse the second one.

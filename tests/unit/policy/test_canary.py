@@ -18,7 +18,8 @@ from countersign.policy.problems import PolicyInvalid
 
 Load = Callable[[str], Policy]
 
-GO = Path(__file__).resolve().parents[3] / "gate/internal/prove/canary.go"
+GATE = Path(__file__).resolve().parents[3] / "gate/internal"
+GO = [GATE / "policy/canary.go", GATE / "prove/canary.go"]
 OTHER = "127.67.83.71:872"
 ROOTS = "roots: {%s: {publicKey: {files: [team.pub]}}}\n"
 
@@ -31,8 +32,10 @@ def test_the_key_is_made_of_a_hash_and_not_of_a_private_key() -> None:
 
 
 def test_the_gate_serves_what_is_reserved() -> None:
-    names = dict(re.findall(r'(\w+)\s+= (?:Registry \+ )?"([^"]+)"', GO.read_text(encoding="utf-8")))
-    assert names["Registry"] == canary.REGISTRY
+    text = "".join(path.read_text(encoding="utf-8") for path in GO)
+    names = dict(re.findall(r'(\w+)\s+= (?:Registry \+ )?"([^"]+)"', text))
+    assert names["CanaryRegistry"] == canary.REGISTRY
+    assert names["CanaryRoot"] == canary.ROOT
     assert canary.REGISTRY + names["Repository"] == canary.REPOSITORY
 
 
