@@ -98,7 +98,10 @@ func TestAPlaceGetsWhatItsContainerdHasToSay(t *testing.T) {
 			nriPlugin + "/socket_path":                                 "/run/nri.sock",
 			nriPlugin + "/default_validator/enable":                    true,
 			nriPlugin + "/default_validator/required_plugins":          []any{"mine", "countersign"},
-			transfer + "/unpack_config":                                []any{map[string]any{"platform": "linux/amd64", "snapshotter": "native", "differ": "walking"}},
+
+			nriPlugin + "/default_validator/tolerate_missing_plugins_annotation": "",
+
+			transfer + "/unpack_config": []any{map[string]any{"platform": "linux/amd64", "snapshotter": "native", "differ": "walking"}},
 		}},
 		"before checkpoints were a setting": {map[string]any{"version": "2.3.9"}, "/run/nri.sock", map[string]any{criRuntime + "/enable_criu": nil, nriPlugin + "/default_validator/enable": true}},
 		"before a plugin could be required": {map[string]any{"version": "2.1.9"}, "", map[string]any{nriPlugin: nil}},

@@ -107,7 +107,7 @@ class Toy:
         if handler == "bare" or "hung" in self.down:
             raise CriError("CreateContainer", "UNKNOWN", "countersign: refused container: GATE_DOWN: no plugin answers")
         if handler == "vm":
-            raise CriError("CreateContainer", "UNKNOWN", "countersign: refused container: UNSUPPORTED_RUNTIME: no hooks")
+            raise CriError("CreateContainer", "UNKNOWN", "countersign: refused container: UNSUPPORTED_RUNTIME: none")
         name = f"c{len(self._containers)}"
         self._containers[name] = (image_id, written, volume)
         return name
