@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 
+	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/judge"
 	"countersign/gate/internal/policy"
 	"countersign/gate/internal/reference"
@@ -58,7 +59,7 @@ func verifyBundle(c *invocation) int {
 		fmt.Fprintf(c.stderr, "error: %s: %v; usage: %s\n", c.name, err, c.line())
 		return exitUsage
 	}
-	document, err := readFile(c.signed.bundle, maxBundleFile)
+	document, err := bounded.File(c.signed.bundle, maxBundleFile)
 	if err != nil {
 		return c.fail(err)
 	}
@@ -86,7 +87,7 @@ func artifactOf(argument string) (func() sigstore.ArtifactPolicyOption, error) {
 		raw, err := hex.DecodeString(strings.TrimPrefix(argument, "sha256:"))
 		return func() sigstore.ArtifactPolicyOption { return sigstore.WithArtifactDigest("sha256", raw) }, err
 	}
-	content, err := readFile(argument, maxArtifactFile)
+	content, err := bounded.File(argument, maxArtifactFile)
 	return func() sigstore.ArtifactPolicyOption { return sigstore.WithArtifact(bytes.NewReader(content)) }, err
 }
 
@@ -95,7 +96,7 @@ func artifactOf(argument string) (func() sigstore.ArtifactPolicyOption, error) {
 func (s *signed) load() (*policy.Policy, *policy.Authority, error) {
 	var document json.RawMessage
 	if s.trustedRoot != "" {
-		content, err := readFile(s.trustedRoot, maxBundleFile)
+		content, err := bounded.File(s.trustedRoot, maxBundleFile)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/doctor"
 )
 
@@ -35,7 +36,7 @@ func examine(c *invocation) int {
 	case "-":
 		options.Record = os.Stdin
 	default:
-		file, err := os.Open(path)
+		file, err := bounded.Open(path)
 		if err != nil {
 			fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, err)
 			return exitUsage

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/carried"
 	"countersign/gate/internal/config"
 	"countersign/gate/internal/evidence"
@@ -75,7 +76,7 @@ func importEvidence(c *invocation) (exit int) {
 func unpack(name, dir string) ([]carried.Image, error) {
 	var source io.Reader = os.Stdin
 	if name != stdin {
-		file, err := os.Open(name)
+		file, err := bounded.Open(name)
 		if err != nil {
 			return nil, err
 		}

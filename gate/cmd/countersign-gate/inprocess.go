@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"countersign/gate/internal/bind"
+	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/config"
 	"countersign/gate/internal/engine"
@@ -127,7 +128,7 @@ func advise(err error, do string) error {
 }
 
 func readKeyFile(path string) (string, error) {
-	content, err := readFile(path, maxKeyFile)
+	content, err := bounded.File(path, maxKeyFile)
 	return string(content), err
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"time"
 
+	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/config"
 	"countersign/gate/internal/policy"
@@ -95,7 +96,7 @@ func (i *installing) read(name string) (data, signatures []byte, err error) {
 	if name == stdin {
 		data, err = readAll(os.Stdin, policy.MaxSize)
 	} else {
-		data, err = readFile(name, policy.MaxSize)
+		data, err = bounded.File(name, policy.MaxSize)
 	}
 	path := i.signature
 	if path == "" {
@@ -104,7 +105,7 @@ func (i *installing) read(name string) (data, signatures []byte, err error) {
 	if err != nil || path == stdin+policy.Signatures {
 		return data, nil, err
 	}
-	signatures, err = readFile(path, policy.MaxSignatures)
+	signatures, err = bounded.File(path, policy.MaxSignatures)
 	if i.signature == "" && errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -158,15 +159,6 @@ func (c *invocation) showInstalled(done policy.Installed, inForce bool) error {
 }
 
 // readFile reads a file of at most limit bytes.
-func readFile(path string, limit int64) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	return readAll(file, limit)
-}
-
 func readAll(file *os.File, limit int64) ([]byte, error) {
 	content, err := io.ReadAll(io.LimitReader(file, limit+1))
 	if err == nil && int64(len(content)) > limit {

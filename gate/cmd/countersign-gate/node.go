@@ -16,6 +16,7 @@ import (
 	"unicode/utf16"
 
 	"countersign/gate/internal/audit"
+	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/config"
 	"countersign/gate/internal/install"
 	"countersign/gate/internal/policy"
@@ -139,21 +140,21 @@ func (c *invocation) showInstalledNode(done *install.Result) error {
 func (o *ofNode) options() (install.Options, error) {
 	found := install.Options{Socket: o.socket, Image: o.image, Version: version(), Plan: o.plan}
 	var err error
-	if found.Policy, err = readFile(o.policy, policy.MaxSize); err != nil {
+	if found.Policy, err = bounded.File(o.policy, policy.MaxSize); err != nil {
 		return found, err
 	}
-	if found.Signatures, err = readFile(o.policy+policy.Signatures, policy.MaxSignatures); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if found.Signatures, err = bounded.File(o.policy+policy.Signatures, policy.MaxSignatures); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return found, err
 	}
 	for _, path := range o.policyKeys {
-		key, err := readFile(path, maxKeyFile)
+		key, err := bounded.File(path, maxKeyFile)
 		if err != nil {
 			return found, err
 		}
 		found.PolicyKeys = append(found.PolicyKeys, string(key))
 	}
 	if o.dockerConfig != "" {
-		if found.DockerConfig, err = readFile(o.dockerConfig, maxLogins); err != nil {
+		if found.DockerConfig, err = bounded.File(o.dockerConfig, maxLogins); err != nil {
 			return found, err
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -196,14 +195,9 @@ func crioDefaults() *Crio {
 
 // Load reads and checks a configuration file.
 func Load(path string) (*Config, error) {
-	file, err := os.Open(path)
+	content, err := bounded.File(path, maxSize)
 	if err != nil {
 		return nil, err
-	}
-	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, maxSize))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	c, err := Parse(content)
 	if err != nil {

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"countersign/gate/internal/bounded"
 )
 
 // hookFile is our hook's name in its folder of hooks (oci-hooks(5)).
@@ -262,7 +264,7 @@ func exists(path string) bool {
 
 // readBounded reads a file of which no more than maxSpec bytes count.
 func readBounded(path string) ([]byte, error) {
-	file, err := os.Open(path)
+	file, err := bounded.Open(path)
 	if err != nil {
 		return nil, err
 	}

@@ -11,12 +11,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"time"
 
 	"golang.org/x/net/netutil"
 
+	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/clean"
 	"countersign/gate/internal/code"
 )
@@ -31,6 +31,7 @@ const (
 	transfer       = 3 * time.Second
 	idle           = 90 * time.Second // as Gatekeeper's client has it
 	maxHeader      = 16 << 10
+	maxPEM         = 1 << 20 // bytes of each of its files
 )
 
 // Config is what a server needs.
@@ -92,11 +93,11 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 // settings reads the files for one connection: Gatekeeper exchanges its certificates,
 // and whoever lies there now is who may ask.
 func (s *Server) settings() (*tls.Config, error) {
-	own, err := tls.LoadX509KeyPair(s.config.Cert, s.config.Key)
+	own, err := s.keyPair()
 	if err != nil {
 		return nil, fmt.Errorf("own certificate: %w", err)
 	}
-	pem, err := os.ReadFile(s.config.ClientCA)
+	pem, err := bounded.File(s.config.ClientCA, maxPEM)
 	if err != nil {
 		return nil, fmt.Errorf("the clients' CA: %w", err)
 	}
@@ -109,6 +110,18 @@ func (s *Server) settings() (*tls.Config, error) {
 		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: known, SessionTicketsDisabled: true,
 		VerifyConnection: s.named,
 	}, nil
+}
+
+func (s *Server) keyPair() (own tls.Certificate, err error) {
+	certificate, err := bounded.File(s.config.Cert, maxPEM)
+	if err != nil {
+		return own, err
+	}
+	key, err := bounded.File(s.config.Key, maxPEM)
+	if err != nil {
+		return own, err
+	}
+	return tls.X509KeyPair(certificate, key)
 }
 
 // named refuses a client whose certificate is the CA's, and somebody else's.

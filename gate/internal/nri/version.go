@@ -2,7 +2,9 @@ package nri
 
 import (
 	"debug/buildinfo"
+	"errors"
 	"fmt"
+	"os"
 )
 
 const module = "github.com/containerd/nri"
@@ -11,7 +13,14 @@ const module = "github.com/containerd/nri"
 // "v0.12.3". NRI itself tells only the runtime's version, and a failure policy, for
 // one, is honoured from 0.12.4 only.
 func VersionIn(program string) (string, error) {
-	info, err := buildinfo.ReadFile(program)
+	there, err := os.Stat(program)
+	if err == nil && !there.Mode().IsRegular() {
+		err = errors.New("not a file") // a pipe would be waited for
+	}
+	var info *buildinfo.BuildInfo
+	if err == nil {
+		info, err = buildinfo.ReadFile(program)
+	}
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", program, err)
 	}

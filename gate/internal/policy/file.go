@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -13,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/code"
 )
 
@@ -58,7 +58,7 @@ func refused(result, found, expected, do string) *Refused {
 // with POLICY_INVALID. It remembers nothing.
 func (f File) Load() (*Policy, error) {
 	// Before the signatures: Install writes those of both policies first.
-	data, err := readBounded(f.Path, MaxSize)
+	data, err := bounded.File(f.Path, MaxSize)
 	if err != nil {
 		return nil, invalid(err.Error(), "a readable policy file", "render the policy to this node again")
 	}
@@ -78,7 +78,7 @@ func (f File) Load() (*Policy, error) {
 }
 
 func (f File) signatures() ([]byte, error) {
-	signatures, err := readBounded(f.Path+Signatures, MaxSignatures)
+	signatures, err := bounded.File(f.Path+Signatures, MaxSignatures)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return signatures, nil
 	}
@@ -169,7 +169,7 @@ func (f File) Install(name string, data, signatures []byte, force, plan bool) (I
 		done.Forced = true
 	}
 	there, readErr := os.ReadFile(f.Path)
-	old, _ := readBounded(f.Path+Signatures, MaxSignatures) // what can't be read is written anew
+	old, _ := bounded.File(f.Path+Signatures, MaxSignatures) // what can't be read is written anew
 	kept := lines(old)
 	done.Changed = readErr != nil || !bytes.Equal(there, data) || !sameLines(lines(signatures), kept)
 	if f.Engine != nil {
@@ -240,20 +240,6 @@ func (f File) lock(plan bool) (unlock func(), err error) {
 		return nil, errors.Join(err, file.Close())
 	}
 	return func() { _ = file.Close() }, nil
-}
-
-// readBounded reads a file of at most limit bytes.
-func readBounded(path string, limit int64) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s: more than %d bytes", path, limit)
-	}
-	return data, err
 }
 
 // Replace writes a file as a whole, or not at all.

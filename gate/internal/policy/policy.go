@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/code"
 )
 
@@ -99,7 +100,7 @@ type PublicKey struct {
 // Load reads and checks the policy file at path. It returns a *code.Refusal
 // with POLICY_INVALID.
 func Load(path string) (*Policy, error) {
-	data, err := readBounded(path, MaxSize)
+	data, err := bounded.File(path, MaxSize)
 	if err != nil {
 		return nil, invalid(err.Error(), "a readable policy file", "render the policy to this node again")
 	}

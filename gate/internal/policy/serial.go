@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+
+	"countersign/gate/internal/bounded"
 )
 
 // MarkVersion is the version of the document that remembers the highest serial.
@@ -36,7 +38,7 @@ type ListMark struct {
 
 // readMark gives a Mark without serial where there is none yet.
 func readMark(path string) (Mark, error) {
-	data, err := readBounded(path, maxMark)
+	data, err := bounded.File(path, maxMark)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Mark{Version: MarkVersion}, nil
 	}

@@ -15,6 +15,8 @@ import (
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/dsse"
+
+	"countersign/gate/internal/bounded"
 )
 
 // Version of a receipt's form, and its type in a DSSE envelope.
@@ -182,7 +184,7 @@ func readKey(path string, private bool) ([]byte, error) {
 }
 
 func readBounded(path string, bound int64) ([]byte, error) {
-	file, err := os.Open(path)
+	file, err := bounded.Open(path)
 	if err != nil {
 		return nil, err
 	}

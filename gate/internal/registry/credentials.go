@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/code"
 )
 
@@ -52,7 +53,7 @@ func loadCredentials(path string) (credentials, error) {
 	if path == "" {
 		return credentials{}, nil
 	}
-	file, err := os.Open(path)
+	file, err := bounded.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return credentials{}, nil
 	}
