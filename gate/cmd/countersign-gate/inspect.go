@@ -7,7 +7,10 @@ import (
 	"os"
 	"strings"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"countersign/gate/internal/bind"
+	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/code"
 	"countersign/gate/internal/judge"
 	"countersign/gate/internal/policy"
@@ -19,6 +22,7 @@ import (
 const (
 	maxInspected      = 64 // digests of an image
 	maxInspectedLevel = 3  // indexes in an index
+	maxPlatform       = 64 // bytes of a platform's name
 	inspectedVersion  = "countersign.inspected/v1"
 )
 
@@ -138,10 +142,7 @@ func (w *inspection) to(ctx context.Context, m registry.Manifest, platform strin
 	w.found.Digests = append(w.found.Digests, here)
 	for _, child := range document.Children {
 		digest := child.Digest.String()
-		var named string
-		if p := child.Platform; p != nil {
-			named = strings.TrimSuffix(strings.Join([]string{p.OS, p.Architecture, p.Variant}, "/"), "/")
-		}
+		named := platformName(child.Platform)
 		if w.has(digest) || named == "unknown/unknown" { // BuildKit's attestations, which nobody signs as images
 			continue
 		}
@@ -158,7 +159,7 @@ func (w *inspection) to(ctx context.Context, m registry.Manifest, platform strin
 			err = w.to(ctx, inside, named, level+1)
 		}
 		if err != nil {
-			w.problem(at, fmt.Sprintf("%.100s: %v", digest, err))
+			w.problem(at, fmt.Sprintf("%s: %v", bounded.Text(digest, 100), err))
 		}
 		if ctx.Err() != nil {
 			w.problem(at, string(code.Timeout)+": there was no time for what else is in it")
@@ -166,6 +167,14 @@ func (w *inspection) to(ctx context.Context, m registry.Manifest, platform strin
 		}
 	}
 	return nil
+}
+
+// platformName is what people call a platform, of which an index may say anything.
+func platformName(p *ocispec.Platform) string {
+	if p == nil {
+		return ""
+	}
+	return bounded.Text(strings.TrimSuffix(strings.Join([]string{p.OS, p.Architecture, p.Variant}, "/"), "/"), maxPlatform)
 }
 
 func (w *inspection) has(digest string) bool {

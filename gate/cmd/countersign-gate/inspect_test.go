@@ -78,3 +78,20 @@ func TestInspectRefusesWhatIsNoImage(t *testing.T) {
 		}
 	}
 }
+
+func TestAPlatformIsNamedShortly(t *testing.T) {
+	for name, row := range map[string]struct {
+		platform *ocispec.Platform
+		want     string
+	}{
+		"none":     {nil, ""},
+		"plain":    {&ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}, "linux/arm/v7"},
+		"no third": {&ocispec.Platform{OS: "linux", Architecture: "amd64"}, "linux/amd64"},
+		"hostile":  {&ocispec.Platform{OS: "linux\u202e\u009b", Architecture: strings.Repeat("x", 1<<20)}, `linux\u202e\u009b/` + strings.Repeat("x", 64)},
+	} {
+		got := platformName(row.platform)
+		if len(got) > 80 || !strings.HasPrefix(row.want, strings.TrimSuffix(got, "…")) || (name != "hostile" && got != row.want) {
+			t.Errorf("%s: got %q", name, got)
+		}
+	}
+}
