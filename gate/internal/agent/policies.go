@@ -120,7 +120,9 @@ func (a *agent) decide(ctx context.Context, known map[string]clusterPolicy) {
 	var mine []clusterPolicy
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(known)) {
-		if one := known[name]; one.nodes().of(found.Metadata.Labels) {
+		one := known[name]
+		// What does not say for which nodes it is may be for this one: render tells of it.
+		if labels, err := one.nodes(); err != nil || labels.of(found.Metadata.Labels) {
 			mine, names = append(mine, one), append(names, name)
 		}
 	}
@@ -138,7 +140,11 @@ func (a *agent) decide(ctx context.Context, known map[string]clusterPolicy) {
 		return
 	}
 	one := mine[0]
-	p, err := a.render(ctx, one.Spec)
+	_, err := one.nodes()
+	var p Policy
+	if err == nil {
+		p, err = a.render(ctx, one.Spec)
+	}
 	reason := "Invalid"
 	hash := ""
 	if err == nil {
@@ -180,13 +186,19 @@ func (a *agent) notTaken(why string) {
 	}
 }
 
-func (p clusterPolicy) nodes() Labels {
-	found := Labels{}
-	labels, _ := p.Spec[selector].(map[string]any)
-	for name, value := range labels {
-		found[name], _ = value.(string)
+// nodes gives the labels of the nodes that a policy is for.
+func (p clusterPolicy) nodes() (Labels, error) {
+	labels, err := typed[map[string]any](p.Spec, selector)
+	if err != nil {
+		return nil, err
 	}
-	return found
+	found := Labels{}
+	for name := range labels {
+		if found[name], err = typed[string](labels, name); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
 }
 
 // tell writes what is the case into the policy's status, unless it is there already: of

@@ -114,6 +114,41 @@ func TestWhatIsReservedIsNotGiven(t *testing.T) {
 	}
 }
 
+// What is of another type is not left out: the policy would be looser, or for other nodes.
+func TestWhatIsOfAnotherTypeIsNotLeftOut(t *testing.T) {
+	key := map[string]any{"data": map[string]string{"k": "text"}}
+	at := map[string]any{"/api/v1/namespaces/countersign/configmaps/good": key, "/api/v1/namespaces/countersign/configmaps/../secrets/other": key}
+	from := func(name any) map[string]any { return map[string]any{"configMap": name, "key": "k"} }
+	for name, row := range map[string]struct {
+		spec map[string]any
+		says string // "" where it is rendered
+	}{
+		"revoked":                        {map[string]any{"revoked": map[string]any{"keys": []any{}}}, ""},
+		"revoked, null":                  {map[string]any{"revoked": nil}, ""},
+		"revoked, a list":                {map[string]any{"revoked": []any{"sha256:1"}}, "revoked is of another type"},
+		"revoked, text":                  {map[string]any{"revoked": "sha256:1"}, "revoked is of another type"},
+		"scopes, a list":                 {map[string]any{"scopes": []any{}}, "scopes is of another type"},
+		"roots, a number":                {map[string]any{"roots": 7.0}, "roots is of another type"},
+		"signatures, text":               {map[string]any{"signatures": "MEUC"}, "signatures is of another type"},
+		"a signature, a number":          {map[string]any{"signatures": []any{7.0}}, "one is not text"},
+		"keys beside keysFrom":           {map[string]any{"revoked": map[string]any{"keys": []any{"a"}, "keysFrom": []any{from("good")}}}, ""},
+		"keys, text, beside keysFrom":    {map[string]any{"revoked": map[string]any{"keys": "a", "keysFrom": []any{from("good")}}}, "keys is of another type"},
+		"keysFrom by a way elsewhere":    {map[string]any{"revoked": map[string]any{"keysFrom": []any{from("../secrets/other")}}}, "is not the name of an object"},
+		"keysFrom by a name with a mark": {map[string]any{"revoked": map[string]any{"keysFrom": []any{from("good?x")}}}, "is not the name of an object"},
+		"keysFrom in upper case":         {map[string]any{"revoked": map[string]any{"keysFrom": []any{from("Good")}}}, "is not the name of an object"},
+		"keysFrom by a number":           {map[string]any{"revoked": map[string]any{"keysFrom": []any{from(7.0)}}}, "expected a configMap or a secret"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := objects(t, at)
+			a.Namespace = "countersign"
+			_, err := a.render(context.Background(), row.spec)
+			if (err == nil) != (row.says == "") || err != nil && !strings.Contains(err.Error(), row.says) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
 // shelf is an API server with policies and one node, that keeps what is told of them.
 type shelf struct {
 	mu     sync.Mutex
@@ -157,6 +192,9 @@ func TestOnlyOneValidPolicyForANodeIsTaken(t *testing.T) {
 	}
 	elsewhere := valid()
 	elsewhere[selector] = map[string]any{"pool": "b"}
+	nowhere, anywhere := valid(), valid()
+	nowhere[selector] = "pool=b"
+	anywhere[selector] = map[string]any{"pool": 7.0}
 	invalid := map[string]any{"scopes": map[string]any{"r.test": map[string]any{"anyOf": []any{"nobody"}}}}
 	for name, row := range map[string]struct {
 		known   []clusterPolicy
@@ -170,6 +208,8 @@ func TestOnlyOneValidPolicyForANodeIsTaken(t *testing.T) {
 		"two for this node":              {known: []clusterPolicy{named("p", 1, valid()), named("q", 1, valid())}, reason: "Conflict", says: "p, q are all for node n1"},
 		"none":                           {known: []clusterPolicy{named("q", 1, elsewhere)}, says: "no CountersignPolicy is for this node"},
 		"one that is not valid":          {known: []clusterPolicy{named("p", 1, invalid)}, reason: "Invalid", says: "POLICY_INVALID"},
+		"one for whichever nodes":        {known: []clusterPolicy{named("p", 1, nowhere)}, reason: "Invalid", says: "nodeSelector is of another type"},
+		"one for nodes with a number":    {known: []clusterPolicy{named("p", 1, anywhere)}, reason: "Invalid", says: "pool is of another type"},
 		"one that the node's gate won't": {known: []clusterPolicy{named("p", 1, valid())}, refuses: fmt.Errorf("POLICY_INVALID: serial 1 is older than 2"), taken: true, reason: "NotInForce", says: "older than 2"},
 	} {
 		t.Run(name, func(t *testing.T) {

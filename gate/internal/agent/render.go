@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf16"
@@ -23,11 +24,20 @@ func (a *agent) render(ctx context.Context, spec map[string]any) (Policy, error)
 		return Policy{}, err
 	}
 	document := resolved.(map[string]any)
-	signed, _ := document[signatures].([]any)
+	signed, err := typed[[]any](document, signatures)
+	if err != nil {
+		return Policy{}, err
+	}
 	delete(document, signatures)
 	delete(document, selector)
 	document["version"] = policy.Version
-	roots, scopes := tableOf(document, "roots"), tableOf(document, "scopes")
+	tables := map[string]map[string]any{}
+	for _, name := range []string{"roots", "scopes", "revoked"} {
+		if tables[name], err = tableOf(document, name); err != nil {
+			return Policy{}, err
+		}
+	}
+	roots, scopes, revoked := tables["roots"], tables["scopes"], tables["revoked"]
 	if _, taken := roots[policy.CanaryRoot]; taken {
 		return Policy{}, fmt.Errorf("the root %s is reserved", policy.CanaryRoot)
 	}
@@ -38,7 +48,6 @@ func (a *agent) render(ctx context.Context, spec map[string]any) (Policy, error)
 	}
 	roots[policy.CanaryRoot] = map[string]any{"publicKey": map[string]any{"keys": []any{policy.CanaryKey}}}
 	scopes[prove.Registry] = map[string]any{"anyOf": []any{policy.CanaryRoot}}
-	revoked := tableOf(document, "revoked")
 	for _, list := range []string{"keys", "certificates", "digests"} {
 		if revoked[list] == nil {
 			revoked[list] = []any{}
@@ -53,19 +62,36 @@ func (a *agent) render(ctx context.Context, spec map[string]any) (Policy, error)
 	}
 	var lines []string
 	for _, one := range signed {
-		text, _ := one.(string)
+		text, ok := one.(string)
+		if !ok {
+			return Policy{}, fmt.Errorf("%s: one is not text", signatures)
+		}
 		lines = append(lines, strings.TrimSpace(text)+"\n")
 	}
 	return Policy{content, []byte(strings.Join(lines, ""))}, nil
 }
 
-func tableOf(of map[string]any, name string) map[string]any {
-	found, _ := of[name].(map[string]any)
+// typed gives a member of a spec, or nothing where it is not there. One of another type is
+// an error, although the CustomResourceDefinition should have refused it: to leave out what
+// is revoked, or for which nodes a policy is, would loosen it.
+func typed[T any](of map[string]any, name string) (found T, err error) {
+	if of[name] == nil {
+		return found, nil
+	}
+	found, ok := of[name].(T)
+	if !ok {
+		return found, fmt.Errorf("%s is of another type", name)
+	}
+	return found, nil
+}
+
+func tableOf(of map[string]any, name string) (map[string]any, error) {
+	found, err := typed[map[string]any](of, name)
 	if found == nil {
 		found = map[string]any{}
 		of[name] = found
 	}
-	return found
+	return found, err
 }
 
 // from ends the name of a list by reference: keysFrom adds to keys.
@@ -79,7 +105,10 @@ func (a *agent) resolve(ctx context.Context, value any) (any, error) {
 		for _, name := range slices.Sorted(maps.Keys(v)) {
 			list, isList := v[name].([]any)
 			if base, ok := strings.CutSuffix(name, from); ok && isList {
-				have, _ := copied[base].([]any) // sorts before
+				have, err := typed[[]any](copied, base) // sorts before
+				if err != nil {
+					return nil, err
+				}
 				for _, each := range list {
 					text, err := a.named(ctx, each)
 					if err != nil {
@@ -111,6 +140,9 @@ func (a *agent) resolve(ctx context.Context, value any) (any, error) {
 	return value, nil
 }
 
+// objectName is what Kubernetes calls a DNS subdomain name: no path leads elsewhere by it.
+var objectName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
+
 // named reads what a reference names, in this agent's namespace. JSON, as trusted roots
 // are, comes parsed.
 func (a *agent) named(ctx context.Context, reference any) (any, error) {
@@ -124,6 +156,9 @@ func (a *agent) named(ctx context.Context, reference any) (any, error) {
 	}
 	if err != nil || (wanted.ConfigMap == "") == (wanted.Secret == "") || wanted.Key == "" {
 		return nil, errors.New("expected a configMap or a secret, and a key")
+	}
+	if !objectName.MatchString(wanted.ConfigMap + wanted.Secret) {
+		return nil, fmt.Errorf("%.300q is not the name of an object", wanted.ConfigMap+wanted.Secret)
 	}
 	kind, name := "configmaps", wanted.ConfigMap
 	var object struct {
