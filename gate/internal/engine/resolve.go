@@ -70,6 +70,10 @@ func (e *Engine) Verify(ctx context.Context, written string) *verdict.Verdict {
 			if s.candidates, _ = e.Binder.Lookup(ctx, written, s.trace); len(s.candidates) > 0 {
 				return e.judge(ctx, e.policy.Load(), s)
 			}
+			if p := e.policy.Load(); name.Digest != "" && !needsMore(p.policy, name.Repository, name.Digest) {
+				s.candidates = []bind.Candidate{{Index: name.Digest}} // as at a pull: the rule asks for no more
+				return e.judge(ctx, p, s)
+			}
 			return e.refuse(s, err) // why the node has none is among the steps
 		}
 		s.raw = map[string][]byte{manifest.Digest: manifest.Raw}

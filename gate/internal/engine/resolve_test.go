@@ -182,6 +182,7 @@ func TestPullUnderAcceptStoresSignatures(t *testing.T) {
 }
 
 func TestVerify(t *testing.T) {
+	unknown := digest.FromString("of no image").String()
 	for _, test := range []struct {
 		name   string
 		change func(w *world)
@@ -192,6 +193,14 @@ func TestVerify(t *testing.T) {
 		{"registry out of reach, image on the node", func(w *world) { w.manifests = nil }, tagged, code.OK},
 		{"registry out of reach, no image", func(w *world) { w.manifests = nil }, repository + ":v2", code.NoEvidenceOffline},
 		{"registry out of reach, no scope", func(w *world) { w.manifests = nil }, "registry.example/unknown:v1", code.NoScope},
+		{"registry out of reach, signatures asked for", func(w *world) { w.manifests = nil }, "registry.example/other@" + unknown, code.NoEvidenceOffline},
+		{"registry out of reach, accepted", func(w *world) { w.manifests = nil }, "registry.example/lax@" + unknown, code.AcceptedByScope},
+		{"registry out of reach, accepted by tag", func(w *world) { w.manifests = nil }, "registry.example/lax:v1", code.NoEvidenceOffline},
+		{"registry out of reach, accepted and revoked", func(w *world) {
+			w.manifests = nil
+			w.doc.Digests = []string{unknown}
+			w.SetPolicy(w.doc.Parse(t))
+		}, "registry.example/lax@" + unknown, code.Revoked},
 		{"no such tag", func(*world) {}, repository + ":v3", code.RegistryError},
 		{"malformed", func(*world) {}, "Registry/App", code.BadReference},
 	} {
