@@ -152,6 +152,24 @@ func TestEqualRequestsAreJoined(t *testing.T) {
 	}
 }
 
+// waiting returns once so many wait for the one judgement in flight.
+func (w *world) waiting(t *testing.T, n int) {
+	t.Helper()
+	count := func() (waiting int) {
+		w.memory.mu.Lock()
+		defer w.memory.mu.Unlock()
+		for _, f := range w.memory.flights {
+			waiting += f.waiting
+		}
+		return waiting
+	}
+	for deadline := time.Now().Add(10 * time.Second); count() != n; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d wait, expected %d", count(), n)
+		}
+	}
+}
+
 func TestCancellationIsNotInherited(t *testing.T) {
 	w := newWorld(t)
 	begun, finish := make(chan struct{}), make(chan struct{})
@@ -176,9 +194,9 @@ func TestCancellationIsNotInherited(t *testing.T) {
 			t.Errorf("the second got %s", v.Message)
 		}
 	})
-	time.Sleep(50 * time.Millisecond) // the second has joined
+	w.waiting(t, 2)
 	cancel()
-	time.Sleep(50 * time.Millisecond)
+	w.waiting(t, 1)
 	close(finish)
 	group.Wait()
 	if w.judgements() != 1 {
