@@ -174,7 +174,7 @@ func FuzzHosts(f *testing.F) {
 	for _, seed := range []string{
 		"server = \"https://other.example\"\n", "[host.\"http://mirror.example:5000\"]\n  capabilities = [\"pull\", \"resolve\"]\n",
 		"server = \"https://a/v2/x\"\n[host.\"b\"]\n  override_path = true\n  [host.\"b\".header]\n    x = [\"y\"]\n",
-		"server = 5", "[host]", "[host.\"ftp://x\"]", "[host.\"https://x\"]\n  capabilities = []\n  skip_verify = true\n",
+		"server = 5", "[host]", "[host.\"ftp://x\"]", "[host.\"0\"]\n[host.\"\"]", "[host.\"httpx://x\"]", "[host.\"https://x\"]\n  capabilities = []\n  skip_verify = true\n",
 	} {
 		f.Add([]byte(seed))
 	}

@@ -71,6 +71,7 @@ func (c *Client) hosts(ctx context.Context, registry, path string, logins *login
 		return nil, nil, code.Refuse(code.RegistryError, fmt.Sprintf("the settings for %s cannot be used: %v", registry, err),
 			"a good hosts.toml in "+c.config.CertsDir, "correct it")
 	}
+	hosts = slices.DeleteFunc(hosts, func(h docker.RegistryHost) bool { return h.Host == "" || h.Scheme != "https" && h.Scheme != "http" }) // nobody can be asked there
 	if len(hosts) == 0 {
 		return nil, nil, code.Refuse(code.NoEvidenceOffline, "hosts.toml names no host for "+registry,
 			"a host to ask", "add one in "+c.config.CertsDir)

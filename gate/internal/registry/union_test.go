@@ -198,3 +198,21 @@ func TestSignaturesThatAreReferrers(t *testing.T) {
 		})
 	}
 }
+
+// A line of hosts.toml that leads nowhere hides nothing of the others, and nobody is called
+// silent for it.
+func TestAHostThatIsNobodyIsNotAsked(t *testing.T) {
+	for name, host := range map[string]string{"without a name": "", "of another protocol": "httpx://mirror.example", "without a host": "http:///path"} {
+		t.Run(name, func(t *testing.T) {
+			w := secure(t, plain)
+			hosts := filepath.Join(w.config.CertsDir, "fallback.test", "hosts.toml")
+			good, err := os.ReadFile(hosts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(t, hosts, fmt.Sprintf("%s[host.%q]\n  capabilities = [\"pull\", \"resolve\"]\n", good, host), 0o644)
+			set, err := w.fetch(t)
+			complete(t, set, err)
+		})
+	}
+}
