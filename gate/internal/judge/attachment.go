@@ -138,7 +138,7 @@ func parsePayload(payload []byte, how ...json.Options) (claim, error) {
 	if err := reference.CheckDigest(form.Critical.Image.Digest); err != nil {
 		return claim{}, fmt.Errorf("its payload names no image: %w", err)
 	}
-	name, err := reference.Normalise(form.Critical.Identity.Reference)
+	name, err := reference.Parse(form.Critical.Identity.Reference)
 	if err != nil {
 		return claim{}, fmt.Errorf("its payload names no repository: %w", err)
 	}

@@ -29,6 +29,12 @@ func Normalise(name string) (Name, error) {
 	if isID(name) {
 		return Name{IDForm: true}, nil
 	}
+	return Parse(name)
+}
+
+// Parse reads name as Normalise does where it is not written for CRI, and so never an image
+// ID: what a signature says that it is of. "cafe" is docker.io/library/cafe there.
+func Parse(name string) (Name, error) {
 	named, err := reference.ParseDockerRef(name)
 	if err != nil {
 		return Name{}, bad(name, err)
