@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from containerd.instance import Instance
 from lab.bench.model import COSIGN, NO_HOOK
 from lab.trials.containerd_place import ContainerdPlace
+from lab.trials.cri_place import away
 from lab.trials.model import Case
 from lab.trials.place import NONE
 
@@ -118,12 +119,6 @@ class RivalPlace(ContainerdPlace):
         """It keeps no log of them."""
         return []
 
-    @contextmanager
-    def hook_program_missing(self) -> Iterator[None]:
+    def hook_program_missing(self) -> AbstractContextManager[None]:
         """Keep the program away that the rival runs."""
-        path = f"{self._folder}/{VERIFIER.name}" if self._rival.pulls else self._script
-        self.at.node.run(["mv", "--", path, f"{path}.away"])
-        try:
-            yield
-        finally:
-            self.at.node.run(["mv", "--", f"{path}.away", path])
+        return away(self.at.node, f"{self._folder}/{VERIFIER.name}" if self._rival.pulls else self._script)

@@ -16,6 +16,7 @@ from countersign.cri.errors import CriError
 from countersign.cri.model import Container, Mount, Pod
 from countersign.enforcement import installing, policy, record, refusal
 from countersign.enforcement.runtime import Runtime
+from countersign.nodes.node import Node
 from countersign.nodes.waiting import wait_for
 from lab.demo import registries
 from lab.trials.lab import SHORT
@@ -31,6 +32,16 @@ SLEEP = ("/demo", "sleep")
 VOLUME_PATH = "/volume"
 NEED_THE_PLUGIN = frozenset({"added_handler", "other_runtime", "added_handler_gate_hung", "gate_hung"})
 """Ways that come out so because the runtime makes no container without the gate's NRI plugin."""
+
+
+@contextmanager
+def away(node: Node, path: str) -> Iterator[None]:
+    """Keep a file of a node away."""
+    node.run(["mv", "--", path, f"{path}.away"])
+    try:
+        yield
+    finally:
+        node.run(["mv", "--", f"{path}.away", path])
 
 
 class CriPlace(ABC):
@@ -192,15 +203,9 @@ class CriPlace(ABC):
     def added_handler(self, *, hooked: bool, other_runtime: bool = False) -> AbstractContextManager[str]:
         """See `lab.trials.place.Place.added_handler`."""
 
-    @contextmanager
-    def hook_program_missing(self) -> Iterator[None]:
+    def hook_program_missing(self) -> AbstractContextManager[None]:
         """Move the hook's program away."""
-        node, path = self.at.node, self.at.layout.hook
-        node.run(["mv", "--", path, f"{path}.away"])
-        try:
-            yield
-        finally:
-            node.run(["mv", "--", f"{path}.away", path])
+        return away(self.at.node, self.at.layout.hook)
 
     def gate_stopped(self) -> AbstractContextManager[None]:
         """Keep the gate stopped."""

@@ -17,7 +17,7 @@ from lab.trials.series import Series
 
 REPEATED = 3
 """How many rows the command that repeats failures names."""
-SOURCES = "lab/trials: matrix.yaml, pods/scenarios.yaml, crio_starts.py"
+SOURCES = "lab/trials: matrix.yaml, pods/scenarios.yaml, crio_starts.yaml"
 """Where the names of rows are."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lab.trials.crio_place import CrioPlace
-from lab.trials.crio_starts import STARTS
+from lab.trials.crio_starts import DURING, STARTS, STORES
 from lab.trials.engines import OWN, rows
 from lab.trials.model import load
 from lab.trials.rows import Found, compare
@@ -34,6 +34,11 @@ def test_a_difference_is_told(start, found, difference) -> None:
 def test_every_start_has_a_name_of_its_own_and_refusals_say_by_whom() -> None:
     assert len({each.name for each in STARTS}) == len(STARTS)
     assert all(each.allow != bool(each.by) for each in STARTS)
+
+
+def test_every_start_is_made_of_what_there_is_and_all_of_that_is_tried() -> None:
+    assert {each.store for each in STARTS} == set(STORES)
+    assert {name for each in STARTS for name in each.during} == set(DURING)
 
 
 def test_the_gate_judges_every_image_of_the_matrix_at_create() -> None:
