@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from countersign.console.errors import UsageError
+from countersign.keys import issue
 from countersign.keys.pair import PrivateKey
 from signing import attachment, bundle, timestamp
 from signing.attachment import Attachment
@@ -80,7 +81,7 @@ class ByCertificate:
 
     @property
     def _material(self) -> dict[str, object]:
-        return {"certificate": {"rawBytes": base64.b64encode(_der(self.leaf)).decode()}}
+        return {"certificate": {"rawBytes": base64.b64encode(issue.der(self.leaf)).decode()}}
 
     @property
     def _annotations(self) -> dict[str, str]:
@@ -99,8 +100,8 @@ class Files:
 
 def beside(leaf: x509.Certificate, chain: Sequence[x509.Certificate]) -> dict[str, str]:
     """Return certificate and chain as cosign's annotations of an attachment have them."""
-    found = {CERTIFICATE: _pem(leaf)}
-    return found | {CHAIN: "".join(map(_pem, chain))} if chain else found
+    found = {CERTIFICATE: issue.pem(leaf)}
+    return found | {CHAIN: issue.pem(*chain)} if chain else found
 
 
 def load(certificate: Path, chain: Path | None = None) -> Files:
@@ -234,11 +235,3 @@ def _extension(certificate: x509.Certificate, kind: type[Any]) -> Any:
         return None
     except ValueError as err:
         raise UsageError(f"the certificate's extensions cannot be read: {err}") from err
-
-
-def _der(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.DER)
-
-
-def _pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(serialization.Encoding.PEM).decode()

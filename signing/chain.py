@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from countersign.console.errors import UsageError
+from countersign.keys import issue
 from countersign.keys.sealed import BadKey, read
 
 Private = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -151,14 +153,17 @@ def holds(leaf: x509.Certificate, signature: bytes, data: bytes) -> bool:
 
 def as_der(chain: Sequence[x509.Certificate]) -> tuple[bytes, ...]:
     """Return certificates in DER."""
-    return tuple(each.public_bytes(Encoding.DER) for each in chain)
+    return tuple(map(issue.der, chain))
 
 
 def _check_leaf(leaf: x509.Certificate, where: str) -> None:
-    usage, others = _usage(leaf), _extended(leaf)
+    usage, purposes = _extension(leaf, x509.KeyUsage), _extension(leaf, x509.ExtendedKeyUsage)
+    others = ", ".join(_OTHER_JOBS[each] for each in (purposes.value if purposes else ()) if each in _OTHER_JOBS)
     reasons = {
         "is the certificate of an authority": _is_ca(leaf),
-        "does not say in a critical extension that it signs (key usage digitalSignature)": not usage,
+        "does not say in a critical extension that it signs (key usage digitalSignature)": not (
+            usage and usage.critical and usage.value.digital_signature
+        ),
         f"is for {others}": bool(others),
     }
     for why, so in reasons.items():
@@ -167,35 +172,22 @@ def _check_leaf(leaf: x509.Certificate, where: str) -> None:
             raise BadChain(f"{_name(leaf)} {why}", where=where, expected=expected)
 
 
-def _usage(leaf: x509.Certificate) -> bool:
+def _extension(certificate: x509.Certificate, kind: type[Any]) -> Any:
+    """Return an extension; None where it is not there, or cannot be read."""
     try:
-        found = leaf.extensions.get_extension_for_class(x509.KeyUsage)
+        return certificate.extensions.get_extension_for_class(kind)
     except (x509.ExtensionNotFound, ValueError):
-        return False
-    return found.critical and found.value.digital_signature
-
-
-def _extended(leaf: x509.Certificate) -> str:
-    try:
-        found = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (x509.ExtensionNotFound, ValueError):
-        return ""
-    return ", ".join(_OTHER_JOBS[each] for each in found if each in _OTHER_JOBS)
+        return None
 
 
 def _is_ca(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, ValueError):
-        return False
+    found = _extension(certificate, x509.BasicConstraints)
+    return bool(found and found.value.ca)
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage)
-    except (x509.ExtensionNotFound, ValueError):
-        return False
-    return _is_ca(certificate) and usage.critical and usage.value.key_cert_sign
+    usage = _extension(certificate, x509.KeyUsage)
+    return _is_ca(certificate) and bool(usage and usage.critical and usage.value.key_cert_sign)
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

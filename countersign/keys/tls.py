@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from countersign.keys.issue import builder, usage
+from countersign.keys import issue
 
 LIFETIME = dt.timedelta(days=3650)
 
@@ -34,25 +34,17 @@ def make(names: Sequence[str], authority: str = "countersign demo registry CA") 
     """
     start = dt.datetime.now(dt.timezone.utc) - dt.timedelta(hours=1)
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    ca_name = _name(authority)
-    ca = (
-        builder(ca_name, ca_name, ca_key.public_key(), start, start + LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage(authority=True), critical=True)
-        .sign(ca_key, hashes.SHA256())
-    )
+    valid = (start, start + LIFETIME)
+    ca = issue.root(_name(authority), ca_key, *valid)
     certificate = (
-        builder(_name(names[0]), ca_name, key.public_key(), start, start + LIFETIME)
+        issue.leaf(_name(names[0]), ca, key.public_key(), valid, ExtendedKeyUsageOID.SERVER_AUTH)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(usage(authority=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName([_alternative(name) for name in names]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
     return ServerIdentity(
-        ca=ca.public_bytes(serialization.Encoding.PEM),
-        certificate=certificate.public_bytes(serialization.Encoding.PEM),
+        ca=issue.pem(ca).encode(),
+        certificate=issue.pem(certificate).encode(),
         key=key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         ),

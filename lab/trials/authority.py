@@ -48,12 +48,12 @@ class Signer:
     @property
     def der(self) -> bytes:
         """The certificate, DER."""
-        return self.certificate.public_bytes(serialization.Encoding.DER)
+        return issue.der(self.certificate)
 
     @property
     def pem(self) -> str:
         """The certificate, PEM."""
-        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+        return issue.pem(self.certificate)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Authority:
     @property
     def pem(self) -> str:
         """The authority's certificate, PEM."""
-        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+        return issue.pem(self.certificate)
 
     def issue(
         self,
@@ -110,13 +110,9 @@ class Authority:
         sct: bool = True,
     ) -> x509.Certificate:
         """Return a certificate for a key that is there already; see ``issue``."""
-        made = (
-            issue.builder(x509.Name([]), self.certificate.subject, public, *(_now() + each for each in valid))
-            .add_extension(issue.usage(authority=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-            .add_extension(x509.SubjectAlternativeName([name]), critical=True)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-        )
+        made = issue.leaf(
+            x509.Name([]), self.certificate, public, (_now() + valid[0], _now() + valid[1]), usage
+        ).add_extension(x509.SubjectAlternativeName([name]), critical=True)
         if issuer:
             made = made.add_extension(x509.UnrecognizedExtension(_BARE_ISSUER, issuer.encode()), False)
             made = made.add_extension(x509.UnrecognizedExtension(_ISSUER, _der(0x0C, issuer.encode())), False)
@@ -182,7 +178,7 @@ class Authority:
     def trusted_root(self) -> dict[str, Any]:
         """Return its ``trusted_root.json``."""
         valid = {"start": self.start.strftime("%Y-%m-%dT%H:%M:%SZ")}
-        der = self.certificate.public_bytes(serialization.Encoding.DER)
+        der = issue.der(self.certificate)
         authority = {
             "subject": {"organization": "lab.countersign", "commonName": "countersign lab"},
             "uri": "https://fulcio.lab.countersign",
@@ -202,13 +198,7 @@ def make() -> Authority:
     """Return a new authority."""
     key, start = ec.generate_private_key(ec.SECP256R1()), _now() - _EARLIER
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "countersign lab")])
-    certificate = (
-        issue.builder(name, name, key.public_key(), start, start + _LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(issue.usage(authority=True), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    return Authority(certificate, start, key, generate(), generate())
+    return Authority(issue.root(name, key, start, start + _LIFETIME), start, key, generate(), generate())
 
 
 def _listed(key: PrivateKey, url: str, valid: Mapping[str, str]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ A signer's subject has C, ST, O and CN: what the notation CLI asks of each.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,7 +48,7 @@ class NotarySigner:
         )
         path.touch(0o600)
         path.write_bytes(private)
-        path.with_suffix(".crt").write_text(pem(self.chain))
+        path.with_suffix(".crt").write_text(issue.pem(*self.chain))
         return path
 
 
@@ -63,7 +62,7 @@ class NotaryAuthority:
     @property
     def pem(self) -> str:
         """The certificate, PEM."""
-        return pem([self.certificate])
+        return issue.pem(self.certificate)
 
     def issue(
         self,
@@ -75,12 +74,8 @@ class NotaryAuthority:
     ) -> NotarySigner:
         """Return a signer with that name, for a new key on P-256 or the given one."""
         signs = key or ec.generate_private_key(ec.SECP256R1())
-        leaf = (
-            _builder(subject(common_name), self.certificate.subject, signs.public_key(), valid)
-            .add_extension(issue.usage(authority=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-            .sign(self._key, hashes.SHA256())
+        leaf = issue.leaf(subject(common_name), self.certificate, signs.public_key(), _counted(valid), usage).sign(
+            self._key, hashes.SHA256()
         )
         return NotarySigner(signs, (leaf, self.certificate))
 
@@ -88,13 +83,7 @@ class NotaryAuthority:
 def make(name: str = "countersign lab notary") -> NotaryAuthority:
     """Return a new authority."""
     key = ec.generate_private_key(ec.SECP256R1())
-    certificate = (
-        _builder(subject(name), subject(name), key.public_key(), _AUTHORITY)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(issue.usage(authority=True), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    return NotaryAuthority(certificate, key)
+    return NotaryAuthority(issue.root(subject(name), key, *_counted(_AUTHORITY)), key)
 
 
 def subject(common_name: str) -> x509.Name:
@@ -113,13 +102,6 @@ def identity(common_name: str) -> str:
     return f"x509.subject: C=FI, ST=Uusimaa, O=Acme, CN={common_name}"
 
 
-def pem(certificates: Sequence[x509.Certificate]) -> str:
-    """Return certificates in PEM."""
-    return "".join(each.public_bytes(serialization.Encoding.PEM).decode() for each in certificates)
-
-
-def _builder(
-    name: x509.Name, issuer: x509.Name, key: chains.Public, valid: tuple[dt.timedelta, dt.timedelta]
-) -> x509.CertificateBuilder:
+def _counted(valid: tuple[dt.timedelta, dt.timedelta]) -> tuple[dt.datetime, dt.datetime]:
     now = dt.datetime.now(dt.timezone.utc)
-    return issue.builder(name, issuer, key, now + valid[0], now + valid[1])
+    return now + valid[0], now + valid[1]

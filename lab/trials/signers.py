@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cryptography import x509
 
+from countersign.keys import issue
 from lab.trials import authority, notaries, timestamps
 from lab.trials.authority import CODE_SIGNING, LASTING, Authority, Signer
 from lab.trials.notaries import NotaryAuthority, NotarySigner
@@ -63,7 +64,7 @@ def make(folder: Path) -> Authorities:
     (folder / "old.crl").write_text(ours.crl(valid=PAST))
     (folder / "leaver.pem").write_text(found.leaver.pem)
     (folder / "notary.pem").write_text(notary.pem)
-    (folder / "notary-leaver.pem").write_text(notaries.pem(found.notary_leaver.chain[:1]))
+    (folder / "notary-leaver.pem").write_text(issue.pem(found.notary_leaver.chain[0]))
     return found
 
 

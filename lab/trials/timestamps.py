@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -38,8 +38,7 @@ class Stamper:
     @property
     def pem(self) -> str:
         """What a policy has of it: the signer's certificate before the root."""
-        chain = (self.certificate, self.root)
-        return "".join(each.public_bytes(serialization.Encoding.PEM).decode() for each in chain)
+        return issue.pem(self.certificate, self.root)
 
     def stamp(self, signature: bytes, ago: dt.timedelta = dt.timedelta(0)) -> bytes:
         """Return its answer (``TimeStampResp``, RFC 3161, section 2.4.2) for a signature, dated ``ago`` before now."""
@@ -48,7 +47,7 @@ class Stamper:
         serial = _number(x509.random_serial_number())
         info = _der(_SEQUENCE, _number(1) + _oid(_POLICY) + imprint + serial + _der(_TIME, at))
         content = _der(_SEQUENCE, _oid(_TST_INFO) + _der(_EXPLICIT, _der(_BYTES, info)))
-        certificates = b"".join(each.public_bytes(serialization.Encoding.DER) for each in (self.certificate, self.root))
+        certificates = issue.der(self.certificate) + issue.der(self.root)
         signed = _number(3) + _der(_SET, _algorithm(_SHA256)) + content + _der(_EXPLICIT, certificates)
         signed += _der(_SET, self._signer(info))
         token = _der(_SEQUENCE, _oid(_SIGNED_DATA) + _der(_EXPLICIT, _der(_SEQUENCE, signed)))
@@ -56,7 +55,7 @@ class Stamper:
 
     def _signer(self, info: bytes) -> bytes:
         """Return the ``SignerInfo`` of a token (RFC 5652, section 5.3)."""
-        der = self.certificate.public_bytes(serialization.Encoding.DER)
+        der = issue.der(self.certificate)
         own = _der(_SEQUENCE, _der(_SEQUENCE, _der(_SEQUENCE, _der(_BYTES, hashlib.sha256(der).digest()))))
         attributes = b"".join(
             sorted(
@@ -76,19 +75,16 @@ class Stamper:
 def make(valid: tuple[dt.timedelta, dt.timedelta] = (-_YEAR, 5 * _YEAR)) -> Stamper:
     """Return a new authority; ``valid`` is the time of who signs, counted from now."""
     now = dt.datetime.now(dt.timezone.utc)
-    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"lab timestamps {each}")]) for each in ("root", "")]
-    periods = ((-2 * _YEAR, 10 * _YEAR), valid)
-    builders = [
-        issue.builder(name, names[0], key.public_key(), now + start, now + end).add_extension(
-            x509.BasicConstraints(ca=not number, path_length=None), critical=True
-        )
-        for number, (name, key, (start, end)) in enumerate(zip(names, keys, periods, strict=True))
-    ]
-    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
-    root = builders[0].sign(keys[0], hashes.SHA256())
-    signer = builders[1].add_extension(usage, critical=True).sign(keys[0], hashes.SHA256())
-    return Stamper(root, signer, keys[1])
+    root = issue.root(names[0], root_key, now - 2 * _YEAR, now + 10 * _YEAR)
+    period = (now + valid[0], now + valid[1])
+    signer = (
+        issue.leaf(names[1], root, key.public_key(), period, ExtendedKeyUsageOID.TIME_STAMPING, alone=True)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(root_key, hashes.SHA256())
+    )
+    return Stamper(root, signer, key)
 
 
 def _attribute(kind: str, value: bytes) -> bytes:

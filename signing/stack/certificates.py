@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from countersign.keys.issue import builder, usage
+from countersign.keys import issue
+from countersign.keys.issue import builder, leaf, usage
 
 _LIFETIME = dt.timedelta(days=3650)
 _ORGANISATION = "private Sigstore"
@@ -33,7 +34,7 @@ class Chain:
     @property
     def pem(self) -> bytes:
         """The certificates, PEM."""
-        return b"".join(each.public_bytes(serialization.Encoding.PEM) for each in self.certificates)
+        return issue.pem(*self.certificates).encode()
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
@@ -78,33 +79,20 @@ def timestamps(now: dt.datetime) -> Chain:
     """Return what timestamps are signed with (RFC 3161, 2.3: that use alone, and critical), below a root of its own."""
     root_key, root = _root("timestamp root", now)
     key = new_key()
-    purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
+    purpose = ExtendedKeyUsageOID.TIME_STAMPING
     certificate = (
-        builder(_name("timestamps"), root.subject, key.public_key(), now, now + _LIFETIME)
+        leaf(_name("timestamps"), root, key.public_key(), (now, now + _LIFETIME), purpose, alone=True)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(usage(authority=False), critical=True)
-        .add_extension(purpose, critical=True)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), critical=False)
         .sign(root_key, hashes.SHA256())
     )
     return Chain(key, (certificate, root))
 
 
 def _root(common: str, now: dt.datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    key, name = ec.generate_private_key(ec.SECP384R1()), _name(common)
-    certificate = (
-        builder(name, name, key.public_key(), now, now + _LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-        .add_extension(usage(authority=True), critical=True)
-        .sign(key, hashes.SHA384())
-    )
-    return key, certificate
+    key = ec.generate_private_key(ec.SECP384R1())
+    return key, issue.root(_name(common), key, now, now + _LIFETIME, path_length=1)
 
 
 def _name(common: str) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, _ORGANISATION),
-            x509.NameAttribute(NameOID.COMMON_NAME, common),
-        ]
-    )
+    names = {NameOID.ORGANIZATION_NAME: _ORGANISATION, NameOID.COMMON_NAME: common}
+    return x509.Name([x509.NameAttribute(kind, value) for kind, value in names.items()])

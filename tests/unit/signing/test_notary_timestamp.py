@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from countersign.console.errors import InfrastructureError
+from countersign.keys import issue
 from countersign.oci.descriptor import Descriptor
 from lab.trials import notaries
 from signing import notary, notary_timestamp, notation
@@ -55,7 +56,7 @@ class Authority:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         (folder / "tsa.key").write_bytes(private)
-        (folder / "tsa.pem").write_text(notaries.pem([made]))
+        (folder / "tsa.pem").write_text(issue.pem(made))
         (folder / "root.pem").write_text(root.pem)
         (folder / "openssl.cnf").write_text(CONFIG.format(folder=folder))
         (folder / "serial").write_text("01\n")
