@@ -51,8 +51,7 @@ def status(context: Context, engine: str = "kyverno", json: bool = False) -> Non
 
     Example: ./inv admission.status
     """
-    from admission.engines import engine_of
-    from admission.report import report, require_up
+    from admission.engines import engine_of, report, require_up
 
     found = engine_of(engine, settings_from(context))
     shown = report(found)

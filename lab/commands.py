@@ -28,6 +28,7 @@ def e2e(context: Context, on: str = "", json: bool = False, all_rows: bool = Fal
     Example: ./inv all.e2e --on host
     """
     import time
+    from dataclasses import asdict
 
     from lab.trials.places import run_places, wanted
 
@@ -38,7 +39,7 @@ def e2e(context: Context, on: str = "", json: bool = False, all_rows: bool = Fal
     finally:
         _report(settings)
     if json:
-        output.emit_json({"version": "countersign.e2e/v1", "places": [result.as_json() for result in results]})
+        output.emit_json({"version": "countersign.e2e/v1", "places": [asdict(result) for result in results]})
     output.done("all.e2e", time.monotonic() - start)
 
 

@@ -80,7 +80,8 @@ def add_attachment(registry: Registry, name: str, digest: str, new: Attachment) 
     registry.put_blob(name, new.payload)
 
     def wanted(found: tagged.Found) -> tuple[bytes, str] | None:
-        if found and (new.layer.digest, new.signature) in _pairs(found[0], where):
+        there = attachment.listed(found[0], where) if found else []
+        if any((layer.digest, signature) == (new.layer.digest, new.signature) for layer, signature in there):
             return None
         manifest, config = attachment.appended(found[0] if found else None, new, where)
         registry.put_blob(name, config)
@@ -103,7 +104,3 @@ def add_envelope(registry: Registry, name: str, subject: Descriptor, new: bytes)
     registry.put_blob(name, EMPTY_JSON)
     registry.put_blob(name, new)
     return referrers.add(registry, name, notation.manifest(new, subject, notation.parse(new).chain))
-
-
-def _pairs(manifest: bytes, where: str) -> list[tuple[str, str]]:
-    return [(layer.digest, signature) for layer, signature in attachment.listed(manifest, where)]

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,7 @@ def from_variables(environment: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         UsageError: a variable sets nothing.
     """
-    places = {_variable(place): place for place in _places()}
+    places = {_variable(place): place for place in ((group, key) for group, keys in known().items() for key in keys)}
     former = {_variable(place): now for place, now in RENAMED.items()}
     found: dict[str, Any] = {}
     for name in filter(lambda name: name.startswith(PREFIX) and name != CONFIG, environment):
@@ -146,10 +146,6 @@ def _variable(place: tuple[str, str]) -> str:
 def _hint(name: str, now: str) -> None:
 
     output.warn(f"{name} is called {now} now; the old name is still read")
-
-
-def _places() -> Iterator[tuple[str, str]]:
-    return ((group, key) for group, keys in known().items() for key in keys)
 
 
 def _check_group(group: str, value: object, keys: frozenset[str], path: str) -> None:

@@ -210,15 +210,11 @@ class NewLayout(Layout):
             kept = [
                 one
                 for one in self._listed
-                if one.annotations.get(_REF_NAME) not in names and not (one.digest in bare and not _named(one))
+                if (one.annotations[_REF_NAME] not in names if _REF_NAME in one.annotations else one.digest not in bare)
             ]
             self._listed = [*kept, *entries]
             self._subjects = None
             _place(self.folder / "index.json", descriptor.encode(_index(self._listed)))
-
-
-def _named(entry: Descriptor) -> bool:
-    return _REF_NAME in entry.annotations
 
 
 def _index(entries: Sequence[Descriptor]) -> dict[str, Any]:

@@ -27,12 +27,30 @@ BACK_OFF = 0.5
 
 
 @dataclass
-class Gate:
-    """One gate."""
+class Process:
+    """A program that runs with its files in a folder."""
 
     folder: Path
     program: Path
-    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+
+    def begin(self, *options: str, log: Path) -> None:
+        """Start it; what it says goes to its log."""
+        with log.open("ab") as file:
+            argv = [str(self.program), *options]
+            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+
+    def stop(self) -> None:
+        """End it and wait for that."""
+        if self.process:
+            self.process.terminate()
+            self.process.wait(timeout=PATIENCE)
+            self.process = None
+
+
+@dataclass
+class Gate(Process):
+    """One gate."""
 
     @property
     def policy(self) -> Path:
@@ -41,16 +59,7 @@ class Gate:
 
     def start(self) -> None:
         """Start it; `ready` says whether it serves."""
-        argv = [str(self.program), "serve", "--config", str(self.folder / "gate.json")]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-
-    def stop(self) -> None:
-        """End it and wait for that."""
-        if self.process:
-            self.process.terminate()
-            self.process.wait(timeout=PATIENCE)
-            self.process = None
+        self.begin("serve", "--config", str(self.folder / "gate.json"), log=self.folder / "log")
 
     def ask(self, operation: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return its verdict. Raises OSError when it does not answer."""

@@ -10,26 +10,49 @@ import random
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from countersign.console import output
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError
+from countersign.cri.model import Container
 from lab.bench import gauges, stats
+from lab.bench.at_once import at_once as begun_together
 from lab.bench.at_once import seconds
-from lab.bench.many import Engine, burst
 from lab.bench.rival_place import BINDIR, HOOK, NOTHING, OURS, Rival, RivalPlace
 from lab.bench.testbed import Testbed, opened
 from lab.demo.registries import REFERRERS
 from lab.trials import bypass, matrix, model
 from lab.trials.containerd_place import ContainerdPlace
-from lab.trials.cri_place import CriPlace
+from lab.trials.cri_place import SLEEP, CriPlace
 from lab.trials.lab import Lab, prepare
 
+PODS_AT_ONCE = 4
 RIVALS = (NOTHING, OURS, BINDIR, HOOK)
 WARM_UP = 1
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What came of one engine.
+
+    Attributes:
+        title: as tables show it.
+        ran: row → whether its container ran; rows that could not be tried there are missing.
+        pulls: milliseconds of each pull.
+        starts: milliseconds of each create and start.
+        at_once: seconds until the last of the containers that were started at once ran; None where that was not tried.
+    """
+
+    title: str
+    ran: Mapping[str, bool]
+    pulls: Sequence[float] = ()
+    starts: Sequence[float] = ()
+    at_once: float | None = None
 
 
 @dataclass
@@ -178,3 +201,16 @@ def document(
         ],
         "goals": [],
     }
+
+
+def burst(place: CriPlace, image: str, count: int, handler: str = "") -> float:
+    """Return the seconds until the last of ``count`` containers ran, each in a pod that is there, begun at once."""
+    with place.at.client() as client:
+        found = client.image_status(image)
+        wanted = Container(found.id if found else "", written=image, command=SLEEP)
+        try:
+            with ThreadPoolExecutor(PODS_AT_ONCE) as pool:
+                pods = list(pool.map(lambda _: client.run_pod(handler=handler), range(count)))
+            return begun_together([partial(client.run, pod, wanted) for pod in pods])[0]
+        finally:
+            client.remove_pods()

@@ -9,7 +9,6 @@ from typing import Any
 from countersign.console import output
 from countersign.console.config import Settings
 from lab.bench import gauges, goals, images, show, starts
-from lab.bench.hooks_only import hooks_only
 from lab.bench.model import Sizes
 from lab.bench.show import START_COLUMNS as COLUMNS
 from lab.bench.show import start_rows as rows
@@ -35,7 +34,7 @@ def measure(settings: Settings, rounds: int, at_once: int) -> dict[str, Any]:
         with output.progress(f"{rounds} rounds"):
             samples = starts.rounds(ours, ready, rounds)
         with output.progress(f"{HOOK_RUNS} runs of the hook alone"):
-            hooks = hooks_only(ours, ready.same, HOOK_RUNS)
+            hooks = starts.hooks_only(ours, ready.same, HOOK_RUNS)
         with output.progress(f"{at_once} starts at once"):
             burst = starts.burst(ours, ready.burst, at_once)
         sizes = _sizes(ours)

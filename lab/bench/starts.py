@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ from countersign.cri.model import Container
 from lab.bench import gauges
 from lab.bench.at_once import at_once
 from lab.bench.images import Image, Images
-from lab.bench.model import VARIANTS, Burst, Sample, Variant
+from lab.bench.model import VARIANTS, Burst, HooksOnly, Sample, Variant
 from lab.bench.testbed import Testbed
 from lab.trials.containerd_place import ContainerdPlace
 from lab.trials.cri_place import SLEEP
@@ -28,6 +29,7 @@ WARM_UP = 2
 """Rounds that are not counted: pods, caches and connections come to be."""
 SETTLE = 0.05
 """Seconds between starts, in which the runtime clears away the last one."""
+HOOKS_WARM_UP = 5
 PODS_AT_ONCE = 4
 
 
@@ -130,3 +132,30 @@ def _prove(place: ContainerdPlace, variant: Variant, unsigned: Image) -> None:
     if refused != variant.checks:
         found = "was refused" if refused else "was started"
         raise InfrastructureError(f"an unsigned image {found}", where=variant.title)
+
+
+def hooks_only(testbed: Testbed, image: Image, runs: int) -> HooksOnly:
+    """Run the no-op hook and countersign's, in turns, on a container of an image that the gate remembers.
+
+    Raises:
+        CommandError: a hook failed.
+    """
+    layout = testbed.instance.layout
+    hooks = {"noop": [str(testbed.programs["noop-hook"])], "hook": [layout.hook, "--socket", layout.gate_socket]}
+    times: dict[str, list[float]] = {name: [] for name in hooks}
+    with testbed.instance.client() as client, client.pod() as pod:
+        container = client.create(pod, Container(image.id, written=image.reference, command=SLEEP))
+        state = _state(container, image.reference)
+        for turn in range(HOOKS_WARM_UP + runs):
+            for name in random.Random(turn).sample(tuple(hooks), len(hooks)):  # noqa: S311 - an order is not a secret
+                seconds = testbed.instance.node.run(hooks[name], input=state).seconds
+                if turn >= HOOKS_WARM_UP:
+                    times[name].append(seconds * 1000)
+    return HooksOnly(**times)
+
+
+def _state(container: str, image: str) -> bytes:
+    """Return the OCI state of a container as a createRuntime hook is given it (runtime-spec, "State")."""
+    annotations = {"io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.image-name": image}
+    state = {"ociVersion": "1.2.0", "id": container, "status": "creating", "bundle": "/", "annotations": annotations}
+    return json.dumps(state).encode()

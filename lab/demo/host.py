@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from countersign.console.steps import Step
 from countersign.enforcement.layout import Layout
@@ -27,7 +28,7 @@ class HostDemo(Given):
     layout: Layout
     cgroup: str
 
-    names = (*MAPPED, FALLBACK)
+    names: ClassVar[Sequence[str]] = (*MAPPED, FALLBACK)
 
     @property
     def etc(self) -> Path:

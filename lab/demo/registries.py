@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from countersign.console.errors import InfrastructureError
 from countersign.console.steps import Step
@@ -163,7 +162,8 @@ def kept(registries: Registries) -> File:
         "secret": registries.secret,
         "tls": {"ca": identity.ca.decode(), "certificate": identity.certificate.decode(), "key": identity.key.decode()},
     }
-    return File(HOST, str(registries.folder / "registries.json"), _json(document), 0o600)
+    content = (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
+    return File(HOST, str(registries.folder / "registries.json"), content, 0o600)
 
 
 def server_files(registries: Registries, folder: str, address: str, data: str) -> list[File]:
@@ -247,7 +247,3 @@ def stopped(run: Path, name: str) -> Iterator[None]:
         yield
     finally:
         service.start(spec)
-
-
-def _json(document: Mapping[str, Any]) -> bytes:
-    return (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()

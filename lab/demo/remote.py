@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError
@@ -24,7 +24,8 @@ from countersign.nodes.node import Node
 from countersign.nodes.steps import File, Folder, Group
 from countersign.oci.access import remote_folder
 from lab.demo import registries
-from lab.demo.given import TOOLS, Given
+from lab.demo.given import TOOLS
+from lab.demo.host import HostDemo
 from lab.demo.registries import FALLBACK, REFERRERS, SERVICES, Registries
 
 _ONE_AT_A_TIME = threading.RLock()
@@ -35,7 +36,7 @@ NAMES = {REFERRERS: REFERRERS, FALLBACK: FALLBACK}
 
 
 @dataclass(frozen=True)
-class RemoteDemo(Given):
+class RemoteDemo(HostDemo):
     """See `countersign.enforcement.additions.Addition`.
 
     Attributes:
@@ -47,18 +48,13 @@ class RemoteDemo(Given):
     node: Node = field(repr=False)
     user: str
 
-    names = tuple(NAMES)
+    names: ClassVar[Sequence[str]] = tuple(NAMES)
 
     @cached_property
     def urls(self) -> Mapping[str, str]:
         """See `Addition.urls`; they are exposed on the machine as long as its node is open."""
         there = {host: self.node.expose(self.made.ports[host]).partition("://")[2] for host in SERVICES}
         return {name: f"{'https' if host == FALLBACK else 'http'}://{there[host]}" for name, host in NAMES.items()}
-
-    @property
-    def etc(self) -> Path:
-        """See `Given.etc`."""
-        return Path(self._layout.etc)
 
     def prepared(self) -> Sequence[Step]:
         """See `Addition.prepared`."""
@@ -68,7 +64,7 @@ class RemoteDemo(Given):
         """See `Addition.running`; a port that someone else has is told now."""
         from countersign.tools.resolver import install
 
-        layout = self._layout
+        layout = self.layout
         registries.check_ports(self.made, Path(layout.run))
         running = registries.services(self.made, layout, "", install(TOOLS, self.settings))
         folders = [Folder(HOST, str(path), 0o700) for path in (self.home_folder, layout.run, layout.log, layout.etc)]
@@ -83,30 +79,12 @@ class RemoteDemo(Given):
         """See `Addition.released`."""
         return [Released(self)]
 
-    def states(self) -> list[service.State]:
-        """See `Addition.states`."""
-        return [service.state(Path(self._layout.run), name) for name in self.services]
-
     def require_up(self) -> None:
         """See `Addition.require_up`."""
         for found in self.states():
             if found.state != "running":
                 where, do = str(self.home_folder), "run set-up again"
                 raise InfrastructureError(f"{found.name} is {found.state}", where=where, do=do)
-
-    @contextmanager
-    def stopped(self, registry: str) -> Iterator[None]:
-        """See `Addition.stopped`."""
-        with registries.stopped(Path(self._layout.run), registry):
-            yield
-
-    def log(self, name: str) -> Path:
-        """See `Addition.log`."""
-        return Path(f"{self._layout.log}/{name}.log")
-
-    def up(self) -> bool:
-        """See `Given.up`."""
-        return self.states()[0].state == "running"
 
     def used(self) -> bool:
         """Return whether this one uses them."""
@@ -119,14 +97,8 @@ class RemoteDemo(Given):
             if self._users.is_dir() and any(self._users.iterdir()):
                 return
             for name in self.services:
-                service.stop(Path(self._layout.run), name)
+                service.stop(Path(self.layout.run), name)
             shutil.rmtree(self.home_folder, ignore_errors=True)
-
-    @property
-    def _layout(self) -> Layout:
-        home = str(self.home_folder)
-        nowhere = Layout(*(f"{home}/none" for _ in range(7)))
-        return replace(nowhere, etc=f"{home}/etc", certs=f"{home}/etc/certs.d", run=f"{home}/run", log=f"{home}/log")
 
     @property
     def _users(self) -> Path:
@@ -139,7 +111,9 @@ def remote_demo(settings: Settings, node: Node, user: str) -> RemoteDemo:
     with _ONE_AT_A_TIME:
         if (home / "registry" / "registries.json").is_file() or home not in _NEW:
             _NEW[home] = registries.load_or_make(home / "registry")
-    return RemoteDemo(settings, _NEW[home], home, node, user)
+    nowhere = Layout(*(f"{home}/none" for _ in range(7)))
+    layout = replace(nowhere, etc=f"{home}/etc", certs=f"{home}/etc/certs.d", run=f"{home}/run", log=f"{home}/log")
+    return RemoteDemo(settings, _NEW[home], layout, "", home, node, user)
 
 
 def folder(state: Path) -> Path:

@@ -23,8 +23,7 @@ def test(context: Context, only: list[str], engine: str = "kyverno", json: bool 
 
     Example: ./inv admission.test --only bundle
     """
-    from admission.engines import engine_of
-    from admission.report import require_up
+    from admission.engines import engine_of, require_up
     from lab.trials import admission, runner
 
     found = engine_of(engine, settings_from(context))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from countersign.console import output
 from countersign.console.config import Settings
@@ -34,40 +34,26 @@ class PlaceResult:
     ran: bool
     why: str = ""
 
-    def as_json(self) -> dict[str, Any]:
-        """Return it as the report reads it."""
-        return asdict(self)
-
 
 def wanted(settings: Settings, on: str = "") -> list[Wanted]:
     """Return the place ``on``, or every place with why it is left out on this machine."""
     if on:
         return [Wanted(on)]
+    from crio.private import program
     from kind.engine import why_not
+    from machines.providers import choose
 
     return [
-        Wanted("host", "" if _is_root() else "a containerd of our own needs root"),
+        Wanted("host", "" if os.geteuid() == 0 else "a containerd of our own needs root"),
         Wanted("kind", why_not(settings)),
-        Wanted("vagrant", _why_no_machine(settings)),
-        Wanted("crio", _why_no_crio(settings)),
+        Wanted("vagrant", _why_not(settings, choose)),
+        Wanted("crio", _why_not(settings, program)),
     ]
 
 
-def _why_no_machine(settings: Settings) -> str:
-    from machines.providers import choose
-
+def _why_not(settings: Settings, find: Callable[[Settings], object]) -> str:
     try:
-        choose(settings)
-    except CountersignError as error:
-        return str(error)
-    return ""
-
-
-def _why_no_crio(settings: Settings) -> str:
-    from crio.private import program
-
-    try:
-        program(settings)
+        find(settings)
     except CountersignError as error:
         return str(error)
     return ""
@@ -99,16 +85,10 @@ def run_places(settings: Settings, places: Sequence[Wanted], work: Callable[[str
     finally:
         folder = settings.state / "report"
         folder.mkdir(parents=True, exist_ok=True)
-        document = json.dumps([{**result.as_json(), "began": began} for result in results], indent=2)
+        document = json.dumps([{**asdict(result), "began": began} for result in results], indent=2)
         (folder / "places.json").write_text(document + "\n", encoding="utf-8")
     return results
 
 
 def _reason(error: BaseException) -> str:
     return str(error) if isinstance(error, CountersignError) else f"{type(error).__name__}: {error}"
-
-
-def _is_root() -> bool:
-    import os
-
-    return os.geteuid() == 0

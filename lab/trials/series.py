@@ -13,14 +13,6 @@ if TYPE_CHECKING:
     from lab.trials.differences import Differences, Engine
 
 
-def _none(_: Any) -> str:
-    return ""
-
-
-def _all(rows: Sequence[Any]) -> Sequence[Any]:
-    return rows
-
-
 @dataclass(frozen=True)
 class Series:
     """Trials of one kind on one place.
@@ -45,8 +37,8 @@ class Series:
     attempt: Callable[[Sequence[Any]], Generator[Outcome, None, None]] = field(repr=False)
     command: str
     by_name: bool = True
-    sample: Callable[[Sequence[Any]], Sequence[Any]] = field(default=_all, repr=False)
-    why_not: Callable[[Any], str] = field(default=_none, repr=False)
+    sample: Callable[[Sequence[Any]], Sequence[Any]] = field(default=lambda rows: rows, repr=False)
+    why_not: Callable[[Any], str] = field(default=lambda _: "", repr=False)
     at: Runtime | None = field(default=None, repr=False)
     known: tuple[Differences, Engine] | None = field(default=None, repr=False)
 

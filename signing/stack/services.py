@@ -66,7 +66,7 @@ def make(stack: Stack, now: dt.datetime) -> list[File]:
     signing = documents.signing_config(stack, now)
     keys = {"issuer": issuer, "fulcio": authority.key, "timestamps": timestamps.key, **logs}
     return [
-        *(_secret(stack, f"{name}/key.pem", certificates.private_pem(key)) for name, key in keys.items()),
+        *(_file(stack, f"{name}/key.pem", certificates.private_pem(key), 0o600) for name, key in keys.items()),
         _file(stack, "issuer/keys.json", token.key_set(issuer)),
         _file(stack, "ct/roots.pem", authority.pem),
         _file(stack, "fulcio/chain.pem", authority.pem),
@@ -180,12 +180,8 @@ def _inputs(stack: Stack, name: str) -> list[Path]:
     return [stack.folder / name / file for file in (*own, *more.get(name, ()))]
 
 
-def _file(stack: Stack, name: str, content: bytes) -> File:
-    return File(HostNode(), str(stack.folder / name), content)
-
-
-def _secret(stack: Stack, name: str, content: bytes) -> File:
-    return File(HostNode(), str(stack.folder / name), content, 0o600)
+def _file(stack: Stack, name: str, content: bytes, mode: int = 0o644) -> File:
+    return File(HostNode(), str(stack.folder / name), content, mode)
 
 
 def _json(document: object) -> bytes:

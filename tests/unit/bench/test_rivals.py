@@ -8,8 +8,8 @@ import pytest
 
 from countersign.console.errors import UsageError
 from lab.bench import rivals, rivals_show
-from lab.bench.many import Engine
 from lab.bench.rival_place import BINDIR, HOOK, NOTHING, OURS
+from lab.bench.rivals import Engine
 from lab.trials import bypass
 
 
