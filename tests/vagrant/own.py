@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +92,31 @@ def own(settings: Settings, node: Node, folder: Path) -> Iterator[Own]:
         finally:
             registry.terminate()
             node.run(["rm", "-rf", "--", CERTS])
+
+
+BROUGHT = "/root/brought"
+"""Where a node has the programs and the policy with which it installs itself."""
+
+
+def bring_gate(settings: Settings, node: Node, users: Own, inv: Callable[..., object]) -> list[str]:
+    """Put the gate, the hook, the policy and the login on the machine; return how it installs itself."""
+    node.run(["mkdir", "-p", BROUGHT])
+    for name in ("countersign-gate", "countersign-hook"):
+        node.put(tool(name, settings), f"{BROUGHT}/{name}", 0o755)
+    node.put(rendered(users, "", inv), f"{BROUGHT}/policy.json")
+    node.put(json.dumps(LOGIN).encode(), f"{BROUGHT}/docker.json", 0o600)
+    given = ["--policy", f"{BROUGHT}/policy.json", "--docker-config", f"{BROUGHT}/docker.json"]
+    return [f"{BROUGHT}/countersign-gate", "install", *given, "--image", SIGNED]
+
+
+def rendered(users: Own, rule: str, inv: Callable[..., object]) -> Path:
+    """Render the policy, with another rule for the images where one is given."""
+    text = (users.folder / "policy.yaml").read_text()
+    changed = users.folder / "changed.yaml"
+    changed.write_text(text.replace("{anyOf: [own]}", rule) if rule else text)
+    made = users.folder / "policy.json"
+    inv("policy.render", "--policy", str(changed), "--out", str(made))
+    return made
 
 
 def bring_pause_image(settings: Settings, node: Node, name: str, folder: Path) -> None:

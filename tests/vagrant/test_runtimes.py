@@ -184,6 +184,46 @@ def test_a_crio_of_a_users_own_gets_nothing_of_the_demo(machine: Settings, tmp_p
         assert there(machine, LISTED) == before
 
 
+@NEEDS_CRIO
+@pytest.mark.timeout(900)
+def test_a_node_with_crio_installs_itself_and_takes_itself_off(machine: Settings, tmp_path: Path) -> None:
+    good(inv(machine, "crio.setup-vm"))
+    node = open_node(machine)
+    with own.own(machine, node, tmp_path) as users, own.known_to_crio(node, users.location):
+        gate = own.bring_gate(machine, node, users, lambda *words: good(inv(machine, *words)))
+        before = there(machine, EVERY)
+        node.run([*gate, "--plan"])
+        assert there(machine, EVERY) == before
+        done = json.loads(node.run([*gate, "--json"]).text)
+        assert (done["runtime"].split()[0], done["changed"]) == ("CRI-O", len(done["steps"]))
+        receipt = done["receipt"]
+        assert [receipt["proven"][each] for each in ("refuse", "allow")] == [True, True], receipt
+        assert {each["layer"] for each in receipt["refused"]} == {"pull", "create"}, receipt
+        assert json.loads(node.run([*gate, "--json"]).text)["changed"] == 0
+        with Client(node.forward(INSTALLED.socket), cgroup_parent="countersign.slice") as client:
+            start(client, own.SIGNED)
+            with pytest.raises(CriError, match="SignatureValidationFailed"):
+                start(client, own.UNSIGNED)
+            policy = own.rendered(users, "reject", lambda *words: good(inv(machine, *words)))
+            node.put(policy, f"{own.BROUGHT}/policy.json")
+            node.run([f"{own.BROUGHT}/countersign-gate", "install-policy", f"{own.BROUGHT}/policy.json"])
+            with pytest.raises(CriError, match="SignatureValidationFailed"):
+                start(client, own.SIGNED)  # CRI-O's own engine goes by the new one as well
+        node.run([f"{own.BROUGHT}/countersign-gate", "uninstall"])
+        assert there(machine, EVERY) == before
+        for moment in ("0.3", "0.6", "1", "1.5", "2.5"):
+            node.run(["timeout", "-s", "KILL", moment, *gate], check=False)
+            node.run([f"{own.BROUGHT}/countersign-gate", "uninstall"])
+            assert there(machine, EVERY) == before, moment
+        there(machine, f"rm -rf {own.BROUGHT}")
+
+
+EVERY = (
+    r"find /etc /usr/local /opt -xdev -type f -printf \"%p %m %U %G %T@\n\" | sort; "
+    "find /etc /usr/local /opt -xdev -type f | sort | xargs sha256sum; find /etc /usr/local /opt -xdev -type d | sort"
+)
+
+
 def start(client: Client, image: str) -> None:
     """Pull and start an image as a kubelet does."""
     client.pull(image)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"countersign/gate/internal/agent"
+	"countersign/gate/internal/crio"
 	"countersign/gate/internal/policy"
 	"countersign/gate/internal/relay"
 )
@@ -110,7 +111,7 @@ func retire(c *invocation) int {
 
 // lookAfter keeps the cluster informed of this node until it is told to end.
 func lookAfter(c *invocation) int {
-	if err := c.after.check(); err != nil {
+	if err := errors.Join(c.after.check(), c.onto.checkRuntime()); err != nil {
 		return c.misused(err)
 	}
 	api, err := agent.InCluster()
@@ -204,12 +205,30 @@ func (c *invocation) observer() (*agent.Observer, error) {
 		registry["credentialProviders"] = given.Providers
 	}
 	o.Logins = given.DockerConfig
-	o.Settings = map[string]any{"containerd": map[string]any{"address": c.onto.socket}, "registry": registry}
+	o.Settings = map[string]any{"registry": registry}
+	o.Runtime = c.runtimeBlock
 	if len(given.PolicyKeys) > 0 {
 		o.Settings["policyKeys"] = given.PolicyKeys
 		o.Keys, err = policy.ParseKeys("policy keys", given.PolicyKeys)
 	}
 	return o, err
+}
+
+// runtimeBlock is what gate.json has of the node's runtime, for an observer.
+func (c *invocation) runtimeBlock(ctx context.Context) (name string, block map[string]any, err error) {
+	name, socket, err := c.onto.find(c.after.host)
+	if err != nil || name == onContainerd {
+		return name, map[string]any{"address": c.onto.socket}, err
+	}
+	found, err := crio.Inspect(ctx, socket)
+	if err != nil {
+		return "", nil, err
+	}
+	block = map[string]any{"root": found.Root, "runRoot": found.RunRoot, "socket": c.onto.crioSocket}
+	if found.NRI != "" {
+		block["nri"] = found.NRI
+	}
+	return name, block, nil
 }
 
 // installs has the node brought under enforcement, as "install --host" does.

@@ -7,12 +7,14 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 	"unicode/utf16"
 
 	"countersign/gate/internal/audit"
@@ -31,7 +33,10 @@ type ofNode struct {
 	policyKeys     files
 	dockerConfig   string
 	providers      config.CredentialProviders
-	socket         string
+	socket         string // containerd's
+	runtime        string
+	crioSocket     string
+	crioEngine     string
 	image          string
 	acceptRefusals bool
 }
@@ -51,6 +56,9 @@ func (o *ofNode) how(flags *flag.FlagSet) {
 	flags.StringVar(&o.providers.Config, "credential-provider-config", "", "the kubelet's credential providers: their `FILE`")
 	flags.StringVar(&o.providers.BinDir, "credential-provider-bin-dir", "", "the kubelet's credential providers: their `DIR`")
 	flags.StringVar(&o.socket, "containerd-socket", "/run/containerd/containerd.sock", "containerd's `SOCKET`")
+	flags.StringVar(&o.runtime, "runtime", "", "the node's `RUNTIME`, containerd or crio (default: the one that answers at its socket)")
+	flags.StringVar(&o.crioSocket, "crio-socket", config.CrioSocket, "CRI-O's `SOCKET`")
+	flags.StringVar(&o.crioEngine, "crio-engine", engineStrict, "CRI-O's own `ENGINE`: strict refuses all that it can't verify itself, lenient leaves signatures to the gate, at start")
 	flags.StringVar(&o.image, "image", "", "`IMAGE` that the proof has to find allowed; without it, one that is there is tried")
 	flags.BoolVar(&o.acceptRefusals, "accept-refusals", false, "go on though containers run here that could not start again under this policy")
 }
@@ -67,7 +75,58 @@ func (o *ofNode) check() error {
 	case (o.providers.Config == "") != (o.providers.BinDir == ""):
 		return errors.New("--credential-provider-config and --credential-provider-bin-dir go together")
 	}
+	return o.checkRuntime()
+}
+
+// How strict CRI-O's own engine is.
+const (
+	engineStrict  = "strict"
+	engineLenient = "lenient"
+)
+
+func (o *ofNode) checkRuntime() error {
+	switch {
+	case o.runtime != "" && o.runtime != onContainerd && o.runtime != onCrio:
+		return fmt.Errorf("--runtime %q, expected %s or %s", o.runtime, onContainerd, onCrio)
+	case o.crioEngine != engineStrict && o.crioEngine != engineLenient:
+		return fmt.Errorf("--crio-engine %q, expected %s or %s", o.crioEngine, engineStrict, engineLenient)
+	}
 	return nil
+}
+
+// find gives the runtime of the node below a root, and its socket there. One of which
+// nothing answers is left to whoever asks it, to say so.
+func (o *ofNode) find(root string) (runtime, socket string, err error) {
+	containerd, crio := below(root, o.socket), below(root, o.crioSocket)
+	switch {
+	case o.runtime == onContainerd:
+		return onContainerd, containerd, nil
+	case o.runtime == onCrio:
+		return onCrio, crio, nil
+	case listens(containerd) && listens(crio):
+		return "", "", fmt.Errorf("containerd answers at %s, and CRI-O at %s; name the one that the kubelet uses: --runtime containerd or crio", o.socket, o.crioSocket)
+	case listens(crio):
+		return onCrio, crio, nil
+	}
+	return onContainerd, containerd, nil
+}
+
+// below gives a path of a node whose root is a folder here. /var/run is a link to /run on
+// nodes, which would lead to this root's own.
+func below(root, path string) string {
+	if rest, ok := strings.CutPrefix(path, "/var/run/"); ok && root != "" {
+		path = "/run/" + rest
+	}
+	return filepath.Join(root, path)
+}
+
+func listens(socket string) bool {
+	conn, err := net.DialTimeout("unix", socket, 2*time.Second)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
 }
 
 // installNode exits 1 where a policy is refused, or would refuse what runs.
@@ -87,8 +146,13 @@ func installNode(c *invocation) int {
 	if c.onto.host != "" {
 		return c.onHost(ctx)
 	}
+	runtime, socket, err := c.onto.find("")
+	if err != nil {
+		return c.misused(err)
+	}
+	options.Crio, options.Socket = runtime == onCrio, socket
 	if !c.onto.acceptRefusals {
-		refused, err := c.onto.refusals(ctx)
+		refused, err := c.onto.refusals(ctx, runtime, socket)
 		if err != nil {
 			return c.fail(err)
 		}
@@ -138,7 +202,7 @@ func (c *invocation) showInstalledNode(done *install.Result) error {
 
 // options reads what the files hold, before anything else.
 func (o *ofNode) options() (install.Options, error) {
-	found := install.Options{Socket: o.socket, Image: o.image, Version: version(), Plan: o.plan}
+	found := install.Options{Lenient: o.crioEngine == engineLenient, Image: o.image, Version: version(), Plan: o.plan}
 	var err error
 	if found.Policy, err = bounded.File(o.policy, policy.MaxSize); err != nil {
 		return found, err
@@ -169,8 +233,8 @@ func (o *ofNode) options() (install.Options, error) {
 
 // refusals tells of what runs and could not start again under the policy, a line each.
 // Sandboxes are none: theirs is pinned.
-func (o *ofNode) refusals(ctx context.Context) ([]string, error) {
-	judged := auditing{policy: o.policy, runtime: onContainerd, socket: o.socket, dockerConfig: o.dockerConfig, certsDir: "/etc/containerd/certs.d", online: true}
+func (o *ofNode) refusals(ctx context.Context, runtime, socket string) ([]string, error) {
+	judged := auditing{policy: o.policy, runtime: runtime, socket: socket, dockerConfig: o.dockerConfig, certsDir: "/etc/containerd/certs.d", online: true}
 	settings, forget, err := judged.settings(ctx, "")
 	if err != nil {
 		return nil, err
@@ -277,7 +341,10 @@ func (o *ofNode) bring(folder string) (arguments []string, err error) {
 	if o.acceptRefusals {
 		arguments = append(arguments, "--accept-refusals")
 	}
-	return append(arguments, "--containerd-socket", o.socket), nil
+	if o.runtime != "" {
+		arguments = append(arguments, "--runtime", o.runtime)
+	}
+	return append(arguments, "--containerd-socket", o.socket, "--crio-socket", o.crioSocket, "--crio-engine", o.crioEngine), nil
 }
 
 // inHost runs a program of the node, below its root, and gives its exit code.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,7 +58,7 @@ func TestWhatAHostIsBroughtLiesBelowItsRoot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	o := ofNode{host: host, programs: from, policy: policy, dockerConfig: filepath.Join(from, "logins"), socket: "/s", plan: true}
+	o := ofNode{host: host, programs: from, policy: policy, dockerConfig: filepath.Join(from, "logins"), socket: "/s", crioSocket: "/c", crioEngine: engineLenient, runtime: onCrio, plan: true}
 	if _, err := o.bring(folder); err == nil {
 		t.Error("expected an error: there are no programs")
 	}
@@ -70,7 +71,7 @@ func TestWhatAHostIsBroughtLiesBelowItsRoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wanted := "--policy /run/countersign-install-1/policy.json --docker-config /run/countersign-install-1/docker.json --plan --containerd-socket /s"
+	wanted := "--policy /run/countersign-install-1/policy.json --docker-config /run/countersign-install-1/docker.json --plan --runtime crio --containerd-socket /s --crio-socket /c --crio-engine lenient"
 	if got := strings.Join(arguments, " "); got != wanted {
 		t.Errorf("got %s, expected %s", got, wanted)
 	}
@@ -123,4 +124,60 @@ func fromStdin(t *testing.T, content []byte) {
 	before := os.Stdin
 	os.Stdin = file
 	t.Cleanup(func() { os.Stdin = before; _ = file.Close() })
+}
+
+func TestTheRuntimeIsTheOneThatAnswers(t *testing.T) {
+	for name, c := range map[string]struct {
+		containerd, crio bool
+		given, wanted    string
+	}{
+		"containerd":               {containerd: true, wanted: onContainerd},
+		"CRI-O":                    {crio: true, wanted: onCrio},
+		"neither":                  {wanted: onContainerd}, // which then says that it does not answer
+		"both":                     {containerd: true, crio: true},
+		"both, and one is named":   {containerd: true, crio: true, given: onCrio, wanted: onCrio},
+		"both, and other is named": {containerd: true, crio: true, given: onContainerd, wanted: onContainerd},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			if err := os.MkdirAll(filepath.Join(root, "run"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			for socket, there := range map[string]bool{"run/c.sock": c.containerd, "run/o.sock": c.crio} {
+				if !there {
+					continue
+				}
+				listener, err := net.Listen("unix", filepath.Join(root, socket))
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = listener.Close() })
+			}
+			o := ofNode{socket: "/run/c.sock", crioSocket: "/var/run/o.sock", runtime: c.given}
+			got, socket, err := o.find(root)
+			if (err != nil) != (c.wanted == "") || got != c.wanted {
+				t.Fatalf("got %q, %v; expected %q", got, err, c.wanted)
+			}
+			if got == onCrio && socket != filepath.Join(root, "run/o.sock") {
+				t.Errorf("CRI-O is asked at %s", socket)
+			}
+		})
+	}
+}
+
+func TestARuntimeIsNamedByItsName(t *testing.T) {
+	for _, c := range []struct {
+		o    ofNode
+		good bool
+	}{
+		{ofNode{crioEngine: engineStrict}, true},
+		{ofNode{runtime: onCrio, crioEngine: engineLenient}, true},
+		{ofNode{runtime: "cri-o", crioEngine: engineStrict}, false},
+		{ofNode{crioEngine: "off"}, false},
+		{ofNode{}, false},
+	} {
+		if err := c.o.checkRuntime(); (err == nil) != c.good {
+			t.Errorf("%+v: got %v", c.o, err)
+		}
+	}
 }

@@ -34,7 +34,7 @@ func (p *proving) flags(flags *flag.FlagSet) {
 	flags.StringVar(&p.nodeKey, "node-key", "", "private key `FILE`, PEM, to sign the receipt with (default "+nodeKey+" beside gate.json, if it is there)")
 	flags.StringVar(&p.cgroupParent, "cgroup-parent", "", "`CGROUP` of the pods that are tried (default: one that fits the runtime's cgroup driver)")
 	flags.StringVar(&p.socket, "crio-socket", "", "CRI-O's `SOCKET` (default crio.socket of gate.json)")
-	flags.StringVar(&p.certs, "crio-certs", "/etc/containers/certs.d", "`DIR` in which CRI-O finds the CAs of registries")
+	flags.StringVar(&p.certs, "crio-certs", prove.CrioCerts, "`DIR` in which CRI-O finds the CAs of registries")
 	flags.StringVar(&p.verify, "verify-receipt", "", "try nothing: verify the signed receipt in `FILE` and show it")
 	flags.StringVar(&p.key, "key", "", "with --verify-receipt: public key `FILE` of the node, PEM")
 }

@@ -29,10 +29,12 @@ const settles = 2 * time.Second
 type Observer struct {
 	Root     string         // the node's; "" for the agent's own
 	Program  string         // the gate
-	Settings map[string]any // what gate.json has beside places
+	Settings map[string]any // what gate.json has beside places and the runtime
 	Logins   []byte         // Docker config.json; nil for none
 	Keys     []policy.Key   // one of them must have signed a policy; none: no signature is asked for
 	Stderr   io.Writer
+	// Runtime is asked for the node's, and for its block of gate.json.
+	Runtime func(ctx context.Context) (name string, block map[string]any, err error)
 
 	child *child
 	log   tail
@@ -52,7 +54,7 @@ type child struct {
 func (o *Observer) Observe(ctx context.Context, p Policy) error {
 	folder := filepath.Join(o.Root, observing)
 	if o.child == nil {
-		if err := o.bring(folder); err != nil {
+		if err := o.bring(ctx, folder); err != nil {
 			return err
 		}
 	}
@@ -79,7 +81,11 @@ func (o *Observer) Observe(ctx context.Context, p Policy) error {
 	}
 }
 
-func (o *Observer) bring(folder string) error {
+func (o *Observer) bring(ctx context.Context, folder string) error {
+	runtime, block, err := o.Runtime(ctx)
+	if err != nil {
+		return err
+	}
 	if err := os.RemoveAll(folder); err != nil { // of an agent that was killed
 		return err
 	}
@@ -88,6 +94,7 @@ func (o *Observer) bring(folder string) error {
 	}
 	registry := map[string]any{}
 	document := map[string]any{
+		runtime:  block,
 		"policy": observing + "/policy.json", "socket": observing + "/gate.sock", "log": observing + "/verdicts.jsonl",
 		"evidence": map[string]any{"dir": observing + "/evidence", "maxBytes": 256 << 20, "maxEntries": 20000}, "registry": registry,
 	}

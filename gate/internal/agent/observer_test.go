@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -12,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"countersign/gate/internal/config"
 	"countersign/gate/internal/verdict"
 )
 
@@ -55,7 +57,12 @@ func newObserver(t *testing.T) *Observer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Observer{Root: t.TempDir(), Program: self, Logins: []byte("{}"), Stderr: &bytes.Buffer{}}
+	return &Observer{
+		Root: t.TempDir(), Program: self, Logins: []byte("{}"), Stderr: &bytes.Buffer{},
+		Runtime: func(context.Context) (string, map[string]any, error) {
+			return "crio", map[string]any{"socket": "/run/o.sock"}, nil
+		},
+	}
 }
 
 func content(scopes string) Policy { return Policy{Content: fmt.Appendf(nil, somePolicy, scopes)} }
@@ -75,6 +82,9 @@ func TestAnObserverJudgesAndLeavesNothingBehind(t *testing.T) {
 			t.Errorf("%s: %v %v", name, err, info)
 		}
 	}
+	if settings, err := config.Load(filepath.Join(folder, "gate.json")); err != nil || settings.Crio == nil || settings.Crio.Socket != "/run/o.sock" {
+		t.Errorf("it asks another runtime than the node's: %v", err)
+	}
 	before := o.child.command.Process.Pid
 	if err := o.Observe(context.Background(), content(`"r.test":{"accept":true}`)); err != nil {
 		t.Fatal(err)
@@ -93,6 +103,21 @@ func TestAnObserverJudgesAndLeavesNothingBehind(t *testing.T) {
 	}
 	if _, err := os.Stat(folder); !os.IsNotExist(err) {
 		t.Errorf("left behind: %v", err)
+	}
+}
+
+func TestAnObserverOfARuntimeThatIsNotKnownIsTriedAgain(t *testing.T) {
+	o := newObserver(t)
+	known := o.Runtime
+	o.Runtime = func(context.Context) (string, map[string]any, error) {
+		return "", nil, errors.New("both answer")
+	}
+	if err := o.Observe(context.Background(), content("")); err == nil || !strings.Contains(err.Error(), "both answer") {
+		t.Errorf("got %v", err)
+	}
+	o.Runtime = known
+	if err := errors.Join(o.Observe(context.Background(), content("")), o.StopObserving()); err != nil {
+		t.Error(err)
 	}
 }
 

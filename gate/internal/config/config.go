@@ -100,7 +100,7 @@ type Crio struct {
 	Hook    string `json:"hook"`    // the hook's program, as hooks.d names it
 	// Engine is where CRI-O's own engine has each policy, which is written with the
 	// gate's; nil where others see to that.
-	Engine *CrioEngine `json:"engine"`
+	Engine *CrioEngine `json:"engine,omitempty"`
 }
 
 // CrioEngine says what CRI-O's own engine reads.

@@ -26,6 +26,7 @@ type Settings struct {
 	Root     string   // containers/storage's root
 	RunRoot  string   // and its run root
 	HooksDir []string // folders of hooks (oci-hooks(5)), the last one counts
+	NRI      string   // NRI's socket
 }
 
 // Configuration has the CRI-O at a socket tell the configuration that it runs by, as TOML,
@@ -62,6 +63,9 @@ func Inspect(ctx context.Context, socket string) (*Settings, error) {
 			Runtime struct {
 				HooksDir []string `toml:"hooks_dir"`
 			} `toml:"runtime"`
+			NRI struct {
+				Listen string `toml:"nri_listen"`
+			} `toml:"nri"`
 		} `toml:"crio"`
 	}
 	if err == nil {
@@ -70,7 +74,7 @@ func Inspect(ctx context.Context, socket string) (*Settings, error) {
 	if err != nil {
 		return nil, fmt.Errorf("CRI-O at %s: its configuration can't be read: %w", socket, err)
 	}
-	s := &Settings{Root: document.Crio.Root, RunRoot: document.Crio.RunRoot, HooksDir: document.Crio.Runtime.HooksDir}
+	s := &Settings{Root: document.Crio.Root, RunRoot: document.Crio.RunRoot, HooksDir: document.Crio.Runtime.HooksDir, NRI: document.Crio.NRI.Listen}
 	if !filepath.IsAbs(s.Root) || !filepath.IsAbs(s.RunRoot) {
 		return nil, fmt.Errorf("CRI-O at %s: its configuration has root %q and runroot %q, expected paths", socket, s.Root, s.RunRoot)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,7 +22,11 @@ func (n *node) apply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dropIn, err := n.dropInFile()
+	before, err := n.runtime.before(ctx)
+	if err != nil {
+		return err
+	}
+	after, err := n.runtime.after(ctx)
 	if err != nil {
 		return err
 	}
@@ -38,29 +41,19 @@ func (n *node) apply(ctx context.Context) error {
 		}
 		settings = append(settings, file{n.logins(), login, 0o600})
 	}
-	specs := []file{}
-	for _, handler := range slices.Sorted(maps.Keys(n.specs)) {
-		specs = append(specs, file{n.specs[handler].path, n.specs[handler].content, 0o644})
-	}
 	units := []file{{filepath.Join(n.units, unit), unitFile, 0o644}}
 	if n.lacksResource {
 		units = append(units, file{filepath.Join(n.units, unit+".d", "without-sys-resource.conf"), withoutResource, 0o644})
 	}
-	for _, step := range []struct {
-		name   string
-		needed func() (bool, error)
-		apply  func() error
-	}{
+	steps := slices.Concat([]step{
 		{"folders", n.foldersMissing, n.makeFolders},
 		{"programs in " + n.bin, n.differ(programs), n.put(programs)},
 		{"gate.json and logins in " + n.etc, n.differ(settings), n.put(settings)},
 		{"policy", n.policyDiffers, n.putPolicy},
-		{"base specs with the hook", n.differ(specs), n.put(specs)},
-		{"pull-time verifier", n.unlinked, n.linkVerifier},
+	}, before, []step{
 		{"the gate runs as " + unit, n.gateToStart(ctx, slices.Concat(programs[:1], settings[:1], units)), func() error { return errors.Join(n.put(units)(), n.startGate(ctx)) }},
-		{"sandbox image by digest", n.sandboxUnnamed(ctx), func() error { return n.nameSandbox(ctx) }},
-		{"containerd by our settings", n.containerdToStart(dropIn, specs), func() error { return n.configure(ctx, dropIn) }},
-	} {
+	}, after)
+	for _, step := range steps {
 		needed, err := step.needed()
 		if err == nil && needed && !n.Plan {
 			err = step.apply()
@@ -75,6 +68,13 @@ func (n *node) apply(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// step is one thing that has to hold.
+type step struct {
+	name   string
+	needed func() (bool, error)
+	apply  func() error
 }
 
 // file is one that has to be on the node.
@@ -141,19 +141,22 @@ func (n *node) folders() []file {
 	for _, path := range []string{n.lib, n.evidence(), n.run, n.log} {
 		found = append(found, file{path: path, mode: 0o700})
 	}
-	for _, path := range []string{n.bin, n.verifiers, n.etc, n.certs, filepath.Dir(n.dropIn)} {
+	for _, path := range []string{n.bin, n.etc} {
 		found = append(found, file{path: path, mode: 0o755})
 	}
-	return found
+	return append(found, n.runtime.folders()...)
 }
 
 // writable says where this node is read-only, before anything is changed.
 func (n *node) writable() error {
-	folders := append(n.folders(), file{path: n.units}, file{path: filepath.Dir(n.found.File)})
+	folders := append(append(n.folders(), file{path: n.units}), n.runtime.writes()...)
 	for _, f := range folders {
 		dir := f.path
 		for !there(dir) {
 			dir = filepath.Dir(dir)
+		}
+		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+			return fmt.Errorf("%s is not a folder (%v), and enforcement needs %s; this node is left as it is", dir, err, f.path)
 		}
 		if err := unix.Access(dir, unix.W_OK); err != nil {
 			return fmt.Errorf("%s can't be written to (%w), and enforcement needs %s; this node is left as it is", dir, err, f.path)
@@ -186,7 +189,11 @@ func (n *node) policyDiffers() (bool, error) {
 }
 
 func (n *node) putPolicy() error {
-	for _, path := range []string{n.layout.policy(), n.layout.policy() + ".sig"} {
+	paths := []string{n.layout.policy(), n.layout.policy() + ".sig"}
+	if n.Crio {
+		paths = append(paths, n.registriesD, n.layout.enginePolicy())
+	}
+	for _, path := range paths {
 		if err := n.change(path, func() error { return nil }); err != nil {
 			return err
 		}
@@ -277,6 +284,9 @@ func paths(files []file) []string {
 // configure has containerd itself say that it would do what we ask and nothing less
 // than before; only then it is restarted.
 func (n *node) configure(ctx context.Context, dropIn []byte) error {
+	if err := n.toRestart(n.found.Unit); err != nil {
+		return err
+	}
 	if err := n.put([]file{{n.dropIn, dropIn, 0o644}})(); err != nil {
 		return err
 	}
@@ -334,20 +344,27 @@ func (n *node) importDropIn() error {
 // restartContainerd restarts the runtime, and returns once it answers and asks the gate.
 // Containers go on running.
 func (n *node) restartContainerd(ctx context.Context) error {
-	n.journal.Runtime = n.found.Unit
-	if err := n.journal.save(); err != nil {
+	if err := n.restartUnit(ctx, n.found.Unit); err != nil || n.nri() == "" {
 		return err
-	}
-	if _, err := n.systemctl(ctx, "restart", "--", n.found.Unit); err != nil {
-		return err
-	}
-	if err := answers(ctx, n.store); err != nil {
-		return err
-	}
-	if n.nri() == "" {
-		return nil
 	}
 	return n.connected(ctx, n.socket())
+}
+
+// restartUnit restarts the runtime, and returns once it answers.
+func (n *node) restartUnit(ctx context.Context, unit string) error {
+	if err := n.toRestart(unit); err != nil {
+		return err
+	}
+	if _, err := n.systemctl(ctx, "restart", "--", unit); err != nil {
+		return err
+	}
+	return answers(ctx, n.store)
+}
+
+// toRestart has uninstall restart the runtime: from now on it may run by our settings.
+func (n *node) toRestart(unit string) error {
+	n.journal.Runtime = unit
+	return n.journal.save()
 }
 
 // answers returns once the runtime answers over CRI.
@@ -357,5 +374,5 @@ func answers(ctx context.Context, of store) (err error) {
 			return nil
 		}
 	}
-	return fmt.Errorf("containerd did not come back within %s: %w", comesBack, err)
+	return fmt.Errorf("the runtime did not come back within %s: %w", comesBack, err)
 }

@@ -16,10 +16,8 @@ const hookTimeout = 10
 
 // gateConfig gives gate.json.
 func (n *node) gateConfig(pins []string) ([]byte, error) {
-	return n.layout.gateJSON(n.PolicyKeys, n.Providers, map[string]any{
-		"pinned":     pins,
-		"containerd": n.layout.ofContainerd(n.Socket, n.nri()),
-	})
+	name, block := n.runtime.block()
+	return n.layout.gateJSON(n.PolicyKeys, n.Providers, map[string]any{"pinned": pins, name: block})
 }
 
 // ofContainerd gives the block for containerd.

@@ -95,18 +95,17 @@ func (i images) ask(ctx context.Context, what func(context.Context, *grpc.Client
 	defer func() { _ = conn.Close() }()
 	if err := what(namespaces.WithNamespace(ctx, namespace), conn); err != nil {
 		s := status.Convert(err)
-		return fmt.Errorf("containerd at %s: %s: %s", i.socket, s.Code(), s.Message())
+		return fmt.Errorf("the runtime at %s: %s: %s", i.socket, s.Code(), s.Message())
 	}
 	return nil
 }
 
 // sandboxByDigest gives the sandbox image as repository@digest, and the name that the
 // node has it by. It is pulled where the node does not have it yet.
-func (n *node) sandboxByDigest(ctx context.Context) (pin, name string, err error) {
-	named, _ := n.found.At(criImages + "/pinned_images/sandbox").(string)
+func (n *node) sandboxByDigest(ctx context.Context, setting, named string) (pin, name string, err error) {
 	parsed, err := reference.Normalise(named)
 	if err != nil {
-		return "", "", fmt.Errorf("pinned_images.sandbox is %q in containerd's configuration: %w", named, err)
+		return "", "", fmt.Errorf("%s is %q in the runtime's configuration: %w", setting, named, err)
 	}
 	if parsed.Digest != "" {
 		return parsed.Repository + "@" + parsed.Digest, "", nil
@@ -133,4 +132,23 @@ func (n *node) nameSandbox(ctx context.Context) error {
 		return err
 	}
 	return n.store.name(ctx, n.sandboxNamed, n.sandbox)
+}
+
+// repositoryDigest asks over CRI what a name leads to, by a name of the same repository.
+func (i images) repositoryDigest(ctx context.Context, name string) (digest string, err error) {
+	parsed, err := reference.Normalise(name)
+	if err != nil {
+		return "", err
+	}
+	err = i.ask(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
+		answer, err := runtimeapi.NewImageServiceClient(conn).ImageStatus(ctx, &runtimeapi.ImageStatusRequest{Image: &runtimeapi.ImageSpec{Image: name}})
+		for _, each := range answer.GetImage().GetRepoDigests() {
+			if found, err := reference.Normalise(each); err == nil && found.Repository == parsed.Repository {
+				digest = found.Digest
+				return nil
+			}
+		}
+		return err
+	})
+	return digest, err
 }

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	goruntime "runtime"
 	"time"
@@ -28,7 +27,9 @@ const ResultVersion = "countersign.installed-node/v1"
 
 // Options say what to install.
 type Options struct {
-	Socket       string   // containerd's
+	Socket       string   // the runtime's
+	Crio         bool     // that is CRI-O, not containerd
+	Lenient      bool     // CRI-O's own engine lets pass what the gate verifies at start
 	Programs     string   // the folder with countersign-gate and countersign-hook
 	Policy       []byte   // rendered
 	Signatures   []byte   // of the policy; none where no key asks for them
@@ -65,6 +66,23 @@ const (
 	connects  = 30 * time.Second // the gate's plugin
 )
 
+// runtime is the node's, on its way under enforcement.
+type runtime interface {
+	// look asks it all that can be asked, and says what is in the way.
+	look(ctx context.Context) error
+	// block is its part of gate.json.
+	block() (name string, settings any)
+	// folders are those that it needs beside the gate's own.
+	folders() []file
+	// writes are more folders in which a file may have to change.
+	writes() []file
+	// before are the steps that come before the gate starts, after those that come then.
+	before(ctx context.Context) ([]step, error)
+	after(ctx context.Context) ([]step, error)
+	// restart returns once it answers and asks the gate. Containers go on running.
+	restart(ctx context.Context) error
+}
+
 // spec is a base spec of ours.
 type spec struct {
 	path    string
@@ -83,6 +101,9 @@ type host struct {
 	started   func(pid int) (time.Time, error)
 	capable   func() bool // has CAP_SYS_RESOURCE
 	store     store
+
+	askCrio   func(socket string) (*doctor.Crio, error)
+	readsCrio func(ctx context.Context, c *doctor.Crio) error
 }
 
 // store are the images of the runtime.
@@ -101,6 +122,7 @@ type node struct {
 	host
 	journal *journal
 	first   bool // nothing of ours was there
+	runtime runtime
 
 	found         *doctor.Containerd
 	template      string // of its configuration, where that is generated and imports nothing
@@ -126,13 +148,25 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		examine: func(path string) *doctor.Report {
 			return doctor.Look(doctor.Options{Config: path, Setup: "countersign-gate install"})
 		},
-		prove: prove.Run, store: images{o.Socket},
+		prove: prove.Run, store: imagesOf(o),
+		askCrio: doctor.AskCrio, readsCrio: func(ctx context.Context, c *doctor.Crio) error { return c.Read(ctx) },
 	})
+}
+
+func imagesOf(o Options) store {
+	if o.Crio {
+		return crioImages{images{o.Socket}}
+	}
+	return images{o.Socket}
 }
 
 func run(ctx context.Context, o Options, l layout, h host) (*Result, error) {
 	n := &node{Options: o, layout: l, host: h, platform: "linux/" + goruntime.GOARCH}
 	n.result = Result{Version: ResultVersion, Steps: []Step{}}
+	n.runtime = ofContainerd{n}
+	if o.Crio {
+		n.runtime = &ofCrio{node: n}
+	}
 	if n.Say == nil {
 		n.Say = func(string) {}
 	}
@@ -179,87 +213,29 @@ func (n *node) look(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if n.found, err = n.ask(n.Socket); err != nil {
-		return fmt.Errorf("containerd: %w; name its socket with --containerd-socket", err)
-	}
-	if n.found.Refused != "" {
-		return errors.New(n.found.Refused)
-	}
-	if err := n.held(); err != nil {
-		return err
-	}
-	n.result.Runtime = "containerd " + n.found.Version
-	if path, _ := n.found.At(criImages + "/registry/config_path").(string); path != "" {
-		n.certs = filepath.SplitList(path)[0]
-	}
-	if err := n.writable(); err != nil {
+	if err := n.runtime.look(ctx); err != nil {
 		return err
 	}
 	n.lacksResource = !n.capable()
-	if n.sandbox, n.sandboxNamed, err = n.sandboxByDigest(ctx); err != nil {
-		return err
-	}
 	n.result.Sandbox = n.sandbox
-	if err := n.baseSpecs(ctx); err != nil {
-		return err
-	}
 	_, err = n.policyFile().Install("the policy", n.Policy, n.Signatures, false, true)
 	return err
 }
 
-func (n *node) policyFile() policy.File {
-	return policy.File{Path: n.layout.policy(), Mark: filepath.Join(n.lib, "policy-mark.json"), Pins: []string{n.sandbox}, Keys: n.keys}
-}
-
-// nri gives the socket of NRI, or "" where no plugin can be required.
-func (n *node) nri() string {
-	if !n.found.Requires {
-		return ""
-	}
-	if path, _ := n.found.At(nriPlugin + "/socket_path").(string); path != "" {
-		return path
-	}
-	return defaultSocket
-}
-
-// baseSpecs makes a spec with our hook for each runtime handler, of the one that it has.
-func (n *node) baseSpecs(ctx context.Context) error {
-	handlers, _ := n.found.At(criRuntime + "/containerd/runtimes").(map[string]any)
-	if len(handlers) == 0 {
-		return fmt.Errorf("%s names no runtime handler", n.found.File)
-	}
-	n.specs = map[string]spec{}
-	for handler, settings := range handlers {
-		table, _ := settings.(map[string]any)
-		path, _ := table["base_runtime_spec"].(string)
-		var content []byte
-		var err error
-		if path != "" {
-			content, err = os.ReadFile(path)
-		} else {
-			content, err = n.ociSpec(ctx)
-		}
-		if err == nil {
-			content, err = n.withHook(content)
-		}
-		if err != nil {
-			return fmt.Errorf("base spec of the handler %s: %w", handler, err)
-		}
-		if filepath.Dir(path) != n.etc {
-			path = filepath.Join(n.etc, "base-"+filepath.Base(handler)+".json")
-		}
-		n.specs[handler] = spec{path, content}
+// installedFor says where an earlier install was for another runtime than this one.
+func (n *node) installedFor(unit string) error {
+	if was := n.journal.Runtime; was != "" && was != unit {
+		return fmt.Errorf("this node was brought under enforcement with %s, and now it is %s: run countersign-gate uninstall first", was, unit)
 	}
 	return nil
 }
 
-// ociSpec asks containerd for its default spec.
-func ociSpec(ctx context.Context) ([]byte, error) {
-	out, err := exec.CommandContext(ctx, "ctr", "oci", "spec").Output()
-	if err != nil {
-		return nil, fmt.Errorf("ctr oci spec: %w", err)
+func (n *node) policyFile() policy.File {
+	file := policy.File{Path: n.layout.policy(), Mark: filepath.Join(n.lib, "policy-mark.json"), Pins: []string{n.sandbox}, Keys: n.keys}
+	if n.Crio {
+		file.Engine = n.engine()
 	}
-	return out, nil
+	return file
 }
 
 // connected waits until the runtime asks the gate as its plugin. The gate knows a moment
@@ -277,7 +253,7 @@ func connected(ctx context.Context, socket string) error {
 			said++
 		}
 	}
-	return fmt.Errorf("the gate is not containerd's NRI plugin after %s", connects)
+	return fmt.Errorf("the gate is not the runtime's NRI plugin after %s", connects)
 }
 
 // proven has the doctor look and the canary tried, and keeps the receipt.
@@ -295,7 +271,7 @@ func (n *node) proven(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	receipt, err := n.prove(ctx, prove.Config{Gate: settings, Version: n.Version, Image: n.Image})
+	receipt, err := n.prove(ctx, prove.Config{Gate: settings, Version: n.Version, Image: n.Image, Certs: prove.CrioCerts})
 	if err != nil {
 		return fmt.Errorf("the proof could not be had: %w", err)
 	}

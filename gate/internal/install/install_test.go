@@ -189,7 +189,7 @@ func (m *machine) systemctl(_ context.Context, arguments ...string) (string, err
 
 // generate writes containerd's configuration as k3s does at its start.
 func (m *machine) generate() {
-	if m.unit == ownUnit {
+	if m.base == "" {
 		return
 	}
 	text := fromBase

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
+	"time"
 )
 
 // journalVersion is that of installed.json.
@@ -24,6 +26,15 @@ type was struct {
 	Content []byte      `json:"content,omitempty"`
 	Mode    fs.FileMode `json:"mode,omitempty"`
 	Target  string      `json:"target,omitempty"` // of a symbolic link
+
+	Owner    *owner    `json:"owner,omitempty"` // nil of what an older version noted
+	Modified time.Time `json:"modified,omitzero"`
+}
+
+// owner is whose a file is.
+type owner struct {
+	User  int `json:"user"`
+	Group int `json:"group"`
 }
 
 // journal remembers how a node was: it is written before each change, so that whatever
@@ -128,8 +139,21 @@ func look(path string) (was, error) {
 		return was{}, fmt.Errorf("%s has %d bytes; at most %d can be kept to be put back", path, info.Size(), maxKept)
 	}
 	content, err := os.ReadFile(path)
-	return was{Path: path, Content: content, Mode: info.Mode().Perm()}, err
+	w := was{Path: path, Content: content, Mode: info.Mode() & settable, Modified: info.ModTime()}
+	w.Owner = owned(info)
+	return w, err
 }
+
+func owned(info fs.FileInfo) *owner {
+	its, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	return &owner{int(its.Uid), int(its.Gid)}
+}
+
+// settable are the bits of a file's mode that can be put back.
+const settable = fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
 
 // back puts what was there back.
 func (w was) back() error {
@@ -142,7 +166,7 @@ func (w was) back() error {
 	case w.Target != "":
 		return link(w.Path, w.Target)
 	}
-	return replace(w.Path, w.Content, w.Mode)
+	return write(w)
 }
 
 // same says whether that is what lies there now.
@@ -153,24 +177,44 @@ func (w was) same() bool {
 
 // replace writes a file as a whole, whatever happens meanwhile.
 func replace(path string, content []byte, mode fs.FileMode) error {
-	file, err := os.CreateTemp(filepath.Dir(path), ".countersign-")
+	return write(was{Path: path, Content: content, Mode: mode})
+}
+
+// write is replace, of a file whose owner and time may be known.
+func write(w was) error {
+	path := coming(w.Path)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // of one that was killed
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(content)
-	err = errors.Join(err, file.Chmod(mode), file.Sync(), file.Close())
+	_, err = file.Write(w.Content)
+	if w.Owner != nil {
+		err = errors.Join(err, file.Chown(w.Owner.User, w.Owner.Group)) // before the mode: it clears bits of that
+	}
+	err = errors.Join(err, file.Chmod(w.Mode), file.Sync(), file.Close())
+	if err == nil && !w.Modified.IsZero() {
+		err = os.Chtimes(path, time.Time{}, w.Modified)
+	}
 	if err == nil {
-		err = os.Rename(file.Name(), path)
+		err = os.Rename(path, w.Path)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(file.Name()))
+		return errors.Join(err, os.Remove(path))
 	}
 	return nil
 }
 
+// coming is where a file is written before it has its name.
+func coming(path string) string {
+	return filepath.Join(filepath.Dir(path), ".countersign-"+filepath.Base(path))
+}
+
 // link makes a symbolic link in place of whatever lies there.
 func link(path, target string) error {
-	temporary := path + ".new"
+	temporary := coming(path)
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -5,7 +5,7 @@ import "path/filepath"
 // layout is where everything lies on a node (countersign/enforcement/layout.py has the
 // same).
 type layout struct {
-	bin, verifiers, etc, certs, lib, run, log, units, dropIn string
+	bin, verifiers, etc, certs, lib, run, log, units, dropIn, registriesD string
 }
 
 var system = layout{
@@ -18,6 +18,8 @@ var system = layout{
 	log:       "/var/log/countersign",
 	units:     "/etc/systemd/system",
 	dropIn:    "/etc/containerd/conf.d/90-countersign.toml",
+
+	registriesD: "/etc/containers/registries.d/countersign.yaml",
 }
 
 const (
@@ -37,3 +39,8 @@ func (l layout) socket() string   { return filepath.Join(l.run, "gate.sock") }
 func (l layout) evidence() string { return filepath.Join(l.lib, "evidence") }
 func (l layout) journal() string  { return filepath.Join(l.lib, "installed.json") }
 func (l layout) receipt() string  { return filepath.Join(l.lib, "receipt.json") }
+
+// Of CRI-O: the doctor looks for these below the folder of gate.json.
+func (l layout) enginePolicy() string { return filepath.Join(l.etc, "crio", "policy.json") }
+func (l layout) namespaces() string   { return filepath.Join(l.etc, "crio", "namespaces") }
+func (l layout) hooks() string        { return filepath.Join(l.etc, "crio", "hooks.d") }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -20,7 +21,7 @@ func (n *node) takeBack(ctx context.Context) error {
 	}
 	err := back(n.touched)
 	if len(n.touched) > 0 {
-		err = errors.Join(err, n.startGate(ctx), n.restartContainerd(ctx))
+		err = errors.Join(err, n.startGate(ctx), n.runtime.restart(ctx))
 	}
 	return err
 }
@@ -94,22 +95,61 @@ func uninstall(ctx context.Context, l layout, systemctl func(context.Context, ..
 	if there(l.units+"/"+unit) && err != nil {
 		return nil, err
 	}
-	if err := back(rest); err != nil {
+	own := func(w was) bool { return w.Path == l.gate() }
+	if err := back(slices.DeleteFunc(slices.Clone(rest), own)); err != nil {
 		return nil, err
 	}
 	if _, err := systemctl(ctx, "daemon-reload"); err != nil {
 		return nil, err
 	}
-	for _, path := range slices.Backward(j.Folders) {
-		if slices.Contains([]string{l.etc, l.run, l.log, l.lib}, path) {
-			err = errors.Join(err, os.RemoveAll(path)) // the gate's own
-			continue
+	if err := errors.Join(unfinished(j.Files), unmake(l, j.Folders)); err != nil {
+		return nil, err
+	}
+	// Last, for whoever is killed before is asked again: the program that does this, and
+	// what it knows this by.
+	if err := back(slices.DeleteFunc(rest, func(w was) bool { return !own(w) })); err != nil {
+		return nil, err
+	}
+	err = os.Remove(j.path)
+	if slices.Contains(j.Folders, l.lib) {
+		err = os.RemoveAll(l.lib)
+	}
+	return done, errors.Join(err, unmake(l, j.Folders)) // those above the last two
+}
+
+// unfinished removes what was written of files by whoever was killed then.
+func unfinished(files []was) error {
+	var err error
+	for _, w := range files {
+		names := []string{coming(w.Path)}
+		if name := filepath.Base(w.Path); strings.HasPrefix(name, plugin) { // our own, which a policy may write
+			found, _ := filepath.Glob(filepath.Join(filepath.Dir(w.Path), "."+name+".*")) // a pattern that is good
+			names = append(names, found...)
 		}
-		if failed := os.Remove(path); failed != nil && !errors.Is(failed, fs.ErrNotExist) && !errors.Is(failed, unix.ENOTEMPTY) {
-			err = errors.Join(err, failed) // what others use by now stays
+		for _, name := range names {
+			if failed := os.Remove(name); failed != nil && !errors.Is(failed, fs.ErrNotExist) {
+				err = errors.Join(err, failed)
+			}
 		}
 	}
-	return done, err
+	return err
+}
+
+// unmake removes the folders that install made, but for the one that knows it.
+func unmake(l layout, folders []string) error {
+	var err error
+	for _, path := range slices.Backward(folders) {
+		switch {
+		case path == l.lib:
+		case slices.Contains([]string{l.etc, l.run, l.log, l.evidence()}, path):
+			err = errors.Join(err, os.RemoveAll(path)) // the gate's own
+		default:
+			if failed := os.Remove(path); failed != nil && !errors.Is(failed, fs.ErrNotExist) && !errors.Is(failed, unix.ENOTEMPTY) {
+				err = errors.Join(err, failed) // what others use by now stays
+			}
+		}
+	}
+	return err
 }
 
 // forget takes a name of an image away, once the runtime is back.

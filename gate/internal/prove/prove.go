@@ -34,6 +34,9 @@ type Config struct {
 	listen func() (net.Listener, error) // for tests, which may not have the port
 }
 
+// CrioCerts is where CRI-O finds the CAs of registries (containers-certs.d(5)).
+const CrioCerts = "/etc/containers/certs.d"
+
 const (
 	// within bounds a proof, however slow the machine, and afterwards the taking back.
 	within    = 90 * time.Second
