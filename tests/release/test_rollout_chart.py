@@ -52,6 +52,9 @@ def test_the_values_of_these_tests_are_good() -> None:
         pytest.param("policy.keys[0]", "-----BEGIN PRIVATE KEY-----", id="a private key"),
         pytest.param("taintEffect", "PreferNoSchedule", id="an effect that keeps nothing away"),
         pytest.param("containerd.socket", "run/containerd.sock", id="a relative socket"),
+        pytest.param("crio.socket", "crio.sock", id="a relative socket of CRI-O"),
+        pytest.param("crio.engine", "off", id="an engine that is neither"),
+        pytest.param("runtime", "cri-o", id="a runtime by another name"),
         pytest.param("every", "30", id="a time without a unit"),
         pytest.param("policy.key", KEY, id="a misspelt value"),
         pytest.param("acceptRefusal", "true", id="a misspelt switch"),
@@ -82,6 +85,14 @@ def test_the_nodes_ask_for_signatures_where_there_are_keys() -> None:
     assert "--policy-key=/policy-keys/key-0.pem" in agent["args"]
     assert {"name": "policy-keys", "mountPath": "/policy-keys", "readOnly": True} in agent["volumeMounts"]
     assert not [word for word in _pod()["containers"][0]["args"] if "policy-key" in word]
+
+
+def test_each_node_takes_the_runtime_that_answers_unless_one_is_named() -> None:
+    given = _pod()["containers"][0]["args"]
+    assert not [word for word in given if word.startswith("--runtime")]
+    assert {"--crio-socket=/var/run/crio/crio.sock", "--crio-engine=strict"} <= set(given)
+    (agent,) = _pod(runtime="crio", crio__engine="lenient")["containers"]
+    assert {"--runtime=crio", "--crio-engine=lenient"} <= set(agent["args"])
 
 
 def test_logins_are_read_by_nobody_else() -> None:

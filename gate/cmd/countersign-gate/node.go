@@ -19,7 +19,10 @@ import (
 
 	"countersign/gate/internal/audit"
 	"countersign/gate/internal/bounded"
+	"countersign/gate/internal/code"
 	"countersign/gate/internal/config"
+	"countersign/gate/internal/containerspolicy"
+	"countersign/gate/internal/crio"
 	"countersign/gate/internal/install"
 	"countersign/gate/internal/policy"
 )
@@ -249,12 +252,36 @@ func (o *ofNode) refusals(ctx context.Context, runtime, socket string) ([]string
 	}
 	var found []string
 	for _, one := range report.Containers {
+		if one.Allow && runtime == onCrio && o.crioEngine == engineStrict {
+			err = pulledBefore(ctx, settings.Crio, p, &one)
+		}
+		if err != nil {
+			return nil, err
+		}
 		if !one.Allow {
 			found = append(found, wouldRefuse(one))
 		}
 	}
 	return found, nil
 }
+
+// pulledBefore makes a refusal of a container that the gate allows, and CRI-O's own engine
+// does not: by the signatures that were stored with its image.
+func pulledBefore(ctx context.Context, storage *config.Crio, p *policy.Policy, one *audit.Entry) error {
+	if one.Code != code.OK || !containerspolicy.Asks(p, one.Scope) {
+		return nil
+	}
+	signed, err := crio.New(crio.Config{Root: storage.Root, RunRoot: storage.RunRoot, Timeout: storesWithin}).Signed(ctx, one.Container)
+	if err != nil || signed {
+		return err
+	}
+	one.Allow, one.Remedy = false, ""
+	one.Message = "CRI-O's own engine has no signature of it in its store, where only a pull brings one; go on with --accept-refusals and pull it again afterwards (crictl pull), or have it leave signatures to the gate with --crio-engine lenient"
+	return nil
+}
+
+// storesWithin bounds a look into CRI-O's storage.
+const storesWithin = 5 * time.Second
 
 const wouldBeRefused = "would be refused: "
 

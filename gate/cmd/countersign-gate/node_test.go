@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -11,6 +13,10 @@ import (
 	"testing"
 
 	"countersign/gate/internal/audit"
+	"countersign/gate/internal/code"
+	"countersign/gate/internal/config"
+	"countersign/gate/internal/policy"
+	"countersign/gate/internal/testsign"
 )
 
 func TestInstallSaysWhatItLacks(t *testing.T) {
@@ -179,5 +185,54 @@ func TestARuntimeIsNamedByItsName(t *testing.T) {
 		if err := c.o.checkRuntime(); (err == nil) != c.good {
 			t.Errorf("%+v: got %v", c.o, err)
 		}
+	}
+}
+
+// What CRI-O pulled while nobody looked for signatures would not start again.
+func TestWhatCrioPulledBeforeIsToldThoughTheGateAllowsIt(t *testing.T) {
+	key := testsign.NewKey(t)
+	document, err := json.Marshal(map[string]any{
+		"version": policy.Version, "pinned": []string{},
+		"roots":   map[string]any{"k": map[string]any{"publicKey": map[string]any{"keys": []string{key.PEM}}}},
+		"scopes":  map[string]any{"r.example/signed": map[string]any{"anyOf": []string{"k"}}, "r.example/open": map[string]any{"accept": true}},
+		"revoked": map[string]any{"keys": []string{}, "certificates": []string{}, "digests": []string{}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := policy.Parse(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		scope string
+		code  code.Code
+		data  string
+		told  bool
+	}{
+		"before":                  {"r.example/signed", code.OK, "manifest", true},
+		"with signatures":         {"r.example/signed", code.OK, "signature-00", false},
+		"asked for no signatures": {"r.example/open", code.AcceptedByScope, "manifest", false},
+		"pinned":                  {"", code.PinnedDigest, "manifest", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			for path, content := range map[string]string{
+				"overlay-containers/containers.json": `[{"id": "c0", "image": "i0", "layer": "l"}]`,
+				"overlay-images/images.json":         `[{"id": "i0", "names": [], "layer": "l", "big-data-names": ["` + c.data + `"]}]`,
+			} {
+				path = filepath.Join(root, path)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(content), 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			one := audit.Entry{Container: "c0", Allow: true, Code: c.code, Scope: c.scope, Image: "r.example/signed:1"}
+			if err := pulledBefore(context.Background(), &config.Crio{Root: root, RunRoot: root}, p, &one); err != nil {
+				t.Fatal(err)
+			}
+			if one.Allow == c.told || c.told && !strings.Contains(wouldRefuse(one), "crictl pull") {
+				t.Errorf("got %+v", one)
+			}
+		})
 	}
 }

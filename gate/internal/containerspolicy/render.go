@@ -74,10 +74,7 @@ const attachments = "attachment"
 // lets pass what asks for signatures, which the gate verifies at every start, and still
 // refuses what is in no scope or rejected.
 func Render(p *policy.Policy, lenient bool) (Rendered, error) {
-	r := renderer{p, map[string]policy.Root{}}
-	for _, root := range p.Roots() {
-		r.roots[root.Name] = root
-	}
+	r := newRenderer(p)
 	scopes := map[string][]requirement{}
 	hosts := map[string]any{}
 	for _, scope := range p.Scopes() {
@@ -106,6 +103,20 @@ func Render(p *policy.Policy, lenient bool) (Rendered, error) {
 	}
 	registries, err := yaml.Marshal(map[string]any{"docker": hosts})
 	return Rendered{content.Bytes(), registries}, err
+}
+
+// Asks says whether the engine, a strict one, asks for signatures in a scope of the policy.
+func Asks(p *policy.Policy, scope string) bool {
+	_, rule, ok := p.Match(scope)
+	return ok && newRenderer(p).rule(rule)[0].Type == bySignature
+}
+
+func newRenderer(p *policy.Policy) *renderer {
+	r := &renderer{p, map[string]policy.Root{}}
+	for _, root := range p.Roots() {
+		r.roots[root.Name] = root
+	}
+	return r
 }
 
 type renderer struct {

@@ -174,3 +174,17 @@ func TestPinsOfOneDigestInTwoRepositoriesBothCount(t *testing.T) {
 		}
 	}
 }
+
+func TestTheEngineAsksForSignaturesWhereItCanJudgeThem(t *testing.T) {
+	for _, v := range vectors(t) {
+		p := parsed(t, v.Policy)
+		for _, scope := range p.Scopes() {
+			if got, wanted := Asks(p, scope), v.Strict[scope][0]["type"] == bySignature; got != wanted {
+				t.Errorf("%s: %s: got %v, expected %v", v.Name, scope, got, wanted)
+			}
+		}
+		if Asks(p, "") {
+			t.Error("it asks for signatures in no scope")
+		}
+	}
+}

@@ -273,3 +273,18 @@ func TestLiveAndLookup(t *testing.T) {
 		}
 	}
 }
+
+func TestAnImageIsSignedInStorageWhereAPullFoundSignatures(t *testing.T) {
+	for name, key := range map[string]string{"pulled before": "", "pulled with signatures": "signature-" + strings.Repeat("a", 64)} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			if key != "" {
+				w.images[0].data[key] = []byte("{}")
+			}
+			w.store()
+			if got, err := w.binder.Signed(context.Background(), id); err != nil || got != (key != "") {
+				t.Errorf("got %v, %v", got, err)
+			}
+		})
+	}
+}

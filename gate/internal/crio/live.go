@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"countersign/gate/internal/bind"
@@ -49,6 +50,22 @@ func (b *Binder) Sandbox(ctx context.Context, id string) (*bind.Bound, error) {
 		return &bind.Bound{Container: id}, err
 	}
 	return b.Container(ctx, state, nil)
+}
+
+// Signed says whether the image of a container has signatures in storage: those that a
+// pull found, by which CRI-O's own engine goes at each start.
+func (b *Binder) Signed(ctx context.Context, id string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.config.Timeout)
+	defer cancel()
+	record, driver, err := b.store.container(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	images, err := b.store.imagesOf(ctx, driver)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(images[record.Image].BigData, func(name string) bool { return strings.HasPrefix(name, "signature") }), nil
 }
 
 // Lookup gives what the node has under an image name or ID. Nothing uses it yet, so
