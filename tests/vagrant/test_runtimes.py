@@ -191,6 +191,8 @@ def test_a_node_with_crio_installs_itself_and_takes_itself_off(machine: Settings
     node = open_node(machine)
     with own.own(machine, node, tmp_path) as users, own.known_to_crio(node, users.location):
         gate = own.bring_gate(machine, node, users, lambda *words: good(inv(machine, *words)))
+        with Client(node.forward(INSTALLED.socket)) as client:
+            client.pull(own.PAUSE)  # an install pulls it where it is not there, a plan does not
         before = there(machine, EVERY)
         node.run([*gate, "--plan"])
         assert there(machine, EVERY) == before

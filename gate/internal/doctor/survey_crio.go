@@ -160,7 +160,11 @@ func (c *Crio) RestoresNone() map[string]any {
 func (c *Crio) Read(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	command := exec.CommandContext(ctx, c.program, "--config", c.file, "--config-dir", c.DropIns, "config")
+	words := []string{"--config-dir", c.DropIns, "config"}
+	if exists(c.file) { // one that is named has to be there
+		words = append([]string{"--config", c.file}, words...)
+	}
+	command := exec.CommandContext(ctx, c.program, words...)
 	var told strings.Builder
 	command.Stderr = &limited{to: &told, left: maxTold, drops: true}
 	command.WaitDelay = time.Second

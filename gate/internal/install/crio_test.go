@@ -345,6 +345,28 @@ func TestACrioThatRestartedByItselfIsTakenOff(t *testing.T) {
 	}
 }
 
+// CRI-O reads every file of the folder, whatever its name.
+func TestNoUnfinishedFileIsLeftWhereCrioWouldReadIt(t *testing.T) {
+	c := newCrio(t)
+	before := c.machine.files()
+	if _, err := c.install(); err != nil {
+		t.Fatal(err)
+	}
+	dropIn := filepath.Join(c.root, "etc/crio/crio.conf.d", crioDropIn)
+	if err := os.Rename(dropIn, coming(dropIn)); err != nil { // as one that was killed leaves it
+		t.Fatal(err)
+	}
+	if err := c.uninstall(); err != nil {
+		t.Fatal(err)
+	}
+	if got := at(c.running, []string{"image", "pause_image"}); got != sandboxTag {
+		t.Errorf("CRI-O still runs by %v", got)
+	}
+	if left := c.left(before); len(left) > 0 {
+		t.Errorf("left: %s", left)
+	}
+}
+
 func TestAFileIsPutBackWithItsOwnerModeAndTime(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.toml")
 	if err := os.WriteFile(path, []byte("theirs"), 0o640); err != nil {

@@ -78,7 +78,7 @@ func uninstall(ctx context.Context, l layout, systemctl func(context.Context, ..
 	outer := func(w was) bool { return isRuntimes(l, w.Path) }
 	runtime := slices.DeleteFunc(slices.Clone(j.Files), func(w was) bool { return !outer(w) })
 	rest := slices.DeleteFunc(slices.Clone(j.Files), outer)
-	if err := back(runtime); err != nil {
+	if err := errors.Join(unfinished(j.Files), back(runtime)); err != nil { // CRI-O reads whatever lies there
 		return nil, err
 	}
 	if j.Runtime != "" {
@@ -102,7 +102,7 @@ func uninstall(ctx context.Context, l layout, systemctl func(context.Context, ..
 	if _, err := systemctl(ctx, "daemon-reload"); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(unfinished(j.Files), unmake(l, j.Folders)); err != nil {
+	if err := unmake(l, j.Folders); err != nil {
 		return nil, err
 	}
 	// Last, for whoever is killed before is asked again: the program that does this, and
