@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,6 +17,9 @@ import (
 	"countersign/gate/internal/containerspolicy"
 	"countersign/gate/internal/doctor"
 )
+
+// restores is CRI-O's table of what checkpoints may be restored.
+const restores = "checkpoint_restore"
 
 const (
 	crioUnit    = "crio.service"
@@ -181,7 +185,9 @@ func (n *ofCrio) configure(ctx context.Context, files []file) error {
 	if left := missing(wanted, now.Config); len(left) > 0 {
 		return fmt.Errorf("CRI-O does not have %s by %s; see which other file, or which option of its unit, sets it", left[0], n.dropIn)
 	}
-	if gone := lost(before, now.Config, wanted); len(gone) > 0 {
+	ours := map[string]any{restores: now.Config[restores]} // CRI-O itself makes one of enable_criu_support
+	maps.Copy(ours, wanted)
+	if gone := lost(before, now.Config, ours); len(gone) > 0 {
 		return fmt.Errorf("CRI-O has lost its setting %s by %s", gone[0], n.dropIn)
 	}
 	n.crio.Started = now.Started

@@ -45,6 +45,7 @@ func newCrio(t *testing.T) *crioMachine {
 	c := &crioMachine{machine: m, service: crioUnit, own: map[string]any{
 		"root": "/var/lib/containers/storage", "runroot": "/run/containers/storage",
 		"runtime": map[string]any{"hooks_dir": []any{ownHooks}, "enable_criu_support": true},
+		restores:  map[string]any{"container_level_enabled": "checkpoint_restore"},
 		"image":   map[string]any{"pause_image": sandboxTag, "signature_policy": "/etc/crio/policy.json"},
 		"nri":     map[string]any{"enable_nri": true, "nri_listen": "/var/run/nri/nri.sock", "default_validator": map[string]any{"nri_enable_default_validator": false}},
 	}}
@@ -73,6 +74,9 @@ func (c *crioMachine) files() map[string]any {
 		merge(found, inner)
 	}
 	merge(found, c.flags)
+	if at(found, []string{"runtime", "enable_criu_support"}) == false { // as CRI-O translates it
+		table(found, restores)["container_level_enabled"] = "none"
+	}
 	return found
 }
 
