@@ -90,6 +90,39 @@ def rivals(context: Context, rounds: int = 20, at_once: int = 30, write: bool = 
         rivals_show.write(page)
 
 
+@task(
+    help={
+        "rounds": "how often each engine has a pod start",
+        "at_once": "how many pods are then created at the same moment",
+        "write": "put the tables into bypass/README.md",
+        "json": JSON,
+    }
+)
+def admission(context: Context, rounds: int = 20, at_once: int = 30, write: bool = False, json: bool = False) -> None:
+    """Try the bypass suite in Kind on countersign, Kyverno and Gatekeeper, and measure what pods cost with each.
+
+    Example: ./inv bench.admission --rounds 20
+    """
+    from containerd.backend import open_place
+    from containerd.on_kind import OnKind
+    from lab.bench import rival_admission, rivals_show
+    from lab.trials.demo import require_up
+    from lab.trials.runtimes import RUNTIMES
+
+    _check({"rounds": rounds, "at_once": at_once})
+    settings = settings_from(context, "kind")
+    place = open_place(settings)
+    if not isinstance(place, OnKind):
+        raise UsageError("is not a cluster of ours", where=settings.node, do="./inv containerd.setup --on kind")
+    require_up(place)
+    trials = RUNTIMES["containerd"](place.settings, place.runtime()).as_set_up
+    document = rival_admission.measure(place, trials, rounds, at_once)
+    tables = [rivals_show.attacks(document), rivals_show.costs(document, "pod until it runs, ms")]
+    page = _tell(settings, "bench-admission", document, tables, json=json)
+    if write:
+        rivals_show.write(page, marks=rivals_show.ADMISSION)
+
+
 @task(help={"rounds": "how often each variant pulls and starts", "json": JSON})
 def crio(context: Context, rounds: int = 50, json: bool = False) -> None:
     """Measure what enforcement costs a CRI-O, on a private one (CRIO_BIN) that is removed afterwards.

@@ -10,7 +10,8 @@ from countersign.console.config import ROOT
 from countersign.console.errors import UsageError
 
 PAGE = ROOT / "bypass" / "README.md"
-BEGIN, END = "<!-- rivals: ./inv bench.rivals --write -->\n", "<!-- rivals end -->\n"
+NODE = ("<!-- rivals: ./inv bench.rivals --write -->\n", "<!-- rivals end -->\n")
+ADMISSION = ("<!-- admission: ./inv bench.admission --write -->\n", "<!-- admission end -->\n")
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
@@ -40,7 +41,7 @@ def attacks(document: Mapping[str, Any]) -> Table:
     return ("attack, or *what has to run*", "what is done", *(engine["title"] for engine in engines)), rows
 
 
-def costs(document: Mapping[str, Any]) -> Table:
+def costs(document: Mapping[str, Any], start: str = "create + start, ms") -> Table:
     """Return what each engine costs: median / p95 of pulls and starts, and the seconds of many starts at once."""
 
     def cell(found: Mapping[str, float] | None) -> str:
@@ -56,17 +57,19 @@ def costs(document: Mapping[str, Any]) -> Table:
         )
         for engine in document["engines"]
     ]
-    return ("cost of", "n", "pull, ms", "create + start, ms", f"{document['atOnce']} at once, s"), rows
+    return ("cost of", "n", "pull, ms", start, f"{document['atOnce']} at once, s"), rows
 
 
-def write(markdown: Path, page: Path = PAGE) -> None:
+def write(markdown: Path, page: Path = PAGE, marks: tuple[str, str] = NODE) -> None:
     """Put a run's tables into the page, between its marks.
 
     Raises:
         UsageError: the page has no marks.
     """
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = page.read_text(encoding="utf-8").partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not begin or not end:
-        raise UsageError("has no place for the tables", where=str(page), expected=f"{BEGIN.strip()} … {END.strip()}")
+        raise UsageError(
+            "has no place for the tables", where=str(page), expected=" … ".join(each.strip() for each in marks)
+        )
     page.write_text(before + begin + markdown.read_text(encoding="utf-8").strip() + "\n" + end + after, "utf-8")

@@ -122,11 +122,11 @@ def _both(engine: AtAdmission, cases: Sequence[Case]) -> tuple[dict[Case, Found]
 
     Gate and engine decide by the lab's strict policy meanwhile; the user's is put back whatever happens.
     """
-    lab = _lab(engine)
+    lab = images(engine)
     # the engine first: its provider is another pod by another policy, which the strict one on the nodes refuses
-    with engine.policy(lab.strict), _gates_policy(engine, lab.strict), _namespace(engine):
+    with engine.policy(lab.strict), gates_policy(engine, lab.strict), namespace(engine):
         with output.progress(f"with {engine.title}: at admission"):
-            on = {case: _review(engine, lab, case) for case in cases}
+            on = {case: review(engine, lab, case) for case in cases}
         with output.progress(f"with {engine.title}: what it takes runs, and not in dry runs alone"):
             _really(engine, lab, on)
         engine.off()
@@ -135,7 +135,8 @@ def _both(engine: AtAdmission, cases: Sequence[Case]) -> tuple[dict[Case, Found]
     return on, off
 
 
-def _review(engine: AtAdmission, lab: Lab, case: Case) -> Found:
+def review(engine: AtAdmission, lab: Lab, case: Case) -> Found:
+    """Return what the API server says to a pod with an image."""
     start = time.monotonic()
     answer = engine.review(lab.reference(case), _name(case), NAMESPACE)
     millis = (time.monotonic() - start) * 1000
@@ -185,7 +186,7 @@ def _await(engine: AtAdmission, pods: Sequence[str]) -> dict[str, Found]:
 
 
 @contextmanager
-def _gates_policy(engine: AtAdmission, source: Path) -> Iterator[None]:
+def gates_policy(engine: AtAdmission, source: Path) -> Iterator[None]:
     """Let the gates of all nodes where pods run decide by another policy.yaml."""
     from countersign.enforcement import installing, policy, record
     from countersign.enforcement.layout import SYSTEM
@@ -206,7 +207,7 @@ def _gates_policy(engine: AtAdmission, source: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _namespace(engine: AtAdmission) -> Iterator[None]:
+def namespace(engine: AtAdmission) -> Iterator[None]:
     """Have a namespace for the pods, with what kubelets need to pull from the demo's registries."""
     config = (clusters.folder(engine.settings) / "etc" / "docker.json").read_text(encoding="utf-8")
     documents = list(yaml.safe_load_all(render(HERE / "namespace.yaml.j2", name=NAMESPACE, docker_config=config)))
@@ -218,7 +219,7 @@ def _namespace(engine: AtAdmission) -> Iterator[None]:
         engine.kube.delete(documents[:1])
 
 
-def _lab(engine: AtAdmission) -> Lab:
+def images(engine: AtAdmission) -> Lab:
     """Return the matrix's images in the registries: those of containerd's run of it, where there was one."""
     node = clusters.require(engine.settings).workers[0].name
     return prepare(engine.settings, "containerd", node, HOSTS, engine.registry(), short_names=False)

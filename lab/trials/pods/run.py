@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from countersign.console.errors import InfrastructureError
 from countersign.nodes.api_server import ApiServer, ready, wait_for
 from countersign.nodes.node import Node
 from countersign.nodes.template import render
@@ -28,6 +30,9 @@ BACK_WITHIN = 180.0
 SETTLE = 2.0
 """Seconds that a refused pod is watched on, for it must not run later either."""
 POLL = 0.4
+ADMISSION = "DENIED"
+DENIED = re.compile(r"admission webhook .* denied|Forbidden|Bad Request")
+"""What an API server says where an engine refused; an engine that does not answer is an internal error."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class PodsPlace:
         images: (how it comes to the node, whether it is signed) → reference.
         restart: restarts ``kubelet``, ``containerd``, ``gate``, ``node`` (of the worker) or ``control-plane``.
         registry_stopped: keeps the registry of the images stopped.
+        refused: what the API server did not take, by object; None where no engine at admission decides.
     """
 
     name: str
@@ -51,6 +57,7 @@ class PodsPlace:
     images: Mapping[tuple[str, bool], str] = field(repr=False)
     restart: Callable[[str], None] = field(repr=False)
     registry_stopped: Callable[[], AbstractContextManager[None]] = field(repr=False)
+    refused: dict[str, Found] | None = field(default=None, repr=False)
 
 
 def run(place: PodsPlace, rows: Sequence[PodRow]) -> Generator[Outcome, None, None]:
@@ -119,14 +126,14 @@ def _together(place: PodsPlace, trials: Sequence[PodRow]) -> list[Outcome]:
         pods = place.api.pods(NAMESPACE)
         _add_ephemeral(place, waiting, pods)
         for trial in trials:
-            seen = _seen(trial, pods)
+            seen = _seen(place, trial, pods)
             if trial.object_name not in settled and seen and None not in seen:
                 settled[trial.object_name] = time.monotonic() - start
         now = time.monotonic() - start
         late = now > DECIDED_WITHIN
         if late or (len(settled) == len(trials) and now > max(settled.values()) + SETTLE):
             return [
-                judge(trial, _seen(trial, pods), _nodes(trial, pods), settled.get(trial.object_name, now))
+                judge(trial, _seen(place, trial, pods), _nodes(trial, pods), settled.get(trial.object_name, now))
                 for trial in trials
             ]
         time.sleep(POLL)
@@ -149,7 +156,19 @@ def _create(place: PodsPlace, trial: PodRow) -> None:
     if scenario.kind == "static":
         place.node.put(content, f"{STATIC}/{NAMESPACE}-{trial.object_name}.yaml", 0o600)
     else:
-        place.api.create(yaml.safe_load(content))
+        with at_admission(place, trial):
+            place.api.create(yaml.safe_load(content))
+
+
+@contextmanager
+def at_admission(place: PodsPlace, trial: PodRow) -> Iterator[None]:
+    """Take a refusal of the API server for the trial's outcome, where an engine at admission decides."""
+    try:
+        yield
+    except InfrastructureError as error:
+        if place.refused is None or not DENIED.search(str(error)):
+            raise
+        place.refused[trial.object_name] = Found(False, "admission", ADMISSION, str(error))
 
 
 def _add_ephemeral(place: PodsPlace, waiting: dict[str, PodRow], pods: Sequence[Mapping[str, Any]]) -> None:
@@ -160,14 +179,17 @@ def _add_ephemeral(place: PodsPlace, waiting: dict[str, PodRow], pods: Sequence[
             trial = waiting.pop(name)
             image = place.images[trial.scenario.image, trial.allow]
             container = {"name": SUBJECT, "image": image, "args": ["sleep"], "imagePullPolicy": trial.scenario.policy}
-            place.api.add_ephemeral(NAMESPACE, name, container)
+            with at_admission(place, trial):
+                place.api.add_ephemeral(NAMESPACE, name, container)
 
 
 def _own(trial: PodRow, pods: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [pod for pod in pods if pod["metadata"].get("labels", {}).get(LABEL) == trial.object_name]
 
 
-def _seen(trial: PodRow, pods: Sequence[Mapping[str, Any]]) -> list[Found | None]:
+def _seen(place: PodsPlace, trial: PodRow, pods: Sequence[Mapping[str, Any]]) -> list[Found | None]:
+    if place.refused and trial.object_name in place.refused:
+        return [place.refused[trial.object_name]]
     return [look(pod) for pod in _own(trial, pods)]
 
 

@@ -59,15 +59,16 @@ def test_every_engine_has_its_costs() -> None:
 def test_the_tables_go_between_the_marks_of_the_page(tmp_path: Path) -> None:
     page, markdown = tmp_path / "page.md", tmp_path / "run.md"
     markdown.write_text("| new |\n")
-    page.write_text(f"before\n{rivals_show.BEGIN}old\n{rivals_show.END}after\n")
+    page.write_text(f"before\n{rivals_show.NODE[0]}old\n{rivals_show.NODE[1]}after\n")
     rivals_show.write(markdown, page)
-    assert page.read_text() == f"before\n{rivals_show.BEGIN}| new |\n{rivals_show.END}after\n"
+    assert page.read_text() == f"before\n{rivals_show.NODE[0]}| new |\n{rivals_show.NODE[1]}after\n"
     page.write_text("no marks")
     with pytest.raises(UsageError, match="has no place for the tables"):
         rivals_show.write(markdown, page)
 
 
 def test_the_suites_page_has_the_marks_and_every_rival_differs() -> None:
-    assert rivals_show.BEGIN in rivals_show.PAGE.read_text()
+    for marks in (rivals_show.NODE, rivals_show.ADMISSION):
+        assert all(each in rivals_show.PAGE.read_text() for each in marks)
     assert len({rival.key for rival in (OURS, NOTHING, BINDIR, HOOK)}) == 4
     assert {rival.pulls for rival in (OURS, BINDIR)} == {True}

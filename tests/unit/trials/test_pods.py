@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import yaml
 
+from countersign.console.errors import InfrastructureError
 from countersign.nodes.template import render
 from lab.trials.pods.model import SUBJECT, judge, load, look
-from lab.trials.pods.run import MANIFESTS
+from lab.trials.pods.run import ADMISSION, MANIFESTS, PodsPlace, at_admission
 from lab.trials.rows import Found, reason_codes
 
 TRIALS = {trial.id: trial for trial in load()}
@@ -100,3 +102,21 @@ def test_twins_differ_in_the_image_alone(trial: Any):
         assert "IMAGE" in text
         assert SUBJECT in text
     assert yaml.safe_dump(rendered("OTHER")) == text.replace("IMAGE", "OTHER")
+
+
+DENIED = 'the API server refused it: admission webhook "validate.kyverno.svc-fail" denied the request: no signatures'
+DOWN = 'the API server refused it: failed calling webhook "validate.kyverno.svc-fail": connection refused'
+
+
+@pytest.mark.parametrize(("said", "refused", "counts"), [(DENIED, {}, True), (DENIED, None, False), (DOWN, {}, False)])
+def test_a_refusal_of_the_api_server_counts_where_an_engine_at_admission_decides(
+    said: str, refused: dict[str, Found] | None, counts: bool
+):
+    unused: Any = None
+    place = PodsPlace("c", unused, "n1", unused, "h", {}, unused, unused, refused)
+    trial = TRIALS["pods/never/unsigned"]
+    expected = nullcontext() if counts else pytest.raises(InfrastructureError)
+    with expected, at_admission(place, trial):
+        raise InfrastructureError(said)
+    found = Found(False, "admission", ADMISSION, said)
+    assert place.refused == ({trial.object_name: found} if counts else refused)
