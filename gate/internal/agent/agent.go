@@ -86,7 +86,8 @@ type agent struct {
 	last     *Refusal
 	halt     *Halt
 	pods     pods
-	unwrote  bool // and the node's events say so
+	uid      string // of the Node, as it was read last
+	unwrote  bool   // and the node's events say so
 
 	mu      sync.Mutex
 	content *Policy // of the cluster
@@ -256,6 +257,18 @@ func (a *agent) apply(ctx context.Context, p Policy) (err error) {
 	return err
 }
 
+// joined has the agent begin anew, on a machine that left the cluster and joined it again:
+// what was asked of the Node that is gone, and told of it, went with it.
+func (a *agent) joined() {
+	slog.Info("the node has joined anew")
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.retire, a.retired, a.due = false, false, true
+	a.mode, a.told, a.next, a.failed = "", State{}, time.Time{}, nil
+}
+
 // look says how the node is, and tells the cluster. Where that can't be asked, nothing
 // about the node changes.
 func (a *agent) look(ctx context.Context) error {
@@ -263,6 +276,10 @@ func (a *agent) look(ctx context.Context) error {
 	if err := a.API.get(ctx, "/api/v1/nodes/"+a.Node, &found); err != nil {
 		return err
 	}
+	if a.uid != "" && a.uid != found.Metadata.UID {
+		a.joined()
+	}
+	a.uid = found.Metadata.UID
 	state, err := a.state(ctx, found.Metadata.Labels)
 	if err != nil {
 		return err

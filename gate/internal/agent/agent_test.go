@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,8 +41,11 @@ type cluster struct {
 	canaries  map[string]*State
 	forbidden bool // the agent may not change its node
 	asked     int
+	reads     int       // of the node
 	date      time.Time // of its answers; zero: now
 	noKind    bool      // it knows no CountersignNode
+	uid       string    // of the node; u1 where there is none
+	patching  func()    // happens before the node is read for its taint
 }
 
 func newCluster(t *testing.T, taints ...taint) (*cluster, *API) {
@@ -82,7 +86,10 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case r.Method == http.MethodGet && r.URL.Path == "/api/v1/nodes/n1":
-		answer(c.t, w, map[string]any{"metadata": map[string]any{"uid": "u1", "resourceVersion": fmt.Sprint(c.version), "labels": c.allLabels()}, "spec": map[string]any{"taints": c.taints}})
+		if c.reads++; c.patching != nil && c.reads == 2 {
+			c.patching()
+		}
+		answer(c.t, w, map[string]any{"metadata": map[string]any{"uid": cmp.Or(c.uid, "u1"), "resourceVersion": fmt.Sprint(c.version), "labels": c.allLabels()}, "spec": map[string]any{"taints": c.taints}})
 	case r.Method == http.MethodGet && r.URL.Path == "/api/v1/nodes":
 		items := []any{}
 		for name := range c.canaries {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"time"
@@ -42,6 +43,9 @@ func (a *agent) mark(ctx context.Context, state State) error {
 		var found node
 		if err := a.API.get(ctx, path, &found); err != nil {
 			return err
+		}
+		if found.Metadata.UID != a.uid { // its taint is not about the one that was looked at
+			return errors.New("the node has joined anew meanwhile")
 		}
 		others := slices.DeleteFunc(slices.Clone(found.Spec.Taints), func(t taint) bool { return t.Key == Taint })
 		wanted, label := others, "true"

@@ -137,6 +137,53 @@ func TestWhatWasNotSeenIsLookedAtAgainBeforeTheTaintComes(t *testing.T) {
 	}
 }
 
+// A machine that leaves and joins again has a Node that nobody asked to retire, and that has
+// a taint until it is proven.
+func TestANodeThatJoinsAnewEnforcesAnew(t *testing.T) {
+	for name, rejoins := range map[string]bool{"another Node": true, "the same Node": false} {
+		t.Run(name, func(t *testing.T) {
+			cluster, api := newCluster(t)
+			node := &stub{}
+			a := newAgent(api, node)
+			a.content = &Policy{Content: []byte("p")}
+			a.ask(t.Context(), own{Spec: struct {
+				Retire bool `json:"retire"`
+			}{true}})
+			looks(t, a)
+			if cluster.status["phase"] != Removed {
+				t.Fatalf("got %v", cluster.status)
+			}
+			cluster.taints, cluster.status = []taint{{Key: Taint, Effect: "NoExecute"}}, nil
+			if rejoins {
+				cluster.uid = "u2"
+			}
+			node.open = true
+			looks(t, a)
+			if rejoins != (len(cluster.taints) == 1) || rejoins != (cluster.status["phase"] == NotEnforcing) {
+				t.Fatalf("not proven: %v, taints %v", cluster.status, cluster.taints)
+			}
+			node.open = false
+			looks(t, a)
+			if len(cluster.taints) != 0 || rejoins != (cluster.status["phase"] == Enforcing) || rejoins != (len(node.installs) == 1) {
+				t.Errorf("got %v, taints %v, installs %q", cluster.status, cluster.taints, node.installs)
+			}
+		})
+	}
+}
+
+func TestATaintOfANodeThatJoinedMeanwhileStays(t *testing.T) {
+	for name, uid := range map[string]string{"another Node": "u2", "the same Node": "u1"} {
+		t.Run(name, func(t *testing.T) {
+			cluster, api := newCluster(t, taint{Key: Taint, Effect: "NoExecute"})
+			cluster.patching = func() { cluster.uid = uid }
+			err := newAgent(api, &stub{}).look(t.Context())
+			if joined := uid != "u1"; joined != (err != nil) || joined != (len(cluster.taints) == 1) {
+				t.Errorf("got %v, taints %v", err, cluster.taints)
+			}
+		})
+	}
+}
+
 func TestANodeWhoseClockDiffersSaysSo(t *testing.T) {
 	for name, c := range map[string]struct {
 		server time.Duration // ahead of the node
