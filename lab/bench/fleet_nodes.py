@@ -20,6 +20,7 @@ from lab.bench.fleet_store import bundle
 
 HOST = "fleet.countersign.test"
 STARTED_WITHIN = 180.0
+STARTED_AT_ONCE = 10
 PATIENCE = 30.0
 RETRIED = {"REGISTRY_ERROR", "NO_EVIDENCE_OFFLINE", "TIMEOUT"}
 """Codes that say nothing of the image."""
@@ -133,19 +134,21 @@ def _config(folder: Path, certs: Path) -> dict[str, Any]:
 
 
 def start(made: Sequence[Gate]) -> None:
-    """Start gates and wait until each serves.
+    """Start gates, a few at a time, and wait until each serves.
 
     Raises:
         InfrastructureError: one does not.
     """
-    for gate in made:
-        gate.start()
-    end = time.monotonic() + STARTED_WITHIN
-    for gate in made:
-        while not gate.ready():
-            if time.monotonic() > end:
-                raise InfrastructureError("a gate does not serve", where=str(gate.folder / "log"))
-            time.sleep(0.02)
+    for first in range(0, len(made), STARTED_AT_ONCE):
+        some = made[first : first + STARTED_AT_ONCE]
+        for gate in some:
+            gate.start()
+        end = time.monotonic() + STARTED_WITHIN
+        for gate in some:
+            while not gate.ready():
+                if time.monotonic() > end:
+                    raise InfrastructureError("a gate does not serve", where=str(gate.folder / "log"))
+                time.sleep(0.02)
 
 
 def all_at_once(made: Sequence[Gate], containers: Sequence[str], tries: int) -> tuple[float, list[dict[str, Any]]]:

@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"sync"
@@ -165,7 +166,7 @@ func follow[T any](ctx context.Context, a *agent, list, name string, do func(con
 		})
 		if ctx.Err() == nil {
 			slog.Debug("watched again", "list", list, "name", name, "ended", err)
-			pause(ctx, time.Second)
+			pause(ctx, about(time.Second))
 		}
 	}
 }
@@ -202,6 +203,10 @@ func (a *agent) retiring() bool {
 	defer a.mu.Unlock()
 	return a.retire
 }
+
+// about gives a time between half and one and a half of so long: the agents of a cluster
+// see the same at the same moment, and are not to ask about it at the same moment.
+func about(so time.Duration) time.Duration { return so/2 + rand.N(so) }
 
 func pause(ctx context.Context, so time.Duration) {
 	select {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -22,6 +23,9 @@ const (
 	settled = 200 * time.Millisecond
 	// again is how often what policies name is read anew: no watch tells of it.
 	again = 5 * time.Minute
+	// spread is over how long the agents of a cluster tell what came of a policy, so that
+	// the first has told it before the others would.
+	spread = 2 * time.Second
 )
 
 // clusterPolicy is what is read of a CountersignPolicy. Its spec is a rendered policy but
@@ -83,13 +87,15 @@ func (a *agent) followPolicies(ctx context.Context) {
 			a.notTaken("this cluster has no CountersignPolicy of " + version + ": its CustomResourceDefinition is missing or of another version; the policy in force stays")
 		}
 		slog.Debug("policies watched again", "ended", err)
-		pause(ctx, time.Second)
+		pause(ctx, about(time.Second))
 	}
 }
 
 func (a *agent) takeEvents(ctx context.Context, known map[string]clusterPolicy, events <-chan watched[clusterPolicy], ended <-chan error) error {
-	quiet := time.NewTimer(settled)
+	quiet, telling := time.NewTimer(settled), time.NewTimer(0)
 	defer quiet.Stop()
+	defer telling.Stop()
+	var came []outcome
 	for {
 		select {
 		case <-ctx.Done():
@@ -97,25 +103,57 @@ func (a *agent) takeEvents(ctx context.Context, known map[string]clusterPolicy, 
 		case err := <-ended:
 			return err
 		case e := <-events:
-			if e.Type == deleted {
-				delete(known, e.Object.Metadata.Name)
-			} else {
-				known[e.Object.Metadata.Name] = e.Object
+			if changed(known, e) {
+				quiet.Reset(settled)
 			}
-			quiet.Reset(settled)
 		case <-quiet.C:
-			a.decide(ctx, known)
-			quiet.Reset(again)
+			came = a.decide(ctx, known)
+			telling.Reset(rand.N(spread))
+			quiet.Reset(about(again))
+		case <-telling.C:
+			a.tellAll(ctx, known, came)
+			came = nil
 		}
 	}
 }
 
-// decide takes the policy that is for this node.
-func (a *agent) decide(ctx context.Context, known map[string]clusterPolicy) {
+// changed takes an event up, and says whether it is news of a policy, and not only of what
+// some node has told about it.
+func changed(known map[string]clusterPolicy, e watched[clusterPolicy]) bool {
+	name := e.Object.Metadata.Name
+	if e.Type == deleted {
+		delete(known, name)
+		return true
+	}
+	was, there := known[name]
+	known[name] = e.Object
+	return !there || was.Metadata.Generation != e.Object.Metadata.Generation
+}
+
+// outcome is what came of a policy on this node.
+type outcome struct {
+	name       string
+	generation int64
+	hash       string
+	reason     string // where there is a problem
+	problem    error
+}
+
+// tellAll tells what came of policies that are still the same.
+func (a *agent) tellAll(ctx context.Context, known map[string]clusterPolicy, came []outcome) {
+	for _, o := range came {
+		if one, ok := known[o.name]; ok && one.Metadata.Generation == o.generation {
+			a.tell(ctx, one, o.hash, o.reason, o.problem)
+		}
+	}
+}
+
+// decide takes the policy that is for this node, and gives what is to be told of it.
+func (a *agent) decide(ctx context.Context, known map[string]clusterPolicy) []outcome {
 	var found node
 	if err := a.API.get(ctx, "/api/v1/nodes/"+a.Node, &found); err != nil {
 		a.notTaken(err.Error())
-		return
+		return nil
 	}
 	var mine []clusterPolicy
 	var names []string
@@ -129,35 +167,38 @@ func (a *agent) decide(ctx context.Context, known map[string]clusterPolicy) {
 	switch len(mine) {
 	case 0:
 		a.notTaken("no CountersignPolicy is for this node; the policy in force stays")
-		return
+		return nil
 	case 1:
-	default:
-		message := "the policies " + strings.Join(names, ", ") + " are all for node " + a.Node + ": give them nodeSelectors that exclude each other, or delete all but one; the policy in force stays"
-		a.notTaken(message)
-		for _, one := range mine {
-			a.tell(ctx, one, "", "Conflict", errors.New(message))
-		}
-		return
+		return []outcome{a.decideOne(ctx, mine[0])}
 	}
-	one := mine[0]
-	_, err := one.nodes()
+	message := "the policies " + strings.Join(names, ", ") + " are all for node " + a.Node + ": give them nodeSelectors that exclude each other, or delete all but one; the policy in force stays"
+	a.notTaken(message)
+	var came []outcome
+	for _, one := range mine {
+		came = append(came, outcome{one.Metadata.Name, one.Metadata.Generation, "", "Conflict", errors.New(message)})
+	}
+	return came
+}
+
+// decideOne takes the one policy that is for this node.
+func (a *agent) decideOne(ctx context.Context, one clusterPolicy) outcome {
+	o := outcome{name: one.Metadata.Name, generation: one.Metadata.Generation, reason: "Invalid"}
+	_, o.problem = one.nodes()
 	var p Policy
-	if err == nil {
-		p, err = a.render(ctx, one.Spec)
+	if o.problem == nil {
+		p, o.problem = a.render(ctx, one.Spec)
 	}
-	reason := "Invalid"
-	hash := ""
-	if err == nil {
+	if o.problem == nil {
 		var parsed *policy.Policy
-		if parsed, err = policy.Parse(p.Content); err == nil {
-			hash, reason = parsed.Hash, notInForce
-			err = a.take(ctx, one.Metadata.Name, p)
+		if parsed, o.problem = policy.Parse(p.Content); o.problem == nil {
+			o.hash, o.reason = parsed.Hash, notInForce
+			o.problem = a.take(ctx, one.Metadata.Name, p)
 		}
 	}
-	if err != nil && hash == "" {
-		a.notTaken(fmt.Sprintf("CountersignPolicy %s: %s", one.Metadata.Name, err))
+	if o.problem != nil && o.hash == "" {
+		a.notTaken(fmt.Sprintf("CountersignPolicy %s: %s", one.Metadata.Name, o.problem))
 	}
-	a.tell(ctx, one, hash, reason, err)
+	return o
 }
 
 // take brings a policy to the node, once.

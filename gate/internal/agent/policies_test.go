@@ -222,7 +222,7 @@ func TestOnlyOneValidPolicyForANodeIsTaken(t *testing.T) {
 			for _, one := range row.known {
 				known[one.Metadata.Name] = one
 			}
-			a.decide(context.Background(), known)
+			a.tellAll(context.Background(), known, a.decide(context.Background(), known))
 			if taken := len(host.policies) == 1; taken != row.taken {
 				t.Errorf("brought %d policies", len(host.policies))
 			}
@@ -241,6 +241,62 @@ func TestOnlyOneValidPolicyForANodeIsTaken(t *testing.T) {
 			}
 			if _, told := s.status["q"]; told != (row.reason == "Conflict") {
 				t.Errorf("q: %v", s.status)
+			}
+		})
+	}
+}
+
+// What some node tells of a policy is no reason for all to look at it again.
+func TestOnlyNewsOfAPolicyIsDecidedUpon(t *testing.T) {
+	of := func(kind string, generation int64, hash string) watched[clusterPolicy] {
+		var p clusterPolicy
+		p.Metadata.Name, p.Metadata.Generation, p.Status.Hash = "p", generation, hash
+		return watched[clusterPolicy]{Type: kind, Object: p}
+	}
+	known := map[string]clusterPolicy{}
+	for i, row := range []struct {
+		event watched[clusterPolicy]
+		news  bool
+	}{
+		{of("ADDED", 1, ""), true},
+		{of("MODIFIED", 1, "sha256:1"), false},
+		{of("MODIFIED", 2, "sha256:1"), true},
+		{of(deleted, 2, ""), true},
+		{of("ADDED", 2, ""), true},
+	} {
+		if news := changed(known, row.event); news != row.news {
+			t.Errorf("event %d: news %v", i, news)
+		}
+		if _, there := known["p"]; there == (row.event.Type == deleted) || known["p"].Status.Hash != row.event.Object.Status.Hash {
+			t.Errorf("event %d: %+v is known", i, known)
+		}
+	}
+}
+
+// By the time that this node tells it, the policy may be another one, or told by others.
+func TestWhatCameOfAPolicyIsToldOfThatOneAndOnce(t *testing.T) {
+	for name, row := range map[string]struct {
+		generation int64
+		told       bool
+		wanted     bool
+	}{
+		"as it was":       {1, false, true},
+		"another by now":  {2, false, false},
+		"told by another": {1, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &shelf{status: map[string]policyStatus{}}
+			server := httptest.NewServer(s)
+			defer server.Close()
+			a := newAgent(&API{URL: server.URL, Token: func() (string, error) { return "x", nil }, HTTP: server.Client()}, &stub{})
+			var p clusterPolicy
+			p.Metadata.Name, p.Metadata.Generation = "p", row.generation
+			if row.told {
+				p.Status = policyStatus{1, "sha256:1", []condition{{Reason: "Taken", ObservedGeneration: 1}}}
+			}
+			a.tellAll(context.Background(), map[string]clusterPolicy{"p": p}, []outcome{{name: "p", generation: 1, hash: "sha256:1"}})
+			if _, told := s.status["p"]; told != row.wanted {
+				t.Errorf("told: %v", told)
 			}
 		})
 	}
