@@ -34,8 +34,15 @@ def test_fifty_machines_in_waves(sshd: Sshd, tmp_path: Path, capsys: pytest.Capt
         with closing(connect.from_config(name, config, place.settings)) as node:
             return node.put(b"set up", f"{machines}/{name}")
 
+    told: list[several.Came[bool]] = []
     with pytest.raises(InfrastructureError, match="1 of 50 machines were not set up, 20 not begun"):
-        places.set_up("set up", work, plan=False, wave=10)
+        places.set_up("set up", work, plan=False, wave=10, tell=told.append)
+    assert [one["state"] for one in told[0].machines()] == [
+        *["done"] * 23,
+        "failed",
+        *["done"] * 6,
+        *["not begun"] * 20,
+    ]
     assert sorted(each.name for each in machines.iterdir()) == NAMES[:30]
     shown = capsys.readouterr().err
     assert [shown.count(word) for word in ("✓ set up", "✗", "- not begun")] == [29, 1, 20]
