@@ -141,7 +141,8 @@ func Run(ctx context.Context, o Options) error {
 // wants it enforcing again. It waits for the API server, and for the right to say how the
 // node is: without that nothing about it changes.
 func (a *agent) begin(ctx context.Context) {
-	for {
+	for again := (retry{}); ; {
+		again.begin()
 		patch := map[string]any{"spec": map[string]any{"retire": false}}
 		err := a.API.do(ctx, http.MethodPatch, nodes+"/"+a.Node, mergePatch, patch, nil)
 		if err == nil || is(err, http.StatusNotFound) {
@@ -151,14 +152,15 @@ func (a *agent) begin(ctx context.Context) {
 			return
 		}
 		slog.Warn("nothing is changed; the API server is asked again", "error", err)
-		pause(ctx, time.Second)
+		again.wait(ctx)
 	}
 }
 
 // follow does something with an object whenever it changes, and has the node looked at
 // where that was something new.
 func follow[T any](ctx context.Context, a *agent, list, name string, do func(context.Context, T) bool) {
-	for ctx.Err() == nil {
+	for again := (retry{}); ctx.Err() == nil; {
+		again.begin()
 		err := watch(ctx, a.API, list, name, func(object T) {
 			if do(ctx, object) {
 				a.awake()
@@ -166,7 +168,7 @@ func follow[T any](ctx context.Context, a *agent, list, name string, do func(con
 		})
 		if ctx.Err() == nil {
 			slog.Debug("watched again", "list", list, "name", name, "ended", err)
-			pause(ctx, about(time.Second))
+			again.wait(ctx)
 		}
 	}
 }
@@ -202,6 +204,30 @@ func (a *agent) retiring() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.retire
+}
+
+// retry is how long an agent waits before it asks an API server again that did not
+// answer, or ended a watch: longer each time, for there may be a thousand of them.
+type retry struct {
+	began time.Time
+	next  time.Duration
+}
+
+const (
+	firstPause = time.Second
+	lastPause  = 10 * time.Second
+)
+
+// begin notes that it is asked now.
+func (p *retry) begin() { p.began = time.Now() }
+
+// wait waits. What had lasted was no failure.
+func (p *retry) wait(ctx context.Context) {
+	if p.next == 0 || time.Since(p.began) > lastPause+asking {
+		p.next = firstPause
+	}
+	pause(ctx, about(p.next))
+	p.next = min(2*p.next, lastPause)
 }
 
 // about gives a time between half and one and a half of so long: the agents of a cluster

@@ -283,6 +283,30 @@ func newAgent(api *API, host Host) *agent {
 	return &agent{due: true, wake: make(chan struct{}, 1), Options: Options{API: api, Node: "n1", Namespace: "ns", Policy: "p", Every: time.Hour, Prove: time.Hour, Effect: "NoSchedule", Host: host}}
 }
 
+func TestAnAPIServerThatIsAwayIsAskedLessOftenByAndBy(t *testing.T) {
+	ended, stop := context.WithCancel(context.Background())
+	stop() // so that nothing is waited for
+	var p retry
+	var waits []time.Duration
+	for range 6 {
+		p.begin()
+		p.wait(ended)
+		waits = append(waits, p.next)
+	}
+	if want := []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second, lastPause, lastPause, lastPause}; !slices.Equal(waits, want) {
+		t.Errorf("got %v, expected %v", waits, want)
+	}
+	p.began = time.Now().Add(-time.Hour) // a watch that lasted
+	if p.wait(ended); p.next != 2*time.Second {
+		t.Errorf("after a watch that lasted: %v", p.next)
+	}
+	for range 100 {
+		if d := about(time.Second); d < time.Second/2 || d >= 3*time.Second/2 {
+			t.Fatalf("about a second: %v", d)
+		}
+	}
+}
+
 func looks(t *testing.T, a *agent) {
 	t.Helper()
 	if err := a.look(context.Background()); err != nil {

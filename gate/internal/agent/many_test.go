@@ -90,6 +90,7 @@ func TestManyAgents(t *testing.T) {
 		api := &API{URL: url, Token: admin.Token, HTTP: client()}
 		o := Options{API: api, Node: fmt.Sprintf("n%04d", i), Namespace: "default", Policies: true, Every: 30 * time.Second, Prove: time.Hour, Effect: "NoSchedule", Host: hosts[i]}
 		running.Go(func() { _ = Run(ctx, o) })
+		time.Sleep(30 * time.Millisecond) // nodes do not all start at once
 	}
 	defer func() { cancel(); running.Wait() }()
 	since := func() string {
@@ -121,7 +122,7 @@ func TestManyAgents(t *testing.T) {
 // allTake waits until all hosts have a policy, and says when the last took it.
 func allTake(t *testing.T, hosts []*taking, serial int64) (last time.Time) {
 	t.Helper()
-	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(8 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		have := 0
 		for _, host := range hosts {
 			if host.serial.Load() == serial {

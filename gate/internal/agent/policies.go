@@ -65,7 +65,8 @@ const (
 // followPolicies has the one CountersignPolicy for this node brought to it, whenever one
 // changes. Where there is none, or more than one, the node stays as it is.
 func (a *agent) followPolicies(ctx context.Context) {
-	for ctx.Err() == nil {
+	for wait := (retry{}); ctx.Err() == nil; {
+		wait.begin()
 		known := map[string]clusterPolicy{}
 		events := make(chan watched[clusterPolicy])
 		ended := make(chan error, 1)
@@ -87,7 +88,7 @@ func (a *agent) followPolicies(ctx context.Context) {
 			a.notTaken("this cluster has no CountersignPolicy of " + version + ": its CustomResourceDefinition is missing or of another version; the policy in force stays")
 		}
 		slog.Debug("policies watched again", "ended", err)
-		pause(ctx, about(time.Second))
+		wait.wait(ctx)
 	}
 }
 
