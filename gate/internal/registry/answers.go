@@ -32,12 +32,13 @@ func (s *search) took(a answered, together bool) (more bool) {
 	}
 }
 
-// useful are the questions whose answers had something.
-func (s *search) useful() (questions []question) {
+// useful are the questions whose answers had something, with the digests counted from the
+// last: not every image has an index.
+func (s *search) useful(last int) (questions []question) {
 	for digest, hosts := range s.parts {
 		for at := underTag; at < places; at++ {
 			if slices.ContainsFunc(hosts, func(parts []*fetch) bool { return parts[at] != nil && !parts[at].set().Empty() }) {
-				questions = append(questions, question{digest, at})
+				questions = append(questions, question{last - digest, at})
 			}
 		}
 	}

@@ -9,8 +9,8 @@ const maxHabits = 1024
 // is decided by them: they say only what is asked first.
 type habits struct {
 	mu     sync.Mutex
-	places map[string][]question
-	api    map[string]bool // host → has the referrers API
+	places map[string][]question // with digests counted from the last
+	api    map[string]bool       // host → has the referrers API
 }
 
 func newHabits() *habits { return &habits{places: map[string][]question{}, api: map[string]bool{}} }

@@ -143,7 +143,7 @@ func (s *search) run(ctx context.Context) bool {
 			case a := <-s.answered:
 				if s.took(a, rest) && s.want.Enough != nil && s.want.Enough(s.sets()) {
 					if !known || !rest {
-						s.client.habits.learn(like, s.useful())
+						s.client.habits.learn(like, s.useful(len(s.want.Sets)-1))
 					}
 					return true
 				}
@@ -164,7 +164,7 @@ func (s *search) run(ctx context.Context) bool {
 func (s *search) first(like string) (questions []question, known bool) {
 	last := len(s.want.Sets) - 1
 	for _, q := range s.client.habits.of(like) {
-		questions = append(questions, question{min(q.digest, last), q.place})
+		questions = append(questions, question{max(last-q.digest, 0), q.place})
 	}
 	if len(questions) > 0 {
 		return questions, true

@@ -105,6 +105,21 @@ func TestWhatASearchAsksFor(t *testing.T) {
 	}
 }
 
+// An image of one platform has no index: what was enough for it is asked of the next one's.
+func TestAnImageWithoutAnIndexIsLikeOneWith(t *testing.T) {
+	var log asked
+	w := newWorld(t, false, nil)
+	w.config.Transport = &log
+	client := registry.New(w.config)
+	for i, sets := range [][]evidence.Set{w.image(t, "one", "attachment", 1)[1:], w.image(t, "two", "attachment", 1), w.image(t, "three", "attachment", 1)[1:]} {
+		log.since()
+		found, errs := client.Search(t.Context(), wanted(sets, anything))
+		if paths := log.since(); !anything(found) || errs[0] != nil || i > 0 && len(paths) != 1 {
+			t.Errorf("image %d: %v, %d requests: %s", i, errs, len(paths), strings.Join(paths, " "))
+		}
+	}
+}
+
 // Wherever the last one was found, and whatever is believed of the registry: nothing is
 // absent that was not looked for.
 func TestNothingIsAbsentBeforeAllPlacesWereAsked(t *testing.T) {
