@@ -62,6 +62,10 @@ class AtAdmission(ABC):
     def parts(self) -> list[tuple[str, bool, str]]:
         """Return what ``admission.status`` shows: what, whether it is right, its state."""
 
+    def mended_by(self) -> str:
+        """Return what mends a part that is amiss."""
+        return f"run ./inv admission.setup --engine {self.name}"
+
     @abstractmethod
     def limits(self) -> Sequence[str]:
         """Return what it does not see, with the layers that see it."""

@@ -30,8 +30,7 @@ def require_up(found: AtAdmission) -> None:
     """Raise InfrastructureError unless the engine runs and decides by the policy."""
     for part in report(found)["parts"]:
         if not part["ok"]:
-            do = f"run ./inv admission.setup --engine {found.name}"
-            raise InfrastructureError(part["state"], where=part["name"], do=do)
+            raise InfrastructureError(part["state"], where=part["name"], do=found.mended_by())
 
 
 def report(found: AtAdmission) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 
 import yaml
 
-from admission import asking, gatekeeper_manifests, manifests, steps
+from admission import asking, foreign, gatekeeper_manifests, manifests, steps
 from admission.engine import UNSIGNED, AtAdmission
 from admission.gatekeeper_manifests import CONTROLLER, PROVIDER
-from admission.manifests import Document
+from admission.manifests import ANNOTATION, Document
 from countersign.console.steps import Step
 from countersign.keys.tls import ServerIdentity
 from countersign.policy import gatekeeper as policies
@@ -75,6 +75,8 @@ class Gatekeeper(AtAdmission):
 
     def parts(self) -> list[tuple[str, bool, str]]:
         """Return what ``admission.status`` shows: what, whether it is right, its state."""
+        if namespace := self._foreign():
+            return self._foreign_parts(namespace)
         found = []
         for title, name in (("Gatekeeper", CONTROLLER), ("its provider", PROVIDER)):
             deployment = self.kube.get("deployment", name, NAMESPACE)
@@ -85,6 +87,36 @@ class Gatekeeper(AtAdmission):
         found.append(("its webhook for pods", kept, "fails closed" if kept else "not as set-up made it"))
         same = not self._asking(self.settings.policy).needed()
         return [*found, ("policy", same, "in force" if same else "missing, or differs from policy.yaml")]
+
+    def mended_by(self) -> str:
+        """Return what mends it; a Gatekeeper that is not ours is its owner's to set."""
+        if self._foreign():
+            return "set it as admission/README.md says; its policy: ./inv policy.render --engine gatekeeper"
+        return super().mended_by()
+
+    def _foreign(self) -> str:
+        """Return the namespace of a Gatekeeper that set-up did not install; empty where there is none."""
+        own = self.kube.get("deployment", CONTROLLER, NAMESPACE)
+        if own is not None and ANNOTATION in own["metadata"].get("annotations", {}):
+            return ""
+        return foreign.namespace_of(self.kube.every(gatekeeper_manifests.VALIDATING))
+
+    def _foreign_parts(self, namespace: str) -> list[tuple[str, bool, str]]:
+        """Return what of a Gatekeeper that is not ours fails open, and whether it has the policy."""
+        configurations = self.kube.every(gatekeeper_manifests.VALIDATING)
+        deployments = self.kube.every("deployment", namespace)
+        config = self.kube.get("configs.config.gatekeeper.sh", "config", namespace)
+        document = rendered(self.settings.policy)[-1]
+        constraint = self.kube.get(document["kind"], document["metadata"]["name"])
+        open_ones = foreign.findings(configurations, deployments, config, namespace)
+        wrong = [*open_ones, *foreign.of_constraint(constraint)]
+        same = constraint is not None and steps.holds(document, constraint)
+        return [
+            ("Gatekeeper", True, f"in {namespace}, not installed by set-up"),
+            *((setting, False, said) for setting, said in wrong),
+            *([] if open_ones else [("its settings", True, "fail closed")]),
+            ("policy", same, "in force" if same else "missing, or differs from policy.yaml"),
+        ]
 
     @contextmanager
     def policy(self, source: Path) -> Iterator[None]:

@@ -63,6 +63,13 @@ class Kube:
             return None
         raise CommandError(result, self.node.name)
 
+    def every(self, kind: str, namespace: str = "") -> list[dict[str, Any]]:
+        """Return all objects of a kind, those of a namespace where one is given."""
+        where = [f"--namespace={namespace}"] if namespace else []
+        result = self.node.run([*KUBECTL, "get", kind, *where, "--output=json"])
+        found: list[dict[str, Any]] = json.loads(result.stdout)["items"]
+        return found
+
     def apply(self, documents: Sequence[Mapping[str, Any]]) -> None:
         """Make objects be as they are written, in order; what others set in them stays."""
         argv = [*KUBECTL, "apply", "--server-side", "--force-conflicts", "--field-manager=countersign", "--filename=-"]

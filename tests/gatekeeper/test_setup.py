@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from admission import asking, steps
+from admission import asking, foreign, steps
 from admission import gatekeeper_manifests as manifests
 from admission.gatekeeper import rendered
 from admission.kube import Kube
@@ -117,3 +117,18 @@ def test_the_provider_is_started_as_it_can_be(settings: Settings, objects: list[
         [str(tool("countersign-gate", settings)), *words], capture_output=True, text=True, timeout=30, check=False
     )
     assert (done.returncode, "mkdir /dev/null" in done.stderr) == (4, True), done.stderr
+
+
+def test_what_gatekeeper_ships_is_open_and_what_is_applied_of_it_is_not(settings: Settings) -> None:
+    module = f"{manifests.MODULE}@v{lookup('gatekeeper')[0].version}"
+    shipped = release(settings, module, manifests.RELEASE)
+
+    def findings(documents: Sequence[Document]) -> set[str]:
+        webhooks = [one for one in documents if one["kind"] == manifests.VALIDATING]
+        programs = [one for one in documents if one["kind"] == "Deployment"]
+        assert foreign.namespace_of(webhooks) == NAMESPACE
+        return {setting.partition(" ")[0] for setting, _ in foreign.findings(webhooks, programs, None, NAMESPACE)}
+
+    open_ones = {"failurePolicy", "namespaceSelector", "--external-data-provider-response-cache-ttl"}
+    assert findings(shipped) == open_ones
+    assert findings(manifests.adapt(shipped, "r.example/gatekeeper:1")) == set()
