@@ -67,6 +67,7 @@ def _export(target: Target, images: Sequence[str]) -> Taken | None:
     node, layout = target.node, target.policy.layout
     path = f"{layout.etc}/{TAKEN}"
     words = [word for image in images for word in ("--image", image)]
+    _require_gate(target)
     node.run(["rm", "-f", "--", path])
     try:
         argv = [layout.gate, "evidence", "export", path, "--json", "--config", layout.gate_config, *words]
@@ -102,6 +103,7 @@ def bring(targets: Sequence[Target], bundle: Path) -> Mapping[str, list[dict[str
 def _import(target: Target, bundle: Path) -> list[dict[str, Any]]:
     node, layout = target.node, target.policy.layout
     path = f"{layout.etc}/{FILE}"
+    _require_gate(target)
     node.put(bundle, path)
     try:
         argv = [layout.gate, "evidence", "import", path, "--json", "--config", layout.gate_config]
@@ -119,3 +121,11 @@ def _import(target: Target, bundle: Path) -> list[dict[str, Any]]:
     if not isinstance(images, list):
         raise InfrastructureError(said or f"the import ended with {done.code}", where=node.name)
     return images
+
+
+def _require_gate(target: Target) -> None:
+    """Raise InfrastructureError where set-up has put no gate."""
+    gate = target.policy.layout.gate
+    if target.node.run(["test", "-x", gate], check=False).code:
+        do = "bring it under enforcement first: containerd.setup or crio.configure"
+        raise InfrastructureError("there is no gate", where=f"{target.node.name}: {gate}", do=do)

@@ -72,7 +72,10 @@ def _flat(names: Sequence[str]) -> Iterator[str]:
             raise UsageError("is not text", where=str(path), expected="one name a line") from error
         if len(content) > _LIST_LIMIT:
             raise UsageError("is too long", where=str(path), expected=f"at most {_LIST_LIMIT} bytes")
-        yield from (line for raw in lines if (line := raw.partition("#")[0].strip()))
+        found = [line for raw in lines if (line := raw.partition("#")[0].strip())]
+        if not found:
+            raise UsageError("names nothing", where=str(path), expected="one name a line")
+        yield from found
 
 
 def _of(registry: Registry, name: str) -> Iterator[Image]:

@@ -137,7 +137,12 @@ def destination(place: Place, registry: Registry) -> Iterator[Target]:
     if place.path is None:
         yield Repository(registry, place.name)
     elif place.kind == "layout":
-        yield NewLayout(place.path)
+        try:
+            layout = NewLayout(place.path)
+        except OSError as err:
+            what = f"cannot be written: {err.strerror}"
+            raise UsageError(what, where=str(place.path), do="name another folder") from err
+        yield layout
     else:
         with _archive(place.path) as folder:
             yield NewLayout(folder)
@@ -169,7 +174,10 @@ def check(place: Place) -> None:
 def _archive(path: Path) -> Iterator[Path]:
     from countersign.oci.files import pack
 
-    work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    except OSError as err:
+        raise UsageError(f"cannot be written: {err.strerror}", where=str(path.parent), do="name another file") from err
     try:
         yield work / "layout"
         packed = work / "archive"

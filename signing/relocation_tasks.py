@@ -116,6 +116,7 @@ def _judge(settings: Settings, place: Place, policy: str, key: list[str]) -> Jud
 
     going_by, access = verifying.going_by(settings, policy, key), verifying.access(settings)
     program = verifying.program(settings)
+    verifying.look_at(program, policy, key)
 
     def judged(stock: Stock, target: Target) -> Verdict | None:
         folder = places.folder_of(target)

@@ -80,13 +80,24 @@ def _key(text: str) -> str:
     from countersign.keys.pair import load_public
     from countersign.oci import digest
 
+    _whole(text, "--key")
     return text if digest.valid(text) else load_public(Path(text).expanduser()).fingerprint
+
+
+def _whole(text: str, option: str) -> None:
+    """Refuse a digest that is cut short or mistyped: it would be taken for the name of an image or a file."""
+    from countersign.console.errors import UsageError
+    from countersign.oci import digest
+
+    if text.startswith("sha256:") and not digest.valid(text):
+        raise UsageError(f"got {text!r}", where=option, expected="sha256: and 64 hexadecimal digits, in lower case")
 
 
 def _certificate(text: str) -> str:
     from countersign.oci import digest
     from countersign.policy import certificates
 
+    _whole(text, "--certificate")
     if digest.valid(text):
         return text
     try:
@@ -102,6 +113,7 @@ def _digests(settings: Settings, text: str) -> list[str]:
     from countersign.oci.reference import parse
     from signing.sign import targets
 
+    _whole(text, "--digest")
     if digest.valid(text):
         return [text]
     return [target.digest for target in targets(registry(settings), parse(text))]

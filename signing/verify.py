@@ -107,6 +107,26 @@ def by_policy(policy: Path) -> list[str]:
     return ["--policy", str(policy)]
 
 
+def look_at(program: Path, policy: str, key: Sequence[str]) -> None:
+    """Look at what images are to be judged by, before anything is done that the gate's program is to judge.
+
+    Raises:
+        UsageError: a key is no public key, or the policy is no rendered one.
+    """
+    from countersign.keys.pair import load_public
+
+    for one in () if policy else key:
+        load_public(Path(one).expanduser())
+    if not policy:
+        return
+    argv = [str(program), "check-policy", str(Path(policy).expanduser())]
+    done = subprocess.run(argv, capture_output=True, timeout=_SECONDS, check=False)
+    if done.returncode:
+        said = " ".join(done.stderr.decode(errors="replace").split()).removeprefix("error: ").partition("; ")[0]
+        do = "policy.yaml becomes a policy of a gate by ./inv policy.render --engine gate --out FILE"
+        raise UsageError(said, where="--policy", do=do)
+
+
 def verify(program: Path, image: str, going_by: Sequence[str], access: Access) -> Verdict:
     """Have the gate's engine decide on one image.
 

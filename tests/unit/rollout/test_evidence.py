@@ -92,7 +92,7 @@ def test_what_only_one_of_them_keeps_is_there_too() -> None:
 def test_only_some_images_are_asked_for_and_nothing_is_left_behind() -> None:
     node = keeps("a", archive("x"))
     taken(node, images=[f"{NAME}@{DIGEST}", NAME])
-    assert node.asked[1][-4:] == ["--image", f"{NAME}@{DIGEST}", "--image", NAME]
+    assert node.asked[2][-4:] == ["--image", f"{NAME}@{DIGEST}", "--image", NAME]
     assert node.asked[-1][0] == "rm"
 
 
@@ -113,6 +113,18 @@ def test_what_goes_wrong_is_said(node: FakeNode, error: type[Exception], saying:
     with pytest.raises(error, match=saying):
         taken(node)
     assert node.asked[-1][0] == "rm"
+
+
+def test_a_node_that_was_never_set_up_is_said_to_be_one() -> None:
+    class Bare(FakeNode):
+        def run(self, argv: Sequence[str], **_: object) -> Result:
+            self.asked.append(argv)
+            return Result(tuple(argv), 1, b"", b"", 0.0)
+
+    bare = Bare("a", 0)
+    with pytest.raises(InfrastructureError, match="there is no gate"):
+        taken(bare)
+    assert [argv[0] for argv in bare.asked] == ["test"]
 
 
 def test_there_is_a_bound_of_images() -> None:

@@ -20,7 +20,7 @@ from countersign.oci.layouts import Layout, NewLayout
 from countersign.oci.reference import parse
 from countersign.oci.registry import Registry
 from countersign.oci.repository import Repository
-from signing import attachment, gather, places, relocate, sign, stored
+from signing import among, attachment, gather, places, relocate, sign, stored
 from signing.gather import Stock
 from signing.signer import ByKey
 from tests.fake_registry import FakeRegistry, Reply, Request, serving
@@ -310,3 +310,15 @@ def test_a_tag_that_is_left_out_is_the_sources() -> None:
     assert places.aimed(by_digest, places.read("m.example/app", "--to")).tag == ""
     with pytest.raises(UsageError, match="not the source's digest"):
         places.aimed(source, places.read("m.example/app@sha256:" + "2" * 64, "--to"))
+
+
+@pytest.mark.parametrize("to", ["oci:/proc/nowhere", "oci-archive:/proc/nowhere.tar"])
+def test_where_nothing_can_be_written_is_said(to: str) -> None:
+    with pytest.raises(UsageError, match="cannot be written"), places.destination(places.read(to, "--to"), Registry()):
+        pytest.fail("it could be")
+
+
+def test_a_list_of_names_that_names_nothing_is_said_to(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("# none\n\n")
+    with pytest.raises(UsageError, match="names nothing"):
+        among.images(Registry(), [f"@{tmp_path}/list"])

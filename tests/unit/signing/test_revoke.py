@@ -64,7 +64,10 @@ def test_a_plan_shows_the_difference_and_changes_nothing(
 
 @pytest.mark.parametrize(
     ("key", "certificate", "digest"),
-    [([], [], []), (["missing.pub"], [], []), ([], ["policy.yaml"], []), ([], [], ["UPPER/case:x:y"])],
+    [
+        *(([], [], []), (["missing.pub"], [], []), ([], ["policy.yaml"], []), ([], [], ["UPPER/case:x:y"])),
+        *((["sha256:abc"], [], []), ([], ["sha256:" + "A" * 64], []), ([], [], ["sha256:abc"])),
+    ],
 )
 def test_what_users_mistype(
     context: MockContext,
