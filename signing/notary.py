@@ -71,7 +71,17 @@ def by_key(content: bytes, where: str, chain: Sequence[x509.Certificate], of: Pa
         BadKey: no key that the Notary Project signs with.
         BadChain: no chain for it.
     """
-    key = _private(content, where)
+    return by_private(_private(content, where), where, chain, of, options)
+
+
+def by_private(
+    key: chains.Private, where: str, chain: Sequence[x509.Certificate], of: Path, options: Options
+) -> Notary:
+    """Return who signs with a key that is open, here or where it is kept.
+
+    Raises:
+        BadChain: no chain for it.
+    """
     spec = chains.check(chain, str(of))
     if not chains.matches(chain[0], key):
         raise BadChain(

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from cryptography.x509 import Certificate
+
 from countersign.console.config import Settings
 from countersign.console.errors import UsageError
 from countersign.keys import source
@@ -53,16 +55,29 @@ def signer(settings: Settings, key: str, certificate: str, identity: str | bool 
         found = plugin.find(group.plugin)
         named = plugin.Plugin(group.plugin, found, group.plugin_key, group.plugin_config, group.plugin_timeout)
         return plugin.signer(named, options)
+    kept = source.for_notation(key, settings.signing.password_file, settings.environment)
+    if kept is not None:
+        where = key.partition("?")[0]
+        own = Path(certificate).expanduser() if certificate else settings.signing.certificate
+        if own is None:
+            raise UsageError(
+                "got no certificate", where=f"--key {where}", do="name its certificates: --certificate FILE"
+            )
+        return notary.by_private(kept, where, _certificates(settings, own), own, options)
     if source.is_remote(key):
         do = "let a plugin sign with it: notation.plugin (docs/notation.md)"
         raise UsageError("is not signed with in the format notation", where=f"--key {key.partition('?')[0]}", do=do)
     path = Path(key).expanduser() if key else settings.keys / "cosign.key"
     content = signers.clear(path, settings.signing.password_file)
     own = Path(certificate).expanduser() if certificate else settings.signing.certificate or beside(path)
+    return notary.by_key(content(), str(path), _certificates(settings, own), own, options)
+
+
+def _certificates(settings: Settings, own: Path) -> Sequence[Certificate]:
     certificates = chain.load(own)
     if len(certificates) == 1 and settings.signing.certificate_chain:
         certificates = (*certificates, *chain.load(settings.signing.certificate_chain))
-    return notary.by_key(content(), str(path), certificates, own, options)
+    return certificates
 
 
 def beside(key: Path) -> Path:

@@ -47,8 +47,10 @@ class Key:
         """Return the public half."""
         return self._public
 
-    def sign_digest(self, digest: bytes, algorithm: hashes.HashAlgorithm) -> bytes:
+    def sign_digest(self, digest: bytes, algorithm: hashes.HashAlgorithm, *, pss: bool = False) -> bytes:
         """Have the KMS sign a digest."""
+        if pss:
+            raise UsageError("PSS is not asked of a cloud's KMS here", where=self.where, do="let a plugin sign with it")
         is_rsa = isinstance(self._public, rsa.RSAPublicKey)
         return bytes(_guarded(self.where, lambda: self._sign(digest, algorithm.name, is_rsa)))
 

@@ -127,12 +127,16 @@ class Token:
         """Return the public half."""
         return self._public
 
-    def sign_digest(self, digest: bytes, algorithm: hashes.HashAlgorithm) -> bytes:
+    def sign_digest(self, digest: bytes, algorithm: hashes.HashAlgorithm, *, pss: bool = False) -> bytes:
         """Have the token sign a digest."""
-        from pkcs11 import KeyType, Mechanism
+        from pkcs11 import MGF, KeyType, Mechanism
 
         if self._key.key_type == KeyType.EC:
             return from_raw(_guarded(self._uri, lambda: self._key.sign(digest, mechanism=Mechanism.ECDSA)))
+        if pss:
+            name = algorithm.name.upper()
+            how = {"mechanism": Mechanism.RSA_PKCS_PSS, "mechanism_param": (Mechanism[name], MGF[name], len(digest))}
+            return bytes(_guarded(self._uri, lambda: self._key.sign(digest, **how)))
         content = _DIGEST_INFO[algorithm.name] + digest
         return bytes(_guarded(self._uri, lambda: self._key.sign(content, mechanism=Mechanism.RSA_PKCS)))
 

@@ -34,8 +34,8 @@ class Signer(Protocol):
             CountersignError: it cannot be had.
         """
 
-    def sign_digest(self, digest: bytes, algorithm: hashes.HashAlgorithm) -> bytes:
-        """Sign a digest: ASN.1 for ECDSA, PKCS #1 v1.5 for RSA.
+    def sign_digest(self, digest: bytes, algorithm: hashes.HashAlgorithm, *, pss: bool = False) -> bytes:
+        """Sign a digest: ASN.1 for ECDSA; for RSA PKCS #1 v1.5, or PSS with a salt as long as the digest.
 
         Raises:
             CountersignError: it cannot sign.
@@ -49,9 +49,17 @@ def private(signer: Signer) -> PrivateKey:
         BadKey: it is not a key that we sign with.
         CountersignError: its public half cannot be had.
     """
+    return private_key(behind(signer), signer.where)
+
+
+def behind(signer: Signer) -> ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey:
+    """Return a signer's key behind cryptography's own interface, whatever its kind.
+
+    Raises:
+        CountersignError: its public half cannot be had.
+    """
     public = signer.public_key()
-    key = _Ec(public, signer) if isinstance(public, ec.EllipticCurvePublicKey) else _Rsa(public, signer)
-    return private_key(key, signer.where)
+    return _Ec(public, signer) if isinstance(public, ec.EllipticCurvePublicKey) else _Rsa(public, signer)
 
 
 def read_public(content: bytes, where: str) -> Public:
@@ -128,7 +136,7 @@ class _Ec(ec.EllipticCurvePrivateKey):
 
 
 class _Rsa(rsa.RSAPrivateKey):
-    """An RSA key behind a signer; PKCS #1 v1.5 only."""
+    """An RSA key behind a signer; PKCS #1 v1.5, and PSS with a salt as long as the hash."""
 
     def __init__(self, public: rsa.RSAPublicKey, signer: Signer) -> None:
         self._public, self._signer = public, signer
@@ -144,10 +152,13 @@ class _Rsa(rsa.RSAPrivateKey):
 
     def sign(self, data: Any, padding: Any, algorithm: Any) -> bytes:
         """Sign ``data``."""
-        if not isinstance(padding, _PKCS1):
+        pss = isinstance(padding, _PSS)
+        if not pss and not isinstance(padding, _PKCS1):
             raise UsageError(f"{padding.name} is not signed with keys that are kept there", where=self._signer.where)
         digest, hashed = _digest(bytes(data), algorithm)
-        signature = self._signer.sign_digest(digest, hashed)
+        signature = (
+            self._signer.sign_digest(digest, hashed, pss=True) if pss else self._signer.sign_digest(digest, hashed)
+        )
         try:
             self._public.verify(signature, digest, padding, Prehashed(hashed))
         except InvalidSignature as err:
@@ -175,7 +186,7 @@ class _Rsa(rsa.RSAPrivateKey):
         return self
 
 
-_PKCS1 = padding.PKCS1v15
+_PKCS1, _PSS = padding.PKCS1v15, padding.PSS
 
 
 def _digest(data: bytes, algorithm: Any) -> tuple[bytes, hashes.HashAlgorithm]:

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 from countersign.console.errors import InfrastructureError, UsageError
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
     from countersign.keys.pair import PrivateKey
+
+    Kept = EllipticCurvePrivateKey | RSAPrivateKey
 
 PASSWORD = "COSIGN_PASSWORD"  # noqa: S105  the variable's name
 HELP = "private key: a file, env:NAME, pkcs11:…, hashivault://KEY, openbao://KEY, a cloud's KMS, k8s://NAMESPACE/SECRET"
@@ -40,6 +45,20 @@ def opening(text: str, password_file: Path | None, environ: Mapping[str, str]) -
     """
     key = _open(text, password_file, environ)
     return lambda: key
+
+
+def for_notation(text: str, password_file: Path | None, environ: Mapping[str, str]) -> Kept | None:
+    """Open a key in a token or a vault, of any kind that the Notary Project signs with; None for other places.
+
+    Raises:
+        CountersignError: in one line, why it cannot be used.
+    """
+    from countersign.keys import hsm, vault
+    from countersign.keys.remote import behind
+
+    if text.startswith(hsm.SCHEME):
+        return behind(hsm.open_key(hsm.parse(text, environ), password_file, environ))
+    return behind(vault.open_key(text, environ)) if text.startswith(vault.SCHEMES) else None
 
 
 def private_key(text: str, environ: Mapping[str, str]) -> PrivateKey:

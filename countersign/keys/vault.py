@@ -78,7 +78,7 @@ class Key:
         """Return the public half."""
         return self._public
 
-    def sign_digest(self, digest: bytes, algorithm: hashes.HashAlgorithm) -> bytes:
+    def sign_digest(self, digest: bytes, algorithm: hashes.HashAlgorithm, *, pss: bool = False) -> bytes:
         """Have it sign a digest, with the version whose public half was read."""
         answer = _called(
             self.where,
@@ -88,7 +88,8 @@ class Key:
                 key_version=self._version,
                 hash_algorithm=algorithm.name.replace("sha", "sha2-"),
                 prehashed=True,
-                signature_algorithm="pkcs1v15",
+                signature_algorithm="pss" if pss else "pkcs1v15",
+                salt_length="hash" if pss else None,
                 marshaling_algorithm="asn1",
                 mount_point=self._mount,
             ),
