@@ -14,6 +14,7 @@ from invoke.exceptions import Exit
 
 from countersign.console.config import Settings
 from countersign.keys import source
+from countersign.keys.issue import pem
 from countersign.oci import referrers
 from countersign.oci.reference import parse
 from countersign.oci.registry import Registry
@@ -97,7 +98,7 @@ def test_the_gate_takes_it_wherever_the_key_is_kept(
     kind: str,
 ) -> None:
     uri, key = PLACES[place](request, tmp_path, kind)
-    (tmp_path / "chain.crt").write_text(notaries.pem(OURS.issue(key=key).chain))
+    (tmp_path / "chain.crt").write_text(pem(*OURS.issue(key=key).chain))
     ref = parse(f"{netloc}/notary/{place}-{kind}:v1")
     push_image(Registry(), ref.name, "v1", ref.name)
     commands.sign(context, [str(ref)], key=uri, certificate=str(tmp_path / "chain.crt"), format="notation")
@@ -112,7 +113,7 @@ def test_a_key_in_a_token_wants_its_own_certificates(
     (tmp_path / "pin").write_text(PIN)
     ref = parse(f"{netloc}/notary/of-another:v1")
     target = push_image(Registry(), ref.name, "v1", ref.name)
-    (tmp_path / "chain.crt").write_text(notaries.pem(OURS.issue().chain))
+    (tmp_path / "chain.crt").write_text(pem(*OURS.issue().chain))
     for certificate, saying in (("", "--certificate FILE"), (str(tmp_path / "chain.crt"), "is of another key")):
         key = hsm.uri("ec", tmp_path / "pin")
         with pytest.raises(Exit, match=saying):

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from admission import foreign
+from admission.engines import report, require_up
 from admission.gatekeeper import Gatekeeper, rendered
 from admission.gatekeeper_manifests import CONTROLLER, SHIPPED, VALIDATING
 from admission.manifests import ANNOTATION
-from admission.report import report, require_up
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError
 
