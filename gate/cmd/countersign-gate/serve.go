@@ -202,10 +202,13 @@ func attend(ctx context.Context, settings *config.Config, m mode, gate *engine.E
 
 // watchHook has an NRI plugin see to it that no container starts without the hook.
 func watchHook(ctx context.Context, settings *config.Config, displace func() error) *nri.Plugin {
-	watched := nri.Config{Socket: settings.Containerd.NRI, Hook: settings.Containerd.Hook, Gate: settings.Socket, Displace: displace, Runs: handlers.OfContainerd(settings.Containerd.Address).RunHooks}
+	types := func() *handlers.Types { return handlers.OfContainerd(settings.Containerd.Address) }
+	watched := nri.Config{Socket: settings.Containerd.NRI, Hook: settings.Containerd.Hook, Gate: settings.Socket, Displace: displace}
 	if c := settings.Crio; c != nil {
-		watched = nri.Config{Socket: c.NRI, Hook: c.Hook, Gate: settings.Socket, Adds: true, Displace: displace, Runs: handlers.OfCrio(c.Socket).RunHooks}
+		watched = nri.Config{Socket: c.NRI, Hook: c.Hook, Gate: settings.Socket, Adds: true, Displace: displace}
+		types = func() *handlers.Types { return handlers.OfCrio(c.Socket) }
 	}
+	watched.Runs = func() func(context.Context, string) error { return types().RunHooks }
 	if watched.Socket == "" {
 		return nil
 	}

@@ -59,8 +59,9 @@ type Config struct {
 	Gate   string // the gate's socket, by which the hook is known
 	Adds   bool   // the hook is put in where it is missing; else such a container is refused
 
-	// Runs is nil for a runtime handler whose runtime runs hooks; nil itself for an observer.
-	Runs func(ctx context.Context, handler string) error
+	// Runs gives, for one connection, what is nil for a runtime handler whose runtime runs
+	// hooks: a runtime that was started anew may have others. Not for an observer.
+	Runs func() func(ctx context.Context, handler string) error
 
 	// Started is told of each container that starts, and of those that run already, by a
 	// plugin that does nothing else: it has a name of its own, for a runtime that requires
@@ -77,7 +78,7 @@ type Plugin struct {
 	socket    string
 	hook      []string // argv
 	adds      bool
-	runs      func(ctx context.Context, handler string) error
+	runs      func() func(ctx context.Context, handler string) error
 	started   func(id string)
 	displace  func() error
 	connected atomic.Bool
@@ -169,6 +170,9 @@ func (p *Plugin) session(ctx context.Context) (was bool, err error) {
 	}
 	defer func() { _ = conn.Close() }()
 	one := &session{Plugin: p, ready: make(chan struct{})}
+	if p.runs != nil {
+		one.runs = p.runs()
+	}
 	closed := make(chan struct{})
 	options := []stub.Option{stub.WithPluginName(p.name()), stub.WithPluginIdx(order), stub.WithConnection(conn), stub.WithLogger(quiet{}), stub.WithOnClose(closer(closed))}
 	if p.started == nil {
@@ -223,6 +227,7 @@ type session struct {
 	*Plugin
 	ready  chan struct{}
 	synced atomic.Bool
+	runs   func(ctx context.Context, handler string) error
 }
 
 // Synchronize is the last step of a registration. Containers that run already are

@@ -30,6 +30,8 @@ func runsHooks(_ context.Context, handler string) error {
 	return nil
 }
 
+func always() func(context.Context, string) error { return runsHooks }
+
 func runtime(t *testing.T, socket string) *adaptation.Adaptation {
 	t.Helper()
 	return fakenri.Start(t, socket, Name)
@@ -37,7 +39,7 @@ func runtime(t *testing.T, socket string) *adaptation.Adaptation {
 
 func plugin(t *testing.T, socket string, adds bool) (p *Plugin, stop func()) {
 	t.Helper()
-	p = New(Config{Socket: socket, Hook: hook, Gate: gate, Adds: adds, Runs: runsHooks})
+	p = New(Config{Socket: socket, Hook: hook, Gate: gate, Adds: adds, Runs: always})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); p.Run(ctx) }()
@@ -205,12 +207,12 @@ func TestAPlacePassesOnWhileNoContainerIsCreated(t *testing.T) {
 	dir := t.TempDir()
 	behind, socket := filepath.Join(dir, "runtime.sock"), filepath.Join(dir, "nri.sock")
 	r := runtime(t, behind)
-	before := New(Config{Socket: behind, Hook: hook, Gate: gate, Runs: runsHooks})
+	before := New(Config{Socket: behind, Hook: hook, Gate: gate, Runs: always})
 	before.Start(t.Context())
 	registered(t, r, before)
 
 	created, asked := make(chan error, 1), 0
-	next := New(Config{Socket: socket, Hook: hook, Gate: gate, Runs: runsHooks, Displace: func() error {
+	next := New(Config{Socket: socket, Hook: hook, Gate: gate, Runs: always, Displace: func() error {
 		asked++
 		go func() {
 			_, err := fakenri.Create(r, ours())
@@ -252,7 +254,7 @@ func TestAPluginThatCannotTakeThePlaceIsNotCounted(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "nri.sock")
 	r := runtime(t, socket)
 	tried := make(chan struct{})
-	p := New(Config{Socket: socket, Hook: hook, Gate: gate, Runs: runsHooks, Displace: func() error { close(tried); return errors.New("it stays") }})
+	p := New(Config{Socket: socket, Hook: hook, Gate: gate, Runs: always, Displace: func() error { close(tried); return errors.New("it stays") }})
 	p.Start(t.Context())
 	<-tried
 	time.Sleep(2 * noticing)
@@ -262,7 +264,7 @@ func TestAPluginThatCannotTakeThePlaceIsNotCounted(t *testing.T) {
 }
 
 func TestAContainerWithoutTheHookIsRefused(t *testing.T) {
-	s := &session{Plugin: New(Config{Hook: hook, Gate: gate, Runs: runsHooks})}
+	s := &session{Plugin: New(Config{Hook: hook, Gate: gate}), runs: runsHooks}
 	request := &api.ValidateContainerAdjustmentRequest{Container: &api.Container{Id: "container"}, Adjust: &api.ContainerAdjustment{}}
 	if err := s.ValidateContainerAdjustment(context.Background(), request); err == nil || !strings.Contains(err.Error(), "GATE_DOWN") {
 		t.Errorf("no hook: %v", err)
@@ -282,7 +284,7 @@ func TestAContainerWithoutTheHookIsRefused(t *testing.T) {
 }
 
 func TestAContainerInARuntimeThatMayRunNoHooksIsRefused(t *testing.T) {
-	s := &session{Plugin: New(Config{Hook: hook, Gate: gate, Runs: runsHooks})}
+	s := &session{Plugin: New(Config{Hook: hook, Gate: gate}), runs: runsHooks}
 	for handler, says := range map[string]string{"": "", "runc": "", "vm": "countersign: refused container container: UNSUPPORTED_RUNTIME: "} {
 		err := s.ValidateContainerAdjustment(t.Context(), &api.ValidateContainerAdjustmentRequest{
 			Pod: &api.PodSandbox{RuntimeHandler: handler}, Container: &api.Container{Id: "container", Hooks: &api.Hooks{CreateRuntime: []*api.Hook{ours()}}},
@@ -293,8 +295,37 @@ func TestAContainerInARuntimeThatMayRunNoHooksIsRefused(t *testing.T) {
 	}
 }
 
+// A runtime that was restarted with another configuration may have another runtime under
+// the same name.
+func TestEachConnectionAsksForTheHandlersAnew(t *testing.T) {
+	dir := t.TempDir()
+	behind, socket := filepath.Join(dir, "runtime.sock"), filepath.Join(dir, "nri.sock")
+	r := runtime(t, behind)
+	connections := 0
+	p := New(Config{Socket: socket, Hook: hook, Gate: gate, Runs: func() func(context.Context, string) error {
+		connections++
+		refuses := connections == 2
+		return func(context.Context, string) error {
+			if refuses {
+				return errors.New("UNSUPPORTED_RUNTIME: it runs none")
+			}
+			return nil
+		}
+	}})
+	p.Start(t.Context())
+	cut := relay(t, socket, behind)
+	registered(t, r, p)
+	cut()
+	becomes(t, p, Disconnected)
+	relay(t, socket, behind)
+	becomes(t, p, Connected)
+	if _, err := fakenri.Create(r, ours()); err == nil || !strings.Contains(err.Error(), "UNSUPPORTED_RUNTIME") {
+		t.Errorf("after it came back: %v", err)
+	}
+}
+
 func TestAnAnnotationThatPicksTheRuntimeHandlerIsFollowed(t *testing.T) {
-	s := &session{Plugin: New(Config{Hook: hook, Gate: gate, Runs: runsHooks})}
+	s := &session{Plugin: New(Config{Hook: hook, Gate: gate}), runs: runsHooks}
 	for value, refused := range map[string]bool{"true": true, "false": false} {
 		err := s.ValidateContainerAdjustment(t.Context(), &api.ValidateContainerAdjustmentRequest{
 			Pod:       &api.PodSandbox{Annotations: map[string]string{"io.kubernetes.cri.untrusted-workload": value}},
