@@ -108,9 +108,14 @@ func (a *agent) takeEvents(ctx context.Context, known map[string]clusterPolicy, 
 				quiet.Reset(settled)
 			}
 		case <-quiet.C:
-			came = a.decide(ctx, known)
+			next := about(again)
+			var err error
+			if came, err = a.decide(ctx, known); err != nil {
+				a.notTaken(err.Error())
+				next = about(lastPause)
+			}
 			telling.Reset(rand.N(spread))
-			quiet.Reset(about(again))
+			quiet.Reset(next)
 		case <-telling.C:
 			a.tellAll(ctx, known, came)
 			came = nil
@@ -149,12 +154,12 @@ func (a *agent) tellAll(ctx context.Context, known map[string]clusterPolicy, cam
 	}
 }
 
-// decide takes the policy that is for this node, and gives what is to be told of it.
-func (a *agent) decide(ctx context.Context, known map[string]clusterPolicy) []outcome {
+// decide takes the policy that is for this node, and gives what is to be told of it. It
+// fails where the API server does not say which that is.
+func (a *agent) decide(ctx context.Context, known map[string]clusterPolicy) ([]outcome, error) {
 	var found node
 	if err := a.API.get(ctx, "/api/v1/nodes/"+a.Node, &found); err != nil {
-		a.notTaken(err.Error())
-		return nil
+		return nil, err
 	}
 	var mine []clusterPolicy
 	var names []string
@@ -168,9 +173,9 @@ func (a *agent) decide(ctx context.Context, known map[string]clusterPolicy) []ou
 	switch len(mine) {
 	case 0:
 		a.notTaken("no CountersignPolicy is for this node; the policy in force stays")
-		return nil
+		return nil, nil
 	case 1:
-		return []outcome{a.decideOne(ctx, mine[0])}
+		return []outcome{a.decideOne(ctx, mine[0])}, nil
 	}
 	message := "the policies " + strings.Join(names, ", ") + " are all for node " + a.Node + ": give them nodeSelectors that exclude each other, or delete all but one; the policy in force stays"
 	a.notTaken(message)
@@ -178,7 +183,7 @@ func (a *agent) decide(ctx context.Context, known map[string]clusterPolicy) []ou
 	for _, one := range mine {
 		came = append(came, outcome{one.Metadata.Name, one.Metadata.Generation, "", "Conflict", errors.New(message)})
 	}
-	return came
+	return came, nil
 }
 
 // decideOne takes the one policy that is for this node.

@@ -222,7 +222,11 @@ func TestOnlyOneValidPolicyForANodeIsTaken(t *testing.T) {
 			for _, one := range row.known {
 				known[one.Metadata.Name] = one
 			}
-			a.tellAll(context.Background(), known, a.decide(context.Background(), known))
+			came, err := a.decide(context.Background(), known)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.tellAll(context.Background(), known, came)
 			if taken := len(host.policies) == 1; taken != row.taken {
 				t.Errorf("brought %d policies", len(host.policies))
 			}
@@ -297,6 +301,22 @@ func TestWhatCameOfAPolicyIsToldOfThatOneAndOnce(t *testing.T) {
 			a.tellAll(context.Background(), map[string]clusterPolicy{"p": p}, []outcome{{name: "p", generation: 1, hash: "sha256:1"}})
 			if _, told := s.status["p"]; told != row.wanted {
 				t.Errorf("told: %v", told)
+			}
+		})
+	}
+}
+
+// An API server that does not answer is no reason to go on without the policy for long.
+func TestWhereTheNodeCannotBeAskedForNothingIsDecided(t *testing.T) {
+	for name, node := range map[string]any{"there": map[string]any{}, "not to be had": nil} {
+		t.Run(name, func(t *testing.T) {
+			found := map[string]any{}
+			if node != nil {
+				found["/api/v1/nodes/n1"] = node
+			}
+			_, err := objects(t, found).decide(context.Background(), map[string]clusterPolicy{})
+			if (err != nil) != (node == nil) {
+				t.Errorf("got %v", err)
 			}
 		})
 	}
