@@ -194,7 +194,7 @@ def _sigstore(settings: Settings) -> None:
 
 
 def _custody(settings: Settings) -> None:
-    install(["bao", "countersign-gate"], settings)
+    install(["bao", "countersign-gate", "cosign-pkcs11"], settings)
 
 
 def _alerts(settings: Settings) -> None:
@@ -224,7 +224,7 @@ PARTS = (
     Part("interop", lambda settings: tool("cosign", settings), 120, folder="tests/interop"),
     Part("kyverno", lambda settings: install(["kyverno-cli", "registry"], settings), 120, folder="tests/kyverno"),
     Part("sigstore", _sigstore, 180, folder="tests/sigstore"),
-    Part("custody", _custody, 60, folder="tests/custody"),
+    Part("custody", _custody, 120, folder="tests/custody"),
     Part("alerts", _alerts, 60, folder="tests/alerts"),
     Part("ssh", _sshd, 120, folder="tests/ssh"),
     Part("e2e", _root, 420, folder="tests/e2e"),
