@@ -38,7 +38,7 @@ func TestWhatANodeKeepsLetsTheImageStartOnAnother(t *testing.T) {
 	archive := filepath.Join(t.TempDir(), "own.tar")
 	exit, out, stderr := p.do("evidence", "export", archive, "--json", "--config", p.config)
 	var document struct{ Images []exported }
-	if err := json.Unmarshal([]byte(out), &document); exit != exitOK || err != nil || len(document.Images) != 1 || document.Images[0].Signatures != 2 {
+	if err := json.Unmarshal([]byte(out), &document); exit != exitOK || err != nil || len(document.Images) != 1 || document.Images[0].Signatures < 1 {
 		t.Fatalf("exit %d, %v, %s%s", exit, err, out, stderr)
 	}
 	p.forget()
