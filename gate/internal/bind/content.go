@@ -114,6 +114,9 @@ func ParseDocument(dgst string, content []byte) (*Document, error) {
 		FSLayers  json.RawMessage `json:"fsLayers"`
 		Manifests json.RawMessage `json:"manifests"`
 	}
+	if bounded.Deep(content) {
+		return nil, malformed(dgst, bounded.ErrDeep.Error())
+	}
 	if err := json.Unmarshal(content, &d); err != nil {
 		return nil, malformed(dgst, err.Error())
 	}
@@ -158,6 +161,9 @@ func parseChain(dgst string, content []byte) (digest.Digest, error) {
 func ParseDiffIDs(dgst string, content []byte) ([]digest.Digest, error) {
 	var c struct {
 		RootFS *ocispec.RootFS `json:"rootfs"`
+	}
+	if bounded.Deep(content) {
+		return nil, malformed(dgst, bounded.ErrDeep.Error())
 	}
 	if err := json.Unmarshal(content, &c); err != nil {
 		return nil, malformed(dgst, err.Error())

@@ -14,6 +14,12 @@ import (
 // ErrLong says that one piece of a stream is over the bound for a piece.
 var ErrLong = errors.New("one item of it is too long")
 
+// ErrDeep says that a stream is nested deeper than anything that is listed. The decoder calls
+// itself for each level: ten thousand of them take megabytes of stack.
+var ErrDeep = errors.New("it is nested too deep")
+
+const maxNesting = 64 // levels
+
 // decoders are kept for their buffers: a stream of nothing but blanks has one of its own
 // grow up to the bound.
 var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
@@ -163,17 +169,58 @@ func (s *stream) skip(end int64) error {
 	}
 }
 
-// pieces fails where more is read than is left.
+// pieces fails where more is read than is left, or deeper.
 type pieces struct {
 	r    io.Reader
 	left int
+	nesting
 }
 
 func (p *pieces) Read(b []byte) (int, error) {
 	if p.left <= 0 {
 		return 0, ErrLong
 	}
+	if p.depth > maxNesting {
+		return 0, ErrDeep
+	}
 	n, err := p.r.Read(b[:min(len(b), p.left)])
 	p.left -= n
+	if good := p.follow(b[:n]); good < n {
+		return good, ErrDeep
+	}
 	return n, err
+}
+
+// Deep says whether a document is nested deeper than any manifest, list or configuration.
+func Deep(document []byte) bool {
+	var n nesting
+	return n.follow(document) < len(document)
+}
+
+// nesting follows how deep JSON is. What is not JSON may be followed wrongly, and a decoder
+// stops there.
+type nesting struct {
+	depth            int
+	inText, isEscape bool
+}
+
+// follow gives how many bytes come before one that goes too deep.
+func (n *nesting) follow(b []byte) int {
+	for i, c := range b {
+		switch {
+		case n.isEscape:
+			n.isEscape = false
+		case n.inText:
+			n.isEscape, n.inText = c == '\\', c != '"'
+		case c == '"':
+			n.inText = true
+		case c == '{' || c == '[':
+			if n.depth++; n.depth > maxNesting {
+				return i
+			}
+		case c == '}' || c == ']':
+			n.depth--
+		}
+	}
+	return len(b)
 }

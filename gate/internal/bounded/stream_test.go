@@ -59,6 +59,28 @@ func TestItemsAreBoundedOneByOne(t *testing.T) {
 	}
 }
 
+func TestItemsAreNestedSoDeepAtMost(t *testing.T) {
+	nested := func(levels int) string { return strings.Repeat("[", levels) + strings.Repeat("]", levels) }
+	for name, test := range map[string]struct {
+		raw  string
+		deep bool
+	}{
+		"an item":                 {`{"list":[` + nested(maxNesting-2) + `]}`, false},
+		"an item, deeper":         {`{"list":[` + nested(maxNesting-1) + `]}`, true},
+		"beside, deeper":          {`{"other":` + nested(maxNesting) + `,"list":[]}`, true},
+		"one after the other":     {`{"list":[` + strings.Repeat("[],", maxNesting) + `[]]}`, false},
+		"in a text":               {`{"list":["` + nested(2*maxNesting) + `\"` + nested(maxNesting) + `"]}`, false},
+		"after a text":            {`{"list":["\\",` + nested(maxNesting-1) + `]}`, true},
+		"without an end":          {`{"list":` + strings.Repeat("[", 4<<10), true},
+		"without an end, objects": {`{"list":` + strings.Repeat(`[{"a":`, 4<<10), true},
+	} {
+		err := Items(strings.NewReader(test.raw), "list", 64<<10, func(any) bool { return true })
+		if errors.Is(err, ErrDeep) != test.deep || err != nil && !test.deep {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
 func TestStrings(t *testing.T) {
 	for raw, want := range map[string]map[string]string{
 		"": nil, "null": nil, "{}": {}, `{"a":"1","b":"2"}`: {"a": "1", "b": "2"},
