@@ -18,8 +18,10 @@ import (
 	"countersign/gate/internal/doctor"
 )
 
-// restores is CRI-O's table of what checkpoints may be restored.
-const restores = "checkpoint_restore"
+const (
+	restores     = "checkpoint_restore" // the table of what checkpoints may be restored
+	pinnedImages = "image/pinned_images"
+)
 
 const (
 	crioUnit    = "crio.service"
@@ -185,13 +187,26 @@ func (n *ofCrio) configure(ctx context.Context, files []file) error {
 	if left := missing(wanted, now.Config); len(left) > 0 {
 		return fmt.Errorf("CRI-O does not have %s by %s; see which other file, or which option of its unit, sets it", left[0], n.dropIn)
 	}
-	ours := map[string]any{restores: now.Config[restores]} // CRI-O itself makes one of enable_criu_support
-	maps.Copy(ours, wanted)
+	ours := n.made(now)
+	for name, more := range wanted {
+		maps.Copy(table(ours, name), more.(map[string]any))
+	}
 	if gone := lost(before, now.Config, ours); len(gone) > 0 {
 		return fmt.Errorf("CRI-O has lost its setting %s by %s", gone[0], n.dropIn)
 	}
 	n.crio.Started = now.Started
 	return nil
+}
+
+// made gives what CRI-O itself makes of our settings: of enable_criu_support its table of
+// restores, and of pause_image one more image that is not collected as garbage.
+func (n *ofCrio) made(now *doctor.Crio) map[string]any {
+	found := map[string]any{restores: now.Config[restores]}
+	pinned := slices.DeleteFunc(n.crio.Texts(pinnedImages), func(image string) bool { return image == n.crio.At("image/pause_image") })
+	if !slices.ContainsFunc(pinned, func(image string) bool { return !slices.Contains(now.Texts(pinnedImages), image) }) {
+		found["image"] = map[string]any{"pinned_images": now.At(pinnedImages)}
+	}
+	return found
 }
 
 func (n *ofCrio) restart(ctx context.Context) error {
