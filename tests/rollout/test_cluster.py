@@ -4,186 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from countersign.console.config import ROOT
-from countersign.console.sources import load_settings
-from countersign.nodes.docker import DockerNode
-from countersign.tools.resolver import tool
-from kind import cluster as clusters
-from kind import engine
-
-NAME, NAMESPACE = "countersign", "countersign-system"
-OURS = "cluster.test/countersign/gate"
-GOOD, OTHER, SIGNED = "good.test/program:1", "other.test/program:1", "signed.test/program:1"
-SCOPES = {"cluster.test": "accept", "good.test": "accept", "registry.k8s.io": "accept", "countersign.test": "accept"}
-"""Names of the system's own images, as far as this cluster's node image has them, and of the tests'."""
-FILES = "find /etc /opt /usr/local -xdev -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum"
-
-
-@dataclass(frozen=True)
-class Site:
-    """A cluster, and the ways to it."""
-
-    state: Path
-    kubeconfig: Path
-    control: DockerNode
-    worker: DockerNode
-    digest: str
-    files: str
-    """What the worker had, as one digest."""
-
-    def kubectl(self, *words: str, document: object = None, check: bool = True) -> str:
-        """Run kubectl as an administrator, with a document on its stdin."""
-        argv = ["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", *words]
-        text = json.dumps(document).encode() if document is not None else b""
-        done = self.control.run(argv, input=text, check=check, timeout=120)
-        return done.text if check else done.text + done.stderr.decode()
-
-    def get(self, *words: str) -> Any:
-        """Return what kubectl gets."""
-        return json.loads(self.kubectl("get", *words, "--output=json"))
-
-    def nodes(self) -> dict[str, dict[str, Any]]:
-        """Return the status of each CountersignNode."""
-        return {each["metadata"]["name"]: each.get("status", {}) for each in self.get("countersignnodes")["items"]}
-
-    def taints(self, node: str) -> list[str]:
-        """Return the keys of a node's taints."""
-        return [taint["key"] for taint in self.get("node", node)["spec"].get("taints", [])]
-
-    def helm(self, *words: str, timeout: float = 200) -> subprocess.CompletedProcess[str]:
-        """Run Helm."""
-        argv = [
-            str(tool("helm", load_settings())),
-            *words,
-            "--namespace",
-            NAMESPACE,
-            "--kubeconfig",
-            str(self.kubeconfig),
-        ]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False)
-
-    def install(self, scopes: dict[str, str], *more: str) -> subprocess.CompletedProcess[str]:
-        """Install the chart, or upgrade it, with a policy of these scopes."""
-        values = ["--set", f"image.repository={OURS}", "--set", f"image.digest={self.digest}", "--set", "every=2s"]
-        policy = ["--set-file", f"policy.content={self.policy(scopes)}"]
-        return self.helm(
-            "upgrade", "--install", NAME, str(ROOT / "rollout" / "chart"), *values, *policy, "--wait", *more
-        )
-
-    def policy(self, scopes: dict[str, str]) -> Path:
-        """Write a rendered policy."""
-        written, rendered = self.state / "policy.yaml", self.state / "policy.json"
-        lines = [f"  {scope}: {rule}" for scope, rule in scopes.items()]
-        if not self.state.joinpath("key.pub").exists():
-            key = ec.generate_private_key(ec.SECP256R1()).public_key()
-            pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-            self.state.joinpath("key.pub").write_bytes(pem)
-        root = "roots: {key: {publicKey: {files: [key.pub]}}}"
-        head = ["apiVersion: countersign/v1", "default: reject", root, "pinned: []", "scopes:"]
-        written.write_text("\n".join([*head, *lines]) + "\n", encoding="utf-8")
-        inv("policy.render", "--policy", str(written), "--out", str(rendered))
-        return rendered
-
-    def manifest(self, name: str, scopes: dict[str, str]) -> dict[str, Any]:
-        """Render a CountersignPolicy."""
-        self.policy(scopes)  # the same, for comparison
-        document: dict[str, Any] = json.loads(
-            inv("policy.render", "--engine", "cluster", "--policy", str(self.state / "policy.yaml"))
-        )
-        document["metadata"]["name"] = name
-        return document
-
-    def in_force(self, name: str) -> dict[str, Any]:
-        """Return the condition of a CountersignPolicy."""
-        conditions = self.get("countersignpolicy", name).get("status", {}).get("conditions", [{}])
-        found: dict[str, Any] = conditions[0]
-        return found
-
-    def pod(self, name: str, image: str) -> dict[str, Any]:
-        """Run a pod on the worker, past the scheduler, and return its container's state once it ran or was refused."""
-        container = {
-            "name": "it",
-            "image": image,
-            "imagePullPolicy": "Never",
-            "command": ["/countersign-gate", "version"],
-        }
-        spec: dict[str, Any] = {"nodeName": self.worker.name, "restartPolicy": "Never", "containers": [container]}
-        spec |= {"automountServiceAccountToken": False, "hostNetwork": True}
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
-        self.kubectl("apply", "--filename=-", document=pod)
-        found: dict[str, Any] = {}
-
-        def settled() -> bool:
-            statuses = self.get("pod", name)["status"].get("containerStatuses", [])
-            found.clear()
-            found.update(statuses[0]["state"] if statuses else {})
-            waiting = found.get("waiting", {}).get("reason", "ContainerCreating")
-            return "terminated" in found or ("waiting" in found and waiting != "ContainerCreating")
-
-        until(settled, f"{name} neither ran nor was refused")
-        self.kubectl("delete", "pod", name, "--now", "--wait=false")
-        return found
-
-
-def until(holds: Callable[[], bool], otherwise: str, within: float = 90) -> None:
-    """Wait for something."""
-    end = time.monotonic() + within
-    while not holds():
-        assert time.monotonic() < end, otherwise
-        time.sleep(0.3)
-
-
-def inv(*words: str, env: dict[str, str] | None = None) -> str:
-    """Run tasks as a user does."""
-    done = subprocess.run(
-        [ROOT / "inv", *words], env=os.environ | (env or {}), capture_output=True, text=True, timeout=900, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A cluster without enforcement, whose worker joins with the taint, and our image on its nodes."""
-    state = tmp_path_factory.mktemp("rollout")
-    env = {"INVOKE_STATE": str(state), "INVOKE_KIND_CLUSTER": "rollout", "DOCKER_HOST": engine.url(load_settings())}
-    try:
-        inv("kind.create", env=env)
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in env.items():
-                patch.setenv(name, value)
-            found = clusters.require(load_settings())
-        archive = state / "gate.tar"
-        written = json.loads(inv("rollout.image", "--name", f"{OURS}:dev", "--out", str(archive), "--json"))
-        digest = written["image"].partition("@")[2]
-        inv("kind.load", "--archive", str(archive), env=env)
-        nodes = [each.node for each in found.nodes]
-        for node in nodes:
-            for name in (f"{OURS}@{digest}", GOOD, OTHER, SIGNED):
-                node.run(["ctr", "--namespace", "k8s.io", "images", "tag", f"{OURS}:dev", name])
-        worker = found.workers[0].node
-        [control] = [each.node for each in found.nodes if each.role == "control-plane"]
-        files = worker.run(["sh", "-c", FILES]).text
-        site = Site(state, found.kubeconfig, control, worker, digest, files)
-        until(lambda: worker.name in site.kubectl("get", "nodes", "--output=name"), "the worker does not join")
-        site.kubectl("taint", "node", worker.name, "countersign/unenforced-")
-        site.kubectl("taint", "node", worker.name, "countersign.dev/not-enforcing=true:NoExecute")
-        site.kubectl("create", "namespace", NAMESPACE)
-        yield site
-    finally:
-        inv("kind.delete", env=env)
+from tests.rollout.site import FILES, GOOD, NAME, NAMESPACE, OTHER, SCOPES, SIGNED, Site, as_agent, until
 
 
 @pytest.mark.timeout(900)
@@ -363,31 +187,13 @@ def test_a_node_that_stops_to_enforce_gets_its_taint_back(site: Site) -> None:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(("node", "may"), [("worker", True), ("control", False)])
 def test_an_agent_may_change_its_own_node_only(site: Site, node: str, may: bool) -> None:
-    token = site.kubectl("--namespace", NAMESPACE, "create", "token", f"{NAME}-agent", *_bound(site))
-    server = site.kubectl("config", "view", "--minify", "--output=jsonpath={.clusters[0].cluster.server}")
-    path = f"{server}/apis/countersign.dev/v1alpha1/countersignnodes/{getattr(site, node).name}?dryRun=All"
-    script = (  # the token by stdin: what is in argv others can read
-        'read -r token; printf \'header = "Authorization: Bearer %s"\\n\' "$token" | '
-        'curl --silent --config - --insecure --request PATCH --header "Content-Type: application/merge-patch+json" '
-        '--data \'{"metadata":{"annotations":{"tried":"yes"}}}\' "$0"'
-    )
-    answer = json.loads(site.control.run(["bash", "-c", script, path], input=token.encode() + b"\n").text)
+    path = f"/apis/countersign.dev/v1alpha1/countersignnodes/{getattr(site, node).name}?dryRun=All"
+    patch = {"metadata": {"annotations": {"tried": "yes"}}}
+    answer = as_agent(site, "PATCH", path, patch, "application/merge-patch+json")
     if may:
         assert answer["metadata"]["annotations"]["tried"] == "yes"
     else:
         assert "the agent of another node may not change" in answer["message"]
-
-
-def _bound(site: Site) -> list[str]:
-    """Bind a token to the agent's pod on the worker, as the kubelet does."""
-    selector = f"--selector=app.kubernetes.io/instance={NAME}"
-    pods = site.get("pods", "--namespace", NAMESPACE, selector, f"--field-selector=spec.nodeName={site.worker.name}")
-    metadata = pods["items"][0]["metadata"]
-    return [
-        "--bound-object-kind=Pod",
-        f"--bound-object-name={metadata['name']}",
-        f"--bound-object-uid={metadata['uid']}",
-    ]
 
 
 @pytest.mark.timeout(300)
