@@ -24,7 +24,7 @@ func (e *examined) flags(flags *flag.FlagSet) {
 	flags.BoolVar(&e.list, "list", false, "only name what would be looked at; needs no root")
 	flags.StringVar(&e.record, "record", "", "`FILE` of what set-up put on this node (countersign.record/v1), to compare with; - for stdin")
 	flags.StringVar(&e.setup, "setup", "", "`COMMAND` that sets this node up, named where it fixes what was found")
-	flags.StringVar(&e.crioSocket, "crio-socket", "/var/run/crio/crio.sock", "CRI-O's `SOCKET`")
+	flags.StringVar(&e.crioSocket, "crio-socket", "", "CRI-O's `SOCKET` (default crio.socket of gate.json)")
 }
 
 // examine looks at this node. One thing that is open makes the exit code 1; where

@@ -89,7 +89,7 @@ func (r *Report) Count(state State) int {
 // Options say what to look at.
 type Options struct {
 	Config     string    // path of gate.json
-	CrioSocket string    // CRI-O's socket, which gate.json does not name
+	CrioSocket string    // CRI-O's socket; "" for the one of gate.json
 	Record     io.Reader // what set-up put there; nil for no record
 	Setup      string    // the command that sets the node up again; "" where nobody knows one
 }
@@ -139,11 +139,14 @@ func List(options Options) *Report {
 // Look makes every check; none that fails hides another.
 func Look(options Options) *Report {
 	for _, path := range []*string{&options.Config, &options.CrioSocket} {
-		if absolute, err := filepath.Abs(*path); err == nil { // runtimes name whole paths
+		if absolute, err := filepath.Abs(*path); err == nil && *path != "" { // runtimes name whole paths
 			*path = absolute
 		}
 	}
 	settings, err := config.Load(options.Config)
+	if options.CrioSocket == "" && err == nil && settings.Crio != nil {
+		options.CrioSocket = settings.Crio.Socket
+	}
 	report := &Report{Version: Version, Node: hostname(), Config: options.Config}
 	if err != nil {
 		report.Checks = []Check{unreadable(options, err)}

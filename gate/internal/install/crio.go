@@ -87,6 +87,7 @@ func (n *ofCrio) folders() []file {
 		{path: filepath.Dir(n.enginePolicy()), mode: 0o755}, {path: n.hooks(), mode: 0o755},
 		{path: n.namespaces(), mode: 0o700}, // a file in it would replace the policy
 		{path: filepath.Dir(n.registriesD), mode: 0o755}, {path: n.crio.DropIns, mode: 0o755},
+		{path: n.crioCerts, mode: 0o755}, // of the canary, while it is proven
 	}
 }
 

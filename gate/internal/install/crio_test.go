@@ -41,6 +41,7 @@ func newCrio(t *testing.T) *crioMachine {
 	m := newMachine(t)
 	m.unit = crioUnit
 	m.l.registriesD = filepath.Join(m.root, "etc/containers/registries.d/countersign.yaml")
+	m.l.crioCerts = filepath.Join(m.root, "etc/containers/certs.d")
 	m.write("etc/crio/crio.conf.d/10-crio.conf", theirs)
 	m.write("etc/containers/registries.d/default.yaml", "docker: {}\n")
 	c := &crioMachine{machine: m, service: crioUnit, own: map[string]any{
@@ -369,6 +370,7 @@ func TestNoUnfinishedFileIsLeftWhereCrioWouldReadIt(t *testing.T) {
 	if err := os.Rename(dropIn, coming(dropIn)); err != nil { // as one that was killed leaves it
 		t.Fatal(err)
 	}
+	c.write("etc/containers/certs.d/"+prove.Registry+"/ca.crt", "of a proof") // and so does one that was proving
 	if err := c.uninstall(); err != nil {
 		t.Fatal(err)
 	}

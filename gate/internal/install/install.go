@@ -271,7 +271,7 @@ func (n *node) proven(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	receipt, err := n.prove(ctx, prove.Config{Gate: settings, Version: n.Version, Image: n.Image, Certs: prove.CrioCerts})
+	receipt, err := n.prove(ctx, prove.Config{Gate: settings, Version: n.Version, Image: n.Image, Certs: n.crioCerts})
 	if err != nil {
 		return fmt.Errorf("the proof could not be had: %w", err)
 	}

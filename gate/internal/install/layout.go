@@ -1,11 +1,15 @@
 package install
 
-import "path/filepath"
+import (
+	"path/filepath"
+
+	"countersign/gate/internal/prove"
+)
 
 // layout is where everything lies on a node (countersign/enforcement/layout.py has the
 // same).
 type layout struct {
-	bin, verifiers, etc, certs, lib, run, log, units, dropIn, registriesD string
+	bin, verifiers, etc, certs, lib, run, log, units, dropIn, registriesD, crioCerts string
 }
 
 var system = layout{
@@ -20,6 +24,7 @@ var system = layout{
 	dropIn:    "/etc/containerd/conf.d/90-countersign.toml",
 
 	registriesD: "/etc/containers/registries.d/countersign.yaml",
+	crioCerts:   prove.CrioCerts,
 }
 
 const (

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"countersign/gate/internal/prove"
 )
 
 // takeBack undoes this run: all of a first one, and of a later one what it changed.
@@ -78,6 +80,11 @@ func uninstall(ctx context.Context, l layout, systemctl func(context.Context, ..
 	outer := func(w was) bool { return isRuntimes(l, w.Path) }
 	runtime := slices.DeleteFunc(slices.Clone(j.Files), func(w was) bool { return !outer(w) })
 	rest := slices.DeleteFunc(slices.Clone(j.Files), outer)
+	if l.crioCerts != "" { // of a proof that was killed
+		if err := os.RemoveAll(filepath.Join(l.crioCerts, prove.Registry)); err != nil {
+			return nil, err
+		}
+	}
 	if err := errors.Join(unfinished(j.Files), back(runtime)); err != nil { // CRI-O reads whatever lies there
 		return nil, err
 	}
