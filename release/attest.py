@@ -10,7 +10,7 @@ from countersign.oci import referrers
 from countersign.oci.descriptor import Descriptor
 from countersign.oci.errors import Malformed, NotFound, Tampered
 from release import compile as compiling
-from release import findings, inventory, provenance, sbom, statement
+from release import filesystem, findings, inventory, provenance, sbom, scan, statement
 from release.git import Commit
 from release.made import SBOMS, File, Folder, Image, Release, write
 from signing import bundle, stored
@@ -38,6 +38,7 @@ def attest_files(settings: Settings, release: Release, folder: Folder, signer: S
     if release.scanned:
         document = json.loads((folder.path / "scan.json").read_bytes())
         scanned = {each.name: each.sha256 for each in release.files if each.kind == "program"}
+        scanned |= scan.platforms(release)
         about = statement.make(scanned, findings.PREDICATE, document)
         write(folder.file(release.scan), signer.statement(about) + b"\n")
         written.append(release.scan)
@@ -64,14 +65,24 @@ def attest_images(
         for digest in (image.digest, *image.platforms.values()):
             _hang(registry, image, digest, provenance.PREDICATE, predicate, signer)
         for file, parts in _in_image(release, image, found):
-            for form, ending in SBOMS.items():
-                content = inventory.FORMS[form](release, file, parts, Commit(release.commit, release.epoch).time)
+            for form, content in _inventories(settings, release, image, file, parts, folder).items():
+                ending = SBOMS[form]
                 document = sbom.check(form, content, file.name + ending)
                 write(folder.file(file.name + ending), content)
                 written.append(file.name + ending)
                 _hang(registry, image, f"sha256:{file.sha256}", sbom.PREDICATES[form], document, signer)
         told(f"{image.repository}@{image.digest}")
     return written
+
+
+def _inventories(
+    settings: Settings, release: Release, image: Image, file: File, parts: list[Component], folder: Folder
+) -> Mapping[str, bytes]:
+    """Return form → SBOM of one platform: of its programs' modules, or of what its file system has."""
+    if not image.programs:
+        return filesystem.inventory(settings, release, file, folder.layout(image.name))
+    time = Commit(release.commit, release.epoch).time
+    return {form: write_form(release, file, parts, time) for form, write_form in inventory.FORMS.items()}
 
 
 def on_image(registry: Registry, name: str, digest: str, predicate_type: str) -> Iterator[bytes]:

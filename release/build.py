@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from countersign.oci.build import write_layout
 from countersign.oci.descriptor import read_descriptors, read_object
 from release import compile as compiling
-from release import git, packages
+from release import containers, git, packages
 from release import version as versions
 from release.made import File, Folder, Image, Release, sha256
 from release.packages import Shelf
@@ -53,9 +53,9 @@ def build(
         programs, built = _programs(settings, project, version, source, folder, show)
         shelf = Shelf(project, version, commit, source, built)
         files += [*programs, *_packages(settings, shelf, folder, show)]
-    with show("images"):
-        tags = versions.tags(version, commit.id)
-        images = [Image(each.name, *_image(shelf, each, folder), tags, each.programs) for each in project.images]
+        with show("images"):
+            tags = versions.tags(version, commit.id)
+            images = [Image(each.name, *_image(shelf, each, folder), tags, each.programs) for each in project.images]
     return replace(release, files=tuple(files), images=tuple(images))
 
 
@@ -111,6 +111,8 @@ def _image(shelf: Shelf, image: Described, folder: Folder) -> tuple[str, Mapping
     """Write an image's layout; return the digests of its index and of each platform's manifest."""
     layout = folder.layout(image.name)
     layout.mkdir(parents=True)
+    if image.layout:
+        return containers.take(shelf.project.root / image.layout, shelf.project, layout)
     labels = {
         "org.opencontainers.image.title": image.name,
         "org.opencontainers.image.version": shelf.version,
@@ -118,6 +120,8 @@ def _image(shelf: Shelf, image: Described, folder: Folder) -> tuple[str, Mapping
         "org.opencontainers.image.source": shelf.project.source,
         "org.opencontainers.image.created": shelf.commit.time,
     }
+    if image.containerfile:
+        return containers.build(shelf, image, labels, layout)
     first, *others = ({platform: own[name] for platform, own in shelf.programs.items()} for name in image.programs)
     beside = dict(zip(image.programs[1:], others, strict=True))
     digest = write_layout(layout, image.programs[0], first, beside, labels=labels, created=shelf.commit.time)

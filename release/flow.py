@@ -105,7 +105,7 @@ def _push(work: Work, release: Release) -> tuple[Release, list[str]]:
 def _chart(work: Work, release: Release) -> tuple[Release, list[str]]:
     chart = work.project.chart
     kept = [each for each in release.files if each.kind != "chart"]
-    images = [each for each in release.images if each.programs]
+    images = [each for each in release.images if each.platforms]
     release = replace(release, files=tuple(kept), images=tuple(images))
     if chart is None:
         output.skipped("there is no chart in release.yaml")

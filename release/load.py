@@ -123,11 +123,26 @@ class _Reader:
     def _images(self, entry: ReleaseEntry, known: set[str]) -> tuple[Image, ...]:
         for i, each in enumerate(entry.images):
             self._check_name(each.name, ("images", i, "name"))
-            for j, name in enumerate(each.programs):
+            programs = each.programs or []
+            for j, name in enumerate(programs):
                 self._check_program(name, ("images", i, "programs", j), known)
-            self._twice(each.programs, ("images", i, "programs"))
+            self._twice(programs, ("images", i, "programs"))
+            ways = [bool(programs), bool(each.containerfile), bool(each.layout)]
+            if sum(ways) != 1:
+                got = "nothing" if not any(ways) else "several"
+                self._note(("images", i), f"got {got} to make it of; expected one of programs, containerfile, layout")
+            if each.context and not each.containerfile:
+                self._note(("images", i, "context"), "is of a Containerfile; expected containerfile too")
+            for key in ("containerfile", "context"):
+                if text := getattr(each, key):
+                    self._there(text, ("images", i, key))
+            if each.layout:
+                self._within(each.layout, ("images", i, "layout"))
         self._twice([each.name for each in entry.images], ("images",))
-        return tuple(Image(each.name, tuple(each.programs)) for each in entry.images)
+        return tuple(
+            Image(each.name, tuple(each.programs or ()), each.containerfile, each.context or ".", each.layout)
+            for each in entry.images
+        )
 
     def _package(self, entry: PackageEntry, key: Key, known: set[str]) -> Package:
         self._check_name(entry.name, (*key, "name"))
@@ -181,6 +196,8 @@ class _Reader:
         vex = [self._there(each, ("scan", "vex", index)) for index, each in enumerate(entry.scan.vex)]
         if vex and "grype" not in entry.scan.scanners:
             self._note(("scan", "vex"), "only grype reads VEX; expected it among scanners")
+        if "grype" not in entry.scan.scanners and not all(each.programs for each in entry.images):
+            self._note(("scan", "scanners"), "lacks grype, which alone reads an image that is not of programs")
         self._twice(entry.scan.scanners, ("scan", "scanners"))
         found = tuple(each for each in vex if each)
         return Scan(exceptions or self._root, entry.scan.fail_on, found, tuple(entry.scan.scanners))

@@ -32,10 +32,21 @@ class Program:
 
 @dataclass(frozen=True)
 class Image:
-    """One image: programs in the root of an otherwise empty file system; the first one is what it runs."""
+    """One image, made in one of three ways.
+
+    Attributes:
+        name: below the registry.
+        programs: in the root of an otherwise empty file system; the first one is what it runs.
+        containerfile: from the project's root; what buildah builds.
+        context: the folder that it is built in, from the project's root.
+        layout: an OCI layout that something else has made, from the project's root.
+    """
 
     name: str
-    programs: tuple[str, ...]
+    programs: tuple[str, ...] = ()
+    containerfile: str = ""
+    context: str = "."
+    layout: str = ""
 
 
 @dataclass(frozen=True)

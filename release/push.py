@@ -18,7 +18,7 @@ def push(registry: Registry, release: Release, base: str, folder: Folder, told: 
         RegistryError: a registry fails.
         UsageError: a version's tag points at another image already: that version is released.
     """
-    images = [replace(each, repository=f"{base}/{each.name}") for each in release.images if each.programs]
+    images = [replace(each, repository=f"{base}/{each.name}") for each in release.images if each.platforms]
     for image in images:
         check_free(registry, image, release.release)
     for image in images:

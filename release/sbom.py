@@ -21,7 +21,7 @@ PREDICATES = {"spdx": "https://spdx.dev/Document", "cyclonedx": "https://cyclone
 """Form → the predicate type under which an SBOM is attested (in-toto's attestation framework)."""
 _SPDX_ID = re.compile(r"SPDXRef-[A-Za-z0-9.-]+")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-_PACKAGE_URL = re.compile(r"pkg:[a-z]+/[^@\s]+@[^@\s]+")
+_PACKAGE_URL = re.compile(r"pkg:[a-z]+/[^@\s]+(@\S+)?")
 
 
 class BadSbom(UsageError):
@@ -55,7 +55,7 @@ def spdx(release: Release, file: File, parts: Sequence[Component], time: str) ->
         {"spdxElementId": own["SPDXID"], "relationshipType": "DEPENDS_ON", "relatedSpdxElement": each["SPDXID"]}
         for each in packages[1:]
     ]
-    return _encode(
+    return encode(
         {
             "spdxVersion": "SPDX-2.3",
             "dataLicense": "CC0-1.0",
@@ -89,7 +89,7 @@ def cyclonedx(release: Release, file: File, parts: Sequence[Component], time: st
         {"type": "library", "bom-ref": each.purl, "name": each.name, "version": each.version, "purl": each.purl}
         for each in parts
     ]
-    return _encode(
+    return encode(
         {
             "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
             "bomFormat": "CycloneDX",
@@ -156,10 +156,11 @@ def _spdx_package(number: int, part: Component) -> dict[str, Any]:
 def _spdx_rules(document: Mapping[str, Any]) -> list[str]:
     """Return what is broken of SPDX 2.3, clauses 6 (document), 7 (packages) and 11 (relationships)."""
     ids = [each["SPDXID"] for each in document["packages"]]
-    known = {*ids, "SPDXRef-DOCUMENT"}
+    known = {*ids, *(each["SPDXID"] for each in document.get("files", ())), "SPDXRef-DOCUMENT"}
     ends = {each[key] for each in document["relationships"] for key in ("spdxElementId", "relatedSpdxElement")}
     info = document["creationInfo"]
-    purls = [ref["referenceLocator"] for each in document["packages"] for ref in each.get("externalRefs", [])]
+    refs = [ref for each in document["packages"] for ref in each.get("externalRefs", [])]
+    purls = [ref["referenceLocator"] for ref in refs if ref["referenceType"] == "purl"]
     described = [each for each in document["relationships"] if each["relationshipType"] == "DESCRIBES"]
     return [
         _unless(document["spdxVersion"] == "SPDX-2.3", "spdxVersion is not SPDX-2.3"),
@@ -183,16 +184,18 @@ def _spdx_rules(document: Mapping[str, Any]) -> list[str]:
 def _cyclonedx_rules(document: Mapping[str, Any]) -> list[str]:
     """Return what is broken of CycloneDX 1.6's JSON schema."""
     metadata = document["metadata"]
-    refs = [metadata["component"]["bom-ref"], *(each["bom-ref"] for each in document["components"])]
-    ends = {end for each in document["dependencies"] for end in (each["ref"], *each.get("dependsOn", []))}
+    components = document.get("components", [])
+    refs = [metadata["component"]["bom-ref"], *(each["bom-ref"] for each in components)]
+    purls = [each["purl"] for each in components if "purl" in each]
+    ends = {end for each in document.get("dependencies", ()) for end in (each["ref"], *each.get("dependsOn", []))}
     return [
         _unless(document["bomFormat"] == "CycloneDX", "bomFormat is not CycloneDX"),
         _unless(document["specVersion"] == "1.6", "specVersion is not 1.6"),
         _unless(document["serialNumber"] == f"urn:uuid:{uuid.UUID(document['serialNumber'][9:])}", "no serialNumber"),
         _unless(isinstance(document["version"], int) and document["version"] >= 1, "no version"),
         _unless(bool(_TIME.fullmatch(metadata["timestamp"])), "no timestamp"),
-        _unless(all(each["type"] and each["name"] for each in document["components"]), "a component without name"),
-        _unless(all(_PACKAGE_URL.fullmatch(each["purl"]) for each in document["components"]), "a purl that is none"),
+        _unless(all(each["type"] and each["name"] for each in components), "a component without name"),
+        _unless(all(_PACKAGE_URL.fullmatch(each) for each in purls), "a purl that is none"),
         _unless(len(refs) == len(set(refs)), "a bom-ref twice"),
         _unless(ends <= set(refs), "a dependency on what is not there"),
     ]
@@ -205,5 +208,6 @@ def _unless(holds: bool, text: str) -> str:
     return "" if holds else text
 
 
-def _encode(document: Mapping[str, Any]) -> bytes:
+def encode(document: Mapping[str, Any]) -> bytes:
+    """Return an SBOM's bytes."""
     return (json.dumps(document, indent=1) + "\n").encode()

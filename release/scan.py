@@ -12,7 +12,7 @@ from release.made import SBOMS
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
-    from release.made import Folder, Release
+    from release.made import Folder, Image, Release
     from release.model import Scan
 
 SCANNERS = (govulncheck.NAME, grype.NAME)
@@ -43,9 +43,28 @@ def look(settings: Settings, wanted: Scan, release: Release, folder: Folder, dat
         results.append(govulncheck.look(settings, [folder.file(name) for name in programs], databases.go))
     if grype.NAME in wanted.scanners:
         targets = [grype.Target(name, f"sbom:{folder.file(name + SBOMS['spdx'])}") for name in programs]
+        targets += [
+            grype.Target(name, f"oci-dir:{folder.layout(image.name)}", platform)
+            for image in release.images
+            for platform, name in _named(image, release).items()
+        ]
         variables = grype.environment(settings, databases.grype)
         results.append(grype.look(settings, targets, variables, wanted.vex))
     return merged(results)
+
+
+def platforms(release: Release) -> dict[str, str]:
+    """Return name → SHA-256 of each platform of the images that are looked at themselves: those not of programs."""
+    return {
+        name: image.platforms[platform].removeprefix("sha256:")
+        for image in release.images
+        for platform, name in _named(image, release).items()
+    }
+
+
+def _named(image: Image, release: Release) -> dict[str, str]:
+    names = {each: f"{image.name}-{release.release}-image-{each.replace('/', '-')}" for each in image.platforms}
+    return {} if image.programs else names
 
 
 def merged(results: Sequence[Result]) -> Result:

@@ -38,10 +38,13 @@ class ProgramEntry(_Strict):
 
 
 class ImageEntry(_Strict):
-    """An image of programs."""
+    """An image: of programs, of a Containerfile, or of a layout."""
 
     name: str
-    programs: list[str] = Field(min_length=1)
+    programs: list[str] | None = Field(default=None, min_length=1)
+    containerfile: str = ""
+    context: str = ""
+    layout: str = ""
 
 
 class FileEntry(_Strict):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import UsageError
-from release import checksums, findings, provenance, sbom, statement, trust
+from release import checksums, findings, provenance, sbom, scan, statement, trust
 from release.attest import ATTESTATION
 from release.made import BUNDLE, FILE_NAME, SBOMS, SUMS, File, Folder, Release, parse, sha256
 
@@ -138,12 +138,20 @@ def verify_files(checker: Checker, folder: Folder, project: str, version: str) -
             yield Finding(path.name, "unlisted", f"{SUMS} does not have it; expected only what it has")
     for name in (*(each.name for each in release.files), release.manifest):
         yield _found(f"{name}: signature", lambda name=name: _signature(checker, folder, sums, name))
+    yield from _attestations(checker, folder, release)
+
+
+def _attestations(checker: Checker, folder: Folder, release: Release) -> Iterator[Finding]:
+    """Verify what files are attested with, and images by files."""
     for file in release.files:
         yield _found(f"{file.name}: provenance", lambda file=file: _built(checker, folder, release, file))
         if release.scanned and file.kind == "program":
             yield _found(f"{file.name}: scan", lambda file=file: _scanned(checker, folder, release, file))
         for form in SBOMS if file.kind == "program" else ():
             yield _found(f"{file.name}: {form}", lambda file=file, form=form: _inventory(checker, folder, file, form))
+
+    for name, value in scan.platforms(release).items() if release.scanned else ():
+        yield _found(f"{name}: scan", lambda about=f"sha256:{value}": _scan_of(checker, folder, release, about))
 
 
 def _release(folder: Folder, sums: Mapping[str, str], project: str, version: str) -> Release:
@@ -211,8 +219,12 @@ def _inventory(checker: Checker, folder: Folder, file: File, form: str) -> None:
 
 
 def _scanned(checker: Checker, folder: Folder, release: Release, file: File) -> None:
+    _scan_of(checker, folder, release, str(_there(folder, file.name)))
+
+
+def _scan_of(checker: Checker, folder: Folder, release: Release, about: str) -> None:
     path = folder.file(release.scan)
-    predicate = _attested(checker, path, findings.PREDICATE, str(_there(folder, file.name)))
+    predicate = _attested(checker, path, findings.PREDICATE, about)
     reason, detail = findings.wrong(predicate, dt.datetime.now(dt.timezone.utc).date())
     if reason:
         raise Refused(reason, f"{path.name}: {detail}")

@@ -28,7 +28,7 @@ ON_MACHINES = tuple(
 HEAVY = ("sigstore", "ct")
 """Recipes whose code needs so many packages that vetting takes minutes: the part ``sigstore`` builds and runs it."""
 _RELEASING = (
-    *("go", "nfpm", "govulncheck", "grype", "cosign", "helm", "kubeconform", "kubernetes-schemas", "registry"),
+    *("go", "nfpm", "govulncheck", "grype", "syft", "cosign", "helm", "kubeconform", "kubernetes-schemas", "registry"),
     *("actionlint", "zizmor"),
 )
 PYTHON_FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
