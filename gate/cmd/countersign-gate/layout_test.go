@@ -49,7 +49,7 @@ func TestVerifyOfAFolder(t *testing.T) {
 		{"signatures whose content was changed", "", func(dir string) {
 			all(dir, func(path string) {
 				rewrite(t, path, func(s string) string {
-					return strings.Replace(s, "cosign container image signature", "cosign container image signaturE", 1)
+					return strings.Replace(s, testsign.SignatureAnnotation, strings.ToUpper(testsign.SignatureAnnotation), 1)
 				})
 				rewrite(t, path, func(s string) string { return strings.Replace(s, `"messageSignature"`, `"MessageSignature"`, 1) })
 				rewrite(t, path, func(s string) string { return strings.Replace(s, `"dsseEnvelope"`, `"DsseEnvelope"`, 1) })

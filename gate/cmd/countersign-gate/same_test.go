@@ -160,6 +160,9 @@ func plain(t *testing.T, v *verdict.Verdict) string {
 	}
 	for _, step := range v.Steps {
 		step.Millis = 0
+		if v.Allow && step.Name == "evidence in the registry" {
+			step.Outcome = "" // how much had come when it was enough
+		}
 		same.Steps = append(same.Steps, step)
 	}
 	content, err := json.MarshalIndent(same, "", " ")
