@@ -43,7 +43,7 @@ def parse(text: str) -> Effective:
     """Read what ``crio status config`` printed.
 
     Raises:
-        InfrastructureError: it is no such configuration.
+        InfrastructureError: it is not such a configuration.
     """
     try:
         crio = tomllib.loads(text)["crio"]

@@ -136,7 +136,7 @@ class Key:
 
 
 def fingerprints(node: Node, key: bytes) -> frozenset[str]:
-    """Return the fingerprints of the primary keys in OpenPGP data; none if it is no such data.
+    """Return the fingerprints of the primary keys in OpenPGP data; none if it is not such data.
 
     Args:
         node: its gpg reads them (gnupg, DETAILS, "Format of the colon listings").

@@ -40,7 +40,7 @@ def metadata(folder: Path) -> Mapping[str, Any]:
     """Return what Chart.yaml says.
 
     Raises:
-        UsageError: it is no chart's.
+        UsageError: it is not a chart's.
     """
     path = folder / "Chart.yaml"
     try:

@@ -97,7 +97,7 @@ def build_info(go: Toolchain, program: Path) -> Mapping[str, object]:
     """Return what a Go program says of its modules (``go version -m``, debug/buildinfo).
 
     Raises:
-        InfrastructureError: it is no Go program.
+        InfrastructureError: it is not a Go program.
     """
     asked = [str(go.program), "version", "-m", "-json", str(program)]
     ended = subprocess.run(asked, env=dict(go.environment), capture_output=True, check=False)

@@ -154,7 +154,7 @@ def wrong(document: Mapping[str, Any], today: dt.date) -> tuple[str, str]:
     except (KeyError, TypeError, ValueError, AttributeError):
         looked = False
     if not looked:
-        return "wrong-content", "it is no result of a scan of this kind"
+        return "wrong-content", "it is not a result of a scan of this kind"
     if open_:
         return "vulnerable", str(open_[0])
     return ("expired-exception", ended[0]) if ended else ("", "")

@@ -139,7 +139,7 @@ def of(source: str, token: str, api: str, proxies: Proxies) -> GitHub:
     """Return the repository of a source's URL.
 
     Raises:
-        UsageError: the source is not on GitHub, or the API is no HTTPS URL.
+        UsageError: the source is not on GitHub, or the API is not an HTTPS URL.
         MissingError: there is no token.
     """
     match = _REPOSITORY.fullmatch(source)

@@ -57,7 +57,7 @@ def wrong(document: Mapping[str, Any], release: Release) -> str:
             "version": (definition["externalParameters"]["version"], release.release),
         }
     except (KeyError, IndexError, TypeError, AttributeError):
-        return "it is no SLSA v1 provenance of this kind of build"
+        return "it is not an SLSA v1 provenance of this kind of build"
     for what, (there, wanted) in found.items():
         if there != wanted:
             return f"its {what} is {there!r}; expected {wanted!r}"

@@ -25,7 +25,7 @@ _PACKAGE_URL = re.compile(r"pkg:[a-z]+/[^@\s]+(@\S+)?")
 
 
 class BadSbom(UsageError):
-    """A document is no SBOM of its form."""
+    """A document is not an SBOM of its form."""
 
 
 def spdx(release: Release, file: File, parts: Sequence[Component], time: str) -> bytes:
@@ -122,7 +122,7 @@ def check(form: str, content: bytes, where: str) -> Mapping[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
         broken = f"{type(err).__name__} {err}"
     if broken:
-        raise BadSbom(f"is no {form} SBOM: {broken}", where=where)
+        raise BadSbom(f"is not an SBOM in {form}: {broken}", where=where)
     return document
 
 

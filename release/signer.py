@@ -33,7 +33,7 @@ class Signer(Protocol):
     def image(self, registry: Registry, name: str, target: Descriptor, formats: Sequence[Format]) -> None:
         """Hang a signature in each format on an index or manifest."""
 
-    def wrote(self, content: bytes) -> bool:
+    def wrote(self, content: bytes, /) -> bool:
         """Say whether this very signer made the bundle of a statement, so that it need not be made again."""
 
 
@@ -65,7 +65,7 @@ class ByKey:
         """
         _signed(registry, name, target, self.key, formats)
 
-    def wrote(self, content: bytes) -> bool:
+    def wrote(self, content: bytes, /) -> bool:
         """See ``Signer``."""
         try:
             envelope = json.loads(content)["dsseEnvelope"]
@@ -102,7 +102,7 @@ class ByIdentity:
             raise UsageError("the Sigstore has no Rekor v1, which attachments need", where="release.yaml", do=do)
         _signed(registry, name, target, self.identity, formats)
 
-    def wrote(self, content: bytes) -> bool:  # noqa: ARG002
+    def wrote(self, _content: bytes, /) -> bool:
         """See ``Signer``: a certificate of minutes is never there already."""
         return False
 

@@ -29,7 +29,7 @@ class Trust(Protocol):
     def blob(self) -> list[str]:
         """Return the options of ``countersign-gate verify-bundle``."""
 
-    def image(self, repository: str, scratch: Path) -> list[str]:
+    def image(self, repository: str, scratch: Path, /) -> list[str]:
         """Return the options of ``countersign-gate verify`` for images of a repository."""
 
     def cosign(self) -> list[str]:
@@ -49,7 +49,7 @@ class ByKey:
         """See ``Trust``."""
         return ["--key", str(self.key)]
 
-    def image(self, repository: str, scratch: Path) -> list[str]:  # noqa: ARG002
+    def image(self, _repository: str, _scratch: Path, /) -> list[str]:
         """See ``Trust``."""
         return self.blob()
 
@@ -75,7 +75,7 @@ class ByIdentity:
         who = ["--certificate-identity", self.subject, "--certificate-oidc-issuer", self.issuer]
         return [*who, "--trusted-root", str(self.trusted_root)]
 
-    def image(self, repository: str, scratch: Path) -> list[str]:
+    def image(self, repository: str, scratch: Path, /) -> list[str]:
         """See ``Trust``; the policy has this one root, for this one repository."""
         root = {"issuer": self.issuer, "subject": self.subject, "trustedRoot": str(self.trusted_root.resolve())}
         return rendered({"keyless": root}, repository, scratch / "policy.json")

@@ -71,7 +71,7 @@ def predicate(file: Path, name: str = "") -> dict[str, Any]:
             ``custom`` takes any text, and says it as cosign does.
 
     Raises:
-        UsageError: it cannot be read, or is no such predicate.
+        UsageError: it cannot be read, or is not such a predicate.
     """
     where = str(file)
     try:

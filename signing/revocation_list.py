@@ -41,7 +41,7 @@ def amended(path: Path, additions: Mapping[str, Sequence[str]]) -> Amended:
         additions: "keys", "certificates", "digests" → fingerprints or digests.
 
     Raises:
-        UsageError: what lies there is no such list, or what it would be is none.
+        UsageError: what lies there is not such a list, or what it would be is none.
     """
     before = _there(path)
     try:

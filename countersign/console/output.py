@@ -36,7 +36,7 @@ def _terminal() -> Console:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
-    if not console.is_terminal:  # a log or a pipe is no 80 columns wide
+    if not console.is_terminal:  # a log or a pipe is not 80 columns wide
         console.width = 200
     return console
 

@@ -62,7 +62,7 @@ def exists(name: str) -> bool:
 
 
 def destroy(name: str, timeout: float = 10) -> None:
-    """Kill every process in the cgroup and remove it everywhere; one that is not there is no error.
+    """Kill every process in the cgroup and remove it everywhere; one that is not there is not an error.
 
     Raises:
         InfrastructureError: a process or a cgroup is still there after ``timeout`` seconds.

@@ -31,7 +31,7 @@ def ssh(url: str, settings: Settings) -> SshNode:
     ``~/.ssh/config`` may say more about the host; what the URL says wins.
 
     Raises:
-        UsageError: it is no such URL.
+        UsageError: it is not such a URL.
     """
     user, host, port = parse(url)
 

@@ -135,7 +135,7 @@ def document(content: bytes) -> Any:
     """Return a file's JSON; an empty file and null say nothing, as docker and containers/image have it.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is not JSON.
         RecursionError: nor anything that one could read.
     """
     found = json.loads(content.decode(errors="replace")) if content.strip() else None

@@ -1,6 +1,6 @@
 """What registries list: the tags of a repository ("Listing Tags" of the distribution specification), and repositories.
 
-Tags that stand for digests are no images; they say which digests something hangs on.
+Tags that stand for digests are not images; they say which digests something hangs on.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def tags_and_digests(registry: Registry, name: str) -> tuple[list[str], list[str
 def repositories(registry: Registry, host: str) -> list[str]:
     """Return the repositories in a registry's catalog, with the registry's name.
 
-    The catalog is no part of the specification: several registries have none, or show each user their own.
+    The catalog is not a part of the specification: several registries have none, or show each user their own.
 
     Raises:
         NotFound: there is no catalog.

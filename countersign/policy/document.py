@@ -44,7 +44,7 @@ def read(path: Path) -> Document:
     """Read a YAML file.
 
     Raises:
-        PolicyInvalid: if it cannot be read, is over 1 MiB, or is no such YAML.
+        PolicyInvalid: if it cannot be read, is over 1 MiB, or is not such YAML.
     """
     try:
         with path.open("rb") as file:

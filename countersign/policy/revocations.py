@@ -85,7 +85,7 @@ def parse(content: bytes, path: Path) -> dict[str, Any]:
     """Return a list's document, checked, with all its members.
 
     Raises:
-        BadFile: it is no such list.
+        BadFile: it is not such a list.
     """
     try:
         document = json.loads(content.decode(), object_pairs_hook=_once)

@@ -107,7 +107,7 @@ class Machine(ABC):
 
     @abstractmethod
     def forget(self, *references: str) -> None:
-        """Remove names from the image store behind CRI's back; one that is not there is no error."""
+        """Remove names from the image store behind CRI's back; one that is not there is not an error."""
 
     def own_files(self) -> Sequence[str]:
         """Return those of its files that tell what happened; none has secrets."""

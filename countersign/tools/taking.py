@@ -103,7 +103,7 @@ def verify(release: Wanted, content: bytes, bundle: bytes, where: str) -> None:
     whom = AllOf([OIDCIssuerV2(release.released.issuer), Identity(identity=release.subject)])
     try:
         verifier.verify_artifact(content, Bundle.from_json(bundle), whom)
-    except Exception as err:  # the bytes may be hostile: whatever the library trips over is no signature
+    except Exception as err:  # the bytes may be hostile: whatever the library trips over is not a signature
         expected = f"a signature by {release.subject}, as {release.released.issuer} tells it"
         raise Refused(_first_line(err), where, expected) from err
 

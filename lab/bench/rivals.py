@@ -146,7 +146,7 @@ def _measured(
     times = {rival: Times() for rival in places}
     ContainerdPlace.set_policy(places[OURS], lab.strict)
     for turn in range(WARM_UP + rounds):
-        for rival in random.Random(turn).sample(tuple(places), len(places)):  # noqa: S311 - an order is no secret
+        for rival in random.Random(turn).sample(tuple(places), len(places)):  # noqa: S311 - an order is not a secret
             pull, start = _once(places[rival], image)
             if turn >= WARM_UP:
                 times[rival].pulls.append(pull)

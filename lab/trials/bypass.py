@@ -38,7 +38,7 @@ class Attack(BaseModel):
 
 
 class Honest(BaseModel):
-    """What is no attack and has to run."""
+    """What is not an attack and has to run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

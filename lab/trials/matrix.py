@@ -111,4 +111,4 @@ def _prepared(place: Place, lab: Lab, cases: Sequence[Case]) -> Iterator[Case]:
 def empty(place: Place) -> None:
     """Remove the matrix's images and all evidence from a place."""
     hosts = (*place.registries.values(), SHORT)
-    place.empty([f"{host}/{path}/" for host in hosts for path in ("cases", "elsewhere")])
+    place.empty([f"{host}/{path}/" for host in hosts for path in ("cases", "unscoped")])

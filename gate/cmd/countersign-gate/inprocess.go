@@ -118,7 +118,7 @@ func (a *inProcess) load(name string) (*policy.Policy, error) {
 	return p, err
 }
 
-// advise gives a refusal another remedy: what was given here is no node's policy.
+// advise gives a refusal another remedy: what was given here is not a node's policy.
 func advise(err error, do string) error {
 	var refusal *code.Refusal
 	if errors.As(err, &refusal) {

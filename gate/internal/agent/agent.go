@@ -108,7 +108,7 @@ func Run(ctx context.Context, o Options) error {
 	a := &agent{Options: o, due: true, between: between, wake: make(chan struct{}, 1)}
 	a.begin(ctx)
 	var watching sync.WaitGroup
-	watching.Go(func() { follow(ctx, a, nodes, o.Node, a.ask) })
+	watching.Go(func() { follow(ctx, a, nodes, o.Node, a.takeUp) })
 	if o.Policies {
 		watching.Go(func() { a.followPolicies(ctx) })
 	} else if o.Policy != "" {
@@ -191,8 +191,8 @@ type own struct {
 	} `json:"spec"`
 }
 
-// ask takes up what was asked of this node; it says whether that is new.
-func (a *agent) ask(_ context.Context, o own) bool {
+// takeUp takes up what was wanted of this node; it says whether that is new.
+func (a *agent) takeUp(_ context.Context, o own) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	was := a.retire

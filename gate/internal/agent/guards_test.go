@@ -146,7 +146,7 @@ func TestANodeThatJoinsAnewEnforcesAnew(t *testing.T) {
 			node := &stub{}
 			a := newAgent(api, node)
 			a.content = &Policy{Content: []byte("p")}
-			a.ask(t.Context(), own{Spec: struct {
+			a.takeUp(t.Context(), own{Spec: struct {
 				Retire bool `json:"retire"`
 			}{true}})
 			looks(t, a)

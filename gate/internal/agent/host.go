@@ -34,13 +34,13 @@ type Below string
 // Doctor implements Host. What is open makes its exit code 1, and is an answer.
 func (b Below) Doctor(ctx context.Context) (*doctor.Report, error) {
 	var report doctor.Report
-	return &report, b.ask(ctx, &report, nil, "doctor", "--json", "--setup", "countersign-gate install")
+	return &report, b.document(ctx, &report, nil, "doctor", "--json", "--setup", "countersign-gate install")
 }
 
 // Prove implements Host. A proof that does not hold has a receipt as well.
 func (b Below) Prove(ctx context.Context) (*prove.Receipt, error) {
 	var receipt prove.Receipt
-	return &receipt, b.ask(ctx, &receipt, nil, "prove", "--json", "--receipt", "/var/lib/countersign/receipt.json")
+	return &receipt, b.document(ctx, &receipt, nil, "prove", "--json", "--receipt", "/var/lib/countersign/receipt.json")
 }
 
 // signatureFile is where a policy's signatures lie while the gate reads them.
@@ -60,7 +60,7 @@ func (b Below) InstallPolicy(ctx context.Context, p Policy) error {
 	var done struct {
 		InForce bool `json:"inForce"`
 	}
-	if err := b.ask(ctx, &done, p.Content, arguments...); err != nil {
+	if err := b.document(ctx, &done, p.Content, arguments...); err != nil {
 		return err
 	}
 	if !done.InForce {
@@ -72,7 +72,7 @@ func (b Below) InstallPolicy(ctx context.Context, p Policy) error {
 // Uninstall implements Host.
 func (b Below) Uninstall(ctx context.Context) error {
 	var done struct{}
-	return b.ask(ctx, &done, nil, "uninstall", "--json")
+	return b.document(ctx, &done, nil, "uninstall", "--json")
 }
 
 // Installed says whether install brought this node under enforcement.
@@ -87,7 +87,7 @@ func (b Below) Installed() (bool, error) {
 // Verify implements Host. A refusal is an answer.
 func (b Below) Verify(ctx context.Context, image string) (*verdict.Verdict, error) {
 	var answer verdict.Verdict
-	return &answer, b.ask(ctx, &answer, nil, "verify", "--json", "--", image)
+	return &answer, b.document(ctx, &answer, nil, "verify", "--json", "--", image)
 }
 
 // Node is one that the agent installs and observes as well.
@@ -112,8 +112,8 @@ func (n *Node) Install(ctx context.Context, p Policy) error { return n.installs(
 // Refused implements Host.
 func (n *Node) Refused() ([]verdict.Verdict, error) { return n.log.next() }
 
-// ask has the node's gate answer with a document.
-func (b Below) ask(ctx context.Context, into any, stdin []byte, arguments ...string) error {
+// document has the node's gate answer with one.
+func (b Below) document(ctx context.Context, into any, stdin []byte, arguments ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	command := exec.CommandContext(ctx, gate, arguments...)

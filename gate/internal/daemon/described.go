@@ -43,7 +43,7 @@ var table = []described{
 	{"countersign_evidence_limit_bytes", gauge, nil, "Bytes that it holds at most (evidence.maxBytes of gate.json); what was seen longest ago goes first."},
 	{"countersign_evidence_entries", gauge, nil, "Images in the evidence store."},
 	{"countersign_evidence_limit_entries", gauge, nil, "Images that it holds at most (evidence.maxEntries)."},
-	{"countersign_nri_connected", gauge, nil, "1 while the runtime asks the gate before it makes a container, 0 while it does not; none where the gate is no NRI plugin."},
+	{"countersign_nri_connected", gauge, nil, "1 while the runtime asks the gate before it makes a container, 0 while it does not; none where the gate is not an NRI plugin."},
 	{"countersign_handlers_without_hook", gauge, nil,
 		"containerd: runtime handlers whose containers would start unjudged, -1 while it does not say."},
 	{"countersign_observing", gauge, nil, "1: OBSERVING, NOT ENFORCING; this node starts what the policy refuses. 0: this gate enforces."},

@@ -58,7 +58,7 @@ type item struct {
 }
 
 // Value is what stands for an image that may run. Whoever reads it asks for Allow to be
-// true: an item without value or error is no permission.
+// true: an item without value or error is not a permission.
 type Value struct {
 	Allow  bool      `json:"allow"`
 	Code   code.Code `json:"code"`

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// The gate's unit, as the set-up from elsewhere has it too.
+// The gate's unit, as set-up from another machine has it too.
 var (
 	//go:embed units/countersign-gate.service
 	unitFile []byte
@@ -58,7 +58,7 @@ func (n *node) mainPID(ctx context.Context) (int, error) {
 		case "ActiveState":
 			active = value == "active"
 		case "MainPID":
-			pid, _ = strconv.Atoi(value) // 0 for what is no number
+			pid, _ = strconv.Atoi(value) // 0 for what is not a number
 		}
 	}
 	if !active {

@@ -88,7 +88,7 @@ func (s *session) close() {
 }
 
 // manifest gets a manifest or index of at most limit bytes by tag or digest. One
-// that is not there is no error.
+// that is not there is not an error.
 func (s *session) manifest(ctx context.Context, tagOrDigest string, limit int64) (Manifest, bool, error) {
 	q := query{path: "manifests/" + tagOrDigest, accept: manifestTypes, limit: limit, needs: docker.HostCapabilityPull}
 	if reference.CheckDigest(tagOrDigest) == nil {

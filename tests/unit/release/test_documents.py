@@ -78,7 +78,7 @@ def test_provenance_fits_its_own_release_only() -> None:
     assert "its version is" in provenance.wrong(found, replace(RELEASE, release="1.2.4"))
     assert "its source is" in provenance.wrong(found, replace(RELEASE, source="https://git.example/eve/app"))
     assert "no builder" in provenance.wrong({**found, "runDetails": {"builder": {"id": ""}}}, RELEASE)
-    assert "no SLSA" in provenance.wrong({}, RELEASE)
+    assert "is not an SLSA" in provenance.wrong({}, RELEASE)
     materials = found["buildDefinition"]["resolvedDependencies"]
     assert {"uri": "pkg:golang/example.com/b@v2.0.0%2Bincompatible", "digest": {"dirHash1": "00" * 32}} in materials
 
