@@ -39,7 +39,7 @@ def place(name: str, problem: str = "", failure: Exception | None = None) -> Any
 @pytest.fixture
 def status(monkeypatch) -> Callable[..., None]:
     def run(*places: Any, json: bool) -> None:
-        monkeypatch.setattr(commands, "_places", lambda *_: Places(places, "crio"))
+        monkeypatch.setattr("countersign.runtimes.verbs.open_places", lambda *_: Places(places, "crio"))
         commands.status(MockContext(config=Config()), json=json)
 
     return run
