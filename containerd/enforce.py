@@ -59,7 +59,8 @@ class SandboxNamed:
         return self.sandbox not in known and self._digest in known.values()
 
     def apply(self) -> None:
-        """Name it, and keep it from being collected as garbage."""
+        """Name it, and keep it from being collected as garbage; clean takes back what was named here."""
+        self.machine.node.put(f"{self.sandbox}\n".encode(), named_by_us(self.machine), 0o600)
         tagged = next(name for name, digest in targets(self.machine.node).items() if digest == self._digest)
         self.machine.ctr(["images", "tag", "--force", tagged, self.sandbox])
         self.machine.ctr(["images", "label", self.sandbox, "io.cri-containerd.pinned=pinned"])
@@ -67,6 +68,11 @@ class SandboxNamed:
     @property
     def _digest(self) -> str:
         return self.sandbox.partition("@")[2]
+
+
+def named_by_us(machine: Containerd) -> str:
+    """Return the path of the file on a node that holds the name which `SandboxNamed` gave its sandbox image."""
+    return f"{machine.layout.lib}/sandbox-named"
 
 
 @dataclass(frozen=True)
@@ -173,6 +179,9 @@ class Restored:
         if node.exists(BEFORE):
             node.run(["mv", "-f", "--", BEFORE, CONFIG] if node.get(BEFORE) else ["rm", "-f", "--", BEFORE, CONFIG])
             node.run(["systemctl", "restart", CONTAINERD])
+        if node.exists(named_by_us(self.machine)):
+            name = node.get(named_by_us(self.machine)).decode().strip()
+            self.machine.ctr(["images", "rm", name], check=False)
         node.run(["systemctl", "disable", "--now", GATE], check=False)
         made = unmade(node, layout.folders_made)
         paths = [layout.gate, layout.hook, layout.verifier, f"{SYSTEMD}/{GATE}", f"{SYSTEMD}/{GATE}.d"]

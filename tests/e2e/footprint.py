@@ -23,7 +23,7 @@ PLACES = (
 
 @dataclass(frozen=True)
 class Footprint:
-    """All of it at one moment; two of them are compared."""
+    """All of it at one moment; two of them are compared. A file is its path with its mode and owner."""
 
     files: frozenset[str]
     mounts: frozenset[str]
@@ -44,7 +44,7 @@ NOTHING: dict[str, set[str]] = {"files": set(), "mounts": set(), "cgroups": set(
 def take(cgroup: str) -> Footprint:
     """Return the machine's footprint now, without the cgroups of instances other than ``cgroup``."""
     return Footprint(
-        files=frozenset(path for place in PLACES for path in _below(place)),
+        files=frozenset(_shown(path) for place in PLACES for path in _below(place)),
         mounts=frozenset(line.split(" ", 4)[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
         cgroups=frozenset(
             path
@@ -66,6 +66,14 @@ def processes(state: Path) -> list[str]:
         if f"{state}/" in line and int(folder.name) != os.getpid():
             found.append(line)
     return found
+
+
+def _shown(path: str) -> str:
+    try:
+        about = os.lstat(path)
+    except FileNotFoundError:  # it ended meanwhile
+        return path
+    return f"{path} {about.st_mode:o} {about.st_uid}:{about.st_gid}"
 
 
 def _below(place: str, *, folders_only: bool = False) -> set[str]:

@@ -188,6 +188,16 @@ def test_the_sandbox_image_gets_a_name_by_digest_once():
     assert not step.needed()
 
 
+@pytest.mark.parametrize("ours", [True, False])
+def test_clean_takes_away_the_name_that_set_up_gave_the_sandbox_image_and_no_other(ours: bool):
+    node = Remembering({"ctr --namespace k8s.io images ls": IMAGES})
+    sandbox = f"registry.k8s.io/pause@{PAUSE}"
+    if ours:
+        SandboxNamed(machine(node), sandbox).apply()
+    machine(node).restored(()).apply()
+    assert (f"ctr --namespace k8s.io images rm {sandbox}" in node.commands) is ours
+
+
 STATE = b"ActiveState=active\nNRestarts=0\nMainPID=7\nUnitFileState=enabled\nNeedDaemonReload=no\n"
 
 
