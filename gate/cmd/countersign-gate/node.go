@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -9,20 +8,14 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
-	"unicode/utf16"
 
-	"countersign/gate/internal/audit"
 	"countersign/gate/internal/bounded"
-	"countersign/gate/internal/code"
 	"countersign/gate/internal/config"
-	"countersign/gate/internal/containerspolicy"
-	"countersign/gate/internal/crio"
 	"countersign/gate/internal/install"
 	"countersign/gate/internal/policy"
 )
@@ -234,165 +227,6 @@ func (o *ofNode) options() (install.Options, error) {
 	return found, err
 }
 
-// refusals tells of what runs and could not start again under the policy, a line each.
-// Sandboxes are none: theirs is pinned.
-func (o *ofNode) refusals(ctx context.Context, runtime, socket string) ([]string, error) {
-	judged := auditing{policy: o.policy, runtime: runtime, socket: socket, dockerConfig: o.dockerConfig, certsDir: "/etc/containerd/certs.d", online: true}
-	settings, forget, err := judged.settings(ctx, "")
-	if err != nil {
-		return nil, err
-	}
-	p, err := judged.loadPolicy(settings)
-	if err != nil {
-		return nil, errors.Join(err, forget())
-	}
-	report, err := judged.report(ctx, settings, p)
-	if err = errors.Join(err, forget()); err != nil {
-		return nil, err
-	}
-	var found []string
-	for _, one := range report.Containers {
-		if one.Allow && runtime == onCrio && o.crioEngine == engineStrict {
-			err = pulledBefore(ctx, settings.Crio, p, &one)
-		}
-		if err != nil {
-			return nil, err
-		}
-		if !one.Allow {
-			found = append(found, wouldRefuse(one))
-		}
-	}
-	return found, nil
-}
-
-// pulledBefore makes a refusal of a container that the gate allows, and CRI-O's own engine
-// does not: by the signatures that were stored with its image.
-func pulledBefore(ctx context.Context, storage *config.Crio, p *policy.Policy, one *audit.Entry) error {
-	if one.Code != code.OK || !containerspolicy.Asks(p, one.Scope) {
-		return nil
-	}
-	signed, err := crio.New(crio.Config{Root: storage.Root, RunRoot: storage.RunRoot, Timeout: storesWithin}).Signed(ctx, one.Container)
-	if err != nil || signed {
-		return err
-	}
-	one.Allow, one.Remedy = false, ""
-	one.Message = "CRI-O's own engine has no signature of it in its store, where only a pull brings one; go on with --accept-refusals and pull it again afterwards (crictl pull), or have it leave signatures to the gate with --crio-engine lenient"
-	return nil
-}
-
-// storesWithin bounds a look into CRI-O's storage.
-const storesWithin = 5 * time.Second
-
-const wouldBeRefused = "would be refused: "
-
-func wouldRefuse(one audit.Entry) string {
-	line := fmt.Sprintf(wouldBeRefused+"%s/%s %s: %s", one.Namespace, one.Pod, one.Image, one.Message)
-	if one.Remedy != "" {
-		line += "; allowed by: " + one.Remedy
-	}
-	return line
-}
-
-// onHost has the node itself do it: programs and files are brought below its root, and
-// the program runs there.
-func (c *invocation) onHost(ctx context.Context) (code int) {
-	folder, err := os.MkdirTemp(filepath.Join(c.onto.host, "var", "lib"), "countersign-install-") // programs don't run from /run
-	if err != nil {
-		return c.fail(err)
-	}
-	defer func() {
-		if err := os.RemoveAll(folder); err != nil && code == exitOK {
-			code = c.fail(err)
-		}
-	}()
-	arguments, err := c.onto.bring(folder)
-	if err != nil {
-		return c.fail(err)
-	}
-	if c.json {
-		arguments = append(arguments, "--json")
-	}
-	inside := strings.TrimPrefix(folder, filepath.Clean(c.onto.host))
-	return c.inHost(ctx, filepath.Join(inside, gateProgram), append([]string{c.name}, arguments...)...)
-}
-
-const (
-	gateProgram = "countersign-gate"
-	hookProgram = "countersign-hook"
-)
-
-// bring copies what the node's own install reads, and gives its arguments.
-func (o *ofNode) bring(folder string) (arguments []string, err error) {
-	inside := strings.TrimPrefix(folder, filepath.Clean(o.host))
-	put := func(from, name string, mode fs.FileMode) error {
-		content, err := os.ReadFile(from)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(filepath.Join(folder, name), content, mode)
-	}
-	for _, name := range []string{gateProgram, hookProgram} {
-		if err := put(filepath.Join(o.programs, name), name, 0o755); err != nil {
-			return nil, err
-		}
-	}
-	given := func(option, from, name string) error {
-		arguments = append(arguments, option, filepath.Join(inside, name))
-		return put(from, name, 0o600)
-	}
-	if err := given("--policy", o.policy, "policy.json"); err != nil {
-		return nil, err
-	}
-	if err := put(o.policy+policy.Signatures, "policy.json"+policy.Signatures, 0o600); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	for i, key := range o.policyKeys {
-		if err := given("--policy-key", key, fmt.Sprintf("key-%d.pem", i)); err != nil {
-			return nil, err
-		}
-	}
-	if o.dockerConfig != "" {
-		if err := given("--docker-config", o.dockerConfig, "docker.json"); err != nil {
-			return nil, err
-		}
-	}
-	if o.providers.Config != "" {
-		arguments = append(arguments, "--credential-provider-config", o.providers.Config, "--credential-provider-bin-dir", o.providers.BinDir)
-	}
-	if o.image != "" {
-		arguments = append(arguments, "--image", o.image)
-	}
-	if o.plan {
-		arguments = append(arguments, "--plan")
-	}
-	if o.acceptRefusals {
-		arguments = append(arguments, "--accept-refusals")
-	}
-	if o.runtime != "" {
-		arguments = append(arguments, "--runtime", o.runtime)
-	}
-	return append(arguments, "--containerd-socket", o.socket, "--crio-socket", o.crioSocket, "--crio-engine", o.crioEngine), nil
-}
-
-// inHost runs a program of the node, below its root, and gives its exit code.
-func (c *invocation) inHost(ctx context.Context, program string, arguments ...string) int {
-	command := exec.CommandContext(ctx, program, arguments...)
-	command.SysProcAttr = &syscall.SysProcAttr{Chroot: c.onto.host}
-	command.Dir = "/"
-	command.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-	command.Stdout, command.Stderr = c.stdout, c.stderr
-	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
-	err := command.Run()
-	var ended *exec.ExitError
-	switch {
-	case err == nil:
-		return exitOK
-	case errors.As(err, &ended) && ended.ExitCode() >= 0:
-		return ended.ExitCode()
-	}
-	return c.fail(err)
-}
-
 // uninstallNode takes enforcement off.
 func uninstallNode(c *invocation) int {
 	if os.Geteuid() != 0 {
@@ -430,42 +264,4 @@ func uninstallNode(c *invocation) int {
 		return c.fail(err)
 	}
 	return exitOK
-}
-
-// maxPlace bounds what "node-files" reads: it has the base specs.
-const maxPlace = 8 << 20
-
-// nodeFiles prints what a node's files contain.
-func nodeFiles(c *invocation) int {
-	place, err := readAll(os.Stdin, maxPlace)
-	if err != nil {
-		return c.fail(err)
-	}
-	found, err := install.Files(place)
-	if err != nil {
-		return c.misused(err)
-	}
-	var out bytes.Buffer
-	if err = writeJSON(&out, found); err == nil {
-		_, err = c.stdout.Write(ascii(out.String()))
-	}
-	if err != nil {
-		return c.fail(err)
-	}
-	return exitOK
-}
-
-// ascii gives a JSON document in ASCII alone, in which nothing has to be cleaned.
-func ascii(document string) []byte {
-	var out []byte
-	for _, r := range document {
-		if r < 0x7f {
-			out = append(out, byte(r))
-			continue
-		}
-		for _, unit := range utf16.AppendRune(nil, r) {
-			out = fmt.Appendf(out, `\u%04x`, unit)
-		}
-	}
-	return out
 }
