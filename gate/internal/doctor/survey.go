@@ -23,8 +23,8 @@ type Containerd struct {
 	program string
 }
 
-// AskContainerd asks the containerd that listens at a socket.
-func AskContainerd(address string) (*Containerd, error) {
+// SurveyContainerd asks the containerd that listens at a socket.
+func SurveyContainerd(address string) (*Containerd, error) {
 	facts, err := inspectContainerd(address, program)
 	if err != nil {
 		return nil, err

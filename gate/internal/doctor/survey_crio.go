@@ -33,8 +33,8 @@ type Crio struct {
 	file    string
 }
 
-// AskCrio asks the CRI-O that listens at a socket.
-func AskCrio(socket string) (*Crio, error) {
+// SurveyCrio asks the CRI-O that listens at a socket.
+func SurveyCrio(socket string) (*Crio, error) {
 	node := &Node{options: Options{CrioSocket: socket}, program: program}
 	facts, err := node.inspectCrio()
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 type ofContainerd struct{ *node }
 
 func (n ofContainerd) look(ctx context.Context) (err error) {
-	if n.found, err = n.ask(n.Socket); err != nil {
+	if n.found, err = n.survey(n.Socket); err != nil {
 		return fmt.Errorf("containerd: %w; name its socket with --containerd-socket", err)
 	}
 	if n.found.Refused != "" {

@@ -40,7 +40,7 @@ type ofCrio struct {
 }
 
 func (n *ofCrio) look(ctx context.Context) (err error) {
-	if n.crio, err = n.askCrio(n.Socket); err != nil {
+	if n.crio, err = n.surveyCrio(n.Socket); err != nil {
 		return fmt.Errorf("CRI-O: %w; name its socket with --crio-socket", err)
 	}
 	switch {
@@ -181,7 +181,7 @@ func (n *ofCrio) configure(ctx context.Context, files []file) error {
 	if err := n.restart(ctx); err != nil {
 		return err
 	}
-	now, err := n.askCrio(n.Socket)
+	now, err := n.surveyCrio(n.Socket)
 	if err != nil {
 		return err
 	}

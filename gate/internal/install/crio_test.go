@@ -98,7 +98,7 @@ func (c *crioMachine) systemctl(ctx context.Context, arguments ...string) (strin
 func (c *crioMachine) host() host {
 	h := c.machine.host()
 	h.systemctl = c.systemctl
-	h.askCrio = func(string) (*doctor.Crio, error) {
+	h.surveyCrio = func(string) (*doctor.Crio, error) {
 		return &doctor.Crio{
 			Version: "1.37.0", Unit: c.service, Config: c.running, DropIns: filepath.Join(c.root, "etc/crio/crio.conf.d"),
 			Home: filepath.Join(c.root, "root"), Refused: c.refused, Started: c.runtime,

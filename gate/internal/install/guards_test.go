@@ -31,9 +31,9 @@ func (m *machine) installOn(change func(*host), options ...func(*Options)) (*Res
 
 // asked changes what containerd tells of itself.
 func asked(h *host, change func(*doctor.Containerd)) {
-	ask := h.ask
-	h.ask = func(socket string) (*doctor.Containerd, error) {
-		found, err := ask(socket)
+	survey := h.survey
+	h.survey = func(socket string) (*doctor.Containerd, error) {
+		found, err := survey(socket)
 		change(found)
 		return found, err
 	}

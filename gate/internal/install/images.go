@@ -31,7 +31,7 @@ func (i images) digest(ctx context.Context, name string) (string, error) {
 }
 
 func (i images) get(ctx context.Context, name string) (image *imagesapi.Image, err error) {
-	err = i.ask(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
+	err = i.call(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
 		answer, err := imagesapi.NewImagesClient(conn).Get(ctx, &imagesapi.GetImageRequest{Name: name})
 		if status.Code(err) == codes.NotFound {
 			return nil
@@ -49,7 +49,7 @@ func (i images) name(ctx context.Context, from, to string) error {
 	if err != nil || image == nil {
 		return err
 	}
-	return i.ask(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
+	return i.call(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
 		_, err := imagesapi.NewImagesClient(conn).Create(ctx, &imagesapi.CreateImageRequest{Image: &imagesapi.Image{
 			Name: to, Target: image.GetTarget(), Labels: map[string]string{pinnedLabel: "pinned"},
 		}})
@@ -62,7 +62,7 @@ func (i images) name(ctx context.Context, from, to string) error {
 
 // forget takes a name away again; the image stays under its others.
 func (i images) forget(ctx context.Context, name string) error {
-	return i.ask(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
+	return i.call(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
 		_, err := imagesapi.NewImagesClient(conn).Delete(ctx, &imagesapi.DeleteImageRequest{Name: name})
 		if status.Code(err) == codes.NotFound {
 			return nil
@@ -73,7 +73,7 @@ func (i images) forget(ctx context.Context, name string) error {
 
 // pull pulls as a kubelet would.
 func (i images) pull(ctx context.Context, name string) error {
-	return i.ask(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
+	return i.call(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
 		_, err := runtimeapi.NewImageServiceClient(conn).PullImage(ctx, &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: name}})
 		return err
 	})
@@ -81,13 +81,13 @@ func (i images) pull(ctx context.Context, name string) error {
 
 // ready says whether CRI answers.
 func (i images) ready(ctx context.Context) error {
-	return i.ask(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
+	return i.call(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
 		_, err := runtimeapi.NewRuntimeServiceClient(conn).Version(ctx, &runtimeapi.VersionRequest{Version: "v1"})
 		return err
 	})
 }
 
-func (i images) ask(ctx context.Context, what func(context.Context, *grpc.ClientConn) error) error {
+func (i images) call(ctx context.Context, what func(context.Context, *grpc.ClientConn) error) error {
 	conn, err := grpc.NewClient("unix://"+i.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
@@ -140,7 +140,7 @@ func (i images) repositoryDigest(ctx context.Context, name string) (digest strin
 	if err != nil {
 		return "", err
 	}
-	err = i.ask(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
+	err = i.call(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
 		answer, err := runtimeapi.NewImageServiceClient(conn).ImageStatus(ctx, &runtimeapi.ImageStatusRequest{Image: &runtimeapi.ImageSpec{Image: name}})
 		for _, each := range answer.GetImage().GetRepoDigests() {
 			if found, err := reference.Normalise(each); err == nil && found.Repository == parsed.Repository {

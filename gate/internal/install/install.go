@@ -91,7 +91,7 @@ type spec struct {
 
 // host is what a node does; tests have another.
 type host struct {
-	ask       func(socket string) (*doctor.Containerd, error)
+	survey    func(socket string) (*doctor.Containerd, error)
 	dump      func(ctx context.Context, c *doctor.Containerd, file string) (map[string]any, error)
 	systemctl func(ctx context.Context, arguments ...string) (string, error)
 	ociSpec   func(ctx context.Context) ([]byte, error)
@@ -102,8 +102,8 @@ type host struct {
 	capable   func() bool // has CAP_SYS_RESOURCE
 	store     store
 
-	askCrio   func(socket string) (*doctor.Crio, error)
-	readsCrio func(ctx context.Context, c *doctor.Crio) error
+	surveyCrio func(socket string) (*doctor.Crio, error)
+	readsCrio  func(ctx context.Context, c *doctor.Crio) error
 }
 
 // store are the images of the runtime.
@@ -141,7 +141,7 @@ type node struct {
 // changed then, or all was taken back.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	return run(ctx, o, system, host{
-		ask: doctor.AskContainerd, systemctl: systemctl, ociSpec: ociSpec, connected: connected, started: doctor.Started, capable: hasSysResource,
+		survey: doctor.SurveyContainerd, systemctl: systemctl, ociSpec: ociSpec, connected: connected, started: doctor.Started, capable: hasSysResource,
 		dump: func(ctx context.Context, c *doctor.Containerd, file string) (map[string]any, error) {
 			return c.Dump(ctx, file)
 		},
@@ -149,7 +149,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 			return doctor.Look(doctor.Options{Config: path, Setup: "countersign-gate install"})
 		},
 		prove: prove.Run, store: imagesOf(o),
-		askCrio: doctor.AskCrio, readsCrio: func(ctx context.Context, c *doctor.Crio) error { return c.Read(ctx) },
+		surveyCrio: doctor.SurveyCrio, readsCrio: func(ctx context.Context, c *doctor.Crio) error { return c.Read(ctx) },
 	})
 }
 

@@ -135,7 +135,7 @@ func merge(to, from map[string]any) {
 
 func (m *machine) host() host {
 	return host{
-		ask: func(string) (*doctor.Containerd, error) {
+		survey: func(string) (*doctor.Containerd, error) {
 			return &doctor.Containerd{Version: "2.4.2", Unit: m.unit, File: filepath.Join(m.root, m.config), Config: m.effective(), Requires: true, Criu: true, Started: m.runtime}, nil
 		},
 		dump: func(_ context.Context, _ *doctor.Containerd, file string) (map[string]any, error) {
