@@ -28,6 +28,7 @@ def upgrade(at: Enforced, newer: Path) -> None:
     containerd = machine(at.settings)
     now = made_of(at.settings, containerd).gate
     newer.write_bytes(now.program.read_bytes() + newer.name.encode())  # what comes after an ELF is not loaded
+    newer.chmod(0o755)  # it says what its files on the node contain
     parts = replace(now, program=newer)
     for step in (*gate.steps(parts), Running(gate.service(parts, containerd.cgroup))):
         if step.needed():

@@ -87,7 +87,9 @@ func FuzzAnswers(f *testing.F) {
 		}
 		bounded(t, set, asked)
 		for _, a := range set.Attachments {
-			if !bytes.Equal(a.Payload, blob) {
+			// A listing may have it in itself, or by its digest say that it is the usual one.
+			listed := bytes.Contains(signatures, []byte(base64.StdEncoding.EncodeToString(a.Payload)))
+			if !bytes.Equal(a.Payload, blob) && !listed && !bytes.Equal(a.Payload, testsign.Payload(fuzzed, digest)) {
 				t.Errorf("%q is not what was served", a.Payload)
 			}
 		}
