@@ -61,8 +61,10 @@ def test_a_spinner_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "_terminal", lambda: Console(file=screen, force_terminal=True, width=99))
     with output.progress("70 rows") as far:
         far("12 of 70")
-        while "70 rows: 12 of 70" not in screen.getvalue():
+        end = time.monotonic() + 30
+        while "70 rows: 12 of 70" not in screen.getvalue() and time.monotonic() < end:
             time.sleep(0.01)
+    assert "70 rows: 12 of 70" in screen.getvalue()
 
 
 def test_long_lines_are_not_broken_where_no_terminal_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,5 +55,7 @@ def test_a_plugin_is_waited_for_until_it_says_twice_that_it_is_there(monkeypatch
 
 
 def test_a_gate_that_is_no_plugin_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(nri, "request", lambda *_: {"nri": "off"})
-    nri.wait_for_plugin(HostNode(), SYSTEM, within=0)
+    said = iter([{"nri": "off"}, {"nri": "connected"}])
+    monkeypatch.setattr(nri, "request", lambda *_: next(said))
+    nri.wait_for_plugin(HostNode(), SYSTEM, within=30)
+    assert next(said) == {"nri": "connected"}  # it was asked once
