@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from countersign.console.errors import InfrastructureError
+from crio.paths import INSTALLED
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -29,6 +30,7 @@ class Effective:
         storage: graph root.
         run_storage: run root.
         systemd_cgroups: systemd manages cgroups.
+        nri: where it serves NRI.
     """
 
     hooks_dirs: Sequence[str]
@@ -37,6 +39,7 @@ class Effective:
     storage: str
     run_storage: str
     systemd_cgroups: bool
+    nri: str = INSTALLED.nri
 
 
 def parse(text: str) -> Effective:
@@ -56,6 +59,7 @@ def parse(text: str) -> Effective:
             storage=crio.get("root", ""),
             run_storage=crio.get("runroot", ""),
             systemd_cgroups=runtime.get("cgroup_manager", "systemd") == "systemd",
+            nri=crio.get("nri", {}).get("nri_listen") or INSTALLED.nri,
         )
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise InfrastructureError(f"cannot be read ({error!r})", where="crio status config") from None

@@ -56,7 +56,8 @@ class Machine(SystemdMachine, Crio):
             raise InfrastructureError(f"{UNIT} is {state}", where=self.node.name, do=do)
         found = effective.effective(self.node, self.program, INSTALLED.socket)
         parent = SLICE if found.systemd_cgroups else CGROUP
-        return replace(self, found=found, handlers=found.handlers, cgroup_parent=parent)
+        paths = replace(self.paths, nri=found.nri)
+        return replace(self, found=found, handlers=found.handlers, cgroup_parent=parent, paths=paths)
 
     @property
     def known(self) -> Effective:

@@ -61,7 +61,7 @@ func startObserving(ctx context.Context, settings *config.Config, observer *obse
 		}
 	})
 	if c := settings.Crio; c != nil {
-		p := nri.New(nri.Config{Socket: c.NRI, Started: observer.Started, Displace: displace})
+		p := nri.New(nri.Config{Socket: c.NRI, Runtime: c.Socket, Started: observer.Started, Displace: displace})
 		p.Start(ctx)
 		return p
 	}

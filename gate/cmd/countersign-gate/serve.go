@@ -203,9 +203,9 @@ func attend(ctx context.Context, settings *config.Config, m mode, gate *engine.E
 // watchHook has an NRI plugin see to it that no container starts without the hook.
 func watchHook(ctx context.Context, settings *config.Config, displace func() error) *nri.Plugin {
 	types := func() *handlers.Types { return handlers.OfContainerd(settings.Containerd.Address) }
-	watched := nri.Config{Socket: settings.Containerd.NRI, Hook: settings.Containerd.Hook, Gate: settings.Socket, Displace: displace}
+	watched := nri.Config{Socket: settings.Containerd.NRI, Runtime: settings.Containerd.Address, Hook: settings.Containerd.Hook, Gate: settings.Socket, Displace: displace}
 	if c := settings.Crio; c != nil {
-		watched = nri.Config{Socket: c.NRI, Hook: c.Hook, Gate: settings.Socket, Adds: true, Displace: displace}
+		watched = nri.Config{Socket: c.NRI, Runtime: c.Socket, Hook: c.Hook, Gate: settings.Socket, Adds: true, Displace: displace}
 		types = func() *handlers.Types { return handlers.OfCrio(c.Socket) }
 	}
 	watched.Runs = func() func(context.Context, string) error { return types().RunHooks }

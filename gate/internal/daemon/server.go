@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"countersign/gate/internal/code"
+	"countersign/gate/internal/peer"
 	"countersign/gate/internal/verdict"
 	"countersign/gate/internal/wire"
 )
@@ -201,21 +202,11 @@ func unreadable(err error) *verdict.Verdict {
 
 // checkPeer lets only processes of the gate's own user (root) ask.
 func checkPeer(conn *net.UnixConn) error {
-	raw, err := conn.SyscallConn()
+	found, err := peer.Of(conn)
 	if err != nil {
 		return err
 	}
-	var peer *unix.Ucred
-	var peerErr error
-	if err := raw.Control(func(fd uintptr) {
-		peer, peerErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return err
-	}
-	if peerErr != nil {
-		return peerErr
-	}
-	return allowedPeer(peer.Uid)
+	return allowedPeer(found.Uid)
 }
 
 func allowedPeer(uid uint32) error {

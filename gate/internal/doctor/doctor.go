@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"countersign/gate/internal/config"
+	"countersign/gate/internal/nri"
 	"countersign/gate/internal/verdict"
 )
 
@@ -104,6 +105,7 @@ type Node struct {
 	recordErr error
 
 	ping       func() (*verdict.Verdict, error)
+	servesNRI  func(socket, runtime string) error // nil where it is the runtime, or can't be told
 	containerd func() (*containerdFacts, error)
 	crio       func() (*crioFacts, error)
 	log        func() (io.ReadCloser, error) // of containerd, since it started
@@ -241,6 +243,7 @@ func nameOf(settings *config.Config) string {
 func open(options Options, settings *config.Config) *Node {
 	node := &Node{options: options, settings: settings, program: program, mainOf: mainOf}
 	node.ping = sync.OnceValues(node.pingGate)
+	node.servesNRI = nri.OfRuntime
 	node.containerd = sync.OnceValues(node.inspectContainerd)
 	node.crio = sync.OnceValues(node.inspectCrio)
 	node.log = node.openLog

@@ -215,6 +215,13 @@ func pluginConnected(n *Node) ([]Finding, error) {
 		return nil, nil
 	}
 	mend := "read the gate's log (journalctl -u countersign-gate), and look at the runtime's settings for NRI"
+	socket, own := n.settings.Containerd.NRI, n.settings.Containerd.Address
+	if c := n.settings.Crio; c != nil {
+		socket, own = c.NRI, c.Socket
+	}
+	if err := n.servesNRI(socket, own); err != nil {
+		state, mend = err.Error(), "have each runtime listen on an NRI socket of its own (nri_listen of CRI-O, socket_path of containerd), and run set-up again"
+	}
 	if state == nri.Off {
 		mend = n.options.again("name NRI's socket as nri in " + n.options.Config + ", then " + reloadGate)
 	}

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -29,6 +30,9 @@ func TestWhatIsWrongWithTheGateIsTold(t *testing.T) {
 		{"a gate.json that others can write to", func(w *world) { w.chmod("etc/gate.json", 0o646) }, "gate.files", "with mode 646"},
 		{"a folder that others can write to", func(w *world) { w.chmod("etc", 0o777) }, "gate.files", "with mode 777"},
 		{"a plugin that is not connected", func(w *world) { w.ping.NRI = "disconnected" }, "gate.plugin", "is disconnected, expected connected"},
+		{"a plugin that another runtime's NRI keeps away", func(w *world) {
+			w.ping.NRI, w.strange = "disconnected", errors.New("another runtime serves this NRI socket")
+		}, "gate.plugin", "is another runtime serves this NRI socket, expected connected"},
 		{"a gate that is not a plugin", func(w *world) { w.ping.NRI = "off" }, "gate.plugin", "is off, expected connected"},
 		{"a gate that does not tell", func(w *world) { w.ping.NRI = "" }, "gate.plugin", "is unknown, expected connected"},
 	})

@@ -2,8 +2,8 @@ package doctor
 
 import (
 	"bytes"
+	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"countersign/gate/internal/peer"
 )
 
 const (
@@ -24,29 +26,11 @@ const (
 // program is the file that a process runs, even where another lies at its path.
 func program(pid int) string { return fmt.Sprintf("/proc/%d/exe", pid) }
 
-// listenerOf gives the process that listens on a unix socket (unix(7), SO_PEERCRED).
+// listenerOf gives the process that listens on a unix socket.
 func listenerOf(socket string) (int, error) {
-	conn, err := net.DialTimeout("unix", socket, patience)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = conn.Close() }()
-	raw, err := conn.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var peer *unix.Ucred
-	var peerErr error
-	if err := raw.Control(func(fd uintptr) { peer, peerErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
-		return 0, err
-	}
-	if peerErr != nil {
-		return 0, peerErr
-	}
-	if peer.Pid <= 0 {
-		return 0, fmt.Errorf("%s: who listens there can't be seen from here", socket)
-	}
-	return int(peer.Pid), nil
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return peer.Listener(ctx, socket)
 }
 
 // arguments gives a process's command line.

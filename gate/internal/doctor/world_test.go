@@ -33,6 +33,7 @@ type world struct {
 	log     string
 	started time.Time
 	ping    *verdict.Verdict
+	strange error
 	down    error // why the runtime does not answer
 	record  map[string]Laid
 	crio    bool
@@ -182,6 +183,7 @@ func (w *world) node() *Node {
 			}
 			return w.ping, nil
 		},
+		servesNRI: func(string, string) error { return w.strange },
 		containerd: func() (*containerdFacts, error) {
 			return &containerdFacts{pid: os.Getpid(), version: v, unit: "containerd.service", file: w.path("containerd.toml"), started: w.started, config: effective}, w.down
 		},

@@ -54,10 +54,11 @@ const (
 
 // Config says what the plugin watches over.
 type Config struct {
-	Socket string // of NRI
-	Hook   string // the hook's program, and
-	Gate   string // the gate's socket, by which the hook is known
-	Adds   bool   // the hook is put in where it is missing; else such a container is refused
+	Socket  string // of NRI
+	Runtime string // the runtime's own socket, on which whoever serves NRI has to listen as well
+	Hook    string // the hook's program, and
+	Gate    string // the gate's socket, by which the hook is known
+	Adds    bool   // the hook is put in where it is missing; else such a container is refused
 
 	// Runs gives, for one connection, what is nil for a runtime handler whose runtime runs
 	// hooks: a runtime that was started anew may have others. Not for an observer.
@@ -76,6 +77,7 @@ type Config struct {
 // Plugin keeps itself registered with one runtime.
 type Plugin struct {
 	socket    string
+	runtime   string
 	hook      []string // argv
 	adds      bool
 	runs      func() func(ctx context.Context, handler string) error
@@ -88,7 +90,7 @@ type Plugin struct {
 
 // New makes a plugin.
 func New(c Config) *Plugin {
-	p := &Plugin{socket: c.Socket, hook: []string{c.Hook, "--socket", c.Gate}, adds: c.Adds, runs: c.Runs, started: c.Started, displace: func() error { return nil }}
+	p := &Plugin{socket: c.Socket, runtime: c.Runtime, hook: []string{c.Hook, "--socket", c.Gate}, adds: c.Adds, runs: c.Runs, started: c.Started, displace: func() error { return nil }}
 	if c.Displace != nil {
 		p.displace = sync.OnceValue(func() error {
 			err := c.Displace()
@@ -169,6 +171,9 @@ func (p *Plugin) session(ctx context.Context) (was bool, err error) {
 		return false, err
 	}
 	defer func() { _ = conn.Close() }()
+	if err := p.ofRuntime(ctx, conn.(*net.UnixConn)); errors.Is(err, errStranger) {
+		return false, err
+	}
 	one := &session{Plugin: p, ready: make(chan struct{})}
 	if p.runs != nil {
 		one.runs = p.runs()
@@ -198,8 +203,11 @@ func (p *Plugin) session(ctx context.Context) (was bool, err error) {
 	p.connected.Store(true)
 	defer p.connected.Store(false)
 	slog.Info("NRI: registered", "socket", p.socket, "plugin", order+"-"+p.name())
+	strange := make(chan error, 1)
+	go func() { strange <- p.awaitStranger(ctx, conn.(*net.UnixConn)) }()
 	select {
 	case err = <-done:
+	case err = <-strange:
 	case <-closed:
 	}
 	return true, orClosed(err)

@@ -6,6 +6,7 @@ import pytest
 
 from countersign.console.errors import InfrastructureError
 from crio.effective import parse
+from crio.paths import INSTALLED
 
 TEXT = """
 [crio]
@@ -26,6 +27,7 @@ TEXT = """
     signature_policy_dir = "/etc/countersign/crio/namespaces"
   [crio.nri]
     enable_nri = true
+    nri_listen = "/run/crio/nri.sock"
     nri_disable_connections = false
     [crio.nri.default_validator]
     nri_enable_default_validator = true
@@ -39,6 +41,11 @@ def test_the_configuration_in_effect_is_read_with_the_default_handler_first() ->
     assert GOOD.handlers == ["runc", "crun"]
     assert GOOD.systemd_cgroups
     assert GOOD.hooks_dirs == ["/usr/share/containers/oci/hooks.d", "/etc/countersign/crio/hooks.d"]
+
+
+def test_nri_is_where_it_is_served_and_else_where_it_usually_is() -> None:
+    assert GOOD.nri == "/run/crio/nri.sock"
+    assert parse(TEXT.replace('nri_listen = "/run/crio/nri.sock"', "")).nri == INSTALLED.nri
 
 
 def test_what_is_no_configuration_is_one_clear_error() -> None:
