@@ -106,6 +106,7 @@ def bring_gate(settings: Settings, node: Node, users: Own, inv: Callable[..., ob
     node.put(rendered(users, "", inv), f"{BROUGHT}/policy.json")
     node.put(json.dumps(LOGIN).encode(), f"{BROUGHT}/docker.json", 0o600)
     given = ["--policy", f"{BROUGHT}/policy.json", "--docker-config", f"{BROUGHT}/docker.json"]
+    given += ["--runtime", "crio"]  # other tests leave a containerd on the machine
     return [f"{BROUGHT}/countersign-gate", "install", *given, "--image", SIGNED]
 
 

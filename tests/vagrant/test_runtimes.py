@@ -159,6 +159,15 @@ def test_a_machine_of_a_users_own_gets_nothing_of_the_demo(machine: Settings, tm
         assert there(machine, LISTED) == before
 
 
+def test_a_machine_without_crio_is_one_line_and_left_as_it_was(machine: Settings) -> None:
+    if there(machine, "command -v crio || true"):
+        pytest.fail("the machine has a CRI-O already")
+    before = there(machine, LISTED)
+    done = inv(machine, "crio.configure")
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False)
+    assert there(machine, LISTED) == before
+
+
 @NEEDS_CRIO
 @pytest.mark.timeout(900)
 def test_a_crio_of_a_users_own_gets_nothing_of_the_demo(machine: Settings, tmp_path: Path) -> None:
@@ -229,15 +238,6 @@ def start(client: Client, image: str) -> None:
     assert found is not None
     with client.pod() as pod:
         client.start(client.create(pod, Container(found.id, written=image, command=("/demo", "sleep"))))
-
-
-def test_a_machine_without_crio_is_one_line_and_left_as_it_was(machine: Settings) -> None:
-    if there(machine, "command -v crio || true"):
-        pytest.fail("the machine has a CRI-O already")
-    before = there(machine, LISTED)
-    done = inv(machine, "crio.configure")
-    assert (done.returncode, "Traceback" in done.stderr) == (3, False)
-    assert there(machine, LISTED) == before
 
 
 @NEEDS_CRIO
