@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from containerd.runtime import CONFIG, Containerd
 from containerd.survey import targets
 from countersign.console.errors import InfrastructureError
-from countersign.enforcement.gate_unit import SYSTEMD
-from countersign.enforcement.node_units import CONTAINERD, GATE
+from countersign.enforcement.node_units import CONTAINERD, GATE, SYSTEMD
 from countersign.enforcement.policy import Policy
 from countersign.nodes.files import stats
 from countersign.nodes.node import CommandError

@@ -26,7 +26,7 @@ from containerd.runtime import CONFIG, NAMESPACE
 from containerd.survey import Survey
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError
-from countersign.enforcement import gate_unit
+from countersign.enforcement import node_units
 from countersign.enforcement.layout import SYSTEM
 from countersign.enforcement.node_units import GATE
 from countersign.nodes.docker import DockerNode
@@ -216,8 +216,8 @@ def _write(home: Path, parts: Sequence[Folder | File | Link], found: Look) -> No
         File(node, f"{home}/units/containerd.service.d/countersign.conf", (TEMPLATES / "containerd.conf").read_bytes())
     ]
     for part in parts:
-        if isinstance(part, File) and part.path.startswith(f"{gate_unit.SYSTEMD}/{GATE}"):
-            units.append(replace(part, path=f"{home}/units{part.path.removeprefix(gate_unit.SYSTEMD)}"))
+        if isinstance(part, File) and part.path.startswith(f"{node_units.SYSTEMD}/{GATE}"):
+            units.append(replace(part, path=f"{home}/units{part.path.removeprefix(node_units.SYSTEMD)}"))
     Folder(node, str(home), 0o700).apply()
     for file in (
         File(node, f"{home}/parts/root.tar", archive(parts), 0o600),

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from countersign.console.config import Settings
 from countersign.console.steps import StepResult, run_steps
-from countersign.enforcement.gate_unit import SYSTEMD
-from countersign.enforcement.node_units import CONTAINERD
+from countersign.enforcement.node_units import CONTAINERD, SYSTEMD
 from countersign.nodes import facts
 from countersign.nodes.steps import File, Folder, Group
 from countersign.nodes.systemd import UnitRuns

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from countersign.enforcement.gate_unit import SYSTEMD
 from countersign.enforcement.layout import SYSTEM
-from countersign.enforcement.node_units import ACTIVE, GATE
+from countersign.enforcement.node_units import ACTIVE, GATE, SYSTEMD
 from countersign.nodes.steps import unmade
 from countersign.nodes.systemd import unit_state
 from crio.credentials import Credentials

@@ -6,14 +6,17 @@ The doctor looks (gate/internal/doctor); `countersign.enforcement.proof` then tr
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from countersign.console.errors import InfrastructureError, MissingError
+from countersign.console.errors import CountersignError, InfrastructureError, MissingError
+from countersign.enforcement import record
 from countersign.enforcement.problem import NotEnforced, Problem
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from countersign.enforcement.layout import Layout
     from countersign.enforcement.record import Laid
     from countersign.nodes.node import Node
@@ -89,3 +92,40 @@ def _problems(document: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(each["where"], each["found"], each["wanted"], mend, warning)
     if not document["ok"] and not bad:
         yield Problem("the node", "not enforcing, and the gate's doctor does not say why", "a node that enforces")
+
+
+def findings(node: Node, layout: Layout, pins: Path, crio_socket: str = "") -> list[Problem]:
+    """Return everything by which a node does not enforce what set-up left there; one fault hides no other.
+
+    Args:
+        node: the node.
+        layout: where our parts lie there.
+        pins: the place's file of pins, beside which set-up keeps its record.
+        crio_socket: CRI-O's socket there, where CRI-O is the runtime.
+    """
+    laid = record.read(record.beside(pins), node.name)
+    looks: list[Callable[[], Iterable[Problem]]] = [
+        lambda: record.problems(node, laid, layout.gate),
+        lambda: look(node, layout, laid, crio_socket=crio_socket),
+    ]
+    return list(dict.fromkeys(problem for each in looks for problem in tried(each)))
+
+
+def tried(looking: Callable[[], Iterable[Problem]]) -> list[Problem]:
+    """Return what a look finds; one that cannot be made is a finding itself."""
+    try:
+        return list(looking())
+    except CountersignError as error:
+        return [Problem(error.where or "the node", error.found, error.expected or "an answer", error.do)]
+
+
+def document(place: str, node: str, problem: Problem, setup: str) -> dict[str, Any]:
+    """Return a finding as ``status --json`` has it; ``problem`` is the line that users read, ``do`` what fixes it."""
+    return {
+        "node": node,
+        "problem": str(problem),
+        "where": problem.where,
+        "found": problem.found,
+        "expected": problem.expected,
+        "do": problem.mend or f"run {setup} --on {place}",
+    }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import CountersignError, UsageError
-from countersign.enforcement import access, inspection
+from countersign.enforcement import access, doctor
 from countersign.enforcement.gate_client import request
 from countersign.enforcement.node_units import ACTIVE
 from countersign.nodes.systemd import unit_state
@@ -84,7 +84,7 @@ def document(
         state: the state folder.
         services: of all nodes.
         runtimes: one a node.
-        problems: node name → what `countersign.enforcement.inspection` found there.
+        problems: node name → what `countersign.enforcement.doctor` found there.
         setup: the command that sets it up.
         version: of the document.
         more: what the place adds.
@@ -92,7 +92,7 @@ def document(
     found = [_runtime(runtime) for runtime in runtimes]
     up = bool(runtimes) and all(service.up for service in services)
     told = [(node, each) for node, some in problems.items() for each in some]
-    wrong = [inspection.document(place, node, each, setup) for node, each in told if not each.warning]
+    wrong = [doctor.document(place, node, each, setup) for node, each in told if not each.warning]
     return {
         "version": version,
         "ok": up and not wrong and all(not each["error"] and each["policy"] for each in found),

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from countersign.console.errors import InfrastructureError
 from countersign.cri.errors import CriError
-from countersign.enforcement import additions, doctor, inspection, nri, policy, proof
+from countersign.enforcement import additions, doctor, nri, policy, proof
 from countersign.enforcement.additions import NOTHING
 from countersign.enforcement.node_units import KUBELET
-from countersign.enforcement.recovering import Recovering
+from countersign.enforcement.runtime import Recovering
 from countersign.nodes.waiting import RECOVERY, wait_for
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class Machine(ABC):
 
     def findings(self) -> list[Problem]:
         """Return everything by which the node does not enforce, without starting anything."""
-        return inspection.findings(self.node, self.layout, self.pins, self.crio_socket)
+        return doctor.findings(self.node, self.layout, self.pins, self.crio_socket)
 
     def prove(self, image: str = "") -> Proof:
         """Refuse to call it done while anything could run unseen; ``image`` is one that the policy has to allow.

@@ -15,7 +15,7 @@ from countersign.console.errors import MissingError
 from countersign.console.steps import Stage, Step, run_steps
 from countersign.enforcement import gate, teardown
 from countersign.enforcement import layout as layouts
-from countersign.enforcement.artifacts import collect
+from countersign.enforcement.runtime import collect
 from countersign.nodes import service
 from countersign.nodes.host import HOST
 from countersign.nodes.steps import File, Running

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import MissingError
-from countersign.enforcement import gate_unit
+from countersign.enforcement import node_units
 from countersign.enforcement.node_units import GATE
 from countersign.nodes.facts import CAP_SYS_RESOURCE, has_capability
 from countersign.runtimes.keeping import BySystemd
@@ -95,7 +95,7 @@ class SystemdMachine(Machine):
 
     def gate_unit(self) -> Group:
         """Return the step by which the gate runs as a unit."""
-        return gate_unit.group(self.node, self.layout, lacks_resource=self.lacks_resource)
+        return node_units.gate_unit(self.node, self.layout, lacks_resource=self.lacks_resource)
 
     def remembered(self) -> list[Step]:
         """See `Machine.remembered`: the gate's unit, too."""

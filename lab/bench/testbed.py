@@ -18,7 +18,7 @@ from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError, MissingError
 from countersign.console.steps import run_steps
 from countersign.enforcement import gate, teardown
-from countersign.enforcement.artifacts import collect
+from countersign.enforcement.runtime import collect
 from countersign.nodes import service
 from countersign.nodes.steps import Folder, Group
 from countersign.runtimes.private import made_of, steps

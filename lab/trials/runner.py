@@ -116,7 +116,7 @@ def _needless(series: Series, rows: Sequence[Row]) -> list[VerdictError]:
 
 
 def _keep(settings: Settings, series: Series) -> None:
-    from countersign.enforcement.artifacts import collect
+    from countersign.enforcement.runtime import collect
 
     if series.at:
         output.say(f"artifacts   {collect(series.at, settings.state / 'artifacts' / time.strftime('%Y%m%dT%H%M%S'))}")

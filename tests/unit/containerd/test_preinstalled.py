@@ -18,7 +18,7 @@ from containerd.runtime import CONFIG
 from containerd.survey import Survey
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError
-from countersign.enforcement import gate_unit, node_units
+from countersign.enforcement import node_units
 from countersign.nodes.host import HOST, HostNode
 from countersign.nodes.steps import File, Folder, Group, Link
 from countersign.nodes.systemd import UnitRuns
@@ -163,7 +163,7 @@ def test_containerd_does_not_start_before_enforcement_is_laid_out_but_outlives_t
 
 
 def test_what_nodes_mount_is_roots_alone_and_has_the_gates_unit(tmp_path: Path) -> None:
-    gate = f"{gate_unit.SYSTEMD}/countersign-gate.service"
+    gate = f"{node_units.SYSTEMD}/countersign-gate.service"
     parts = [
         File(HOST, CONFIG, b"version = 3\n"),
         File(HOST, gate, b"unit"),

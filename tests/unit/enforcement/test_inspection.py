@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from countersign.console.errors import InfrastructureError, UsageError
-from countersign.enforcement import doctor, inspection
+from countersign.enforcement import doctor
 from countersign.enforcement.layout import SYSTEM
 from countersign.enforcement.problem import Problem
 from countersign.enforcement.report import VERSION, answered
@@ -17,14 +17,14 @@ def test_a_look_that_cannot_be_made_hides_no_other(tmp_path, monkeypatch):
         raise InfrastructureError("gives no answer", where="doctor")
 
     monkeypatch.setattr(doctor, "look", broken)
-    found = inspection.findings(HostNode(), SYSTEM, tmp_path / "pins.json")
+    found = doctor.findings(HostNode(), SYSTEM, tmp_path / "pins.json")
     assert [problem.where for problem in found] == ["what set-up put there", "doctor"]
 
 
 def test_what_two_looks_find_is_told_once(monkeypatch, tmp_path):
     same = Problem("what set-up put there", "not known on this machine", "a record of it, which set-up keeps")
     monkeypatch.setattr(doctor, "look", lambda *_, **__: [same])
-    assert inspection.findings(HostNode(), SYSTEM, tmp_path / "pins.json") == [same]
+    assert doctor.findings(HostNode(), SYSTEM, tmp_path / "pins.json") == [same]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_what_two_looks_find_is_told_once(monkeypatch, tmp_path):
     ],
 )
 def test_each_finding_names_what_mends_it(problem, setup, do):
-    assert inspection.document("kind", "worker", problem, setup) == {
+    assert doctor.document("kind", "worker", problem, setup) == {
         "node": "worker",
         "problem": "a is 1, expected 2",
         "where": "a",

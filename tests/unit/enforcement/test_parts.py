@@ -7,8 +7,8 @@ import pytest
 
 from countersign.console.errors import UsageError
 from countersign.enforcement import gate, layout
-from countersign.enforcement.gate_unit import UNIT_FILE
 from countersign.enforcement.layout import SYSTEM
+from countersign.enforcement.node_units import UNIT_FILE
 
 
 def test_everything_of_this_host_lies_below_its_state():
