@@ -39,7 +39,6 @@ class AtAdmission(ABC):
 
     Attributes:
         name: as ``--engine`` has it; also the name of its program and image.
-        title: as users read it.
     """
 
     name: ClassVar[str]

@@ -37,7 +37,6 @@ class Toolchain:
     Attributes:
         program: ``go``.
         version: such as 1.27.3; never another one, since the same source comes out otherwise.
-        environment: what it runs with.
     """
 
     program: Path
@@ -71,7 +70,6 @@ def build(go: Toolchain, source: Path, program: Program, platform: str, version:
     Args:
         go: with what.
         source: the project's files, of one commit.
-        program: what.
         platform: for what (``linux/arm64``).
         version: what the program says of itself.
         into: the file to write.

@@ -32,7 +32,6 @@ class Finding:
         module: where it is: a module or a package.
         version: which of it is there.
         fixed: the version without it; empty for none.
-        scanner: who found it.
         severity: one of ``SEVERITIES``; empty where the scanner rates nothing.
         reached: the program has the very package that is vulnerable, and not only its module.
         excused: why it does no harm, by a VEX document; empty where none says so.
@@ -89,12 +88,7 @@ class Scanner:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of looking at everything.
-
-    Attributes:
-        scanners: who looked.
-        findings: everything that was found.
-    """
+    """What came of looking at everything."""
 
     scanners: tuple[Scanner, ...]
     findings: tuple[Finding, ...]

@@ -32,9 +32,6 @@ class Work:
     """What every stage works with.
 
     Attributes:
-        settings: the configuration.
-        project: what is released.
-        version: the version.
         base: what image names begin with.
         builder: who builds, for provenance.
         signer: opens the key, or asks who signs; called by what signs.

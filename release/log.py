@@ -47,7 +47,6 @@ class Entry:
         log: where the log is, by the trusted root.
         index: in the log.
         tiled: it is in a Rekor v2.
-        body: what was logged.
     """
 
     what: str

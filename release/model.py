@@ -16,10 +16,8 @@ class Program:
     """One Go program.
 
     Attributes:
-        name: its file name.
         folder: the Go module, from the project's root.
         package: the package within it, such as ``./cmd/app``.
-        tags: Go build tags.
         variable: the Go variable that the linker sets to the version (``main.release``); empty for none.
     """
 
@@ -104,7 +102,6 @@ class Scan:
         exceptions: the file with those that may be there.
         fail_on: the severity from which one stops the release.
         vex: documents that say what does no harm.
-        scanners: who looks.
     """
 
     exceptions: Path

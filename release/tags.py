@@ -15,8 +15,6 @@ class Moved:
     """A tag that was moved.
 
     Attributes:
-        repository: of which image.
-        tag: the tag.
         before: what it pointed at; empty where there was no such tag.
     """
 

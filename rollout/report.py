@@ -63,8 +63,6 @@ class Report:
     """The whole of it.
 
     Attributes:
-        cluster: what it is about.
-        policy: the policy's file.
         uses: what runs, with the number of pods.
         judged: by `Use.judged`.
         more: there are more pods than were looked at.
@@ -151,9 +149,6 @@ def judge(
 
     Args:
         images: their names, each once.
-        program: the gate's.
-        policy: as the gate reads it.
-        access: how registries are reached.
         tell: is told how far it is.
     """
     import tempfile

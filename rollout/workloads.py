@@ -49,7 +49,6 @@ def uses(api: ApiServer, namespace: str = "") -> tuple[dict[Use, int], bool]:
     """Return what runs, with the number of pods of each, and whether there is more than was looked at.
 
     Args:
-        api: the cluster's.
         namespace: only this one; all where it is empty.
 
     Raises:

@@ -27,7 +27,6 @@ class Server:
     """A timestamp server.
 
     Attributes:
-        url: where it takes requests.
         proxies: by which it is reached.
     """
 

@@ -27,7 +27,6 @@ def socket(effective: Mapping[str, Any], version: tuple[int, ...]) -> str:
 
     Args:
         effective: containerd's configuration in effect.
-        version: of containerd.
     """
     if version < VALIDATOR_SINCE:
         return ""

@@ -46,7 +46,6 @@ def prove(runtime: Runtime, *more: str, image: str = "") -> Proof:
     """Have the node prove itself.
 
     Args:
-        runtime: under enforcement.
         more: further options of ``countersign-gate prove``.
         image: one that the policy has to allow; empty tries what is there.
 

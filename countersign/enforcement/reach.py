@@ -30,7 +30,6 @@ def hosts_files(node: Node, certs: str, urls: Mapping[str, str], ca: bytes) -> l
     """Return what leads to registries: one folder a name, with its hosts.toml and, for HTTPS, the CA.
 
     Args:
-        node: the node.
         certs: its folder ``certs.d``.
         urls: registry name → the URL under which it is reached.
         ca: the certificate of the CA behind the HTTPS ones.

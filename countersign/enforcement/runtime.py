@@ -99,7 +99,6 @@ class Recovering:
 
     Attributes:
         services: how they are stopped and started.
-        runtime: the runtime.
     """
 
     services: Controls

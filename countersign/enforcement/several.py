@@ -83,7 +83,6 @@ class Places(Generic[PlaceT]):
 
         Args:
             done: what was done then, for people, such as ``configured``.
-            work: sets one up.
             plan: nothing is changed.
             wave: how many are begun together; the next are begun only when none of these failed. 0 begins them all.
             tell: is told what came of each, also where some failed.

@@ -17,7 +17,6 @@ class Front:
     """What stands before a registry.
 
     Attributes:
-        url: where it is.
         asked: method and path of every request so far.
         delay: seconds by which each answer is later.
     """

@@ -17,7 +17,6 @@ class Goal:
 
     Attributes:
         limit: what it should not exceed.
-        unit: of both.
     """
 
     name: str

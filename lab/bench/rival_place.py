@@ -31,7 +31,6 @@ class Rival:
 
     Attributes:
         key: its name in JSON.
-        title: its name in tables.
         handler: the runtime handler under which it checks at start.
         pulls: whether it checks at pull.
     """

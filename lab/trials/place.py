@@ -82,7 +82,6 @@ class Place(Protocol):
 
         Args:
             image_id: what the kubelet passes as the image to create from.
-            written: the name as the user wrote it.
             handler: the runtime handler; empty is the default one.
             volume: an image to mount as a volume; empty is none.
 

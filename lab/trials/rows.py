@@ -29,8 +29,6 @@ class Row(ABC):
 
     Attributes:
         way: how it comes to the node or into the cluster, or what is done.
-        code: the reason code that must come out.
-        layer: the layer that must decide.
         by: who must refuse; empty where that is not looked at, or nobody does.
     """
 
