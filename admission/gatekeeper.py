@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
 
-from admission import asking, foreign, gatekeeper_manifests, manifests, steps
+from admission import foreign, gatekeeper_manifests, manifests, steps
 from admission.engine import UNSIGNED, AtAdmission
-from admission.gatekeeper_manifests import CONTROLLER, PROVIDER
+from admission.gatekeeper_manifests import CONTROLLER, PROVIDER, VALIDATING
+from admission.kube import Kube
 from admission.manifests import ANNOTATION, Document
+from admission.steps import POLL, READY, holds, running
+from countersign.console.errors import InfrastructureError, UsageError
 from countersign.console.steps import Step
 from countersign.keys.tls import ServerIdentity
+from countersign.nodes.node import CommandError
 from countersign.policy import gatekeeper as policies
 from countersign.policy.gatekeeper import NAMESPACE
 from kind import cluster as clusters
 
 GATE = "countersign-gate"
+
+UNKNOWN = "no matches for kind"
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Gatekeeper(AtAdmission):
 
     def removed(self) -> Step:
         """Return the step that takes it away."""
-        return asking.Removed(self.kube, self.documents)
+        return Removed(self.kube, self.documents)
 
     def limits(self) -> Sequence[str]:
         """Return what it does not see, with the layers that see it."""
@@ -134,7 +141,7 @@ class Gatekeeper(AtAdmission):
         self.kube.delete([each for each in rendered(self.settings.policy) if each["kind"] == policies.KIND])
         self._await(f"{self.canary}:{UNSIGNED}", allow=True)
 
-    def _asking(self, policy: Path) -> asking.Asking:
+    def _asking(self, policy: Path) -> Asking:
         config = (clusters.folder(self.settings) / "etc" / "docker.json").read_text(encoding="utf-8")
         repository, tag = self.provider_image
         objects = rendered(policy)
@@ -146,7 +153,7 @@ class Gatekeeper(AtAdmission):
             objects[-1]["metadata"]["annotations"][policies.DIGEST],
         )
         provider = gatekeeper_manifests.provider(gatekeeper_manifests.URL, self._identity.ca)
-        return asking.Asking(self.kube, [*serving, provider, *objects])
+        return Asking(self.kube, [*serving, provider, *objects])
 
     def _is_there(self, document: Document) -> bool:
         found = self.kube.get(document["kind"], document["metadata"]["name"])
@@ -168,3 +175,93 @@ def rendered(policy: Path) -> list[Document]:
     from countersign.policy.load import load
 
     return list(yaml.safe_load_all(policies.render(load(policy))))
+
+
+@dataclass(frozen=True)
+class Asking:
+    """The provider runs with the policy, and the constraint asks it.
+
+    Attributes:
+        documents: all objects, the constraint last: its kind is there once Gatekeeper has seen the template.
+    """
+
+    kube: Kube = field(repr=False)
+    documents: Sequence[Document] = field(repr=False)
+    name: str = "policy for Gatekeeper, and the provider that decides by it"
+
+    def needed(self) -> bool:
+        """Return whether an object is missing or another, or the provider does not run."""
+        return not (all(self._is_there(each) for each in self.documents) and self._runs())
+
+    def apply(self) -> None:
+        """Apply all of it, and wait until the provider runs by it.
+
+        Raises:
+            InfrastructureError: it does not in time.
+        """
+        *others, constraint = self.documents
+        self.kube.apply(others)
+        deadline = time.monotonic() + READY
+        while not (self._taken(constraint) and self._runs()):
+            if time.monotonic() > deadline:
+                raise InfrastructureError(f"is not in force after {READY:g} s", where=f"constraint {policies.NAME}")
+            time.sleep(POLL)
+
+    def _taken(self, constraint: Document) -> bool:
+        try:
+            self.kube.apply([constraint])
+        except CommandError as error:
+            if UNKNOWN not in str(error):
+                raise
+            return False
+        return True
+
+    def _is_there(self, wanted: Document) -> bool:
+        metadata = wanted["metadata"]
+        found = self.kube.get(_kind(wanted), metadata["name"], metadata.get("namespace", ""))
+        given = {key: value for key, value in wanted.items() if key != "stringData"}  # is kept as data
+        return found is not None and holds(given, found)
+
+    def _runs(self) -> bool:
+        found = self.kube.get("deployment", PROVIDER, NAMESPACE)
+        return found is not None and running(found)
+
+
+@dataclass(frozen=True)
+class Removed:
+    """There is no Gatekeeper of ours: first nothing asks it any more, then it is taken away."""
+
+    kube: Kube = field(repr=False)
+    documents: Callable[[], Sequence[Document]] = field(repr=False)
+    name: str = "Gatekeeper, its provider and its policy are removed"
+
+    def needed(self) -> bool:
+        """Return whether there is one. Raises UsageError when it is not ours."""
+        found = self.kube.get("deployment", CONTROLLER, NAMESPACE)
+        if found and ANNOTATION not in found["metadata"].get("annotations", {}):
+            do = "delete it yourself"
+            raise UsageError("there is a Gatekeeper that set-up did not install", where=NAMESPACE, do=do)
+        return found is not None or self.kube.get("namespace", NAMESPACE) is not None
+
+    def apply(self) -> None:
+        """Take it away."""
+        documents = list(self.documents())
+        self.kube.delete([each for each in documents if each["kind"] == VALIDATING])
+        self.kube.delete([each for each in documents if each["kind"] == "CustomResourceDefinition"])
+        self.kube.delete([_constraints(), *(each for each in documents if each["kind"] != "CustomResourceDefinition")])
+
+
+def _constraints() -> Document:
+    """Return the definition that Gatekeeper makes of the template; it is Gatekeeper's, and stays where that is gone."""
+    name = f"{policies.KIND.lower()}.constraints.gatekeeper.sh"
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": name},
+    }
+
+
+def _kind(document: Document) -> str:
+    """Return a kind as kubectl finds it whatever else is called so."""
+    group, _, version = document["apiVersion"].rpartition("/")
+    return f"{document['kind']}.{version}.{group}" if group else str(document["kind"])

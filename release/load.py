@@ -14,7 +14,7 @@ from countersign.policy.problems import Key, PolicyInvalid, Problem
 from release import charts, schema
 from release.model import PLATFORMS, Chart, Identity, Image, Notary, Package, Packaged, Program, Project, Scan
 from release.schema import FileEntry, PackageEntry, ReleaseEntry
-from signing.formats import KNOWN
+from signing.stored import KNOWN
 
 FILE = "release.yaml"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")

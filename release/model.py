@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from signing.formats import Format
+from signing.stored import Format
 
 PLATFORMS = ("linux/amd64", "linux/arm64")
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from countersign.console.errors import CountersignError, InfrastructureError, UsageError
-from release import tags
+from countersign.oci.registry import Registry
+from release.made import Release
+from release.push import check_free
 
 if TYPE_CHECKING:
-    from countersign.oci.registry import Registry
     from release.github import GitHub
-    from release.made import Release
 
 
 def publish(
@@ -37,8 +38,8 @@ def publish(
         if github:
             number = _drafted(github, release, tag, notes, files, undo)
             told(f"draft {tag} with {len(files)} files")
-        moved = tags.move(registry, release)
-        undo.callback(tags.put_back, registry, moved)
+        moved = move_tags(registry, release)
+        undo.callback(put_tags_back, registry, moved)
         told(f"tags: {', '.join(map(str, moved)) or 'all there'}")
         verified()
         if github:
@@ -106,3 +107,71 @@ def _tried(what: str, work: Callable[[], None]) -> str:
 def _remove_releases(github: GitHub, tag: str) -> None:
     for number in github.numbers(tag):
         github.remove(number)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A tag that was moved.
+
+    Attributes:
+        before: what it pointed at; empty where there was no such tag.
+    """
+
+    repository: str
+    tag: str
+    before: str
+
+    def __str__(self) -> str:
+        """Return ``repository:tag``."""
+        return f"{self.repository}:{self.tag}"
+
+
+def move_tags(registry: Registry, release: Release) -> list[Moved]:
+    """Point the tags of every image at its index; return those that were moved, or put all back and raise.
+
+    Raises:
+        RegistryError: a registry fails; the version's own tag, which people name, goes last.
+        UsageError: a version's tag points at another image already.
+        InfrastructureError: a registry fails, and takes nothing back either.
+    """
+    for image in release.images:
+        check_free(registry, image, release.release)
+    wanted = [(image, tag) for image in release.images for tag in image.tags]
+    moved: list[Moved] = []
+    try:
+        for image, tag in sorted(wanted, key=lambda each: each[1] == release.release):
+            content, what = registry.manifest(image.repository, image.digest)
+            found = registry.manifest_or_none(image.repository, tag)
+            if found is None or found[1].digest != image.digest:
+                moved.append(
+                    Moved(image.repository, tag, found[1].digest if found else "")
+                )  # also if its answer is lost
+                registry.put_manifest(image.repository, tag, content, what.media_type)
+    except BaseException:
+        put_tags_back(registry, moved)
+        raise
+    return moved
+
+
+def put_tags_back(registry: Registry, moved: list[Moved]) -> None:
+    """Point tags at what they pointed at before, and remove those that are new.
+
+    Raises:
+        InfrastructureError: with the tags that could not be put back.
+    """
+    left = list(filter(None, (_put_back(registry, each) for each in reversed(moved))))
+    if left:
+        raise InfrastructureError(f"tags could not be put back: {', '.join(left)}", do="put them back by hand")
+
+
+def _put_back(registry: Registry, moved: Moved) -> str:
+    """Put one tag back; return which, and why, if that cannot be done."""
+    try:
+        if moved.before:
+            content, what = registry.manifest(moved.repository, moved.before)
+            registry.put_manifest(moved.repository, moved.tag, content, what.media_type)
+        elif registry.manifest_or_none(moved.repository, moved.tag) is not None:
+            registry.delete_manifest(moved.repository, moved.tag)
+    except CountersignError as err:
+        return f"{moved} ({err.found})"
+    return ""

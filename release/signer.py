@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from countersign.keys.pair import PrivateKey
     from countersign.oci.descriptor import Descriptor
     from countersign.oci.registry import Registry
-    from signing.formats import Format
     from signing.identity import ByIdentity as Certified
     from signing.notary import Notary
+    from signing.stored import Format
 
 
 class Signer(Protocol):

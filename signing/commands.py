@@ -17,10 +17,10 @@ from signing.signers import CERTIFICATE_HELP, IDENTITY_HELP, KEY_HELP, opening, 
 
 if TYPE_CHECKING:
     from countersign.oci.reference import Reference
-    from signing.formats import Format
     from signing.notary import Notary
     from signing.sign import Signed
     from signing.signer import Signer
+    from signing.stored import Format
     from signing.tree import Node
     from signing.verify import Verdict
 
@@ -208,7 +208,7 @@ def _no_image() -> UsageError:
 
 
 def _formats(text: str) -> list[Format]:
-    from signing.formats import KNOWN
+    from signing.stored import KNOWN
 
     asked = {part.strip() for part in text.split(",")}
     if not asked <= set(KNOWN):

@@ -10,13 +10,15 @@ from pathlib import Path
 from cryptography.x509 import Certificate
 
 from countersign.console.config import Settings
-from countersign.console.errors import UsageError
+from countersign.console.errors import InfrastructureError, UsageError
 from countersign.keys import source
 from countersign.oci.descriptor import Descriptor
 from countersign.oci.reference import Reference
 from countersign.oci.registry import Registry
-from signing import chain, notary, notary_timestamp, plugin, signers
+from signing import chain, notary, plugin, signers
+from signing import chain as chains
 from signing.notary import Notary, Options
+from signing.timestamp import Server
 
 _BESIDE = (".crt", ".pem", ".cer")
 """Endings of the file beside a key that has its certificates."""
@@ -107,4 +109,37 @@ def _options(settings: Settings) -> Options:
         expected = "a PEM file with the roots of signing.timestamp_server"
         raise UsageError("is empty", where="notation.timestamp_roots", expected=expected)
     server = Server(url, from_environment(os.environ))
-    return Options(group.expiry, partial(notary_timestamp.token, server, group.timestamp_roots))
+    return Options(group.expiry, partial(token, server, group.timestamp_roots))
+
+
+class NoTimestamp(InfrastructureError):
+    """An authority gave a timestamp that does not count."""
+
+
+def token(server: Server, roots: Path, signature: bytes) -> bytes:
+    """Return a timestamp token over a signature, taken only if one's own roots vouch for its authority.
+
+    A signature is only as lasting as its timestamp, and who verifies it later may trust fewer authorities
+    (CVE-2024-56138).
+
+    Args:
+        roots: PEM file with the roots that it leads to.
+
+    Raises:
+        InfrastructureError: there is none, or it is not by such an authority over this signature.
+    """
+    import rfc3161_client as tsp
+
+    response = tsp.decode_timestamp_response(server.stamp(signature))
+    verifier = tsp.VerifierBuilder()
+    for root in chains.load(roots):
+        verifier = verifier.add_root_certificate(root)
+    try:
+        verifier.build().verify_message(response, signature)
+    except (ValueError, tsp.VerificationError) as err:
+        raise NoTimestamp(
+            f"the answer is not a timestamp that counts: {err}",
+            where=server.url,
+            expected=f"one by an authority of {roots}",
+        ) from err
+    return bytes(response.time_stamp_token())

@@ -12,8 +12,8 @@ from typing import Literal
 from countersign.oci.reference import Reference
 from countersign.oci.registry import Registry
 from signing import sign
-from signing.formats import FORMATS
 from signing.signer import Signer
+from signing.stored import FORMATS
 
 State = Literal["signed again", "had both", "to be signed", "not the old key's", "left"]
 DONE: frozenset[State] = frozenset({"signed again", "had both", "not the old key's"})

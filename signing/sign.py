@@ -12,10 +12,9 @@ from countersign.oci.errors import Malformed, NotFound, RegistryError, Tampered
 from countersign.oci.reference import Reference
 from countersign.oci.registry import Registry
 from signing import attachment, bundle, notary, notation, stored
-from signing.formats import FORMATS, Format
 from signing.notary import Notary
 from signing.signer import ByKey, Signer
-from signing.stored import Found
+from signing.stored import FORMATS, Format, Found
 
 _MAX_DEPTH = 4  # indexes in indexes
 _MAX_TARGETS = 256

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from countersign.oci import referrers, tagged
 from countersign.oci.descriptor import EMPTY_JSON, OCI_EMPTY, OCI_MANIFEST, Descriptor
@@ -10,9 +11,13 @@ from countersign.oci.errors import Malformed
 from countersign.oci.registry import Registry
 from signing import attachment, bundle, notation
 from signing.attachment import Attachment
-from signing.formats import Format
 
 _MAX_SIGNATURES = 64  # of one format on one digest
+
+Format = Literal["attachment", "bundle", "notation"]
+FORMATS: tuple[Format, ...] = ("attachment", "bundle")
+"""What is written unless another is asked for: a key is all that they need."""
+KNOWN: tuple[Format, ...] = (*FORMATS, "notation")
 
 
 @dataclass(frozen=True)

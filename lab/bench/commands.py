@@ -78,16 +78,16 @@ def rivals(context: Context, rounds: int = 20, at_once: int = 30, write: bool = 
 
     Example: ./inv bench.rivals --rounds 20
     """
-    from lab.bench import rivals_show
+    from lab.bench import show
     from lab.bench.rivals import measure
 
     _check({"rounds": rounds, "at_once": at_once})
     settings = settings_from(context)
     document = measure(settings, rounds, at_once)
-    tables = [rivals_show.attacks(document), rivals_show.costs(document)]
+    tables = [show.attacks(document), show.costs(document)]
     page = _tell(settings, "bench-rivals", document, tables, json=json)
     if write:
-        rivals_show.write(page)
+        show.write_page(page)
 
 
 @task(
@@ -105,7 +105,7 @@ def admission(context: Context, rounds: int = 20, at_once: int = 30, write: bool
     """
     from containerd.backend import open_place
     from containerd.on_kind import OnKind
-    from lab.bench import rival_admission, rivals_show
+    from lab.bench import rival_admission, show
     from lab.trials.demo import require_up
     from lab.trials.runtimes import RUNTIMES
 
@@ -117,10 +117,10 @@ def admission(context: Context, rounds: int = 20, at_once: int = 30, write: bool
     require_up(place)
     trials = RUNTIMES["containerd"](place.settings, place.runtime()).as_set_up
     document = rival_admission.measure(place, trials, rounds, at_once)
-    tables = [rivals_show.attacks(document), rivals_show.costs(document, "pod until it runs, ms")]
+    tables = [show.attacks(document), show.costs(document, "pod until it runs, ms")]
     page = _tell(settings, "bench-admission", document, tables, json=json)
     if write:
-        rivals_show.write(page, marks=rivals_show.ADMISSION)
+        show.write_page(page, marks=show.ADMISSION)
 
 
 @task(help={"rounds": "how often each variant pulls and starts", "json": JSON})

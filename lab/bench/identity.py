@@ -19,10 +19,10 @@ from lab.bench import gauges, show, stats
 from lab.bench.show import SIGN_COLUMNS as COLUMNS
 from lab.bench.show import sign_rows as rows
 from lab.bench.sign import Bench, in_rounds, place
-from signing.formats import Format
 from signing.stack import place as stacks
 from signing.stack import services, token
 from signing.stack.place import Stack
+from signing.stored import Format
 
 __all__ = ["COLUMNS", "measure", "rows"]
 COMMAND = "countersign: ./inv signing.sign --identity, both formats"

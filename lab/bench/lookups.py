@@ -12,19 +12,21 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from countersign.console import output
 from countersign.console.errors import InfrastructureError
 from countersign.nodes.template import render
-from lab.bench import fleet_store, front, gauges
+from lab.bench import fleet_store, gauges
 from lab.bench.fleet_nodes import HOST, gates
 from lab.bench.fleet_registry import LoggedRegistry, free_port
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
-    from signing.formats import Format
+    from signing.stored import Format
 
 FORMS: Mapping[str, tuple[Format, ...]] = {
     "attachment": ("attachment",),
@@ -37,6 +39,8 @@ DELAYS = (0, 5, 50)
 SIGNED = {"index and platform": True, "index": False}
 COLUMNS = ("signatures", "on", "registry", "gate", "first image", "each further", *(f"ms, at {d} ms" for d in DELAYS))
 TAG = "v1"
+
+HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "date", "server", "keep-alive"}
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ def _judge(gate: Any, asked: list[str], containers: Sequence[str], case: Found, 
 @contextmanager
 def _gate(folder: Path, program: Path, policy: bytes, registry: str, delay: int) -> Iterator[tuple[Any, list[str]]]:
     """Run one gate that knows nothing, behind a registry that is slow."""
-    with front.before(registry, delay / 1000) as way:
+    with before(registry, delay / 1000) as way:
         certs = folder / "certs"
         (certs / HOST).mkdir(parents=True, exist_ok=True)
         hosts = Path(__file__).parents[2] / "countersign" / "enforcement" / "hosts.toml.j2"
@@ -212,3 +216,58 @@ def rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
         )
         for case in document["cases"]
     ]
+
+
+@dataclass
+class Front:
+    """What stands before a registry.
+
+    Attributes:
+        asked: method and path of every request so far.
+        delay: seconds by which each answer is later.
+    """
+
+    url: str
+    delay: float
+    asked: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def before(registry: str, delay: float) -> Iterator[Front]:
+    """Serve what a registry at a URL has, on another port of loopback, until the block ends."""
+    import urllib3
+
+    pool = urllib3.PoolManager(maxsize=64, block=False)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_GET(self) -> None:
+            front.asked.append(f"{self.command} {self.path}")
+            time.sleep(front.delay)
+            headers = {"Accept": self.headers.get("Accept", "*/*")}
+            answer = pool.request(self.command, registry + self.path, headers=headers, redirect=False, retries=False)
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                if name.lower() not in HOP_BY_HOP:
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer.data)))
+            self.end_headers()
+            self.wfile.write(answer.data)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing: requests are counted."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    front = Front(f"http://127.0.0.1:{server.server_port}", delay)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield front
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        pool.clear()

@@ -31,7 +31,7 @@ from lab.bench.images import TAG, push_marked
 from lab.bench.show import SIGN_COLUMNS as COLUMNS
 from lab.bench.show import sign_rows as rows
 from signing import sign, stored
-from signing.formats import Format
+from signing.stored import Format
 
 __all__ = ["COLUMNS", "measure", "rows"]
 COMMAND = "countersign: ./inv signing.sign, both formats"

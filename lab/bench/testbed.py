@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,16 +21,22 @@ from countersign.console.steps import run_steps
 from countersign.enforcement import gate, teardown
 from countersign.enforcement.runtime import collect
 from countersign.nodes import service
-from countersign.nodes.steps import Folder, Group
+from countersign.nodes.host import HOST
+from countersign.nodes.steps import File, Folder, Group
+from countersign.nodes.template import render
 from countersign.runtimes.private import made_of, steps
 from countersign.runtimes.work import Work
 from countersign.tools.resolver import install
-from lab.bench import hooks
+from lab.bench.model import COSIGN, NO_HOOK, NO_OP
 from lab.demo.lab import with_demo
 from lab.demo.registries import REFERRERS
 
 POLICY = Path(__file__).with_name("policy.yaml")
 TOOLS = ("cosign", "noop-hook")
+
+HERE = Path(__file__).resolve().parent
+SCRIPT = HERE / "cosign-hook.sh"
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True)
@@ -101,12 +108,12 @@ def _set_up(settings: Settings, ours: Instance, *, compared: bool) -> Testbed:
         run_steps(steps(plan))
         return Testbed(settings, ours, plan, {})
     folder = settings.state / "specs"
-    plan = made_of(settings, replace(ours, more_handlers=hooks.paths(folder)))
+    plan = made_of(settings, replace(ours, more_handlers=hooked_specs(folder)))
     programs = install(TOOLS, settings)
     server = ours.addition.urls[REFERRERS].partition("://")[2]
     cosign = (str(programs["cosign"]), str(settings.keys / "cosign.pub"), REFERRERS, server)
     spec = gate.written(plan.gate).files[ours.layout.base_spec]
-    compared_specs = hooks.files(folder, spec, programs["noop-hook"], cosign)
+    compared_specs = hook_files(folder, spec, programs["noop-hook"], cosign)
     handlers = Group(
         ours.node, f"handlers to compare with ({folder})", [Folder(ours.node, str(folder)), *compared_specs]
     )
@@ -119,3 +126,34 @@ def _remove(ours: Instance) -> None:
         if step.needed():
             step.apply()
     shutil.rmtree(ours.state, ignore_errors=True)
+
+
+def hooked_specs(folder: Path) -> dict[str, str]:
+    """Return handler → where its base spec will lie below ``folder``."""
+    return {variant.handler: str(folder / f"{variant.handler}.json") for variant in (NO_HOOK, NO_OP, COSIGN)}
+
+
+def hook_files(folder: Path, countersigns: bytes, noop: Path, cosign: Sequence[str]) -> list[File]:
+    """Return the base specs, and the script that one of them runs.
+
+    Args:
+        countersigns: the base spec with countersign's hook.
+        noop: the hook that does nothing.
+        cosign: the arguments of ``cosign-hook.sh``.
+    """
+    script = File(HOST, str(folder / SCRIPT.name), SCRIPT.read_bytes(), 0o755)
+    argv: dict[str, Sequence[str]] = {
+        NO_HOOK.handler: (),
+        NO_OP.handler: (str(noop),),
+        COSIGN.handler: (script.path, *cosign),
+    }
+    env = [PATH, f"HOME={folder}"]
+    specs = hooked_specs(folder).items()
+    return [script, *(File(HOST, path, _other_hook(countersigns, argv[handler], env)) for handler, path in specs)]
+
+
+def _other_hook(spec: bytes, argv: Sequence[str], env: Sequence[str]) -> bytes:
+    document: dict[str, Any] = json.loads(spec)
+    hooks = [json.loads(render(HERE / "hook.json.j2", argv=list(argv), env=list(env)))] if argv else []
+    document["hooks"]["createRuntime"] = hooks
+    return (json.dumps(document, indent=2) + "\n").encode()

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from countersign.console.config import Settings
+from countersign.console.errors import UsageError
+from countersign.console.steps import Step
+from countersign.enforcement import reach
 from countersign.enforcement.additions import NOTHING, Addition
 from countersign.enforcement.layout import Layout
+from countersign.nodes.host import HOST
 from countersign.nodes.node import Node
+from countersign.nodes.service import State
+from countersign.nodes.steps import File, Folder, Group
 from countersign.runtimes.private import PrivateMachine
+from kind import cluster as clusters
+from kind import engine
 from lab.demo import kind_registry, registries
-from lab.demo.cluster import ClusterDemo
+from lab.demo.given import TOOLS, Given
 from lab.demo.host import HostDemo
+from lab.demo.kind_registry import URLS
+from lab.demo.registries import REFERRERS, SERVICES
 from lab.demo.remote import NAMES, remote_demo
 
 if TYPE_CHECKING:
     MachineT = TypeVar("MachineT", bound=PrivateMachine)
+    from docker import DockerClient
 
 
 @dataclass(frozen=True)
@@ -47,3 +60,89 @@ DEMO = Demo()
 def with_demo(settings: Settings, ours: MachineT) -> MachineT:
     """Return a private runtime of this host with the demo beside it."""
     return replace(ours, addition=DEMO.for_host(settings, ours.layout, ours.cgroup, ours.root))
+
+
+@dataclass(frozen=True)
+class ClusterDemo(Given):
+    """See `countersign.enforcement.additions.Addition`."""
+
+    urls: Mapping[str, str] = field(default_factory=lambda: dict(URLS))
+    names = tuple(URLS)
+    services = ()
+
+    @property
+    def etc(self) -> Path:
+        """See `Given.etc`."""
+        return clusters.folder(self.settings) / "etc"
+
+    def prepared(self) -> Sequence[Step]:
+        """See `Addition.prepared`."""
+        urls = kind_registry.urls_for_host(self.made)
+        hosts = reach.hosts_files(HOST, f"{self.etc}/certs.d", urls, self.ca)
+        folders = [Folder(HOST, f"{self.made.folder}", 0o700), Folder(HOST, str(self.etc), 0o700)]
+        folders += [Folder(HOST, file.path.rpartition("/")[0]) for file in hosts]
+        config = reach.docker_config(self.settings.registry.docker_config, self.logins)
+        files = [registries.kept(self.made), *hosts, File(HOST, f"{self.etc}/docker.json", config, 0o600)]
+        return [self.keys, Group(HOST, f"this machine's way to the demo's registries ({self.etc})", [*folders, *files])]
+
+    def running(self) -> Sequence[Step]:
+        """See `Addition.running`."""
+        from countersign.tools.resolver import install
+
+        programs = install(TOOLS, self.settings)
+        cluster, network = self.settings.kind.cluster, clusters.network(self.settings)
+        containers = [
+            kind_registry.Runs(host, cluster, self.made, programs[tool], network, self._docker)
+            for host, tool in SERVICES.items()
+        ]
+        return [*containers, *self.pushes()]
+
+    def released(self) -> Sequence[Step]:
+        """See `Addition.released`."""
+        return [Removed(self)]
+
+    def remove(self) -> None:
+        """Remove the registries with all that they hold, and what is kept of them on this machine."""
+        kind_registry.remove(self._docker(), self.settings.kind.cluster)
+        for path in (self.etc, self.made.folder):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def states(self) -> Sequence[State]:
+        """Return none: they are not services of this machine."""
+        return ()
+
+    def log(self, name: str) -> Path:
+        """Raise UsageError: Docker has their logs."""
+        raise UsageError("there is no such log", where=name)
+
+    def require_up(self) -> None:
+        """Return: Docker keeps them running."""
+
+    def up(self) -> bool:
+        """See `Given.up`."""
+        return kind_registry.runs(self._docker(), self.settings.kind.cluster, REFERRERS)
+
+    @contextmanager
+    def stopped(self, registry: str) -> Iterator[None]:
+        """See `Addition.stopped`."""
+        with kind_registry.stopped(self._docker(), self.settings.kind.cluster, registry):
+            yield
+
+    def _docker(self) -> DockerClient:
+        return engine.docker_client(self.settings)
+
+
+@dataclass(frozen=True)
+class Removed:
+    """The cluster's registries are removed."""
+
+    demo: ClusterDemo = field(repr=False)
+    name: str = "the demo's registries are removed"
+
+    def needed(self) -> bool:
+        """Return whether anything is kept of them."""
+        return self.demo.made.folder.exists()
+
+    def apply(self) -> None:
+        """Remove them."""
+        self.demo.remove()

@@ -1,6 +1,6 @@
 """What is tried on runtimes under enforcement, all of it the same way.
 
-``rows`` (a row, what was found, an outcome), ``series`` (rows and what tries them), ``runner`` and ``document``.
+``rows`` (a row, what was found, an outcome; a series: rows and what tries them), ``runner`` and ``document``.
 
 Kinds of trials: ``matrix`` (rows in ``model``, images in ``marks``, ``images`` and ``lab``, ways in ``ways``),
 ``pods`` (scenarios; ``kind_pods`` brings them to a cluster), ``crio_starts``, ``crio_own`` and ``library`` (CRI-O's own

@@ -23,8 +23,7 @@ from lab.trials.differences import Differences, Engine
 from lab.trials.lab import Lab, prepare
 from lab.trials.model import Case, kind_of, load
 from lab.trials.pods.model import look
-from lab.trials.rows import OK, Found, Layer, Outcome, Row, compare
-from lab.trials.series import Series
+from lab.trials.rows import OK, Found, Layer, Outcome, Row, Series, compare
 
 HOSTS: Mapping[Any, str] = {"referrers": REFERRERS, "fallback": FALLBACK}
 NAMESPACE = "countersign-admission"

@@ -12,8 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from countersign.console.errors import UsageError
 from lab.trials import model
 from lab.trials.pods import model as pods
-from lab.trials.rows import Row
-from lab.trials.series import Series
+from lab.trials.rows import Row, Series
 
 FILE = Path(__file__).resolve().parents[2] / "bypass" / "attacks.yaml"
 

@@ -12,7 +12,7 @@ from containerd.runtime import Containerd, import_archive
 from countersign.enforcement import nri, refusal
 from countersign.enforcement.gate_client import request
 from lab.trials.cri_place import CriPlace
-from lab.trials.native import GATE_GONE, code_of
+from lab.trials.engines import GATE_GONE, code_of
 
 ADDED = "countersign-added"
 """A runtime handler of one trial."""

@@ -15,10 +15,8 @@ from lab.trials.crio_place import CrioPlace
 from lab.trials.engines import OWN, EngineRow, judge, rows, verdict
 from lab.trials.lab import Lab
 from lab.trials.library import reference
-from lab.trials.model import load
-from lab.trials.rows import Found, Outcome
-from lab.trials.sample import sample
-from lab.trials.series import Series
+from lab.trials.model import load, sample
+from lab.trials.rows import Found, Outcome, Series
 
 
 def series(settings: Settings, machine: Crio, images: Callable[[], Lab]) -> Series:

@@ -15,9 +15,9 @@ from countersign.enforcement import refusal
 from crio import render
 from crio.runtime import Crio
 from lab.trials.cri_place import CriPlace
+from lab.trials.engines import code_of as native_code
 from lab.trials.lab import IMAGE_NAME
 from lab.trials.model import Case
-from lab.trials.native import code_of as native_code
 
 Judges = Literal["gate", "own", "both"]
 """Who decides while trials run: the gate alone, CRI-O's own engine alone, or both, as set-up left them."""

@@ -21,8 +21,7 @@ from lab.trials import matrix
 from lab.trials.cri_place import SLEEP, away
 from lab.trials.crio_place import CrioPlace
 from lab.trials.lab import Lab
-from lab.trials.rows import OK, By, Found, Layer, Outcome, Row, compare
-from lab.trials.series import Series
+from lab.trials.rows import OK, By, Found, Layer, Outcome, Row, Series, compare
 
 LOOSE = "loose"
 NATIVE = "SignatureValidationFailed"

@@ -11,8 +11,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from countersign.console.errors import UsageError
-from lab.trials.model import HERE
 
+FILE = Path(__file__).with_suffix(".yaml")
 Engine = Literal["kyverno", "gatekeeper", "crio"]
 
 
@@ -68,7 +68,7 @@ class Differences:
         return [one for one in self.entries if one.engine == engine and (one.image, engine) not in self._used]
 
 
-def load(path: Path = HERE / "differences.yaml") -> Differences:
+def load(path: Path = FILE) -> Differences:
     """Read the list.
 
     Raises:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lab.trials.rows import Outcome
-from lab.trials.series import Series
+from lab.trials.rows import Outcome, Series
 
 VERSION = "countersign.trials/v1"
 COLUMNS = ("image", "way in", "layer", "expected", "actual", "gate ms", "call ms", "")

@@ -22,8 +22,8 @@ from lab.trials.signers import FUTURE, ISSUER, PAST, PERSON, THEN, WORKFLOW, per
 from signing import attachment as simple
 from signing import bundle as bundles
 from signing import stored
-from signing.formats import FORMATS, Format
 from signing.sign import sign
+from signing.stored import FORMATS, Format
 
 TYPES = {
     "": bundles.PREDICATE_TYPE,

@@ -21,8 +21,7 @@ from lab.demo.keys import demo_key
 from lab.demo.registries import REFERRERS
 from lab.trials.pods.model import PodRow, load
 from lab.trials.pods.run import PodsPlace, run, whole
-from lab.trials.rows import Outcome
-from lab.trials.series import Series
+from lab.trials.rows import Outcome, Series
 
 if TYPE_CHECKING:
     from docker import DockerClient

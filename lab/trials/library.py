@@ -19,8 +19,7 @@ from lab.trials.engines import LIBRARY, EngineRow, judge, rows, verdict
 from lab.trials.image import TAG
 from lab.trials.lab import SHORT, Lab
 from lab.trials.model import load
-from lab.trials.rows import Found, Outcome
-from lab.trials.series import Series
+from lab.trials.rows import Found, Outcome, Series
 
 _SECONDS = 30
 """What the program itself gives one image."""

@@ -8,11 +8,9 @@ from typing import Any
 
 from countersign.nodes.host import HostNode
 from lab.trials.lab import SHORT, Lab
-from lab.trials.model import Case, load
+from lab.trials.model import Case, load, sample, shows
 from lab.trials.place import Place
-from lab.trials.rows import Found, Outcome, compare
-from lab.trials.sample import sample, shows
-from lab.trials.series import Series
+from lab.trials.rows import Found, Outcome, Series, compare
 from lab.trials.ways import WAYS, attempt
 
 UNLOGGED = {"GATE_DOWN", "TIMEOUT"}

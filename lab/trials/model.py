@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import yaml
 
 from countersign.console.errors import UsageError
 from lab.trials.marks import Step, Strict
-from lab.trials.rows import Layer, Row, reason_codes
+from lab.trials.rows import OK, Layer, Row, reason_codes
 
 HERE = Path(__file__).resolve().parent
 
@@ -19,6 +19,9 @@ KINDS = ("keyless", "pki", "stamped", "attested", "provenance", "sbom", "notatio
 """Kinds of images that lie together, under a scope of their own: ``cases/KIND/KIND_…``."""
 RegistryKind = Literal["referrers", "fallback"]
 NameForm = Literal["tag", "digest", "short", "id", "id_prefix"]
+FORMATS = ("attachment", "bundle", "cosign2")
+"""Words in images' names that say in which format they are signed or attested."""
+Each = TypeVar("Each")
 
 
 class ImageEntry(Strict):
@@ -138,3 +141,36 @@ def _repository(name: str, entry: ImageEntry) -> str:
 
 def _read(path: Path) -> Matrix:
     return Matrix.model_validate(yaml.safe_load(path.read_text()))
+
+
+def sample(rows: Iterable[Each], shows: Callable[[Each], Iterable[Hashable]]) -> list[Each]:
+    """Return the rows that show something which no row before them shows, in their order.
+
+    That is enough for a place that only adds another way to a node; what a verdict is, the whole matrix shows on
+    `host`. A Kind node or a machine over SSH has the same gate: what can differ there is how images, policy and hook
+    reach it.
+    """
+    seen: set[Hashable] = set()
+    chosen = []
+    for row in rows:
+        new = set(shows(row)) - seen
+        if new:
+            chosen.append(row)
+            seen |= new
+    return chosen
+
+
+def shows(case: Case) -> Sequence[Hashable]:
+    """Return what a row of the matrix shows.
+
+    That is its reason code at its layer, its way with an image that may run or with one that may not, its form of name,
+    its registry, whether there was evidence; and, for an image that is signed as it has to be, its root and its format.
+    """
+    signed = (kind_of(case.image), *(word for word in FORMATS if word in case.image))
+    return (
+        ("code", case.code, case.layer),
+        ("way", case.way, case.allow, case.evidence),
+        ("name", case.name),
+        ("registry", case.registry),
+        *([("signed", *signed)] if case.code == OK else []),
+    )

@@ -12,8 +12,7 @@ from countersign.console import output
 from countersign.console.config import Settings
 from countersign.console.errors import UsageError, VerdictError
 from lab.trials.document import COLUMNS, cells, document
-from lab.trials.rows import Outcome, Row
-from lab.trials.series import Series
+from lab.trials.rows import Outcome, Row, Series
 
 REPEATED = 3
 """How many rows the command that repeats failures names."""

@@ -11,7 +11,7 @@ from countersign.console.config import Settings
 from lab.trials import lab, matrix, runner
 from lab.trials.cri_place import CriPlace
 from lab.trials.place import Place
-from lab.trials.series import Series
+from lab.trials.rows import Series
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from countersign.oci.registry import Registry
 from countersign.tools.resolver import tool
 from rollout import evidence_tasks
 from signing import sign
-from signing.formats import Format
+from signing.stored import Format
 from tests.images import push_image, push_index
 
 KEY = keys.generate()

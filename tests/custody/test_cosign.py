@@ -19,7 +19,7 @@ from countersign.oci.reference import parse
 from countersign.oci.registry import Registry
 from countersign.tools.resolver import tool
 from signing import commands
-from signing.formats import FORMATS, Format
+from signing.stored import FORMATS, Format
 from signing.verify import Access, by_keys, program, verify
 from tests.custody.conftest import PIN, Hsm
 from tests.images import push_image

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from admission import asking, foreign, steps
+from admission import foreign, gatekeeper, steps
 from admission import gatekeeper_manifests as manifests
 from admission.gatekeeper import rendered
 from admission.kube import Kube
@@ -80,7 +80,7 @@ def applied(place: Place, kube: Kube, controller: Document, objects: list[Docume
 
 @pytest.mark.usefixtures("applied")
 def test_what_is_in_force_is_not_done_again(kube: Kube, objects: list[Document]) -> None:
-    assert not asking.Asking(kube, objects).needed()
+    assert not gatekeeper.Asking(kube, objects).needed()
 
 
 @pytest.mark.usefixtures("applied")
@@ -94,17 +94,17 @@ def test_what_was_changed_is_put_back(kube: Kube, objects: list[Document], kind:
         "Deployment": {"spec": {"replicas": 2}},
     }
     wanted = [{**each, **changes[kind]} if each["kind"] == kind else each for each in objects]
-    assert asking.Asking(kube, wanted).needed()
+    assert gatekeeper.Asking(kube, wanted).needed()
 
 
 @pytest.mark.usefixtures("applied")
 def test_a_gatekeeper_of_ours_is_known_and_another_left_alone(place: Place, kube: Kube, controller: Document) -> None:
     found = steps.Installed(kube, [controller], "1", NAMESPACE, manifests.CONTROLLER, "Gatekeeper")
     assert found.needed(), "it was applied otherwise"
-    assert asking.Removed(kube, list).needed()
+    assert gatekeeper.Removed(kube, list).needed()
     where = ("deployment", manifests.CONTROLLER, "--namespace", NAMESPACE)
     place.cluster.run("annotate", *where, f"{ANNOTATION}-")
-    for step in (found, asking.Removed(kube, list)):
+    for step in (found, gatekeeper.Removed(kube, list)):
         with pytest.raises(UsageError, match="a Gatekeeper that set-up did not install"):
             step.needed()
 

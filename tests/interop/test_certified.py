@@ -18,8 +18,8 @@ from countersign.policy import gate as rendering
 from countersign.policy.load import load as load_policy
 from lab.trials import authority
 from signing import attest, certified, inspection, sign
-from signing.formats import FORMATS, Format
 from signing.signer import ByKey
+from signing.stored import FORMATS, Format
 from signing.verify import Verdict, by_policy, program, verify
 from tests.images import push_image
 from tests.interop.conftest import PASSWORD, Cosign, Lab

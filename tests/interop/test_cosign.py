@@ -13,7 +13,7 @@ from countersign.keys import pair as keys
 from countersign.oci.descriptor import Descriptor
 from countersign.oci.reference import Reference, parse
 from signing import sign, stored
-from signing.formats import FORMATS, Format
+from signing.stored import FORMATS, Format
 from signing.verify import Verdict, by_keys, program, verify
 from tests.images import push_image, push_index
 from tests.interop.conftest import ATTACHMENT, OFFLINE, PASSWORD, Cosign, Lab

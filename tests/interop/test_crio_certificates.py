@@ -21,8 +21,8 @@ from countersign.policy.load import load
 from countersign.policy.part import part
 from countersign.tools.resolver import tool
 from lab.trials import authority, certified
+from lab.trials.engines import code_of
 from lab.trials.library import judged_by
-from lab.trials.native import code_of
 from lab.trials.signers import PAST
 from signing import attachment, stored
 from signing.sign import sign

@@ -22,10 +22,10 @@ from countersign.tools.resolver import tool
 from lab.demo.registries import MAPPED, REFERRERS
 from lab.trials import library, runner
 from lab.trials.consistency import compare
+from lab.trials.engines import code_of
 from lab.trials.lab import Lab, build
 from lab.trials.library import judged_by
 from lab.trials.model import load
-from lab.trials.native import code_of
 from signing.sign import sign
 from tests.images import push_image
 from tests.interop.conftest import LOGIN, free_netloc, running, write_fallback

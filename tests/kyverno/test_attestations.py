@@ -12,9 +12,9 @@ from countersign.oci.descriptor import Descriptor
 from countersign.policy import kyverno
 from countersign.policy.load import load
 from signing.attest import attest
-from signing.formats import Format
 from signing.sign import sign
 from signing.signer import ByKey
+from signing.stored import Format
 from tests.kyverno.conftest import ALLOWED, World
 
 SLSA = "https://slsa.dev/provenance/v1"

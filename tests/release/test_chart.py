@@ -15,7 +15,7 @@ import yaml
 
 from countersign.console.errors import InfrastructureError, UsageError
 from countersign.tools.resolver import tool
-from release import chart_schemas, charts
+from release import charts
 from release.model import Chart
 from tests.release.conftest import Lab, Make, git
 
@@ -77,11 +77,11 @@ POD = "spec: {containers: [{name: app, image: app}]}"
 
 @pytest.mark.parametrize("version", ["1.35", "1.36", "1.37"])
 def test_what_a_chart_renders_is_held_against_each_version(lab: Lab, version: str) -> None:
-    schemas = chart_schemas.versions(lab.settings, [])
+    schemas = charts.schemas_of(lab.settings, [])
     assert list(schemas) == ["1.35", "1.36", "1.37"]
 
     def check(content: bytes) -> list[str]:
-        return chart_schemas.check(lab.settings, version, schemas[version], content, "deploy/chart")
+        return charts.against_schemas(lab.settings, version, schemas[version], content, "deploy/chart")
 
     assert check(manifest("Pod", "v1", POD)) == []
     assert check(manifest("PrometheusRule", "monitoring.coreos.com/v1")) == [
@@ -98,9 +98,9 @@ def test_what_a_chart_renders_is_held_against_each_version(lab: Lab, version: st
 
 
 def test_other_versions_are_taken_if_there_are_schemas(lab: Lab) -> None:
-    assert list(chart_schemas.versions(lab.settings, ["1.30"])) == ["1.30"]
+    assert list(charts.schemas_of(lab.settings, ["1.30"])) == ["1.30"]
     with pytest.raises(UsageError, match=r"no schemas of Kubernetes 1\.99; expected one of 1\.25, .*1\.37"):
-        chart_schemas.versions(lab.settings, ["1.99"])
+        charts.schemas_of(lab.settings, ["1.99"])
 
 
 def test_a_chart_that_a_version_does_not_take_is_refused(make: Make, lab: Lab, tmp_path: Path) -> None:

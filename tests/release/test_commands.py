@@ -11,7 +11,7 @@ import pytest
 
 from countersign.console.config import ROOT
 from countersign.tools.resolver import tool
-from release import tags, verifying
+from release import publish, verifying
 from release.trust import ByKey as TrustKey
 from tests.release.conftest import Lab, Made, Make
 
@@ -42,7 +42,7 @@ def test_what_is_printed_verifies_a_good_release_and_refuses_an_altered_one(
     make: Make, lab: Lab, stranger: dict[str, str]
 ) -> None:
     made = make()
-    tags.move(lab.client, made.release)
+    publish.move_tags(lab.client, made.release)
     lines = commands(made)
     assert sum(line.startswith("cosign verify-attestation ") for line in lines) == 3 + 2 * 2 + 1
     good = run(lines, stranger)

@@ -21,7 +21,7 @@ from lab.trials import authority, certified
 from lab.trials.authority import Authority
 from release.trust import ByIdentity
 from signing import attachment, bundle, stored
-from signing.formats import Format
+from signing.stored import Format
 from tests.fake_registry import Reply, serving
 from tests.release.conftest import Make
 

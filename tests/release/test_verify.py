@@ -12,7 +12,7 @@ import pytest
 from countersign.keys import files as keyfiles
 from countersign.keys import pair as keys
 from countersign.oci.descriptor import Descriptor
-from release import sbom, statement, tags
+from release import publish, sbom, statement
 from release.signer import ByKey, Signer
 from release.trust import ByKey as TrustKey
 from signing import stored
@@ -231,9 +231,9 @@ def test_a_tag_that_was_moved_is_refused(make: Make, lab: Lab) -> None:
     assert made.verify(tags=True) == dict.fromkeys(missing, "missing")
     moved = [f"{image.repository}:{tag}" for tag in ("1.2", image.tags[2], "1.2.3")]
     moved.append(chart)
-    assert [str(each) for each in tags.move(lab.client, made.release)] == moved
+    assert [str(each) for each in publish.move_tags(lab.client, made.release)] == moved
     assert made.verify(tags=True) == {}
-    assert [str(each) for each in tags.move(lab.client, made.release)] == []
+    assert [str(each) for each in publish.move_tags(lab.client, made.release)] == []
     push_image(lab.client, image.repository, "1.2", "evil")
     assert made.verify(tags=True) == {f"{image.repository}:1.2": "moved-tag"}
 

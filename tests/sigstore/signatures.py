@@ -20,9 +20,9 @@ from countersign.oci.descriptor import Descriptor
 from countersign.policy import gate
 from countersign.policy.load import load
 from signing import bundle, identity, sign, stored
-from signing.formats import Format
 from signing.stack import token
 from signing.stack.place import Stack
+from signing.stored import Format
 from signing.verify import Verdict, by_policy, program, verify
 from tests.images import push_image
 from tests.interop.conftest import Cosign, Lab

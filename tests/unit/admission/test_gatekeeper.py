@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from admission import asking
+from admission import gatekeeper
 from admission import gatekeeper_manifests as manifests
 from admission.engines import engine_of
 from admission.gatekeeper import Gatekeeper
@@ -99,16 +99,16 @@ class Forgetful:
 
 
 def test_the_constraint_waits_for_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "POLL", 0)
+    monkeypatch.setattr(gatekeeper, "POLL", 0)
     kube = Forgetful('no matches for kind "CountersignImages"')
-    asking.Asking(cast(Kube, kube), [{"kind": "Template"}, {"kind": "Constraint"}]).apply()
+    gatekeeper.Asking(cast(Kube, kube), [{"kind": "Template"}, {"kind": "Constraint"}]).apply()
     assert kube.applied == ["Template", "Constraint", "Constraint"]
 
 
 def test_another_error_of_the_constraint_is_shown_at_once() -> None:
     kube = Forgetful("spec: Required value")
     with pytest.raises(CommandError, match="Required value"):
-        asking.Asking(cast(Kube, kube), [{"kind": "Template"}, {"kind": "Constraint"}]).apply()
+        gatekeeper.Asking(cast(Kube, kube), [{"kind": "Template"}, {"kind": "Constraint"}]).apply()
 
 
 def test_engines_go_by_their_names() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.bench import hooks
+from lab.bench import testbed
 from lab.bench.model import COSIGN, NO_HOOK, NO_OP, VARIANTS
 from lab.bench.rival_place import VERIFIER
 
@@ -15,9 +15,11 @@ NAME = "io.kubernetes.cri.image-name"
 
 @pytest.fixture
 def specs(tmp_path):
-    files = hooks.files(tmp_path, SPEC, Path("/noop"), ["/cosign", "/key.pub", "registry.example", "127.0.0.1:5000"])
+    files = testbed.hook_files(
+        tmp_path, SPEC, Path("/noop"), ["/cosign", "/key.pub", "registry.example", "127.0.0.1:5000"]
+    )
     script, *specs = files
-    assert (Path(script.path).name, bytes(script.content)) == (hooks.SCRIPT.name, hooks.SCRIPT.read_bytes())
+    assert (Path(script.path).name, bytes(script.content)) == (testbed.SCRIPT.name, testbed.SCRIPT.read_bytes())
     return {Path(file.path).stem: json.loads(bytes(file.content)) for file in specs}
 
 
@@ -37,7 +39,7 @@ def test_the_no_op_hook_is_run_by_itself(specs):
 
 
 def test_every_handler_of_a_variant_has_a_spec_or_is_countersigns(tmp_path):
-    assert {variant.handler for variant in VARIANTS} == {"runc", *hooks.paths(tmp_path)}
+    assert {variant.handler for variant in VARIANTS} == {"runc", *testbed.hooked_specs(tmp_path)}
 
 
 def run_script(tmp_path: Path, state: str) -> subprocess.CompletedProcess[str]:
@@ -45,7 +47,7 @@ def run_script(tmp_path: Path, state: str) -> subprocess.CompletedProcess[str]:
     cosign = tmp_path / "cosign"
     cosign.write_text('#!/bin/sh\necho "$@" >&2\nexit 7\n')
     cosign.chmod(0o755)
-    argv = [str(hooks.SCRIPT), str(cosign), "/key.pub", "registry.example", "127.0.0.1:5000"]
+    argv = [str(testbed.SCRIPT), str(cosign), "/key.pub", "registry.example", "127.0.0.1:5000"]
     return subprocess.run(argv, input=state, capture_output=True, text=True, check=False)
 
 
@@ -68,7 +70,7 @@ def test_the_shell_hook_refuses_what_it_cannot_look_up(tmp_path, name):
 
 
 def test_the_shell_hook_can_be_executed():
-    assert os.access(hooks.SCRIPT, os.X_OK)
+    assert os.access(testbed.SCRIPT, os.X_OK)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import urllib3
 
 from countersign.console.errors import InfrastructureError
-from lab.bench import front, lookups
+from lab.bench import lookups
 
 
 class Gate:
@@ -60,7 +60,7 @@ def test_a_front_counts_and_answers_later() -> None:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        with front.before(f"http://127.0.0.1:{server.server_port}", 0.05) as way, urllib3.PoolManager() as pool:
+        with lookups.before(f"http://127.0.0.1:{server.server_port}", 0.05) as way, urllib3.PoolManager() as pool:
             began = time.monotonic()
             answer = pool.request("GET", f"{way.url}/v2/there", headers={"Accept": "a/b"})
             assert time.monotonic() - began >= 0.05

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from countersign.console.errors import UsageError
-from lab.bench import rivals, rivals_show
+from lab.bench import rivals, show
 from lab.bench.rival_place import BINDIR, HOOK, NOTHING, OURS
 from lab.bench.rivals import Engine
 from lab.trials import bypass
@@ -25,7 +25,7 @@ from lab.trials import bypass
     ],
 )
 def test_a_cell_says_what_came_of_an_attack_and_its_twin(ran: dict[str, bool], said: str) -> None:
-    assert rivals_show.verdict(ran, "row", "twin") == said
+    assert show.verdict(ran, "row", "twin") == said
 
 
 def document() -> dict[str, object]:
@@ -41,7 +41,7 @@ def document() -> dict[str, object]:
 
 
 def test_every_attack_that_was_tried_has_a_row_and_our_loss_is_among_them() -> None:
-    columns, rows = rivals_show.attacks(document())
+    columns, rows = show.attacks(document())
     assert columns[2:] == ("countersign", "other")
     by_name = {row[0]: row[2:] for row in rows}
     assert by_name["copied-bundle"] == ("**runs**", "-")
@@ -51,7 +51,7 @@ def test_every_attack_that_was_tried_has_a_row_and_our_loss_is_among_them() -> N
 
 
 def test_every_engine_has_its_costs() -> None:
-    columns, rows = rivals_show.costs(document())
+    columns, rows = show.costs(document())
     assert columns[-1] == "30 at once, s"
     assert rows[0] == ("countersign", "2", "2 / 3", "3 / 4", "0.50")
 
@@ -59,16 +59,16 @@ def test_every_engine_has_its_costs() -> None:
 def test_the_tables_go_between_the_marks_of_the_page(tmp_path: Path) -> None:
     page, markdown = tmp_path / "page.md", tmp_path / "run.md"
     markdown.write_text("| new |\n")
-    page.write_text(f"before\n{rivals_show.NODE[0]}old\n{rivals_show.NODE[1]}after\n")
-    rivals_show.write(markdown, page)
-    assert page.read_text() == f"before\n{rivals_show.NODE[0]}| new |\n{rivals_show.NODE[1]}after\n"
+    page.write_text(f"before\n{show.NODE[0]}old\n{show.NODE[1]}after\n")
+    show.write_page(markdown, page)
+    assert page.read_text() == f"before\n{show.NODE[0]}| new |\n{show.NODE[1]}after\n"
     page.write_text("no marks")
     with pytest.raises(UsageError, match="has no place for the tables"):
-        rivals_show.write(markdown, page)
+        show.write_page(markdown, page)
 
 
 def test_the_suites_page_has_the_marks_and_every_rival_differs() -> None:
-    for marks in (rivals_show.NODE, rivals_show.ADMISSION):
-        assert all(each in rivals_show.PAGE.read_text() for each in marks)
+    for marks in (show.NODE, show.ADMISSION):
+        assert all(each in show.PAGE.read_text() for each in marks)
     assert len({rival.key for rival in (OURS, NOTHING, BINDIR, HOOK)}) == 4
     assert {rival.pulls for rival in (OURS, BINDIR)} == {True}

@@ -13,7 +13,7 @@ import pytest
 from countersign.console.errors import CountersignError, InfrastructureError, MissingError, UsageError, VerdictError
 from countersign.oci.proxy import NONE
 from countersign.oci.registry import Registry
-from release import publish, tags
+from release import publish
 from release.github import GitHub, of
 from release.made import Image, Release
 from tests import fake_github, fake_registry
@@ -194,7 +194,7 @@ def test_a_version_that_is_published_is_not_published_again(
 def test_a_versions_tag_that_is_another_images_is_never_moved(release: Release, registry: FakeRegistry) -> None:
     other = push_image(Registry(), registry.name(), "1.2.3", "other").digest
     with pytest.raises(UsageError, match="a version is released once"):
-        tags.move(Registry(), release)
+        publish.move_tags(Registry(), release)
     assert named(registry)["1.2.3"] == other
 
 

@@ -21,9 +21,9 @@ from countersign.console.errors import InfrastructureError
 from countersign.keys import issue
 from countersign.oci.descriptor import Descriptor
 from lab.trials import notaries
-from signing import notary, notary_timestamp, notation
+from signing import notary, notary_options, notation
 from signing.notary import Options
-from signing.notary_timestamp import NoTimestamp
+from signing.notary_options import NoTimestamp
 from signing.timestamp import Server
 
 Answer = Callable[[bytes], tuple[int, bytes]]
@@ -103,7 +103,7 @@ def served(answer: Answer) -> Iterator[str]:
 def test_a_signature_is_stamped(authority: Authority) -> None:
     signer = notaries.make().issue()
     with served(authority.answer) as url:
-        options = Options(timestamp=partial(notary_timestamp.token, Server(url), authority.folder / "root.pem"))
+        options = Options(timestamp=partial(notary_options.token, Server(url), authority.folder / "root.pem"))
         key = signer.key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
@@ -124,7 +124,7 @@ def test_only_a_trusted_authority_over_this_signature_counts(authority: Authorit
 
     def ask(answer: Answer, roots: Path = authority.folder / "root.pem") -> bytes:
         with served(answer) as url:
-            return notary_timestamp.token(Server(url), roots, b"signature")
+            return notary_options.token(Server(url), roots, b"signature")
 
     assert ask(authority.answer)
     _, old = authority.answer((authority.folder / "query").read_bytes())

@@ -14,7 +14,7 @@ from invoke.exceptions import Exit
 
 from countersign.keys import pair as keys
 from countersign.policy.load import load
-from signing.revocation_list_tasks import revocation_list
+from signing.revoke_tasks import revocation_list
 
 SIGNER, OTHER, STOLEN = (keys.generate() for _ in range(3))
 DIGEST = "sha256:" + "d" * 64

@@ -13,8 +13,8 @@ from countersign.oci.errors import Malformed, NotFound, RegistryError
 from countersign.oci.reference import Reference, parse
 from countersign.oci.registry import Registry
 from signing import attachment, bundle, sign, stored
-from signing.formats import FORMATS, Format
 from signing.signer import ByKey
+from signing.stored import FORMATS, Format
 from tests.fake_registry import FakeRegistry, Reply, Request
 from tests.images import push_image, push_index
 

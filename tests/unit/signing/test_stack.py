@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key, lo
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError, UsageError
 from signing.stack import place, services, token
-from signing.stack.first_entry import FirstEntry
 from signing.stack.place import Stack
+from signing.stack.services import FirstEntry
 
 NOW = dt.datetime(2026, 11, 29, tzinfo=dt.timezone.utc)
 PROGRAMS = {name: Path("/programs", name) for name in services.TOOLS}

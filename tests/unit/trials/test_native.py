@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from lab.trials.engines import MEANS, PATTERNS, agrees, code_of
 from lab.trials.model import load
-from lab.trials.native import MEANS, PATTERNS, agrees, code_of
 from lab.trials.rows import reason_codes
 
 PULL = (

@@ -15,8 +15,7 @@ from countersign.console.errors import InfrastructureError, UsageError, VerdictE
 from lab.trials import runner
 from lab.trials.differences import Difference, Differences
 from lab.trials.model import Case
-from lab.trials.rows import Found, Outcome, compare
-from lab.trials.series import Series
+from lab.trials.rows import Found, Outcome, Series, compare
 
 ROW = Case("unsigned", "import", "tag", "referrers", "UNSIGNED", layer="create")
 TWIN = replace(ROW, image="bundle", code="OK")

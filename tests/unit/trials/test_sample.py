@@ -11,9 +11,8 @@ import pytest
 from countersign.console.config import Settings
 from lab.trials import matrix, runner
 from lab.trials.crio_place import CrioPlace
-from lab.trials.model import KINDS, Case, kind_of, load
+from lab.trials.model import KINDS, Case, kind_of, load, sample, shows
 from lab.trials.rows import OK, reason_codes
-from lab.trials.sample import sample, shows
 from tests.unit.trials.toy import Toy, images
 
 WHOLE = load()
