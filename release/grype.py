@@ -5,6 +5,7 @@ Without a database there is no result, and that is an error: nothing was looked 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from countersign.console.errors import InfrastructureError, UsageError
 from countersign.tools.resolver import tool
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
     from countersign.console.config import Settings
 
 NAME = "grype"
-_STAMP = re.compile(r"^\[[0-9]+\] +[A-Z]+ +|\x1b\[[0-9;]*m")
-"""What stands before and around a line of its log."""
+_STAMP = re.compile(r"^\[[0-9]+\] +[A-Z]+ +", re.MULTILINE)
+"""What stands before an entry of its log, which may have several lines."""
+_TOLD = 400  # characters of what grype says
 _DO = "give --grype-database, a folder, an archive or a mirror's URL (release/README.md); nothing was looked at"
 
 
@@ -44,7 +47,7 @@ class Target:
 
 
 def environment(settings: Settings, database: str) -> dict[str, str]:
-    """Return what grype runs with; an archive is unpacked for it first.
+    """Return what grype runs with; an archive is unpacked for it first, and a mirror asked for its database.
 
     Args:
         settings: where grype is found, and its database kept.
@@ -53,8 +56,8 @@ def environment(settings: Settings, database: str) -> dict[str, str]:
             else grype's own.
 
     Raises:
-        UsageError: there is no such folder or file.
-        InfrastructureError: the archive is none.
+        UsageError: there is no such folder or file; a URL has a password.
+        InfrastructureError: the archive is none; the mirror does not answer, or with another archive than it lists.
     """
     own = {key: value for key, value in os.environ.items() if key in KEPT or key.startswith("GRYPE_DB_")}
     found = {**own, "GRYPE_CHECK_FOR_APP_UPDATE": "false", "NO_COLOR": "1"}
@@ -62,19 +65,32 @@ def environment(settings: Settings, database: str) -> dict[str, str]:
         found["GRYPE_DB_AUTO_UPDATE"] = "false"
     if not database:
         return found
-    if "://" in database:
-        return {**found, "GRYPE_DB_UPDATE_URL": database, "GRYPE_DB_CACHE_DIR": str(settings.cache / "grype-mirrored")}
-    path = Path(database).expanduser().resolve()
     kept = {**found, "GRYPE_DB_AUTO_UPDATE": "false"}
+    if "://" in database:
+        if "@" in urlsplit(database).netloc:
+            # The result names the database that it rests on, and is published.
+            raise UsageError("the URL has a user or a password", where="grype's database", expected="one without")
+        # By mirror, so that what one served never stands in for another; a scan by itself would go on with what an
+        # earlier one left where the mirror is down.
+        shelf = settings.cache / "grype-mirrored" / hashlib.sha256(database.encode()).hexdigest()[:12]
+        kept |= {"GRYPE_DB_UPDATE_URL": database, "GRYPE_DB_CACHE_DIR": str(shelf)}
+        if not settings.offline:
+            _bring(settings, ["update"], kept, database)
+        return kept
+    path = Path(database).expanduser().resolve()
     if path.is_dir():
         return {**kept, "GRYPE_DB_CACHE_DIR": str(path)}
     if not path.is_file():
         raise UsageError("there is no such database", where=str(path), expected="a folder, an archive or a URL")
     kept["GRYPE_DB_CACHE_DIR"] = str(settings.state / "grype")
-    ended = _run([str(tool(NAME, settings)), "db", "import", str(path)], kept)
-    if ended.returncode:
-        raise InfrastructureError(f"grype cannot read it: {_last(ended.stderr)}", where=str(path), do=_DO)
+    _bring(settings, ["import", str(path)], kept, str(path))
     return kept
+
+
+def _bring(settings: Settings, words: Sequence[str], variables: Mapping[str, str], where: str) -> None:
+    ended = _run([str(tool(NAME, settings)), "db", *words], variables)
+    if ended.returncode:
+        raise InfrastructureError(f"grype cannot read it: {_last(ended.stderr)}", where=where, do=_DO)
 
 
 def look(settings: Settings, targets: Sequence[Target], variables: Mapping[str, str], vex: Sequence[Path]) -> Result:
@@ -141,12 +157,15 @@ def _finding(match: Mapping[str, Any], target: Target, excused: str) -> Finding:
 
 
 def _run(argv: Sequence[str], variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        argv, env=dict(variables), capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False
-    )
+    try:
+        return subprocess.run(
+            argv, env=dict(variables), capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as err:
+        raise InfrastructureError(f"did not end in {SECONDS} s; nothing was looked at", where=NAME) from err
 
 
 def _last(text: str) -> str:
-    """Return the line in which grype says why."""
-    lines = [_STAMP.sub("", line.strip()) for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it says nothing"
+    """Return what grype says last, which is why it ends: an entry of its log, in one line."""
+    entry = _STAMP.split(text.strip())[-1]
+    return " ".join(entry.split())[:_TOLD] or "it says nothing"
