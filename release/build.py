@@ -42,6 +42,7 @@ def build(
         InfrastructureError: something does not build.
         MissingError: this machine lacks a tool.
     """
+    buildah = containers.program(settings, project)
     release = Release(project.name, version, project.source, commit.id, commit.epoch)
     for each in (folder.files, folder.path / "images"):
         shutil.rmtree(each, ignore_errors=True)
@@ -55,7 +56,9 @@ def build(
         files += [*programs, *_packages(settings, shelf, folder, show)]
         with show("images"):
             tags = versions.tags(version, commit.id)
-            images = [Image(each.name, *_image(shelf, each, folder), tags, each.programs) for each in project.images]
+            images = [
+                Image(each.name, *_image(buildah, shelf, each, folder), tags, each.programs) for each in project.images
+            ]
     return replace(release, files=tuple(files), images=tuple(images))
 
 
@@ -107,7 +110,7 @@ def _packages(settings: Settings, shelf: Shelf, folder: Folder, show: Show) -> I
                 yield File(into.name, "package", sha256(into), platform)
 
 
-def _image(shelf: Shelf, image: Described, folder: Folder) -> tuple[str, Mapping[str, str]]:
+def _image(buildah: Path | None, shelf: Shelf, image: Described, folder: Folder) -> tuple[str, Mapping[str, str]]:
     """Write an image's layout; return the digests of its index and of each platform's manifest."""
     layout = folder.layout(image.name)
     layout.mkdir(parents=True)
@@ -120,8 +123,8 @@ def _image(shelf: Shelf, image: Described, folder: Folder) -> tuple[str, Mapping
         "org.opencontainers.image.source": shelf.project.source,
         "org.opencontainers.image.created": shelf.commit.time,
     }
-    if image.containerfile:
-        return containers.build(shelf, image, labels, layout)
+    if buildah and image.containerfile:
+        return containers.build(buildah, shelf, image, labels, layout)
     first, *others = ({platform: own[name] for platform, own in shelf.programs.items()} for name in image.programs)
     beside = dict(zip(image.programs[1:], others, strict=True))
     digest = write_layout(layout, image.programs[0], first, beside, labels=labels, created=shelf.commit.time)

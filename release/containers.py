@@ -19,8 +19,10 @@ from countersign.oci import descriptor
 from countersign.oci import digest as digests
 from countersign.oci.descriptor import OCI_INDEX, Descriptor, encode, read_descriptors, read_object
 from countersign.oci.errors import Malformed
+from countersign.tools.resolver import tool
 
 if TYPE_CHECKING:
+    from countersign.console.config import Settings
     from release.model import Image, Project
     from release.packages import Shelf
 
@@ -43,22 +45,36 @@ _DEPTH = 4  # indexes in indexes
 _TOLD = 400  # characters of what buildah says
 
 
-def build(shelf: Shelf, image: Image, labels: Mapping[str, str], into: Path) -> tuple[str, Mapping[str, str]]:
-    """Build a Containerfile of the commit, once a platform, with buildah; return what `take` does.
+def program(settings: Settings, project: Project) -> Path | None:
+    """Return buildah, where an image of the project needs it.
+
+    Raises:
+        MissingError: it does, and there is none that serves.
+    """
+    needs = [image.name for image in project.images if image.containerfile]
+    if not needs:
+        return None
+    try:
+        return tool("buildah", settings)
+    except MissingError as err:
+        do = f"{err.do}; or build the image with what you have, and name its OCI layout: layout: PATH"
+        where = ": ".join(filter(None, [f"image {needs[0]}", err.where]))
+        raise MissingError(err.found, where=where, expected=err.expected, do=do) from err
+
+
+def build(
+    buildah: Path, shelf: Shelf, image: Image, labels: Mapping[str, str], into: Path
+) -> tuple[str, Mapping[str, str]]:
+    """Build a Containerfile of the commit, once a platform; return what `take` does.
 
     The context is the commit's own files; the project's programs for the platform are the build context ``programs``
     (``COPY --from=programs app /app``), and the version is the build argument VERSION.
 
     Raises:
-        MissingError: there is no buildah.
         InfrastructureError: it does not build.
     """
-    buildah = shutil.which("buildah")
-    if buildah is None:
-        do = "apt-get install buildah; or build the image with what you have, and name its OCI layout: layout: PATH"
-        raise MissingError("there is no buildah", where=f"image {image.name}", do=do)
     with tempfile.TemporaryDirectory(prefix=".buildah-", dir=into.parent) as scratch:
-        store = [buildah, "--root", f"{scratch}/root", "--runroot", f"{scratch}/run", "--storage-driver", "vfs"]
+        store = [str(buildah), "--root", f"{scratch}/root", "--runroot", f"{scratch}/run", "--storage-driver", "vfs"]
         gathered = Path(scratch, "layout")
         words = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
         for platform, programs in shelf.programs.items():

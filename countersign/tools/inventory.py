@@ -6,22 +6,23 @@ from dataclasses import dataclass
 
 from countersign.console.config import Settings
 from countersign.tools import released
-from countersign.tools.recipes import OnPath, Recipe, Version, recipes
+from countersign.tools.recipes import OnPath, Recipe, recipes
 from countersign.tools.resolver import Found, find
 
 
 @dataclass(frozen=True)
 class Row:
-    """A tool: its name, the versions that serve, and what is there (None: it would be built)."""
+    """A tool: its name, the versions that serve, what is there, and what is said of one that is not there."""
 
     name: str
     wanted: str
     found: Found | None
+    absent: str
 
     def cells(self) -> tuple[str, str, str, str]:
         """Return the row for a table."""
         if self.found is None:
-            return self.name, self.wanted, "not built yet", ""
+            return self.name, self.wanted, self.absent, ""
         return self.name, self.wanted, str(self.found.path), self.found.version
 
     def document(self) -> dict[str, str | None]:
@@ -39,10 +40,14 @@ class Row:
 def inventory(settings: Settings) -> list[Row]:
     """Return a row for every tool, in the order of ``versions.toml``."""
     return [
-        Row(tool.name, _wanted(recipe, tool.path, settings), find(tool.name, settings))
+        Row(tool.name, _wanted(recipe, tool.path, settings), find(tool.name, settings), _absent(recipe))
         for recipe in recipes().values()
         for tool in recipe.tools
     ]
+
+
+def _absent(recipe: Recipe) -> str:
+    return f"not on PATH: apt-get install {recipe.apt}" if recipe.apt else "not built yet"
 
 
 def usual_tools() -> list[str]:
@@ -53,8 +58,4 @@ def usual_tools() -> list[str]:
 def _wanted(recipe: Recipe, path: OnPath | None, settings: Settings) -> str:
     release = released.wanted(recipe, settings)
     pinned = recipe.version or (f"v{release.version} as released" if release else "as in this checkout")
-    return f"{pinned} (PATH: {_text(path.at_least)} to below {_text(path.below)})" if path else pinned
-
-
-def _text(version: Version) -> str:
-    return ".".join(map(str, version))
+    return f"{pinned} (PATH: {path})" if path else pinned

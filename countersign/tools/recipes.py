@@ -39,6 +39,11 @@ class OnPath:
     at_least: Version
     below: Version
 
+    def __str__(self) -> str:
+        """Return the good versions, as users read them."""
+        first, last = (".".join(map(str, each)) for each in (self.at_least, self.below))
+        return f"{first} to below {last}"
+
 
 @dataclass(frozen=True)
 class Tool:
@@ -83,6 +88,7 @@ class Recipe:
         platforms: makes an OCI image layout with one image a platform (``linux/amd64``).
         on_demand: set-up does without it.
         deb: a package in Debian's pool, unpacked as it is, whose files have one of ``hashes`` (SHA-256).
+        apt: the package that installs it; such a tool is had from PATH alone.
         tools: what comes out.
         released: where ``tools`` are had without building them; None for what we do not release.
     """
@@ -101,6 +107,7 @@ class Recipe:
     platforms: tuple[str, ...] = ()
     on_demand: bool = field(default=False, repr=False)
     deb: str = field(default="", repr=False)  # its version and hashes are shown
+    apt: str = field(default="", repr=False)  # nothing is built
     released: Released | None = field(default=None, repr=False)  # it changes nothing that is built
 
     @property

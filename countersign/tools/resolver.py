@@ -24,7 +24,7 @@ from countersign.console.errors import MissingError
 from countersign.tools import released
 from countersign.tools.build import BuildFailed, Workshop, build
 from countersign.tools.progress import Board, board
-from countersign.tools.recipes import Recipe, lookup
+from countersign.tools.recipes import Recipe, Tool, lookup
 from countersign.tools.search_path import on_path
 
 _SIDE_BY_SIDE = 2  # one build links or downloads while the other compiles; more only share the cores
@@ -68,7 +68,7 @@ def tool(name: str, settings: Settings) -> Path:
     Raises:
         UsageError: there is no such tool.
         BuildFailed: it could not be built.
-        MissingError: it has to be built or taken from a release, and that is not possible here.
+        MissingError: it has to be built or taken from a release, or be on PATH, and that is not possible here.
         NotReached, Refused: the release that is wanted is not to be had, or not what it should be (``taking``).
     """
     return install([name], settings)[name]
@@ -84,6 +84,9 @@ def install(names: Iterable[str], settings: Settings) -> dict[str, Path]:
     wanted = list(dict.fromkeys(names))
     there = {name: found.path for name in wanted if (found := find(name, settings))}
     missing = {name: lookup(name) for name in wanted if name not in there}
+    for recipe, entry in missing.values():
+        if recipe.apt:
+            raise _not_on_path(recipe, entry)
     if missing:
         wanting = {recipe.name: recipe for recipe, _ in missing.values()}
         with board() as show:
@@ -94,6 +97,14 @@ def install(names: Iterable[str], settings: Settings) -> dict[str, Path]:
         }
         there |= {name: found.path for name in missing.keys() - there.keys() if (found := find(name, settings))}
     return {name: there[name] for name in wanted}
+
+
+def _not_on_path(recipe: Recipe, tool: Tool) -> MissingError:
+    do = f"apt-get install {recipe.apt}"
+    found = shutil.which(tool.file)
+    if found is None or tool.path is None:
+        return MissingError(f"there is no {tool.name}", do=do)
+    return MissingError("is of a version that does not serve", where=found, expected=str(tool.path), do=do)
 
 
 def _taken(recipe: Recipe, settings: Settings, show: Board) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 
 from countersign.console.errors import MissingError, UsageError
 from countersign.oci.build import write_layout
+from countersign.tools.resolver import tool
 from release import containers, flow, sbom, scan, verifying
 from release.load import ReleaseInvalid, load
 from release.made import State
@@ -69,9 +71,13 @@ def layout(into: Path, platforms: tuple[str, ...] = PLATFORMS) -> Path:
     return into
 
 
-def test_a_containerfile_is_built_scanned_and_released(lab: Lab, begin: Begin, tmp_path: Path) -> None:
-    if shutil.which("buildah") is None:
-        pytest.skip("there is no buildah: apt-get install buildah")
+def test_a_containerfile_is_built_scanned_and_released(
+    lab: Lab, begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        tool("buildah", lab.settings)
+    except MissingError as missing:
+        pytest.skip(str(missing))
     work = begin()
     state = made(work)
     image, chart = state.release.images
@@ -81,7 +87,12 @@ def test_a_containerfile_is_built_scanned_and_released(lab: Lab, begin: Begin, t
     inventory = json.loads(work.folder.file("service-2.0.0-image-linux-amd64.spdx.json").read_bytes())
     assert {"acme-data", "stdlib"} <= {each["name"] for each in inventory["packages"]}
     again = replace(work, settings=replace(work.settings, state=tmp_path / "again"))
-    rebuilt = flow.run(again, "build", flow.start(again, fresh=True)).release.images[0]
+    monkeypatch.setenv("TMPDIR", str(_new(tmp_path / "elsewhere")))
+    before = os.umask(0o077)
+    try:
+        rebuilt = flow.run(again, "build", flow.start(again, fresh=True)).release.images[0]
+    finally:
+        os.umask(before)
     assert (rebuilt.digest, dict(rebuilt.platforms)) == (image.digest, dict(image.platforms))
     known = vulnerabilities.write(tmp_path / "known", flaws={"GHSA-aaaa-bbbb-cccc": Flaw()})
     assert work.project.scan is not None
@@ -92,11 +103,20 @@ def test_a_containerfile_is_built_scanned_and_released(lab: Lab, begin: Begin, t
     }
 
 
-def test_without_buildah_it_is_said_what_else_can_be_done(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_buildah_that_serves_it_is_said_what_else_can_be_done(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     work = begin()
-    monkeypatch.setattr("shutil.which", lambda _: None)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     with pytest.raises(MissingError, match=r"there is no buildah; apt-get install buildah; or .*layout: PATH"):
-        flow.run(work, "build", flow.start(work, fresh=True))
+        containers.program(work.settings, work.project)
+    old = _new(tmp_path / "bin") / "buildah"
+    old.write_text("#!/bin/sh\necho buildah version 1.23.1\n")
+    old.chmod(0o755)
+    with pytest.raises(MissingError, match=r"does not serve; expected 1\.28\.0 to below 2; apt-get install buildah"):
+        containers.program(work.settings, work.project)
+    old.write_text("#!/bin/sh\necho buildah version 1.28.2\n")
+    assert containers.program(work.settings, work.project) == old
 
 
 def test_a_layout_that_is_there_is_released(lab: Lab, begin: Begin) -> None:

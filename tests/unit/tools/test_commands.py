@@ -43,6 +43,7 @@ def test_the_list_for_people_goes_to_stderr(context: MockContext, capsys: pytest
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "not built yet" in shown.err
+    assert "not on PATH: apt-get install brought-bin" in shown.err
 
 
 def test_named_tools_alone_are_installed(bench: "Bench", context: MockContext) -> None:
@@ -54,4 +55,4 @@ def test_without_names_all_that_set_up_needs_is_installed(bench: "Bench", contex
     bench.program("gcc", "#!/bin/sh\n")
     install(context)
     missing = {row.name for row in inventory(bench.settings) if not row.found}
-    assert missing == {"zig", "wheel"}
+    assert missing == {"zig", "brought", "wheel"}

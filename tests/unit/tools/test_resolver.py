@@ -28,6 +28,18 @@ def test_a_good_one_on_path_is_taken_and_nothing_is_built(bench: "Bench") -> Non
     assert (found.version, found.source) == ("1.4.2", "PATH")
 
 
+def test_what_only_a_distribution_has_is_never_built(bench: "Bench") -> None:
+    with pytest.raises(MissingError, match=r"^there is no brought; apt-get install brought-bin$"):
+        install(["ours", "brought"], bench.settings)
+    path = bench.program("brought", "#!/bin/sh\necho 1.0.9\n")
+    says = f"^{path}: is of a version that does not serve; expected 1.1.0 to below 2; apt-get install brought-bin$"
+    with pytest.raises(MissingError, match=says):
+        tool("brought", bench.settings)
+    assert bench.calls() == []
+    bench.program("brought", "#!/bin/sh\necho 1.1.0\n")
+    assert tool("brought", bench.settings) == path
+
+
 @pytest.mark.parametrize("version", ["1.3.9", "2.0.0"])
 def test_a_bad_version_on_path_is_passed_over(version: str, bench: "Bench") -> None:
     bench.program("thing", f"#!/bin/sh\necho thing v{version}\n")
