@@ -148,7 +148,14 @@ class _Reader:
         self._check_name(entry.name, (*key, "name"))
         files = tuple(self._packaged(each, (*key, "files", i), known) for i, each in enumerate(entry.files))
         self._twice([each.target for each in entry.files], (*key, "files"))
-        return Package(entry.name, entry.description, tuple(dict.fromkeys(entry.formats)), files, tuple(entry.suggests))
+        scripts = {"afterInstall": entry.scripts.after_install, "beforeRemove": entry.scripts.before_remove}
+        for name, path in scripts.items():
+            if path:
+                self._there(path, (*key, "scripts", name))
+        formats = tuple(dict.fromkeys(entry.formats))
+        return Package(
+            entry.name, entry.description, formats, files, tuple(entry.suggests), entry.license, *scripts.values()
+        )
 
     def _packaged(self, entry: FileEntry, key: Key, known: set[str]) -> Packaged:
         if entry.source.startswith("{") and entry.source.endswith("}"):

@@ -66,13 +66,22 @@ class Packaged:
 
 @dataclass(frozen=True)
 class Package:
-    """One package for Linux distributions, for each platform and format (deb, rpm)."""
+    """One package for Linux distributions, for each platform and format (deb, rpm).
+
+    Attributes:
+        license: by its SPDX identifier; rpm tells it.
+        after_install: the script that runs once its files are in place, from the project's root; empty for none.
+        before_remove: the one that runs before they go, or are replaced.
+    """
 
     name: str
     description: str
     formats: tuple[str, ...]
     files: tuple[Packaged, ...]
     suggests: tuple[str, ...] = ()
+    license: str = ""
+    after_install: str = ""
+    before_remove: str = ""
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ def make(settings: Settings, shelf: Shelf, package: Package, packager: str, plat
             staged = Path(scratch, str(index))
             _stage(each, shelf.source, shelf.programs[platform], staged)
             contents.append({"source": str(staged), "target": each.target, "mode": f"{each.mode:#o}"})
+        scripts = {"postinstall": package.after_install, "preremove": package.before_remove}
         config = Path(scratch, "nfpm.yaml")
         config.write_bytes(
             render(
@@ -73,6 +74,7 @@ def make(settings: Settings, shelf: Shelf, package: Package, packager: str, plat
                 version=shelf.version,
                 time=shelf.commit.time,
                 contents=contents,
+                scripts={name: str(shelf.source / path) for name, path in scripts.items() if path},
             )
         )
         made = Path(scratch, "made")

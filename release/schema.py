@@ -56,6 +56,13 @@ class FileEntry(_Strict):
     replace: dict[str, str] = {}
 
 
+class ScriptsEntry(_Strict):
+    """What a package runs."""
+
+    after_install: str = Field(default="", alias="afterInstall")
+    before_remove: str = Field(default="", alias="beforeRemove")
+
+
 class PackageEntry(_Strict):
     """A package for Linux distributions."""
 
@@ -64,6 +71,8 @@ class PackageEntry(_Strict):
     formats: list[Literal["deb", "rpm"]] = Field(min_length=1)
     files: list[FileEntry] = Field(min_length=1)
     suggests: list[str] = []
+    license: str = ""
+    scripts: ScriptsEntry = ScriptsEntry()
 
 
 class ChartEntry(_Strict):

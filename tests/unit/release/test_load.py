@@ -84,6 +84,30 @@ def test_who_signs_in_the_format_notation_is_exact(edited: Edit, old: str, new: 
 
 
 @pytest.mark.parametrize(
+    ("scripts", "says"),
+    [
+        ("afterInstall: go.mod, beforeRemove: main.go", ""),
+        ("afterInstall: after.sh", "packages[0].scripts.afterInstall: there is no 'after.sh'"),
+        (
+            "beforeRemove: ../before.sh",
+            "packages[0].scripts.beforeRemove: got '../before.sh'; expected a path below app/",
+        ),
+        ("preremove: go.mod", "packages[0].scripts.preremove: unknown key"),
+    ],
+)
+def test_a_packages_scripts_are_files_of_the_project(edited: Edit, scripts: str, says: str) -> None:
+    package = '{name: app, description: x, formats: [deb], files: [{source: "{app}", target: /usr/bin/app}]'
+    path = edited("sign:\n", f"packages:\n  - {package}, license: MIT, scripts: {{{scripts}}}}}\nsign:\n")
+    if not says:
+        (found,) = load(path).packages
+        assert (found.license, found.after_install, found.before_remove) == ("MIT", "go.mod", "main.go")
+        return
+    with pytest.raises(ReleaseInvalid) as caught:
+        load(path)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("subject", "good"),
     [
         ("https://github.com/acme/app/.github/workflows/release.yml@refs/tags/*", True),
