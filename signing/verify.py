@@ -122,9 +122,9 @@ def look_at(program: Path, policy: str, key: Sequence[str]) -> None:
     argv = [str(program), "check-policy", str(Path(policy).expanduser())]
     done = subprocess.run(argv, capture_output=True, timeout=_SECONDS, check=False)
     if done.returncode:
-        said = " ".join(done.stderr.decode(errors="replace").split()).removeprefix("error: ").partition("; ")[0]
+        said = " ".join(done.stderr.decode(errors="replace").split()).partition("; ")[0]
         do = "policy.yaml becomes a policy of a gate by ./inv policy.render --engine gate --out FILE"
-        raise UsageError(said, where="--policy", do=do)
+        raise UsageError(said.removeprefix("error: check-policy: "), where="--policy", do=do)
 
 
 def verify(program: Path, image: str, going_by: Sequence[str], access: Access) -> Verdict:

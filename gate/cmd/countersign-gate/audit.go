@@ -112,28 +112,25 @@ func runAudit(c *invocation) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := c.audit.check(); err != nil {
-		fmt.Fprintf(c.stderr, "error: %s: %v; usage: %s\n", c.name, err, c.line())
-		return exitUsage
+		return c.misspelt(err)
 	}
 	settings, forget, err := c.audit.settings(ctx, c.configPath)
 	if err != nil && c.audit.runtime != "" {
 		return c.fail(err)
 	}
 	if err != nil {
-		fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, err)
-		return exitUsage
+		return c.misused(err)
 	}
 	p, err := c.audit.loadPolicy(settings)
 	if err != nil {
-		fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, errors.Join(err, forget()))
-		return exitUsage
+		return c.misused(errors.Join(err, forget()))
 	}
 	report, err := c.audit.report(ctx, settings, p)
 	if err = errors.Join(err, forget()); err != nil {
 		return c.fail(err)
 	}
 	if c.json {
-		err = writeJSON(c.stdout, report)
+		err = c.document(report)
 	} else {
 		err = report.Table(c.stdout)
 	}

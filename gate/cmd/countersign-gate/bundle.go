@@ -56,27 +56,32 @@ func (s *signed) check() error {
 // node and no network has a part in it.
 func verifyBundle(c *invocation) int {
 	if err := c.signed.check(); err != nil {
-		fmt.Fprintf(c.stderr, "error: %s: %v; usage: %s\n", c.name, err, c.line())
-		return exitUsage
+		return c.misspelt(err)
 	}
 	document, err := bounded.File(c.signed.bundle, maxBundleFile)
 	if err != nil {
-		return c.fail(err)
+		return c.misused(err)
 	}
 	artifact, err := artifactOf(c.arguments[0])
 	if err != nil {
-		return c.fail(err)
+		return c.misused(err)
 	}
 	p, trusted, err := c.signed.load()
 	if err != nil {
-		fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, err)
-		return exitUsage
+		return c.misused(err)
 	}
 	if err := judge.VerifyArtifact(document, p, trusted, artifact); err != nil {
 		fmt.Fprintf(c.stderr, "refused: %s: %s\n", c.signed.bundle, strings.ReplaceAll(err.Error(), "\n", "; "))
-		return exitRefused
+		return c.told(exitRefused, err)
 	}
-	fmt.Fprintf(c.stdout, "verified: %s is a signature of %s\n", c.signed.bundle, c.arguments[0])
+	if c.json {
+		err = c.document(map[string]any{"version": "countersign.verified-bundle/v1", "verified": true, "bundle": c.signed.bundle, "artifact": c.arguments[0]})
+	} else {
+		_, err = fmt.Fprintf(c.stdout, "verified: %s is a signature of %s\n", c.signed.bundle, c.arguments[0])
+	}
+	if err != nil {
+		return c.fail(err)
+	}
 	return exitOK
 }
 
@@ -88,6 +93,9 @@ func artifactOf(argument string) (func() sigstore.ArtifactPolicyOption, error) {
 		return func() sigstore.ArtifactPolicyOption { return sigstore.WithArtifactDigest("sha256", raw) }, err
 	}
 	content, err := bounded.File(argument, maxArtifactFile)
+	if statErr != nil && strings.HasPrefix(argument, "sha256:") {
+		err = fmt.Errorf("%q is neither a file nor a digest: expected sha256: and 64 hexadecimal digits", argument)
+	}
 	return func() sigstore.ArtifactPolicyOption { return sigstore.WithArtifact(bytes.NewReader(content)) }, err
 }
 

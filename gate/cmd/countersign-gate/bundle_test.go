@@ -56,7 +56,7 @@ func TestVerifyBundle(t *testing.T) {
 		{"no trusted root", []string{"--bundle", signed, "--certificate-identity", name, "--certificate-oidc-issuer", issuer, path}, exitUsage, "--trusted-root"},
 		{"no identity", []string{"--bundle", signed, "--trusted-root", trusted, path}, exitUsage, "--key"},
 		{"everybody", keyless(signed, "https://github.com/**", issuer, trusted, path), exitUsage, "wildcard"},
-		{"no file", keyless(signed, name, issuer, trusted, path+"0"), exitInfrastructure, "no such file"},
+		{"no file", keyless(signed, name, issuer, trusted, path+"0"), exitUsage, "no such file"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

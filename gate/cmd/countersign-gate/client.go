@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -33,8 +32,7 @@ func verify(c *invocation) int {
 		source, done, err = c.given.source()
 	}
 	if err != nil {
-		fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, err)
-		return exitUsage
+		return c.misused(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), inProcessVerdict+margin)
 	defer cancel()
@@ -50,10 +48,9 @@ func explain(c *invocation) int { return c.request(wire.Explain) }
 // request has the running gate decide, so that what is shown is its true state. If
 // none runs, this process does it.
 func (c *invocation) request(op wire.Op) int {
-	settings, err := config.Load(c.configPath)
+	settings, err := c.settings()
 	if err != nil {
-		fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, err)
-		return exitUsage
+		return c.misused(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(settings.Timeouts.Verdict)+margin)
 	defer cancel()
@@ -73,7 +70,7 @@ func (c *invocation) request(op wire.Op) int {
 func (c *invocation) show(v *verdict.Verdict) int {
 	var err error
 	if c.json {
-		err = writeJSON(c.stdout, v)
+		err = c.document(v)
 	} else {
 		err = writeSteps(c.stdout, v)
 	}
@@ -120,12 +117,6 @@ type silent struct{}
 func (silent) Verdict(*verdict.Verdict) {}
 func (silent) Verification()            {}
 
-func writeJSON(w io.Writer, v any) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(v)
-}
-
 // writeSteps prints each step with its outcome, then what was found.
 func writeSteps(w io.Writer, v *verdict.Verdict) error {
 	var b strings.Builder
@@ -159,14 +150,30 @@ func writeSteps(w io.Writer, v *verdict.Verdict) error {
 
 // checkPolicy says whether a rendered policy is valid.
 func checkPolicy(c *invocation) int {
-	p, err := policy.Load(c.arguments[0])
+	data, err := readFile(c.arguments[0], policy.MaxSize)
 	if err != nil {
-		fmt.Fprintf(c.stderr, "error: %v\n", err)
-		return exitRefused
+		return c.misused(err)
 	}
-	fmt.Fprintf(c.stdout, "valid: %d scopes, %s, serial %d\n", len(p.Scopes()), p.Hash, p.Serial)
+	p, err := policy.ParseFile(c.arguments[0], data)
+	if err != nil {
+		return c.end(exitRefused, err)
+	}
+	lists := make([]string, 0, len(p.Lists))
 	for _, list := range p.Lists {
-		fmt.Fprintf(c.stdout, "revoked: list %s\n", list)
+		lists = append(lists, list.String())
+	}
+	if c.json {
+		err = c.document(map[string]any{"version": "countersign.checked-policy/v1", "valid": true, "hash": p.Hash,
+			"serial": p.Serial, "scopes": len(p.Scopes()), "revocationLists": lists})
+	} else {
+		_, err = fmt.Fprintf(c.stdout, "valid: %d scopes, %s, serial %d\n", len(p.Scopes()), p.Hash, p.Serial)
+		for _, list := range lists {
+			_, lineErr := fmt.Fprintf(c.stdout, "revoked: list %s\n", list)
+			err = errors.Join(err, lineErr)
+		}
+	}
+	if err != nil {
+		return c.fail(err)
 	}
 	return exitOK
 }

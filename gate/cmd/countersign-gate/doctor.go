@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -38,8 +37,7 @@ func examine(c *invocation) int {
 	default:
 		file, err := bounded.Open(path)
 		if err != nil {
-			fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, err)
-			return exitUsage
+			return c.misused(err)
 		}
 		defer func() { _ = file.Close() }()
 		options.Record = file
@@ -51,9 +49,7 @@ func examine(c *invocation) int {
 	report := look(options)
 	var err error
 	if c.json {
-		encoder := json.NewEncoder(c.stdout)
-		encoder.SetIndent("", "  ")
-		err = encoder.Encode(report)
+		err = c.document(report)
 	} else {
 		err = writeReport(c.stdout, report)
 	}

@@ -11,7 +11,6 @@ import (
 
 	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/carried"
-	"countersign/gate/internal/config"
 	"countersign/gate/internal/evidence"
 	"countersign/gate/internal/layout"
 	"countersign/gate/internal/policy"
@@ -30,7 +29,7 @@ type imported struct {
 // importEvidence keeps carried evidence on this node, each image's if the node's own
 // policy allows the image by it. No network is used.
 func importEvidence(c *invocation) (exit int) {
-	settings, err := config.Load(c.configPath)
+	settings, err := c.settings()
 	if err != nil {
 		return c.misused(err)
 	}
@@ -129,7 +128,7 @@ func take(node *evidence.Store, p *policy.Policy, image carried.Image, from, scr
 
 func (c *invocation) showImported(found []imported) error {
 	if c.json {
-		return writeJSON(c.stdout, map[string]any{"version": "countersign.evidence-imported/v1", "images": found})
+		return c.document(map[string]any{"version": "countersign.evidence-imported/v1", "images": found})
 	}
 	for _, one := range found {
 		what := "refused, nothing kept: " + one.Message
@@ -145,7 +144,7 @@ func (c *invocation) showImported(found []imported) error {
 
 // listEvidence prints what this node keeps.
 func listEvidence(c *invocation) int {
-	settings, err := config.Load(c.configPath)
+	settings, err := c.settings()
 	if err != nil {
 		return c.misused(err)
 	}
@@ -158,7 +157,7 @@ func listEvidence(c *invocation) int {
 		return c.fail(err)
 	}
 	if c.json {
-		err = writeJSON(c.stdout, map[string]any{"version": "countersign.evidence-list/v1", "entries": entries})
+		err = c.document(map[string]any{"version": "countersign.evidence-list/v1", "entries": entries})
 	} else {
 		for _, e := range entries {
 			_, lineErr := fmt.Fprintf(c.stdout, "%s@%s %s %d bytes\n", e.Repository, e.Digest, e.Kept, e.Bytes)

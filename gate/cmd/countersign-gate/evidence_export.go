@@ -12,7 +12,6 @@ import (
 
 	"countersign/gate/internal/carried"
 	"countersign/gate/internal/clean"
-	"countersign/gate/internal/config"
 	"countersign/gate/internal/evidence"
 	"countersign/gate/internal/reference"
 )
@@ -34,7 +33,7 @@ func exportEvidence(c *invocation) int {
 	if to == stdin && c.json {
 		return c.misused(errors.New("--json and the archive can't both go to stdout: name a file"))
 	}
-	settings, err := config.Load(c.configPath)
+	settings, err := c.settings()
 	if err != nil {
 		return c.misused(err)
 	}
@@ -139,7 +138,7 @@ func (c *invocation) showExported(to string, images []carried.Evidence, leftOut 
 		found = append(found, one)
 	}
 	if c.json {
-		return writeJSON(c.stdout, map[string]any{"version": "countersign.evidence-exported/v1", "file": to, "images": found, "leftOut": append([]string{}, leftOut...)})
+		return c.document(map[string]any{"version": "countersign.evidence-exported/v1", "file": to, "images": found, "leftOut": append([]string{}, leftOut...)})
 	}
 	for _, one := range found {
 		fmt.Fprintf(c.stderr, "%s: %d signatures and attestations\n", one.Image, one.Signatures)

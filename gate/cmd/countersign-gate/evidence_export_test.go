@@ -147,7 +147,10 @@ func TestWhatCannotBeExported(t *testing.T) {
 	want("a store knows no tags", fresh, "--image", p.name)
 	want("keeps no evidence of it", fresh, "--image", p.repository()+"/other")
 	want("expected NAME@sha256:HEX", fresh, "--image", p.repository()+"@sha256:abc")
-	want("can't both go to stdout", "-", "--json")
+	exit, out, stderr := p.do("evidence", "export", "-", "--json", "--config", p.config)
+	if exit != exitUsage || !strings.Contains(out, errorVersion) || !strings.Contains(stderr, "can't both go to stdout") {
+		t.Errorf("exit %d, %s%s", exit, out, stderr)
+	}
 	if _, err := os.Stat(fresh); err == nil {
 		t.Error("something was written")
 	}

@@ -133,7 +133,7 @@ func TestEvidenceThatCannotBeRead(t *testing.T) {
 			t.Errorf("%s: exit %d, %s%s", name, exit, out, stderr)
 		}
 	}
-	if exit, _, stderr := p.do("evidence"); exit != exitUsage || !strings.Contains(stderr, "unknown command") {
+	if exit, _, stderr := p.do("evidence"); exit != exitUsage || !strings.Contains(stderr, "evidence import FILE|-") {
 		t.Errorf("exit %d, %s", exit, stderr)
 	}
 }

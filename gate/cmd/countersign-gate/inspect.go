@@ -62,15 +62,14 @@ func inspect(c *invocation) int {
 		source, done, err = c.given.source()
 	}
 	if err != nil {
-		fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, err)
-		return exitUsage
+		return c.misused(err)
 	}
 	found, err := inspectImage(p, source, name)
 	if err = errors.Join(err, done()); err != nil {
 		return c.fail(err)
 	}
 	found.Image = c.arguments[0]
-	if err := writeJSON(c.stdout, found); err != nil {
+	if err := c.document(found); err != nil {
 		return c.fail(err)
 	}
 	return exitOK

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 
 	"countersign/gate/internal/bounded"
 	"countersign/gate/internal/code"
-	"countersign/gate/internal/config"
 	"countersign/gate/internal/policy"
 	"countersign/gate/internal/wire"
 )
@@ -60,21 +58,18 @@ type installed struct {
 // installPolicy checks a rendered policy as this node's gate does, puts it in place,
 // and returns once it is in force.
 func installPolicy(c *invocation) int {
-	settings, err := config.Load(c.configPath)
+	settings, err := c.settings()
 	if err != nil {
-		fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, err)
-		return exitUsage
+		return c.misused(err)
 	}
 	how, name := c.install, c.arguments[0]
 	data, signatures, err := how.read(name)
 	if err != nil {
-		fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, err)
-		return exitUsage
+		return c.misused(err)
 	}
 	done, err := settings.PolicyFile().Install(name, data, signatures, how.force, how.plan)
 	if refusal := (*code.Refusal)(nil); errors.As(err, &refusal) {
-		fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, refusal)
-		return exitRefused
+		return c.end(exitRefused, refusal)
 	} else if err != nil {
 		return c.fail(err)
 	}
@@ -93,11 +88,7 @@ func installPolicy(c *invocation) int {
 
 // read reads the policy and its signatures; without a file for them there may be none.
 func (i *installing) read(name string) (data, signatures []byte, err error) {
-	if name == stdin {
-		data, err = readAll(os.Stdin, policy.MaxSize)
-	} else {
-		data, err = bounded.File(name, policy.MaxSize)
-	}
+	data, err = readFile(name, policy.MaxSize)
 	path := i.signature
 	if path == "" {
 		path = name + policy.Signatures
@@ -139,9 +130,7 @@ func orNone(hash string) string {
 func (c *invocation) showInstalled(done policy.Installed, inForce bool) error {
 	p := done.Policy
 	if c.json {
-		encoder := json.NewEncoder(c.stdout)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(installed{installedVersion, done.Changed, done.Forced, inForce, p.Hash, p.Serial, done.Before, len(p.Scopes())})
+		return c.document(installed{installedVersion, done.Changed, done.Forced, inForce, p.Hash, p.Serial, done.Before, len(p.Scopes())})
 	}
 	what := "unchanged"
 	switch {
@@ -158,7 +147,14 @@ func (c *invocation) showInstalled(done policy.Installed, inForce bool) error {
 	return err
 }
 
-// readFile reads a file of at most limit bytes.
+// readFile reads a file of at most limit bytes, or stdin.
+func readFile(name string, limit int64) ([]byte, error) {
+	if name == stdin {
+		return readAll(os.Stdin, limit)
+	}
+	return bounded.File(name, limit)
+}
+
 func readAll(file *os.File, limit int64) ([]byte, error) {
 	content, err := io.ReadAll(io.LimitReader(file, limit+1))
 	if err == nil && int64(len(content)) > limit {

@@ -5,11 +5,10 @@ package main
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 
 	"countersign/gate/internal/clean"
 	"countersign/gate/internal/config"
@@ -32,6 +31,7 @@ type command struct {
 	name     string
 	argument string // of the usage line
 	about    string
+	example  string // what follows the name
 	run      func(c *invocation) int
 	options  []options
 	free     bool // of those that verify in this process: needs neither --key nor --policy
@@ -41,11 +41,11 @@ type command struct {
 type options func(in *invocation, flags *flag.FlagSet)
 
 func configPath(in *invocation, flags *flag.FlagSet) {
-	flags.StringVar(&in.configPath, "config", defaultConfig(), "path of gate.json")
+	flags.StringVar(&in.configPath, "config", defaultConfig(), "`FILE`: this node's gate.json")
 }
 
 func asJSON(in *invocation, flags *flag.FlagSet) {
-	flags.BoolVar(&in.json, "json", false, "print JSON")
+	flags.BoolVar(&in.json, "json", false, "print one JSON document on stdout, also of an error")
 }
 
 func ofVerify(in *invocation, flags *flag.FlagSet)   { in.given.flags(flags) }
@@ -65,30 +65,30 @@ func ofProvider(in *invocation, flags *flag.FlagSet) { in.external.flags(flags) 
 func ofRetire(in *invocation, flags *flag.FlagSet)   { in.retiring.flags(flags) }
 
 var commands = []command{
-	{name: "serve", about: "serve the hook and the image verifier on the gate's socket", run: serve, options: []options{configPath}},
-	{name: "observe", about: "judge each container that starts and enforce nothing, on a node without the hook", run: observeNode, options: []options{configPath}},
+	{name: "serve", about: "serve the hook and the image verifier on the gate's socket", example: "--config /etc/countersign/gate.json", run: serve, options: []options{configPath}},
+	{name: "observe", about: "judge each container that starts and enforce nothing, on a node without the hook", example: "--config observe.json", run: observeNode, options: []options{configPath}},
 	{name: "image-verifier", argument: "-name REF -digest DIGEST", about: "be containerd's image verifier (io.containerd.image-verifier.v1.bindir)"},
-	{name: "verify", argument: "REF", about: "say whether an image may run here, and show every step", run: verify, options: []options{configPath, asJSON, ofVerify}},
-	{name: "inspect", argument: "REF", about: "print every signature and attestation on an image, and what each root of a policy says of it, as JSON", run: inspect, options: []options{ofVerify}, free: true},
-	{name: "explain", argument: "REF|CONTAINER", about: "say what binds and allows or refuses an image or a container", run: explain, options: []options{configPath, asJSON}},
-	{name: "doctor", about: "find every setting and file that would let an image run unseen on this node", run: examine, options: []options{configPath, asJSON, ofDoctor}},
-	{name: "audit", about: "judge what runs on this node already, as its start would be judged now", run: runAudit, options: []options{configPath, asJSON, ofAudit}},
-	{name: "verify-bundle", argument: "FILE|sha256:HEX", about: "say whether a Sigstore bundle is a signature of a file", run: verifyBundle, options: []options{ofBundle}},
-	{name: "prove", about: "show that this node refuses an image without a signature, and allows one that the policy allows", run: runProve, options: []options{configPath, asJSON, ofProve}},
-	{name: "check-policy", argument: "FILE", about: "say whether a rendered policy is valid", run: checkPolicy},
-	{name: "install-policy", argument: "FILE|-", about: "check a rendered policy, its signature and its serial, and put it in force on this node", run: installPolicy, options: []options{configPath, asJSON, ofPolicy}},
-	{name: "install", about: "bring this node under enforcement: look, plan, apply, prove; what fails is taken back", run: installNode, options: []options{asJSON, ofInstall, onThisNode}},
-	{name: "uninstall", about: "take enforcement off this node again; it is as it was before install", run: uninstallNode, options: []options{asJSON, onThisNode}},
+	{name: "verify", argument: "REF", about: "say whether an image may run here, and show every step", example: "registry.example/app:v1", run: verify, options: []options{configPath, asJSON, ofVerify}},
+	{name: "inspect", argument: "REF", about: "print every signature and attestation on an image, and what each root of a policy says of it, as JSON", example: "--policy policy.json registry.example/app:v1", run: inspect, options: []options{asJSON, ofVerify}, free: true},
+	{name: "explain", argument: "REF|CONTAINER", about: "say what binds and allows or refuses an image or a container", example: "3f4e0c1b2a", run: explain, options: []options{configPath, asJSON}},
+	{name: "doctor", about: "find every setting and file that would let an image run unseen on this node", example: "--json", run: examine, options: []options{configPath, asJSON, ofDoctor}},
+	{name: "audit", about: "judge what runs on this node already, as its start would be judged now", example: "--images", run: runAudit, options: []options{configPath, asJSON, ofAudit}},
+	{name: "verify-bundle", argument: "FILE|sha256:HEX", about: "say whether a Sigstore bundle is a signature of a file", example: "--bundle app.tar.sigstore.json --key cosign.pub app.tar", run: verifyBundle, options: []options{asJSON, ofBundle}},
+	{name: "prove", about: "show that this node refuses an image without a signature, and allows one that the policy allows", example: "--image registry.example/app:v1", run: runProve, options: []options{configPath, asJSON, ofProve}},
+	{name: "check-policy", argument: "FILE|-", about: "say whether a rendered policy is valid", example: "policy.json", run: checkPolicy, options: []options{asJSON}},
+	{name: "install-policy", argument: "FILE|-", about: "check a rendered policy, its signature and its serial, and put it in force on this node", example: "--plan policy.json", run: installPolicy, options: []options{configPath, asJSON, ofPolicy}},
+	{name: "install", about: "bring this node under enforcement: look, plan, apply, prove; what fails is taken back", example: "--policy policy.json --plan", run: installNode, options: []options{asJSON, ofInstall, onThisNode}},
+	{name: "uninstall", about: "take enforcement off this node again; it is as it was before install", example: "--plan", run: uninstallNode, options: []options{asJSON, onThisNode}},
 	{name: "node-files", about: "print what the files of the node contain that stdin describes, as JSON; for set-up over a connection", run: nodeFiles},
-	{name: "agent", about: "keep a Kubernetes cluster informed of this node's enforcement, from a pod", run: lookAfter, options: []options{ofAgent}},
-	{name: "ready", argument: "FILE", about: "be a readiness probe: exit 0 while the file is there that an agent keeps (--ready-file)", run: ready},
-	{name: "retire", about: "have every node of a Kubernetes cluster take enforcement off, from a pod", run: retire, options: []options{ofRetire}},
-	{name: "provider", about: "answer Gatekeeper, as its external data provider, whether a pod's images may run", run: provide, options: []options{ofProvider}},
-	{name: "evidence import", argument: "FILE|-", about: "keep carried evidence on this node, offline, if the node's policy allows the images by it", run: importEvidence, options: []options{configPath, asJSON}},
-	{name: "evidence export", argument: "FILE|-", about: "write the evidence that this node keeps to a file, for other nodes to import", run: exportEvidence, options: []options{configPath, asJSON, ofExport}},
-	{name: "evidence list", about: "list the evidence that this node keeps", run: listEvidence, options: []options{configPath, asJSON}},
-	{name: "nri-version", argument: "PROGRAM", about: "print the version of NRI that a runtime's program was built with", run: printNRIVersion},
-	{name: "version", about: "print the version", run: printVersion},
+	{name: "agent", about: "keep a Kubernetes cluster informed of this node's enforcement, from a pod", example: "--policy-configmap countersign-policy --every 30s", run: lookAfter, options: []options{ofAgent}},
+	{name: "ready", argument: "FILE", about: "be a readiness probe: exit 0 while the file is there that an agent keeps (--ready-file)", example: "/run/countersign-agent/ready", run: ready},
+	{name: "retire", about: "have every node of a Kubernetes cluster take enforcement off, from a pod", example: "--within 1m", run: retire, options: []options{ofRetire}},
+	{name: "provider", about: "answer Gatekeeper, as its external data provider, whether a pod's images may run", example: "--policy policy.json --tls-cert tls.crt --tls-key tls.key --client-ca ca.crt", run: provide, options: []options{ofProvider}},
+	{name: "evidence import", argument: "FILE|-", about: "keep carried evidence on this node, offline, if the node's policy allows the images by it", example: "evidence.tar", run: importEvidence, options: []options{configPath, asJSON}},
+	{name: "evidence export", argument: "FILE|-", about: "write the evidence that this node keeps to a file, for other nodes to import", example: "--image registry.example/app evidence.tar", run: exportEvidence, options: []options{configPath, asJSON, ofExport}},
+	{name: "evidence list", about: "list the evidence that this node keeps", example: "--json", run: listEvidence, options: []options{configPath, asJSON}},
+	{name: "nri-version", argument: "PROGRAM", about: "print the version of NRI that a runtime's program was built with", example: "/usr/bin/containerd", run: printNRIVersion},
+	{name: "version", about: "print the version", example: "--json", run: printVersion, options: []options{asJSON}},
 }
 
 // invocation is a subcommand with its arguments read.
@@ -97,6 +97,7 @@ type invocation struct {
 	arguments  []string
 	configPath string
 	json       bool
+	printed    bool // a document is on stdout
 	given      inProcess
 	examined   examined
 	install    installing
@@ -123,62 +124,76 @@ func main() {
 func dispatch(args []string, stdout, stderr io.Writer) int {
 	stdout, stderr = clean.Writer{To: stdout}, clean.Writer{To: stderr}
 	if len(args) == 0 {
-		usage(stderr)
+		usage(stderr, "")
 		return exitUsage
 	}
 	name, args := args[0], args[1:]
 	switch name {
-	case "help", "-h", "-help", "--help":
-		usage(stdout)
-		return exitOK
+	case "help":
+		args = append(args, "--help")
+		name, args = args[0], args[1:]
 	case "image-verifier":
-		return imageVerifier(args, os.Stdin, stdout)
+		if !slices.Equal(args, []string{"--help"}) {
+			return imageVerifier(args, os.Stdin, stdout)
+		}
 	case judge.ChildCommand:
 		return judgeLarge(stdout, stderr)
 	case "--version", "-version":
 		name = "version"
-	case "evidence":
-		if len(args) > 0 {
-			name, args = name+" "+args[0], args[1:]
-		}
 	}
+	if name == "evidence" && len(args) > 0 && !slices.Contains(helps, args[0]) {
+		name, args = name+" "+args[0], args[1:]
+	}
+	in := &invocation{command: command{name: name}, stdout: stdout, stderr: stderr, json: slices.Contains(args, "--json")}
 	for _, c := range commands {
 		if c.name == name {
-			return c.invoke(args, stdout, stderr)
+			in.command = c
+			return in.invoke(args)
 		}
 	}
-	fmt.Fprintf(stderr, "error: unknown command %q; see countersign-gate --help\n", name)
-	return exitUsage
+	switch {
+	case slices.Contains(helps, name):
+		usage(stdout, "")
+		return exitOK
+	case name == "evidence" && len(args) > 0:
+		usage(stdout, "evidence ")
+		return exitOK
+	case name == "evidence":
+		usage(stderr, "evidence ")
+		return exitUsage
+	}
+	in.name = "countersign-gate"
+	return in.misused(unknown(name))
 }
 
-func (c command) invoke(args []string, stdout, stderr io.Writer) int {
-	in := &invocation{command: c, stdout: stdout, stderr: stderr, given: inProcess{free: c.free}}
+// helps are the ways to ask for help.
+var helps = []string{"--help", "-help", "-h"}
+
+// invoke reads the arguments and runs the command.
+func (c *invocation) invoke(args []string) int {
+	c.given.free = c.free
 	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	for _, some := range c.options {
-		some(in, flags)
+		some(c, flags)
 	}
+	c.json = flags.Lookup("json") != nil && slices.Contains(args, "--json") // for what is said of the arguments
 	arguments, err := interspersed(flags, args)
 	if errors.Is(err, flag.ErrHelp) {
-		c.help(stdout, flags)
+		c.help(c.stdout, flags)
 		return exitOK
 	}
-	want := 0
-	if c.argument != "" {
-		want = 1
-	}
-	if err == nil && len(arguments) != want {
-		err = fmt.Errorf("expected %d arguments, got %d", want, len(arguments))
-	}
-	if err == nil {
-		err = in.given.check()
-	}
 	if err != nil {
-		fmt.Fprintf(stderr, "error: %s: %v; usage: %s\n", c.name, err, c.line())
-		return exitUsage
+		return c.misspelt(explained(err, flags))
 	}
-	in.arguments = arguments
-	return c.run(in)
+	if err := c.counted(arguments); err != nil {
+		return c.misspelt(err)
+	}
+	if err := c.given.check(); err != nil {
+		return c.misspelt(err)
+	}
+	c.arguments = arguments
+	return c.run(c)
 }
 
 // interspersed parses flags before, between and after arguments.
@@ -199,29 +214,4 @@ func defaultConfig() string {
 		return path
 	}
 	return config.DefaultPath
-}
-
-func (c command) line() string {
-	return strings.Join(strings.Fields("countersign-gate "+c.name+" [OPTIONS] "+c.argument), " ")
-}
-
-func (c command) help(w io.Writer, flags *flag.FlagSet) {
-	fmt.Fprintf(w, "%s\n\n%s.\n", c.line(), c.about)
-	flags.SetOutput(w)
-	flags.PrintDefaults()
-}
-
-func usage(w io.Writer) {
-	fmt.Fprint(w, "countersign-gate COMMAND: decide what images may run on this node.\n\n")
-	for _, c := range commands {
-		fmt.Fprintf(w, "  %-40s %s\n", strings.TrimSpace(c.name+" "+c.argument), c.about)
-	}
-	fmt.Fprintf(w, "\nConfiguration: --config FILE, else $%s, else %s.\n", config.Env, config.DefaultPath)
-	fmt.Fprint(w, "Exit codes: 0 ok or allowed, 1 refused or not enforcing, 2 usage, 4 infrastructure.\n")
-}
-
-// fail prints one line and returns the code of a failing infrastructure.
-func (c *invocation) fail(err error) int {
-	fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, err)
-	return exitInfrastructure
 }

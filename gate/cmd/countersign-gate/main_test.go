@@ -3,7 +3,10 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
+	"io"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -59,6 +62,79 @@ func TestCheckPolicy(t *testing.T) {
 	}
 }
 
+// Whoever asks for JSON gets one document, and nothing else, on stdout, whatever comes of it.
+func TestJSONOfErrors(t *testing.T) {
+	p := newPlace(t)
+	missing := filepath.Join(t.TempDir(), "none")
+	for _, test := range []struct {
+		args  []string
+		exit  int
+		found string
+	}{
+		{[]string{"verify", p.name, "--config", missing}, exitUsage, "none: no such file"},
+		{[]string{"verify", p.name, "--key", missing}, exitUsage, "none: no such file"},
+		{[]string{"verify"}, exitUsage, "got no argument"},
+		{[]string{"verify", "--jsn", "a"}, exitUsage, "unknown option --jsn"},
+		{[]string{"verfy"}, exitUsage, "did you mean verify?"},
+		{[]string{"check-policy", missing}, exitUsage, "none: no such file"},
+		{[]string{"check-policy", p.config}, exitRefused, "POLICY_INVALID"},
+		{[]string{"install-policy", p.config, "--config", p.config}, exitRefused, "POLICY_INVALID"},
+		{[]string{"evidence", "list", "--config", missing}, exitUsage, "none: no such file"},
+		{[]string{"inspect", "A"}, exitUsage, "lowercase"},
+		{[]string{"audit", "--runtime", "docker", "--policy", "x"}, exitUsage, `--runtime "docker"`},
+		{[]string{"prove", "--verify-receipt", missing, "--key", missing}, exitUsage, "none: no such file"},
+		{[]string{"verify-bundle", "--bundle", missing, "--key", missing, missing}, exitUsage, "none: no such file"},
+		{[]string{"verify-bundle", "--bundle", p.config, "--key", missing, "sha256:zz"}, exitUsage, "64 hexadecimal digits"},
+	} {
+		exit, out, stderr := p.do(append(test.args, "--json")...)
+		var found failure
+		if err := json.Unmarshal([]byte(out), &found); err != nil || exit != test.exit || found.ExitCode != exit ||
+			found.Version != errorVersion || !strings.Contains(found.Message, test.found) || found.Found == "" {
+			t.Errorf("%q: exit %d, %s%s%v", test.args, exit, out, stderr, err)
+		}
+		if !strings.HasPrefix(stderr, "error: ") || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%q: not one line: %q", test.args, stderr)
+		}
+		if _, out, _ = p.do(test.args...); out != "" {
+			t.Errorf("%q: without --json on stdout: %q", test.args, out)
+		}
+	}
+	for _, args := range [][]string{{"version"}, {"check-policy", p.policy(p.key)}, {"verify", p.name, "--config", p.config}} {
+		exit, out, stderr := p.do(append(args, "--json")...)
+		var found struct{ Version string }
+		if err := json.Unmarshal([]byte(out), &found); err != nil || exit != exitOK || found.Version == errorVersion || found.Version == "" {
+			t.Errorf("%q: exit %d, %s%s%v", args, exit, out, stderr, err)
+		}
+	}
+}
+
+// Each command shows an example that its own options and arguments can read.
+func TestExamples(t *testing.T) {
+	for _, c := range commands {
+		if c.name == "image-verifier" || c.name == "node-files" { // called by containerd, and by set-up
+			continue
+		}
+		in := &invocation{command: c}
+		flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
+		flags.SetOutput(io.Discard)
+		for _, some := range c.options {
+			some(in, flags)
+		}
+		arguments, err := interspersed(flags, strings.Fields(c.example))
+		if err == nil {
+			err = c.counted(arguments)
+		}
+		if err != nil || c.example == "" {
+			t.Errorf("%s %s: %v", c.name, c.example, err)
+		}
+		flags.VisitAll(func(f *flag.Flag) {
+			if value, about := flag.UnquoteUsage(f); about == "" || value == "string" {
+				t.Errorf("%s --%s: not explained: %s", c.name, f.Name, f.Usage)
+			}
+		})
+	}
+}
+
 func TestUsage(t *testing.T) {
 	for _, test := range []struct {
 		args   []string
@@ -68,23 +144,36 @@ func TestUsage(t *testing.T) {
 	}{
 		{nil, exitUsage, "", "countersign-gate COMMAND"},
 		{[]string{"--help"}, exitOK, "verify REF", ""},
-		{[]string{"verify", "--help"}, exitOK, "-json", ""},
+		{[]string{"verify", "--help"}, exitOK, "  --key FILE\n", ""},
+		{[]string{"help", "verify"}, exitOK, "Example: countersign-gate verify registry.example/app:v1\n", ""},
+		{[]string{"agent", "--help"}, exitOK, "(default 30s)\n", ""},
+		{[]string{"evidence", "--help"}, exitOK, "evidence list", ""},
+		{[]string{"evidence", "list", "--help"}, exitOK, "--json", ""},
+		{[]string{"image-verifier", "--help"}, exitOK, "-name REF -digest DIGEST", ""},
 		{[]string{"version"}, exitOK, "countersign-gate ", ""},
 		{[]string{"--version"}, exitOK, "countersign-gate ", ""},
-		{[]string{"halt"}, exitUsage, "", `unknown command "halt"`},
-		{[]string{"verify"}, exitUsage, "", "usage: countersign-gate verify"},
-		{[]string{"verify", "a", "b"}, exitUsage, "", "expected 1 arguments, got 2"},
-		{[]string{"verify", "a", "--fail-open"}, exitUsage, "", "fail-open"},
+		{[]string{"halt"}, exitUsage, "", `unknown command "halt"; see countersign-gate --help`},
+		{[]string{"verfy"}, exitUsage, "", `unknown command "verfy"; did you mean verify?`},
+		{[]string{"check"}, exitUsage, "", "did you mean check-policy?"},
+		{[]string{"evidence", "lst"}, exitUsage, "", "did you mean evidence list?"},
+		{[]string{"evidence"}, exitUsage, "", "evidence import FILE|-"},
+		{[]string{"help", "verfy"}, exitUsage, "", "did you mean verify?"},
+		{[]string{"verify", "--jsn", "a"}, exitUsage, "", "unknown option --jsn; did you mean --json?"},
+		{[]string{"verify", "--key"}, exitUsage, "", "--key: expected a value"},
+		{[]string{"retire", "--within", "x"}, exitUsage, "", `invalid value "x" for --within`},
+		{[]string{"verify"}, exitUsage, "", "expected REF, got no argument; usage: countersign-gate verify"},
+		{[]string{"verify", "a", "b"}, exitUsage, "", "expected one REF, got 2"},
+		{[]string{"verify", "a", "--fail-open"}, exitUsage, "", "unknown option --fail-open; usage"},
 		{[]string{"verify", "a", "--config", "/nonexistent.json"}, exitUsage, "", "/nonexistent.json"},
-		{[]string{"serve", "--config", "/nonexistent.json"}, exitUsage, "", "/nonexistent.json"},
-		{[]string{"serve", "x"}, exitUsage, "", "expected 0 arguments"},
+		{[]string{"serve", "--config", "/nonexistent.json"}, exitUsage, "", "/nonexistent.json: no such file or directory; set this node up"},
+		{[]string{"serve", "x"}, exitUsage, "", `expected no argument, got "x"`},
 	} {
 		var stdout, stderr bytes.Buffer
 		exit := dispatch(test.args, &stdout, &stderr)
 		if exit != test.exit || !strings.Contains(stdout.String(), test.stdout) || !strings.Contains(stderr.String(), test.stderr) {
 			t.Errorf("%q: exit %d, %q, %q", test.args, exit, stdout.String(), stderr.String())
 		}
-		if test.exit == exitUsage && len(test.args) > 0 && strings.Count(stderr.String(), "\n") != 1 {
+		if strings.HasPrefix(stderr.String(), "error: ") && strings.Count(stderr.String(), "\n") != 1 {
 			t.Errorf("%q: not one line: %q", test.args, stderr.String())
 		}
 	}

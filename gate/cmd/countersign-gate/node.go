@@ -156,8 +156,7 @@ func installNode(c *invocation) int {
 			fmt.Fprintln(c.stderr, line)
 		}
 		if len(refused) > 0 && !c.onto.plan {
-			fmt.Fprintf(c.stderr, "error: %s: %d containers run here that could not start again under this policy; nothing was changed: amend it, or --accept-refusals\n", c.name, len(refused))
-			return exitRefused
+			return c.end(exitRefused, fmt.Errorf("%d containers run here that could not start again under this policy; nothing was changed: amend it, or --accept-refusals", len(refused)))
 		}
 	}
 	if !c.json {
@@ -172,7 +171,7 @@ func installNode(c *invocation) int {
 		return c.fail(err)
 	}
 	if c.json {
-		err = writeJSON(c.stdout, done)
+		err = c.document(done)
 	} else {
 		err = c.showInstalledNode(done)
 	}
@@ -249,7 +248,7 @@ func uninstallNode(c *invocation) int {
 		return c.fail(err)
 	}
 	if c.json {
-		err = writeJSON(c.stdout, done)
+		err = c.document(done)
 	} else {
 		word := "changed"
 		if c.onto.plan {

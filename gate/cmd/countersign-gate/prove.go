@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 
-	"countersign/gate/internal/config"
 	"countersign/gate/internal/prove"
 )
 
@@ -44,7 +42,7 @@ func runProve(c *invocation) int {
 	if c.proof.verify != "" || c.proof.key != "" {
 		return verifyReceipt(c)
 	}
-	settings, err := config.Load(c.configPath)
+	settings, err := c.settings()
 	if err != nil {
 		return c.misused(err)
 	}
@@ -90,8 +88,7 @@ func verifyReceipt(c *invocation) int {
 	}
 	receipt, err := prove.Open(c.proof.verify, c.proof.key)
 	if errors.Is(err, prove.ErrNotSigned) {
-		fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, err)
-		return exitRefused
+		return c.end(exitRefused, err)
 	}
 	if err != nil {
 		return c.misused(err)
@@ -99,17 +96,10 @@ func verifyReceipt(c *invocation) int {
 	return c.showReceipt(receipt)
 }
 
-func (c *invocation) misused(err error) int {
-	fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, err)
-	return exitUsage
-}
-
 func (c *invocation) showReceipt(receipt *prove.Receipt) int {
 	var err error
 	if c.json {
-		encoder := json.NewEncoder(c.stdout)
-		encoder.SetIndent("", "  ")
-		err = encoder.Encode(receipt)
+		err = c.document(receipt)
 	} else {
 		err = writeReceipt(c.stdout, receipt)
 	}

@@ -58,10 +58,9 @@ func (c *invocation) daemon(m mode) int {
 	tightenMemory()
 	useProcessors()
 	slog.SetDefault(slog.New(slog.NewTextHandler(c.stderr, nil)))
-	settings, err := config.Load(c.configPath)
+	settings, err := c.settings()
 	if err != nil {
-		fmt.Fprintf(c.stderr, "error: %s: %v\n", c.name, err)
-		return exitUsage
+		return c.misused(err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()

@@ -27,7 +27,15 @@ func version() string {
 }
 
 func printVersion(c *invocation) int {
-	fmt.Fprintf(c.stdout, "countersign-gate %s\n", version())
+	var err error
+	if c.json {
+		err = c.document(map[string]string{"version": "countersign.gate-version/v1", "gate": version()})
+	} else {
+		_, err = fmt.Fprintf(c.stdout, "countersign-gate %s\n", version())
+	}
+	if err != nil {
+		return c.fail(err)
+	}
 	return exitOK
 }
 

@@ -103,7 +103,7 @@ func (f File) pin(p *Policy) error { return addPins(p, "pinned of gate.json", f.
 
 // check parses data, found at path, and checks its signature where one is asked for.
 func (f File) check(path string, data, signatures []byte) (*Policy, error) {
-	p, err := parseFile(path, data)
+	p, err := ParseFile(path, data)
 	if err == nil {
 		err = f.pin(p)
 	}

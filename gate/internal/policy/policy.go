@@ -104,11 +104,11 @@ func Load(path string) (*Policy, error) {
 	if err != nil {
 		return nil, invalid(err.Error(), "a readable policy file", "render the policy to this node again")
 	}
-	return parseFile(path, data)
+	return ParseFile(path, data)
 }
 
-// parseFile is Parse, with the file's path in what is found.
-func parseFile(path string, data []byte) (*Policy, error) {
+// ParseFile is Parse, with the file's path in what is found.
+func ParseFile(path string, data []byte) (*Policy, error) {
 	p, err := Parse(data)
 	if refusal, ok := err.(*code.Refusal); ok {
 		refusal.Found = path + ": " + refusal.Found

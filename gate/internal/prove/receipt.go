@@ -159,8 +159,15 @@ func Open(path, key string) (*Receipt, error) {
 // ErrNotSigned is the error of a receipt that the key did not sign.
 var ErrNotSigned = errors.New("no receipt that this key signed")
 
-// Write replaces a file as a whole.
+// Write replaces a file as a whole. What a link leads to is replaced, not the link; into a
+// device or a pipe, such as /dev/stdout, it is written.
 func Write(path string, content []byte) error {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return os.WriteFile(path, content, 0o644)
+	}
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
 	file, err := os.CreateTemp(filepath.Dir(path), ".countersign-receipt-")
 	if err != nil {
 		return err

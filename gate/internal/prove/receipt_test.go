@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
@@ -105,6 +106,40 @@ func altered(t *testing.T, envelope []byte, change func(map[string]any)) []byte 
 		t.Fatal(err)
 	}
 	return content
+}
+
+// A receipt takes a file's place; a link goes on leading to it, and a pipe is written into.
+func TestWriteLeavesLinksAndPipesWhatTheyAre(t *testing.T) {
+	dir := t.TempDir()
+	file, link, pipe := filepath.Join(dir, "receipt.json"), filepath.Join(dir, "latest"), filepath.Join(dir, "pipe")
+	err := errors.Join(os.WriteFile(file, []byte("former"), 0o600), os.Symlink("receipt.json", link), syscall.Mkfifo(pipe, 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Write(link, []byte("by the link")); err != nil {
+		t.Fatal(err)
+	}
+	if to, err := os.Readlink(link); err != nil || to != "receipt.json" {
+		t.Errorf("the link leads to %q, %v", to, err)
+	}
+	if content, err := os.ReadFile(file); err != nil || string(content) != "by the link" {
+		t.Errorf("got %q, %v", content, err)
+	}
+	reader, err := os.OpenFile(pipe, os.O_RDWR, 0) // so that the writer has not to wait for one
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reader.Close() }()
+	if err := Write(pipe, []byte("into the pipe")); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 64)
+	if n, err := reader.Read(got); err != nil || string(got[:n]) != "into the pipe" {
+		t.Errorf("got %q, %v", got[:n], err)
+	}
+	if info, err := os.Lstat(pipe); err != nil || info.Mode().Type() != os.ModeNamedPipe {
+		t.Errorf("the pipe is %v, %v", info, err)
+	}
 }
 
 func TestAReceiptOfAnotherVersionIsNone(t *testing.T) {
