@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from countersign.policy import unknown
 from countersign.policy.document import Document
 from countersign.policy.problems import Key, Problem
 
@@ -148,7 +149,7 @@ def validate(document: Document) -> ReleaseEntry | list[Problem]:
 def _problem(error: Any) -> tuple[Key, str]:
     loc, kind, given = error["loc"], error["type"], error["input"]
     if kind == "extra_forbidden":
-        return loc, "unknown key"
+        return loc, unknown.said(ReleaseEntry, loc)
     if kind == "missing":
         return loc, "is missing"
     expected = error["ctx"]["expected"] if kind == "literal_error" else _EXPECTED.get(kind, error["msg"])

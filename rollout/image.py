@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from countersign.console import whole
 from countersign.console.errors import UsageError
 from countersign.nodes.facts import ARCHITECTURES
 from countersign.oci.build import write_layout
@@ -30,7 +31,6 @@ def write(settings: Settings, name: str, into: Path) -> str:
     Raises:
         UsageError: the name is not one, or has a digest.
     """
-    from countersign.nodes.host import HostNode
     from countersign.tools.resolver import install
 
     wanted = parse(name)
@@ -39,7 +39,7 @@ def write(settings: Settings, name: str, into: Path) -> str:
     programs = install([GATE, HOOK], settings)
     machine = platform.machine()
     here = f"linux/{ARCHITECTURES.get(machine, machine)}"
-    with tempfile.TemporaryDirectory(prefix=".countersign-", dir=into.parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix="countersign-") as scratch:
         layout = Path(scratch, "layout")
         layout.mkdir()
         digest = write_layout(layout, GATE, {here: programs[GATE]}, {HOOK: {here: programs[HOOK]}}, str(wanted))
@@ -47,7 +47,7 @@ def write(settings: Settings, name: str, into: Path) -> str:
         with tarfile.open(packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
             for path in sorted(layout.rglob("*")):
                 archive.add(path, str(path.relative_to(layout)), recursive=False, filter=_plain)
-        HostNode().put(packed, str(into), 0o644)
+        whole.write(into, packed.read_bytes())
     return f"{wanted.name}@{digest}"
 
 

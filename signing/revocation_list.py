@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from countersign.console import whole
 from countersign.console.errors import UsageError
 from countersign.keys.pair import PrivateKey
 from countersign.policy import revocations
@@ -85,10 +86,10 @@ def write(path: Path, wanted: Amended, signer: PrivateKey) -> bool:
                 do="look at what it says; then sign that alone, without --key, --certificate and --digest",
             )
         own = b64encode(signer.sign(wanted.content)).decode()
-        _replace(beside, "".join(f"{line}\n" for line in (own, *signatures)[: revocations.MAX_LINES]).encode())
+        whole.write(beside, "".join(f"{line}\n" for line in (own, *signatures)[: revocations.MAX_LINES]).encode())
         if wanted.difference:  # the list has its own signature at every moment
-            _replace(path, wanted.content)
-            _replace(beside, f"{own}\n".encode())
+            whole.write(path, wanted.content)
+            whole.write(beside, f"{own}\n".encode())
     except BadFile as err:
         raise UsageError(str(err)) from err
     except OSError as err:
@@ -103,9 +104,3 @@ def _there(path: Path) -> bytes:
         return b""
     except OSError as err:
         raise UsageError(f"cannot be read: {err.strerror}", where=str(path), do="name another file") from err
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(path.name + ".new")
-    beside.write_bytes(content)
-    beside.replace(path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
+from countersign.console import whole
 from countersign.console.config import settings_from
 from countersign.console.errors import UsageError
 from countersign.console.output import done, emit_json, emit_text, failed, say, table, warn
@@ -218,10 +219,7 @@ def _write_folder(path: Path, policy: Policy) -> int:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Put a whole file in place at once."""
-    beside = path.with_name(path.name + ".new")
     try:
-        beside.write_bytes(content)
-        beside.replace(path)
+        whole.write(path, content)
     except OSError as err:
         raise UsageError(f"cannot be written: {err.strerror}", where=str(path)) from err

@@ -68,9 +68,12 @@ def parse(content: bytes, path: Path) -> Document:
             loader.dispose()
     except yaml.MarkedYAMLError as err:
         line = err.problem_mark.line + 1 if err.problem_mark else 1
-        raise PolicyInvalid([Problem(path, line, (), f"no YAML: {err.problem}")]) from err
-    except (yaml.YAMLError, ValueError, RecursionError) as err:
-        raise PolicyInvalid([Problem(path, 1, (), f"no YAML: {err}")]) from err
+        raise PolicyInvalid([Problem(path, line, (), f"is not YAML: {err.problem}")]) from err
+    except (yaml.YAMLError, ValueError) as err:
+        text = f"{err.reason}, at byte {err.position}" if isinstance(err, yaml.reader.ReaderError) else str(err)
+        raise PolicyInvalid([Problem(path, 1, (), f"is not YAML: {text}")]) from err
+    except RecursionError as err:
+        raise PolicyInvalid([Problem(path, 1, (), f"nested deeper than {_MAX_DEPTH}")]) from err
     return Document(path, value, walker.lines)
 
 

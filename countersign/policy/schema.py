@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from countersign.policy import unknown
 from countersign.policy.document import Document
 from countersign.policy.problems import Key, PolicyInvalid
 
@@ -212,7 +213,7 @@ def _problem(error: Any, value: Any) -> tuple[Key, str]:
     if one_of := _either(loc):
         return loc[:-1], f"got {shortened(given)}; expected {one_of}"
     if kind == "extra_forbidden":
-        return loc, "unknown key"
+        return loc, unknown.said(PolicyEntry, loc)
     if kind == "missing":
         return loc, "is missing"
     expected = error["ctx"]["expected"] if kind == "literal_error" else _EXPECTED.get(kind, error["msg"])

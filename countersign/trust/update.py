@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from countersign.console import whole
 from countersign.console.errors import UsageError, VerdictError
 from countersign.policy import document
 from countersign.trust import listing
@@ -87,20 +86,6 @@ def write(path: Path, content: bytes) -> Path | None:
     place.parent.mkdir(parents=True, exist_ok=True)
     former = place.with_name(place.name + FORMER) if place.exists() else None
     if former:
-        _replace(former, place.read_bytes())
-    _replace(place, content)
+        whole.write(former, place.read_bytes())
+    whole.write(place, content)
     return former
-
-
-def _replace(path: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

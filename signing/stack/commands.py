@@ -115,7 +115,7 @@ def token(context: Context, subject: str = "", out: str = "", json: bool = False
 
     Example: ./inv signing.stack.token --subject release@acme.example --out token
     """
-    from countersign.nodes.host import HostNode
+    from countersign.console import whole
     from signing.stack import place
     from signing.stack import token as tokens
 
@@ -123,7 +123,7 @@ def token(context: Context, subject: str = "", out: str = "", json: bool = False
         raise UsageError("--subject or --out is missing", do="see --help")
     stack = place.require(settings_from(context))
     path = Path(out).expanduser().absolute()
-    HostNode().put(tokens.mint(stack, subject).encode(), str(path), 0o600)
+    whole.write(path, tokens.mint(stack, subject).encode(), 0o600)
     issuer = tokens.claims(stack, subject, 0)["iss"]
     done(f"{path}: {subject} by {issuer}, for {tokens.LIFETIME // 60} minutes")
     if json:

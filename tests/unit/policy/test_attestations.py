@@ -74,7 +74,11 @@ def test_the_gate_is_given_it(loaded: Load) -> None:
         ("{anyOf: [team], attestations: [{type: a/b, by: team}]}", "attestations[0].by", "got 'team'; expected a list"),
         ("{anyOf: [team], attestations: [{type: a/b, by: [x]}]}", "attestations[0].by[0]", "unknown root 'x'"),
         ("{anyOf: [team], attestations: [{type: a/b, by: [team, team]}]}", "attestations[0].by[1]", "is a duplicate"),
-        ("{anyOf: [team], attestations: [{type: a/b, by: [team], when: x}]}", "attestations[0].when", "unknown key"),
+        (
+            "{anyOf: [team], attestations: [{type: a/b, by: [team], when: x}]}",
+            "attestations[0].when",
+            "unknown key; did you mean where?",
+        ),
         ("{anyOf: [team], attestations: {type: a/b}}", "attestations", "expected a list"),
         (
             "{anyOf: [team], attestations: [{type: cyclonedx, by: [team]}]}",

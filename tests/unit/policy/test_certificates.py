@@ -67,7 +67,11 @@ def test_subjects_are_refused_as_by_the_gate() -> None:
         (f"keyless: {{{KEYLESS.replace('acme/app', '*/app')}}}", "keyless.subject", "wildcard in its host"),
         (f"keyless: {{{KEYLESS.replace('https://i', 'https://*')}}}", "keyless.issuer", "without a wildcard"),
         (f"keyless: {{{KEYLESS}, claims: {{owner: acme}}}}", "keyless.claims.owner", "expected one of ownerID"),
-        (f"keyless: {{{KEYLESS}, regexp: x}}", "keyless.regexp", "unknown key"),
+        (
+            f"keyless: {{{KEYLESS}, regexp: x}}",
+            "keyless.regexp",
+            "unknown key; expected one of issuer, subject, claims, trustedRoot, require",
+        ),
         (f"keyless: {{{KEYLESS}, require: {{log: 2}}}}", "keyless.trustedRoot", "lists 1 of 2 for log"),
         (f"keyless: {{{KEYLESS}, require: {{log: -1}}}}", "keyless.require.log", "greater than or equal to 0"),
         (f"keyless: {{{KEYLESS.replace('v1', 'fulcio-only')}}}", "keyless.trustedRoot", "lists 0 of 1 for time"),

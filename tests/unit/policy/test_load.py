@@ -78,7 +78,7 @@ RULE = "expected {anyOf: [ROOT…]}, {allOf: [ROOT…]}, accept or reject"
 @pytest.mark.parametrize(
     ("text", "line", "key", "message"),
     [
-        ("scope: {}\n", 3, "scope", "unknown key"),
+        ("scope: {}\n", 3, "scope", "unknown key; did you mean scopes?"),
         ("scopes:\n", 3, "scopes", "got nothing; expected a mapping"),
         ("scopes:\n  a.b: {anyOf: [x]}\n", 4, "scopes.a.b.anyOf[0]", "unknown root 'x'; expected one of none"),
         (ROOTS + "scopes:\n\n  a.b:\n    anyOf:\n    - team\n    - x\n", 9, "scopes.a.b.anyOf[1]", "unknown root 'x'"),
@@ -112,7 +112,7 @@ RULE = "expected {anyOf: [ROOT…]}, {allOf: [ROOT…]}, accept or reject"
         ("revoked: {certificates: [x]}\n", 3, "revoked.certificates[0]", "No such file"),
         ("revoked: {certificates: [team.pub]}\n", 3, "revoked.certificates[0]", "no certificate"),
         ("revoked: {certificates: [{issuer: CN=x}]}\n", 3, "revoked.certificates[0].serial", "is missing"),
-        ("revoked: {images: []}\n", 3, "revoked.images", "unknown key"),
+        ("revoked: {images: []}\n", 3, "revoked.images", "unknown key; did you mean digests?"),
     ],
 )
 def test_a_problem_names_line_and_key(write: Write, text: str, line: int, key: str, message: str) -> None:
@@ -173,13 +173,13 @@ def test_the_one_line_counts_the_others(write: Write) -> None:
         ("? [a]\n: 1\n", 1, "a key that is not a string"),
         ("a: &x [1]\nb: *x\n", 1, "an alias"),
         ("a: &x {b: 1}\nc:\n  <<: *x\n", 3, "a key that is not a string"),
-        ("a: [1\n", 2, "no YAML"),
-        ("a: 1\n---\nb: 1\n", 2, "no YAML"),
-        ("a: !!python/name:os.system x\n", 1, "no YAML"),
-        ("a: 2026-99-99\n", 1, "no YAML"),
-        ("a: \x07\n", 1, "no YAML"),
+        ("a: [1\n", 2, "is not YAML"),
+        ("a: 1\n---\nb: 1\n", 2, "is not YAML"),
+        ("a: !!python/name:os.system x\n", 1, "is not YAML"),
+        ("a: 2026-99-99\n", 1, "is not YAML"),
+        ("a: \x07\n", 1, "is not YAML"),
         ("[" * 30 + "]" * 30, 1, "nested deeper than 16"),
-        ("[" * 500, 1, "no YAML"),
+        ("[" * 500, 1, "nested deeper than 16"),
     ],
 )
 def test_yaml_that_could_be_read_in_two_ways_is_refused(tmp_path: Path, text: str, line: int, message: str) -> None:
@@ -189,7 +189,10 @@ def test_yaml_that_could_be_read_in_two_ways_is_refused(tmp_path: Path, text: st
     assert caught.value.problems[0].line == line
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"\xff", "no YAML"), (b"#" * (1 << 20) + b"\n", "over 1 MiB")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"\xff", "is not YAML: invalid start byte, at byte 0"), (b"#" * (1 << 20) + b"\n", "over 1 MiB")],
+)
 def test_bytes_that_are_no_yaml(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "p.yaml").write_bytes(content)
     with pytest.raises(PolicyInvalid, match=message):

@@ -148,7 +148,7 @@ def test_a_list_stands_in_a_policy_once(loaded: Load, put: Callable[..., None]) 
     [
         ("{file: acme.json}", "revoked.lists[0].keys: is missing"),
         ("{file: acme.json, keys: []}", "expected at least one entry"),
-        ("{file: acme.json, key: [security.pub]}", "revoked.lists[0].key: unknown key"),
+        ("{file: acme.json, key: [security.pub]}", "revoked.lists[0].key: unknown key; did you mean keys?"),
         ("acme.json", "expected a mapping"),
     ],
 )

@@ -35,7 +35,7 @@ def test_our_own_is_valid() -> None:
         ("registry.example/acme", "acme", 4, "docker.io/acme"),
         ("version: pyproject.toml", "version: ../pyproject.toml", 5, "expected a path below app/"),
         ("version: pyproject.toml", "version: VERSION", 5, "there is no 'VERSION'"),
-        ("version: pyproject.toml", "versoin: pyproject.toml", 5, "unknown key"),
+        ("version: pyproject.toml", "versoin: pyproject.toml", 5, "unknown key; did you mean version?"),
         ("variable: main.release", "variable: release", 8, "expected PACKAGE.NAME"),
         ("variable: main.release", "package: ./../other", 8, "expected ./PATH below"),
         ("variable: main.release", "tags: 'a -ldflags=x'", 8, "expected Go build tags"),
