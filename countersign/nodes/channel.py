@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 CHUNK = 1 << 16
 TICK = 0.1
 OPEN_WITHIN = 60.0
-SILENCE = 1.0
-"""Seconds: the exit code may come before the end of the output, but not that much."""
+SILENCE = 2.0
+"""Seconds: sshd may send the exit code before the end of the output, but not that much."""
 
 
 class Late(Exception):
@@ -77,7 +77,9 @@ def _keep(channel: Channel, receive: Callable[[int], bytes], kept: bytearray, de
         try:
             chunk = receive(CHUNK)
         except TimeoutError:
-            if channel.exit_status_ready() and time.monotonic() > heard + SILENCE:
+            if not channel.exit_status_ready():
+                heard = time.monotonic()  # how long it was silent before its end says nothing
+            elif time.monotonic() > heard + SILENCE:
                 return
             continue
         if not chunk:
