@@ -82,8 +82,11 @@ def build(
             beside.mkdir()
             for name, path in programs.items():
                 shutil.copy(path, beside / name)
+            # The history has hashes over the owners' names as this machine's name service tells them, and a label the
+            # version of buildah: neither is anything of the image, and both would differ between machines.
             argv = [
-                *store, "build", "--isolation", "chroot", "--format", "oci", "--timestamp", str(shelf.commit.epoch),
+                *store, "build", "--omit-history", "--identity-label=false",
+                "--isolation", "chroot", "--format", "oci", "--timestamp", str(shelf.commit.epoch),
                 "--platform", platform, "--build-context", f"programs={beside}",
                 "--build-arg", f"VERSION={shelf.version}", *words, "--tag", f"localhost/{platform}",
                 "--file", str(shelf.source / image.containerfile), str(shelf.source / image.context),

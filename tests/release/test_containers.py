@@ -27,6 +27,7 @@ from tests.release.vulnerabilities import Flaw
 Begin = Callable[..., flow.Work]
 LAYOUT = ("{name: service, containerfile: Containerfile}", "{name: service, layout: dist}")
 ARCHITECTURES = ("amd64", "arm64")
+LABELS = ("title", "version", "revision", "source", "created")
 PLATFORMS = tuple(f"linux/{each}" for each in ARCHITECTURES)
 
 
@@ -62,6 +63,10 @@ def refused(lab: Lab, work: flow.Work) -> dict[str, str]:
     return {each.what: each.reason for each in found.findings if each.reason}
 
 
+def blob(work: flow.Work, digest: str) -> bytes:
+    return (work.folder.layout("service") / "blobs" / digest.replace(":", "/")).read_bytes()
+
+
 def layout(into: Path, platforms: tuple[str, ...] = PLATFORMS) -> Path:
     """Write a layout as another tool would: an index of a small program's images."""
     into.mkdir(parents=True)
@@ -84,6 +89,10 @@ def test_a_containerfile_is_built_scanned_and_released(
     assert set(image.platforms) == set(PLATFORMS)
     assert chart.name == "service-chart"
     assert refused(lab, work) == {}
+    for digest in image.platforms.values():
+        config = json.loads(blob(work, json.loads(blob(work, digest))["config"]["digest"]))
+        assert not config.get("history")
+        assert set(config["config"]["Labels"]) == {f"org.opencontainers.image.{each}" for each in LABELS}
     inventory = json.loads(work.folder.file("service-2.0.0-image-linux-amd64.spdx.json").read_bytes())
     assert {"acme-data", "stdlib"} <= {each["name"] for each in inventory["packages"]}
     again = replace(work, settings=replace(work.settings, state=tmp_path / "again"))
