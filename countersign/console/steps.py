@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from countersign.console import output
@@ -28,6 +28,15 @@ class Step(Protocol):
 
     def apply(self) -> None:
         """Make the change."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A step that two functions make: one that tells whether it is needed, and one that makes the change."""
+
+    name: str
+    needed: Callable[[], bool] = field(repr=False)
+    apply: Callable[[], None] = field(repr=False)
 
 
 @runtime_checkable

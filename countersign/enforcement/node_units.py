@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from countersign.console.steps import Change
 from countersign.nodes.steps import File, Folder, Group
 from countersign.nodes.systemd import UnitRuns, unit_state
 from countersign.nodes.waiting import wait_for
@@ -98,24 +99,21 @@ def kubelet_paused(node: Node) -> Iterator[None]:
         yield
     finally:
         if running:
-            node.run(["systemctl", "start", KUBELET])
+            _start_kubelet(node)
 
 
-@dataclass(frozen=True)
-class KubeletRuns:
-    """The kubelet runs, where there is one: a trial that was killed may have left it stopped."""
+def kubelet_runs(node: Node) -> Change:
+    """Return the step by which the kubelet runs, where there is one: a killed trial may have left it stopped."""
 
-    node: Node
-    name: str = "kubelet runs"
-
-    def needed(self) -> bool:
-        """Return whether there is one that is enabled and down."""
-        found = unit_state(self.node, KUBELET)
+    def needed() -> bool:
+        found = unit_state(node, KUBELET)
         return found.enabled and found.active != ACTIVE
 
-    def apply(self) -> None:
-        """Start it."""
-        self.node.run(["systemctl", "start", KUBELET])
+    return Change("kubelet runs", needed, lambda: _start_kubelet(node))
+
+
+def _start_kubelet(node: Node) -> None:
+    node.run(["systemctl", "start", KUBELET])
 
 
 def gate_unit(node: Node, layout: Layout, *, lacks_resource: bool) -> Group:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from countersign.console.config import record_place, recorded_place
 from countersign.console.errors import InfrastructureError, MissingError
+from countersign.console.steps import Change
 from countersign.nodes import cgroup, service
 from countersign.nodes.host import HOST
 
@@ -45,86 +45,6 @@ class Private(Protocol):
         """The runtime's name: its tasks remember their place under it."""
 
 
-@dataclass(frozen=True)
-class ServicesStopped:
-    """No supervisor of the instance runs, and so no service of it."""
-
-    instance: Private
-    name: str = "services are stopped"
-
-    def needed(self) -> bool:
-        """Return whether one is up."""
-        return any(
-            found.supervisor or found.child
-            for found in (service.state(self.instance.run, name) for name in self.instance.services)
-        )
-
-    def apply(self) -> None:
-        """Stop them, the last one started first."""
-        for name in reversed(self.instance.services):
-            service.stop(self.instance.run, name)
-
-
-@dataclass(frozen=True)
-class ProcessesRemoved:
-    """The instance's cgroup is gone, with every process in it: shims, containers, what a crash left."""
-
-    instance: Private
-    name: str = "processes and cgroups are removed"
-
-    def needed(self) -> bool:
-        """Return whether there is such a cgroup."""
-        return cgroup.exists(self.instance.cgroup)
-
-    def apply(self) -> None:
-        """Kill, and remove it. Mounts and network namespaces of pods end with their last process."""
-        cgroup.destroy(self.instance.cgroup)
-
-
-@dataclass(frozen=True)
-class FilesRemoved:
-    """The instance's folder is gone."""
-
-    instance: Private
-
-    @property
-    def name(self) -> str:
-        """What users read."""
-        return f"{self.instance.root} is removed"
-
-    def needed(self) -> bool:
-        """Return whether it is there."""
-        return HOST.exists(str(self.instance.root))
-
-    def apply(self) -> None:
-        """Remove it, never through a mount into what lies behind."""
-        for point in _mounts_below(self.instance.root):
-            HOST.run(["umount", "--lazy", point])
-        left = _mounts_below(self.instance.root)
-        if left:
-            raise InfrastructureError("still mounted", where=left[0], do=f"umount {left[0]}")
-        try:
-            shutil.rmtree(self.instance.root)
-        except OSError as error:
-            raise InfrastructureError(str(error.strerror), where=error.filename or str(self.instance.root)) from error
-
-
-@dataclass(frozen=True)
-class PlaceForgotten:
-    """The state folder no longer says that this host is the place."""
-
-    instance: Private
-    name: str = "the place is forgotten"
-
-    def needed(self) -> bool:
-        """Return whether it says so."""
-        return recorded_place(self.instance.state, self.instance.room) == HOST.name
-
-    def apply(self) -> None:
-        """Forget it."""
-        record_place(self.instance.state, "", self.instance.room)
-
-
 def check(instance: Private) -> None:
     """Refuse before the first change. Raises MissingError when there is something to clean and we are not root."""
     if os.geteuid() != 0 and (instance.root.exists() or cgroup.exists(instance.cgroup)):
@@ -133,9 +53,54 @@ def check(instance: Private) -> None:
         )
 
 
-def steps(instance: Private) -> list[ServicesStopped | ProcessesRemoved | FilesRemoved | PlaceForgotten]:
+def steps(instance: Private) -> list[Change]:
     """Return the steps that take an instance away; each works on whatever is left of it. Keys are not its own."""
-    return [ServicesStopped(instance), ProcessesRemoved(instance), FilesRemoved(instance), PlaceForgotten(instance)]
+    return [
+        Change("services are stopped", lambda: _any_up(instance), lambda: _stop(instance)),
+        # shims, containers, what a crash left; mounts and network namespaces of pods end with their last process
+        Change(
+            "processes and cgroups are removed",
+            lambda: cgroup.exists(instance.cgroup),
+            lambda: cgroup.destroy(instance.cgroup),
+        ),
+        Change(
+            f"{instance.root} is removed",
+            lambda: HOST.exists(str(instance.root)),
+            lambda: remove_folder(instance.root),
+        ),
+        Change(
+            "the place is forgotten",
+            lambda: recorded_place(instance.state, instance.room) == HOST.name,
+            lambda: record_place(instance.state, "", instance.room),
+        ),
+    ]
+
+
+def _any_up(instance: Private) -> bool:
+    states = (service.state(instance.run, name) for name in instance.services)
+    return any(found.supervisor or found.child for found in states)
+
+
+def _stop(instance: Private) -> None:
+    for name in reversed(instance.services):  # the last one started first
+        service.stop(instance.run, name)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder, never through a mount into what lies behind.
+
+    Raises:
+        InfrastructureError: something in it stays.
+    """
+    for point in _mounts_below(folder):
+        HOST.run(["umount", "--lazy", point])
+    left = _mounts_below(folder)
+    if left:
+        raise InfrastructureError("still mounted", where=left[0], do=f"umount {left[0]}")
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise InfrastructureError(str(error.strerror), where=error.filename or str(folder)) from error
 
 
 def _mounts_below(folder: Path) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from countersign.enforcement import gate, policy_keys, reach
-from countersign.enforcement.node_units import KubeletRuns
+from countersign.enforcement.node_units import kubelet_runs
 from countersign.enforcement.policy import Policy
 from countersign.runtimes.machine import Machine
 
@@ -97,7 +97,7 @@ def steps(given: Work[SystemdMachine]) -> list[Step]:
         *given.policies(),
         machine.gate_unit(),
         *machine.configured(gate.written(given.gate)),
-        KubeletRuns(machine.node),
+        kubelet_runs(machine.node),
     ]
 
 

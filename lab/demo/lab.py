@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from countersign.console.config import Settings
 from countersign.console.errors import UsageError
-from countersign.console.steps import Step
+from countersign.console.steps import Change, Step
 from countersign.enforcement import reach
 from countersign.enforcement.additions import NOTHING, Addition
 from countersign.enforcement.layout import Layout
@@ -99,9 +99,9 @@ class ClusterDemo(Given):
 
     def released(self) -> Sequence[Step]:
         """See `Addition.released`."""
-        return [Removed(self)]
+        return [Change("the demo's registries are removed", self.made.folder.exists, self._remove)]
 
-    def remove(self) -> None:
+    def _remove(self) -> None:
         """Remove the registries with all that they hold, and what is kept of them on this machine."""
         kind_registry.remove(self._docker(), self.settings.kind.cluster)
         for path in (self.etc, self.made.folder):
@@ -130,19 +130,3 @@ class ClusterDemo(Given):
 
     def _docker(self) -> DockerClient:
         return engine.docker_client(self.settings)
-
-
-@dataclass(frozen=True)
-class Removed:
-    """The cluster's registries are removed."""
-
-    demo: ClusterDemo = field(repr=False)
-    name: str = "the demo's registries are removed"
-
-    def needed(self) -> bool:
-        """Return whether anything is kept of them."""
-        return self.demo.made.folder.exists()
-
-    def apply(self) -> None:
-        """Remove them."""
-        self.demo.remove()

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError
-from countersign.console.steps import Step
+from countersign.console.steps import Change, Step
 from countersign.enforcement import reach
 from countersign.enforcement.layout import Layout
 from countersign.nodes import service
@@ -77,7 +77,7 @@ class RemoteDemo(HostDemo):
 
     def released(self) -> Sequence[Step]:
         """See `Addition.released`."""
-        return [Released(self)]
+        return [Change("the demo's registries are given back", self.used, self.release)]
 
     def require_up(self) -> None:
         """See `Addition.require_up`."""
@@ -141,19 +141,3 @@ class Once:
         with _ONE_AT_A_TIME:
             if self.step.needed():
                 self.step.apply()
-
-
-@dataclass(frozen=True)
-class Released:
-    """A machine uses the registries no longer."""
-
-    demo: RemoteDemo = field(repr=False)
-    name: str = "the demo's registries are given back"
-
-    def needed(self) -> bool:
-        """Return whether it uses them."""
-        return self.demo.used()
-
-    def apply(self) -> None:
-        """Give them back."""
-        self.demo.release()

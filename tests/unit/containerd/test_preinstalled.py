@@ -95,7 +95,7 @@ def tempfile_node() -> Any:
 def test_steps_are_laid_out_as_files_and_units_as_links_that_enable_them() -> None:
     unit = UnitRuns(HOST, "x.service", ())
     group = Group(HOST, "g", [Folder(HOST, "/a"), File(HOST, "/a/b", b"c"), Link(HOST, "/a/d", "/a/b"), unit])
-    assert list(enforce.laid_out([group, node_units.KubeletRuns(HOST)])) == [
+    assert list(enforce.laid_out([group, node_units.kubelet_runs(HOST)])) == [
         Folder(HOST, "/a"),
         File(HOST, "/a/b", b"c"),
         Link(HOST, "/a/d", "/a/b"),

@@ -77,7 +77,7 @@ def test_mounts_are_found_the_deepest_first_whatever_their_names(tmp_path, monke
 
 
 def test_a_failed_set_up_leaves_nothing(ours):
-    teardown.FilesRemoved(ours).apply()
+    teardown.remove_folder(ours.root)
     with pytest.raises(KeyboardInterrupt):
         set_up(ours, KeyboardInterrupt, keep=False)
     assert not ours.root.exists()
@@ -88,7 +88,7 @@ def test_a_failed_set_up_leaves_nothing(ours):
 @pytest.mark.parametrize("keep", [True, False])
 def test_what_was_there_before_stays_and_so_does_what_is_to_be_kept(ours, keep):
     if keep:
-        teardown.FilesRemoved(ours).apply()
+        teardown.remove_folder(ours.root)
     with pytest.raises(ZeroDivisionError):
         set_up(ours, ZeroDivisionError, keep=keep)
     assert (ours.root / "etc").exists()
