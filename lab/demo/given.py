@@ -10,6 +10,7 @@ from pathlib import Path
 from countersign.console.config import Settings
 from countersign.console.steps import Step
 from countersign.cri.model import Auth
+from countersign.enforcement.additions import Addition
 from countersign.oci.registry import Registry
 from lab.demo import images
 from lab.demo.keys import KeyPair
@@ -22,7 +23,7 @@ TOOLS = (*SERVICES.values(), "pause", "demo")
 
 
 @dataclass(frozen=True)
-class Given(ABC):
+class Given(Addition, ABC):
     """The demo at one place.
 
     Attributes:

@@ -53,10 +53,6 @@ class HostDemo(Given):
         running = registries.services(self.made, self.layout, self.cgroup, programs)
         return [*registries.steps(self.made, self.layout, running), *self.pushes()]
 
-    def released(self) -> Sequence[Step]:
-        """Return no step: all of it goes with the runtime's own folder."""
-        return ()
-
     def states(self) -> Sequence[State]:
         """See `Addition.states`."""
         return [service.state(Path(self.layout.run), name) for name in self.services]
@@ -64,9 +60,6 @@ class HostDemo(Given):
     def log(self, name: str) -> Path:
         """See `Addition.log`."""
         return Path(f"{self.layout.log}/{name}.log")
-
-    def require_up(self) -> None:
-        """Return: the runtime asks for all its services itself."""
 
     def up(self) -> bool:
         """See `Given.up`."""

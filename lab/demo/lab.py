@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from countersign.console.config import Settings
-from countersign.console.errors import UsageError
 from countersign.console.steps import Change, Step
 from countersign.enforcement import reach
-from countersign.enforcement.additions import NOTHING, Addition
+from countersign.enforcement.additions import NOTHING, Addition, Lab
 from countersign.enforcement.layout import Layout
 from countersign.nodes.host import HOST
 from countersign.nodes.node import Node
-from countersign.nodes.service import State
 from countersign.nodes.steps import File, Folder, Group
 from countersign.runtimes.private import PrivateMachine
 from kind import cluster as clusters
@@ -34,11 +32,10 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 
-@dataclass(frozen=True)
-class Demo:
+class Demo(Lab):
     """See `countersign.enforcement.additions.Lab`."""
 
-    names: Sequence[str] = tuple(NAMES)
+    names = tuple(NAMES)
 
     def for_host(self, settings: Settings, layout: Layout, cgroup: str, root: Path) -> HostDemo:
         """See `Lab.for_host`."""
@@ -64,9 +61,9 @@ def with_demo(settings: Settings, ours: MachineT) -> MachineT:
 
 @dataclass(frozen=True)
 class ClusterDemo(Given):
-    """See `countersign.enforcement.additions.Addition`."""
+    """See `countersign.enforcement.additions.Addition`; Docker keeps these registries running, and has their logs."""
 
-    urls: Mapping[str, str] = field(default_factory=lambda: dict(URLS))
+    urls = URLS
     names = tuple(URLS)
     services = ()
 
@@ -106,17 +103,6 @@ class ClusterDemo(Given):
         kind_registry.remove(self._docker(), self.settings.kind.cluster)
         for path in (self.etc, self.made.folder):
             shutil.rmtree(path, ignore_errors=True)
-
-    def states(self) -> Sequence[State]:
-        """Return none: they are not services of this machine."""
-        return ()
-
-    def log(self, name: str) -> Path:
-        """Raise UsageError: Docker has their logs."""
-        raise UsageError("there is no such log", where=name)
-
-    def require_up(self) -> None:
-        """Return: Docker keeps them running."""
 
     def up(self) -> bool:
         """See `Given.up`."""

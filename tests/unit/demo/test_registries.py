@@ -12,7 +12,7 @@ from cryptography import x509
 
 from countersign.console.errors import InfrastructureError, UsageError
 from countersign.enforcement import layout
-from countersign.enforcement.additions import Addition, Nothing, credentials
+from countersign.enforcement.additions import Addition, credentials
 from countersign.enforcement.reach import docker_config
 from countersign.keys import tls
 from countersign.oci.hosts import hosts_of
@@ -111,7 +111,10 @@ def test_the_users_credentials_are_kept(demo, tmp_path):
 
 
 def given(demo: registries.Registries) -> Addition:
-    return Nothing(logins=demo.logins)
+    class Given(Addition):
+        logins = demo.logins
+
+    return Given()
 
 
 @pytest.mark.parametrize("reference", [f"{REFERRERS}/demo:v1", f"{FALLBACK}.evil.example/demo:v1", "docker.io/demo:v1"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from countersign.console.config import Settings
 from countersign.console.errors import MissingError, UsageError
 from countersign.cri.model import Auth
 from countersign.enforcement import additions, reach
-from countersign.enforcement.additions import NOTHING, Addition, NoLab, Nothing
+from countersign.enforcement.additions import NOTHING, Addition, Lab
 from countersign.enforcement.layout import SYSTEM
 from countersign.runtimes.work import TOOLS, steps, work
 from crio import render
@@ -27,12 +27,16 @@ from lab.demo.lab import DEMO
 from lab.demo.remote import NAMES
 
 PIN = f"registry.example/pause@sha256:{'a' * 64}"
-GIVEN = Nothing(
-    names=("one.test", "two.test"),
-    urls={"one.test": "http://127.0.0.1:5000", "two.test": "https://127.0.0.1:5001"},
-    logins={"two.test": Auth("user", "secret")},
-    ca=b"PEM",
-)
+
+
+class Given(Addition):
+    names = ("one.test", "two.test")
+    urls = MappingProxyType({"one.test": "http://127.0.0.1:5000", "two.test": "https://127.0.0.1:5001"})
+    logins = MappingProxyType({"two.test": Auth("user", "secret")})
+    ca = b"PEM"
+
+
+GIVEN = Given()
 NODE: Any = SimpleNamespace(name="box", expose=lambda port: f"http://127.0.0.1:{port}")
 
 
@@ -123,9 +127,9 @@ def test_another_runtime_of_the_machine_has_it_for_itself(tmp_path):
 
 
 def test_without_a_lab_nothing_is_given_and_asking_is_told(tmp_path):
-    assert NoLab().for_machine(Settings(), NODE, "containerd", asked=False) is NOTHING
+    assert Lab().for_machine(Settings(), NODE, "containerd", asked=False) is NOTHING
     with pytest.raises(UsageError, match="there is no lab in this checkout"):
-        NoLab().for_machine(Settings(), NODE, "containerd", asked=True)
+        Lab().for_machine(Settings(), NODE, "containerd", asked=True)
 
 
 def test_nothing_makes_no_key_and_changes_nothing(tmp_path):

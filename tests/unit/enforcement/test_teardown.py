@@ -8,7 +8,7 @@ from containerd.instance import Instance, instance
 from countersign.console.config import Settings, record_place, recorded_place
 from countersign.console.steps import Changes, StepResult, run_steps
 from countersign.enforcement import teardown
-from countersign.enforcement.additions import NoLab
+from countersign.enforcement.additions import Lab
 from countersign.nodes import cgroup
 from countersign.runtimes.private import PrivatePlace
 
@@ -26,7 +26,7 @@ def set_up(ours: Instance, error: type[BaseException], *, keep: bool) -> None:
             (ours.root / "etc" / "containerd.toml").write_text("")
             raise error
 
-    Failing(Settings(state=ours.state), NoLab(), ours).setup(keep=keep, plan=False)
+    Failing(Settings(state=ours.state), Lab(), ours).setup(keep=keep, plan=False)
 
 
 @pytest.fixture

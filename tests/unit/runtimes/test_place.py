@@ -13,7 +13,7 @@ import pytest
 from countersign.console.config import Settings, recorded_place
 from countersign.console.errors import InfrastructureError, MissingError, UsageError
 from countersign.enforcement import nri, record
-from countersign.enforcement.additions import NoLab
+from countersign.enforcement.additions import Lab
 from countersign.enforcement.layout import SYSTEM
 from countersign.enforcement.problem import NotEnforced
 from countersign.runtimes import verbs
@@ -65,7 +65,7 @@ def place(box: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     monkeypatch.setattr(nri, "request", lambda *_, **__: {"nri": nri.OFF})
     monkeypatch.setattr("countersign.enforcement.report.request", lambda *_, **__: {"policy": "sha256:1"})
     settings = Settings(node=PLACE, room="toy", state=tmp_path / "state", policy=policy)
-    return lambda: RemotePlace(settings, NoLab(), Toy)
+    return lambda: RemotePlace(settings, Lab(), Toy)
 
 
 def names(results: Any, *, changed: bool = True) -> list[str]:
