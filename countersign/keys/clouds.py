@@ -40,18 +40,14 @@ class Key:
     """A key in a KMS."""
 
     where: str
-    _public: Public
+    public: Public
     _sign: Callable[[bytes, str, bool], bytes] = field(repr=False)
-
-    def public_key(self) -> Public:
-        """Return the public half."""
-        return self._public
 
     def sign_digest(self, digest: bytes, algorithm: hashes.HashAlgorithm, *, pss: bool = False) -> bytes:
         """Have the KMS sign a digest."""
         if pss:
             raise UsageError("PSS is not asked of a cloud's KMS here", where=self.where, do="let a plugin sign with it")
-        is_rsa = isinstance(self._public, rsa.RSAPublicKey)
+        is_rsa = isinstance(self.public, rsa.RSAPublicKey)
         return bytes(_guarded(self.where, lambda: self._sign(digest, algorithm.name, is_rsa)))
 
 

@@ -118,14 +118,10 @@ class Token:
     """A key in a token that one has logged in to."""
 
     where: str
-    _public: Public
+    public: Public
     _key: Any
     _uri: Uri
     _session: Any = field(repr=False)
-
-    def public_key(self) -> Public:
-        """Return the public half."""
-        return self._public
 
     def sign_digest(self, digest: bytes, algorithm: hashes.HashAlgorithm, *, pss: bool = False) -> bytes:
         """Have the token sign a digest."""

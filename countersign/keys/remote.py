@@ -6,7 +6,7 @@ held against the public key before anything is made of it: a signer that signs w
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
@@ -16,6 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from countersign.console.errors import InfrastructureError, UsageError
 from countersign.keys.pair import PrivateKey, private_key
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Public = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
@@ -27,12 +30,9 @@ class Signer(Protocol):
     def where(self) -> str:
         """What it is called in messages."""
 
-    def public_key(self) -> Public:
-        """Return the public half.
-
-        Raises:
-            CountersignError: it cannot be had.
-        """
+    @property
+    def public(self) -> Public:
+        """The public half."""
 
     def sign_digest(self, digest: bytes, algorithm: hashes.HashAlgorithm, *, pss: bool = False) -> bytes:
         """Sign a digest: ASN.1 for ECDSA; for RSA PKCS #1 v1.5, or PSS with a salt as long as the digest.
@@ -47,18 +47,13 @@ def private(signer: Signer) -> PrivateKey:
 
     Raises:
         BadKey: it is not a key that we sign with.
-        CountersignError: its public half cannot be had.
     """
     return private_key(behind(signer), signer.where)
 
 
 def behind(signer: Signer) -> ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey:
-    """Return a signer's key behind cryptography's own interface, whatever its kind.
-
-    Raises:
-        CountersignError: its public half cannot be had.
-    """
-    public = signer.public_key()
+    """Return a signer's key behind cryptography's own interface, whatever its kind."""
+    public = signer.public
     return _Ec(public, signer) if isinstance(public, ec.EllipticCurvePublicKey) else _Rsa(public, signer)
 
 
@@ -84,25 +79,48 @@ def from_raw(raw: bytes) -> bytes:
     return asymmetric.encode_dss_signature(int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big"))
 
 
-class _Ec(ec.EllipticCurvePrivateKey):
-    """An ECDSA key behind a signer."""
+KeyT = TypeVar("KeyT", bound=Public)
 
-    def __init__(self, public: ec.EllipticCurvePublicKey, signer: Signer) -> None:
+
+class _Kept(Generic[KeyT]):
+    """What both kinds of keys behind a signer have of cryptography's interface."""
+
+    def __init__(self, public: KeyT, signer: Signer) -> None:
         self._public, self._signer = public, signer
-
-    @property
-    def curve(self) -> ec.EllipticCurve:
-        """Its curve."""
-        return self._public.curve
 
     @property
     def key_size(self) -> int:
         """Its size in bits."""
         return self._public.key_size
 
-    def public_key(self) -> ec.EllipticCurvePublicKey:
+    def public_key(self) -> KeyT:
         """Return the public half."""
         return self._public
+
+    def private_numbers(self) -> NoReturn:
+        """Refuse: it stays where it is."""
+        raise _stays(self._signer)
+
+    def private_bytes(self, encoding: Any, format: Any, encryption_algorithm: Any) -> NoReturn:  # noqa: A002, ARG002
+        """Refuse: it stays where it is."""
+        raise _stays(self._signer)
+
+    def __copy__(self) -> Self:
+        """Return itself: there is nothing to copy."""
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        """Return itself."""
+        return self
+
+
+class _Ec(_Kept[ec.EllipticCurvePublicKey], ec.EllipticCurvePrivateKey):
+    """An ECDSA key behind a signer."""
+
+    @property
+    def curve(self) -> ec.EllipticCurve:
+        """Its curve."""
+        return self._public.curve
 
     def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
         """Sign ``data``."""
@@ -118,37 +136,9 @@ class _Ec(ec.EllipticCurvePrivateKey):
         """Refuse: it signs only."""
         raise _stays(self._signer)
 
-    def private_numbers(self) -> ec.EllipticCurvePrivateNumbers:
-        """Refuse: it stays where it is."""
-        raise _stays(self._signer)
 
-    def private_bytes(self, encoding: Any, format: Any, encryption_algorithm: Any) -> bytes:  # noqa: A002, ARG002
-        """Refuse: it stays where it is."""
-        raise _stays(self._signer)
-
-    def __copy__(self) -> _Ec:
-        """Return itself: there is nothing to copy."""
-        return self
-
-    def __deepcopy__(self, memo: Any) -> _Ec:
-        """Return itself."""
-        return self
-
-
-class _Rsa(rsa.RSAPrivateKey):
+class _Rsa(_Kept[rsa.RSAPublicKey], rsa.RSAPrivateKey):
     """An RSA key behind a signer; PKCS #1 v1.5, and PSS with a salt as long as the hash."""
-
-    def __init__(self, public: rsa.RSAPublicKey, signer: Signer) -> None:
-        self._public, self._signer = public, signer
-
-    @property
-    def key_size(self) -> int:
-        """Its size in bits."""
-        return self._public.key_size
-
-    def public_key(self) -> rsa.RSAPublicKey:
-        """Return the public half."""
-        return self._public
 
     def sign(self, data: Any, padding: Any, algorithm: Any) -> bytes:
         """Sign ``data``."""
@@ -168,22 +158,6 @@ class _Rsa(rsa.RSAPrivateKey):
     def decrypt(self, _ciphertext: bytes, _padding: Any) -> bytes:
         """Refuse: it signs only."""
         raise _stays(self._signer)
-
-    def private_numbers(self) -> rsa.RSAPrivateNumbers:
-        """Refuse: it stays where it is."""
-        raise _stays(self._signer)
-
-    def private_bytes(self, encoding: Any, format: Any, encryption_algorithm: Any) -> bytes:  # noqa: A002, ARG002
-        """Refuse: it stays where it is."""
-        raise _stays(self._signer)
-
-    def __copy__(self) -> _Rsa:
-        """Return itself: there is nothing to copy."""
-        return self
-
-    def __deepcopy__(self, memo: Any) -> _Rsa:
-        """Return itself."""
-        return self
 
 
 _PKCS1, _PSS = padding.PKCS1v15, padding.PSS

@@ -68,15 +68,11 @@ class Key:
     """One version of a key in a transit engine."""
 
     where: str
-    _public: Public
+    public: Public
     _client: Any = field(repr=False)
     _name: str = ""
     _mount: str = ""
     _version: int = 0
-
-    def public_key(self) -> Public:
-        """Return the public half."""
-        return self._public
 
     def sign_digest(self, digest: bytes, algorithm: hashes.HashAlgorithm, *, pss: bool = False) -> bytes:
         """Have it sign a digest, with the version whose public half was read."""
