@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
+import subprocess
 
 import pytest
 
@@ -82,6 +84,48 @@ def test_every_command_in_a_shell_block_can_be_given(document: str) -> None:
         if words[0].startswith("-"):
             continue  # Invoke's own, such as --list
         Parser(contexts=ns.to_contexts()).parse_argv(words)
+
+
+ONLY = re.compile(r"containerd\.test .*--only|crio\.test .*--only")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_row_that_a_command_names_is_one(document: str) -> None:
+    for command in filter(ONLY.search, commands(document)):
+        words = shlex.split(command)
+        for flag, row in itertools.pairwise(words):
+            assert flag != "--only" or any(name.startswith(row) for name, _ in TRIED), command
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_key_that_a_document_makes_is_one_that_git_ignores(document: str) -> None:
+    """Else signing.keys refuses to make it in a checkout."""
+    for command in commands(document):
+        words = shlex.split(command)
+        if "signing.keys" in words:
+            argv = ["git", "-C", str(ROOT), "check-ignore", "--quiet", f"{words[words.index('--out') + 1]}.key"]
+            found = subprocess.run(argv, check=False, capture_output=True)
+            assert found.returncode == 0 or b"not a git repository" in found.stderr, command
+
+
+LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(?:#([^)\s]+))?\)")
+PAGES = [*DOCUMENTS, "CHANGELOG.md", *sorted(f"docs/adr/{path.name}" for path in (ROOT / "docs/adr").glob("*.md"))]
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("document", PAGES)
+def test_every_link_leads_somewhere(document: str) -> None:
+    page = ROOT / document
+    for to, anchor in LINK.findall(page.read_text()):
+        target = (page.parent / to) if to else page
+        assert target.exists(), to
+        assert not anchor or anchor in anchors(target.read_text()), f"{to}#{anchor}"
 
 
 def test_the_readme_shows_commands() -> None:
