@@ -45,7 +45,7 @@ class Machine(SystemdMachine, Crio):
     @classmethod
     def as_set_up(cls, settings: Settings, node: Node, addition: Addition, pins: Path) -> Self:
         """See `Machine.as_set_up`."""
-        return cls(settings.state, node, SYSTEM, (), pins, addition, engine=engine_of(settings))
+        return cls(settings.state, node, SYSTEM, (), pins, addition, engine=engine_of(settings), settings=settings)
 
     def inspected(self) -> Self:
         """See `Machine.inspected`."""

@@ -18,7 +18,6 @@ class Paths:
         hook: our hook in it (oci-hooks(5)).
         policy: CRI-O's signature policy (containers-policy.json(5)).
         namespaces: the folder of per-namespace policies. A file in it *replaces* the policy, so ours is empty.
-        keys: public keys that the policy names.
         registries_d: where signatures lie (containers-registries.d(5)).
         registries_conf: where the demo's registries lie (containers-registries.conf.d(5)).
         certs: CAs of registries (containers-certs.d(5)).
@@ -33,7 +32,6 @@ class Paths:
     hooks: str
     policy: str
     namespaces: str
-    keys: str
     registries_d: str
     registries_conf: str
     certs: str
@@ -59,7 +57,6 @@ def _ours(layout: Layout) -> dict[str, str]:
         "hooks": f"{folder}/hooks.d",
         "policy": f"{folder}/policy.json",
         "namespaces": f"{folder}/namespaces",
-        "keys": f"{folder}/keys",
     }
 
 

@@ -54,7 +54,7 @@ class Instance(PrivateMachine, Crio):
 
     def named(self, settings: Settings) -> Self:
         """Return it with what the settings say of it."""
-        return replace(self, binary=settings.crio.binary, engine=engine_of(settings))
+        return replace(self, binary=settings.crio.binary, engine=engine_of(settings), settings=settings)
 
     def require(self, settings: Settings) -> None:
         """See `PrivateMachine.require`."""

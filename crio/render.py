@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from countersign.enforcement.layout import Layout
 from countersign.nodes.steps import File, Folder
 from countersign.nodes.template import render
-from countersign.policy.canary import REGISTRY as RESERVED
 from crio.paths import Paths
 
 if TYPE_CHECKING:
     from countersign.enforcement.additions import Addition
     from countersign.nodes.node import Node
+    from countersign.policy.crio import Rendered
 
 HERE = Path(__file__).resolve().parent
 Engine = Literal["strict", "lenient"]
-ACCEPT = [{"type": "insecureAcceptAnything"}]
 
 
 def drop_in(paths: Paths, hooks_dirs: Sequence[str], sandbox: str) -> bytes:
@@ -40,64 +37,14 @@ def hook(layout: Layout) -> bytes:
     return render(HERE / "hook.json.j2", hook=layout.hook, socket=layout.gate_socket)
 
 
-@dataclass(frozen=True)
-class Native:
-    """What CRI-O's own engine is given.
-
-    Attributes:
-        policy: containers-policy.json(5).
-        keys: path on the node → public key, PEM.
-        registries_d: containers-registries.d(5).
-    """
-
-    policy: bytes
-    keys: Mapping[str, bytes] = field(repr=False)
-    registries_d: bytes
-
-    def files(self, node: Node, paths: Paths) -> list[File]:
-        """Return them as files of a node, the policy last: it names the keys."""
-        keys = [File(node, path, content) for path, content in self.keys.items()]
-        return [*keys, File(node, paths.registries_d, self.registries_d), File(node, paths.policy, self.policy)]
-
-
-def native(source: Path, paths: Paths, pins: Sequence[str], engine: Engine, tags: Sequence[str] = ()) -> Native:
-    """Return what CRI-O's engine is given for a policy.yaml.
-
-    Args:
-        source: the policy.yaml.
-        paths: where everything lies.
-        pins: what set-up pinned beside it, ``repository@digest``.
-        engine: ``strict`` lets it refuse whatever it cannot verify; ``lenient`` lets pass what the gate
-            verifies at start, and still refuses what is in no scope or rejected.
-        tags: names of pinned images by tag, which kubelets pull; the gate decides about them by digest.
-
-    Raises:
-        UsageError: the policy is invalid.
-    """
-    from countersign.policy import crio
-    from countersign.policy.load import load
-
-    found = load(source)
-    document = json.loads(crio.policy_json(found, paths.keys, extra_pins=tuple(pins), accept_tags=tuple(tags)))
-    if engine == "lenient":
-        document["transports"]["docker"] = lenient(document["transports"]["docker"])
-    return Native(as_json(document), crio.key_files(found, paths.keys), crio.registries_d(found))
-
-
-def lenient(scopes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return scopes in which what asks for signatures, but for the canary's, is left to the gate."""
-    signed = [name for name, rule in scopes.items() if rule[0]["type"] == "sigstoreSigned"]
-    return {**scopes, **{name: ACCEPT for name in signed if name != RESERVED}}
+def native(node: Node, paths: Paths, rendered: Rendered) -> list[File]:
+    """Return what CRI-O's own engine is given as files of a node, the policy last: by it, more has to be signed."""
+    return [File(node, paths.registries_d, rendered.registries_d), File(node, paths.policy, rendered.policy)]
 
 
 def accepting() -> bytes:
     """Return a policy under which CRI-O's engine lets everything pass: for trials of the gate alone."""
-    return as_json({"default": ACCEPT})
-
-
-def as_json(document: Mapping[str, Any]) -> bytes:
-    """Return a JSON document as it is written to nodes."""
-    return (json.dumps(document, indent=2) + "\n").encode()
+    return b'{"default": [{"type": "insecureAcceptAnything"}]}\n'
 
 
 def registry_files(node: Node, paths: Paths, addition: Addition, *, short_names: bool) -> list[File]:
@@ -109,8 +56,6 @@ def registry_files(node: Node, paths: Paths, addition: Addition, *, short_names:
         addition: what the node is given beside enforcement.
         short_names: short names lead there, too (only where CRI-O is all ours).
     """
-    from countersign.policy.crio import attachments_of, registries_conf
-
     found = {name: (url.partition("://")[2], url.startswith("http:")) for name, url in addition.urls.items()}
     content = registries_conf(found)
     if short_names:
@@ -119,6 +64,35 @@ def registry_files(node: Node, paths: Paths, addition: Addition, *, short_names:
     cas = [File(node, f"{paths.certs}/{location}/ca.crt", addition.ca) for location in sorted(tls)]
     signatures = attachments_of({location for location, _ in found.values()})
     return [*cas, File(node, paths.demo_registries_d, signatures), File(node, paths.registries_conf, content)]
+
+
+def attachments_of(hosts: Iterable[str]) -> bytes:
+    """Return containers-registries.d(5) that says of registries that their signatures lie beside their images.
+
+    Without it an image is pulled without signatures, and refused at pull and at every later start. The engine
+    asks it for the place where a registry really is: a mirror or another location counts under its own name.
+    """
+    import yaml
+
+    return yaml.safe_dump({"docker": {host: {"use-sigstore-attachments": True} for host in sorted(hosts)}}).encode()
+
+
+def registries_conf(registries: Mapping[str, tuple[str, bool]]) -> bytes:
+    """Return containers-registries.conf(5), version 2.
+
+    Args:
+        registries: name in image references → where it is (``HOST:PORT``), and whether it speaks plain HTTP.
+    """
+    import tomlkit
+
+    document = tomlkit.document()
+    tables = tomlkit.aot()
+    for name, (location, insecure) in sorted(registries.items()):
+        table = tomlkit.table()
+        table.update({"prefix": name, "location": location, "insecure": insecure})
+        tables.append(table)
+    document["registry"] = tables
+    return tomlkit.dumps(document).encode()
 
 
 def folders(files: Sequence[File], layout: Layout) -> list[Folder]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError
 from countersign.enforcement import reach
 from countersign.enforcement.gate import CrioStorage
@@ -18,7 +20,6 @@ from crio.credentials import Credentials
 from crio.paths import INSTALLED, Paths
 
 if TYPE_CHECKING:
-    from countersign.console.config import Settings
     from countersign.console.steps import Step
     from countersign.enforcement.policy import Policy
     from countersign.nodes.node import Node
@@ -35,11 +36,13 @@ class Crio(Machine):
         paths: where CRI-O's own files lie there.
         engine: how strict its own engine is.
         tags: names by tag of what set-up pinned, which its own engine lets pass.
+        settings: by which the gate is found that renders its own engine's policy.
     """
 
     paths: Paths = INSTALLED
     engine: Engine = "strict"
     tags: Sequence[str] = ()
+    settings: Settings = field(default_factory=Settings, repr=False, compare=False)
 
     room = "crio"
     title = "CRI-O"
@@ -98,6 +101,24 @@ class Crio(Machine):
         """See `Machine.own_policy`."""
         return [NativePolicy(self, policy)]
 
+    def native(self, source: Path, pins: Sequence[str]) -> list[File]:
+        """Return what its own engine is given for a policy.yaml, the policy last.
+
+        Args:
+            source: the policy.yaml.
+            pins: what set-up pinned beside it, ``repository@digest``.
+
+        Raises:
+            UsageError: the policy is invalid.
+            MissingError: there is no gate to render it.
+        """
+        from countersign.policy import crio
+        from countersign.policy.load import load
+
+        lenient = self.engine == "lenient"
+        rendered = crio.render(load(source), self.settings, pins=pins, tags=self.tags, lenient=lenient)
+        return render.native(self.node, self.paths, rendered)
+
     def remembered(self) -> list[Step]:
         """See `Machine.remembered`."""
         return [self.hook_file()]
@@ -135,7 +156,7 @@ def engine_of(settings: Settings) -> Engine:
 
 @dataclass(frozen=True)
 class NativePolicy:
-    """CRI-O's own engine has the policy in its form, with keys and the place of signatures.
+    """CRI-O's own engine has the policy in its form, and the place of signatures.
 
     Attributes:
         machine: the CRI-O.
@@ -152,8 +173,7 @@ class NativePolicy:
 
     def _group(self) -> Group:
         paths, node = self.machine.paths, self.machine.node
-        found = render.native(self.policy.source, paths, self.policy.pins, self.machine.engine, self.machine.tags)
-        files = found.files(node, paths)
+        files = self.machine.native(self.policy.source, self.policy.pins)
         folders = [*render.folders(files, self.machine.layout), Folder(node, paths.namespaces, 0o700)]
         return Group(node, self.name, [*folders, *files])
 

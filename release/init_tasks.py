@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     }
 )
 def init(
-    _: Context, project: str = "", source: str = "", force: bool = False, plan: bool = False, json: bool = False
+    context: Context, project: str = "", source: str = "", force: bool = False, plan: bool = False, json: bool = False
 ) -> None:
     """Write release.yaml, the workflow that releases, and policies for those who run the images.
 
@@ -32,7 +32,7 @@ def init(
     Example: ./inv release.init --project ~/src/app/release.yaml --plan
     """
     from countersign.console import output
-    from countersign.console.config import ROOT
+    from countersign.console.config import ROOT, settings_from
     from countersign.console.errors import UsageError
     from release import git
     from release.init import write
@@ -44,7 +44,7 @@ def init(
     path = path / "release.yaml" if path.is_dir() else path
     if not path.parent.is_dir():
         raise UsageError("there is no such folder", where=str(path.parent), do="name a git repository's")
-    files, notes = write.plan(path, source, git.head(ROOT).id)
+    files, notes = write.plan(path, source, git.head(ROOT).id, settings_from(context))
     wrote = write.put(path.parent, files, force=force, plan=plan)
     for name in files:
         if name not in wrote:

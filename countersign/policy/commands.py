@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,11 +107,11 @@ def render(context: Context, engine: str = "gate", out: str = "", policy: str = 
     from countersign.policy.load import load
     from countersign.policy.part import part
 
-    renderers = {
+    renderers: Mapping[str, Callable[[Policy], bytes]] = {
         "gate": gate.render,
         "cluster": cluster.render,
-        "crio": crio.render,
-        "crio-registries": crio.registries_d,
+        "crio": lambda found: crio.render(found, settings_from(context)).policy,
+        "crio-registries": lambda found: crio.render(found, settings_from(context)).registries_d,
         "kyverno": kyverno.render,
         "kyverno-verifyimages": kyverno.render_verify_images,
         "gatekeeper": gatekeeper.render,

@@ -1,10 +1,11 @@
-"""What the gate's own loader says of a policy: it compiles the conditions of attestations, which Python does not."""
+"""What the gate's program says of a policy: its loader compiles conditions of attestations, which Python does not."""
 
 from __future__ import annotations
 
 import re
 import subprocess
-import tempfile
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from countersign.console.errors import InfrastructureError
@@ -32,19 +33,33 @@ def check(policy: Policy, program: Path) -> None:
         PolicyInvalid: it does not; a condition is named with its line and column.
         InfrastructureError: the program did not answer.
     """
-    with tempfile.TemporaryDirectory(prefix="countersign-") as folder:
-        path = Path(folder) / "policy.json"
-        path.write_bytes(gate.render(policy))
-        argv = [str(program), "check-policy", str(path)]
-        try:
-            done = subprocess.run(argv, capture_output=True, timeout=_SECONDS, check=False)
-        except (OSError, subprocess.TimeoutExpired) as err:
-            raise InfrastructureError(f"{PROGRAM} did not load the policy: {err}", where=str(program)) from err
-    said = done.stderr.decode(errors="replace").strip()
-    if done.returncode == _REFUSED:
-        raise _invalid(policy, said.partition("POLICY_INVALID: ")[2].removeprefix(f"{path}: ") or said)
-    if done.returncode:
-        raise InfrastructureError(said or f"{PROGRAM} ended with {done.returncode}", where=str(program))
+    said(policy, program, ("check-policy",))
+
+
+def said(policy: Policy, program: Path, words: Sequence[str], pins: Sequence[str] = ()) -> bytes:
+    """Return what the gate prints of a policy; it raises as `check` does.
+
+    Args:
+        policy: the policy.
+        program: the gate's, on this machine.
+        words: subcommand and options.
+        pins: ``repository@sha256:…`` beside those of the policy.
+    """
+    try:
+        return _printed(program, tuple(words), gate.render(policy, pins))
+    except (OSError, subprocess.TimeoutExpired) as err:
+        raise InfrastructureError(f"{PROGRAM} did not load the policy: {err}", where=str(program)) from err
+    except subprocess.CalledProcessError as err:
+        error = err.stderr.decode(errors="replace").strip()
+        if err.returncode == _REFUSED:
+            raise _invalid(policy, error.partition("POLICY_INVALID: ")[2] or error) from None
+        raise InfrastructureError(error or f"{PROGRAM} ended with {err.returncode}", where=str(program)) from None
+
+
+@lru_cache(maxsize=16)
+def _printed(program: Path, words: tuple[str, ...], document: bytes) -> bytes:
+    argv = [str(program), *words, "-"]
+    return subprocess.run(argv, input=document, capture_output=True, timeout=_SECONDS, check=True).stdout
 
 
 def _invalid(policy: Policy, said: str) -> PolicyInvalid:

@@ -1,14 +1,13 @@
-"""Roots by certificate for CRI-O's own engine: ``fulcio`` and ``pki`` of containers-policy.json(5).
+"""Roots by certificate and CRI-O's own engine: ``fulcio`` and ``pki`` of containers-policy.json(5), in words.
 
-What go.podman.io/image judges as strictly as the gate is rendered; what it judges in part is rendered too, and the
-rest named (`beside`); what it would judge more laxly, or cannot say, is the gate's (`why_not`).
+What go.podman.io/image judges as strictly as the gate is rendered (gate/internal/containerspolicy); what it judges in
+part is rendered too, and the rest named (`beside`); what it would judge more laxly, or cannot say, is the gate's
+(`why_not`).
 """
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 from countersign.policy import sigstore_root
 from countersign.policy.certificates import listed
@@ -60,21 +59,3 @@ def beside(root: Root) -> Iterator[str]:
                 yield f"the certificate timestamps (sct) of {root.name}"
             if _wanted(keyless, "log") > 1 or _wanted(keyless, "time") > 1:
                 yield f"more than one log entry or time of {root.name}"
-
-
-def requirement(root: Root) -> dict[str, Any]:
-    """Return what a ``sigstoreSigned`` has for a root that the engine can judge by its certificates."""
-    match root.certificates:
-        case Pki(name=name, roots=roots, intermediates=intermediates):
-            more = {"caIntermediatesData": _data(intermediates)} if intermediates else {}
-            return {"pki": {"caRootsData": _data(roots), **more, "subjectEmail": name}}
-        case Keyless(issuer=issuer, subject=subject, trusted_roots=(trusted, *_)):
-            keys = [_data([pem]) for pem in sigstore_root.log_keys(trusted)]
-            logs = {"rekorPublicKeyData": keys[0]} if len(keys) == 1 else {"rekorPublicKeyDatas": keys}
-            authorities = _data([sigstore_root.authorities(trusted)])
-            return {"fulcio": {"caData": authorities, "oidcIssuer": issuer, "subjectEmail": subject}, **logs}
-    raise ValueError(f"{root.name}: has no certificates for CRI-O's own engine")
-
-
-def _data(texts: Sequence[str]) -> str:
-    return base64.b64encode("".join(text if text.endswith("\n") else f"{text}\n" for text in texts).encode()).decode()

@@ -88,8 +88,7 @@ class CrioPlace(CriPlace):
         if source is None:
             node.put(render.accepting(), paths.policy)
             return
-        found = render.native(source, paths, self.machine.pinned(), self.machine.engine, self.machine.tags)
-        for file in found.files(node, paths):
+        for file in self.machine.native(source, self.machine.pinned()):
             node.put(file.content, file.path, file.mode)
 
     def import_images(self, archive: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from countersign.console.config import Settings
 from countersign.console.errors import CountersignError, InfrastructureError
+from crio import render
 from lab.trials import differences
 from lab.trials.engines import LIBRARY, EngineRow, judge, rows, verdict
 from lab.trials.image import TAG
@@ -56,7 +57,7 @@ def verdicts(settings: Settings, lab: Lab, images: Sequence[str], addresses: Map
 
     references = {image: reference(lab, image) for image in images}
     with tempfile.TemporaryDirectory() as scratch:
-        argv = [str(tool("countersign-library", settings)), *_files(Path(scratch), lab.strict, addresses)]
+        argv = [str(tool("countersign-library", settings)), *files(Path(scratch), settings, lab.strict, addresses)]
         said = judged_by([*argv, *references.values()], len(images))
     return {image: _verdict(said[name]) for image, name in references.items()}
 
@@ -92,31 +93,30 @@ def _verdict(line: Mapping[str, Any]) -> Found:
     return found
 
 
-def _files(folder: Path, policy: Path, addresses: Mapping[str, str]) -> list[str]:
-    """Write what CRI-O would be given, and return the program's options."""
+def files(folder: Path, settings: Settings, policy: Path, addresses: Mapping[str, str]) -> list[str]:
+    """Write what CRI-O would be given for a policy.yaml, and return the program's options; see `series`."""
     from countersign.policy import crio
     from countersign.policy.load import load
 
-    found = load(policy)
-    keys, registries_d, certs = folder / "keys", folder / "registries.d", folder / "certs.d"
-    for path in (keys, registries_d, certs):
-        path.mkdir()
-    for name, content in crio.key_files(found, str(keys)).items():
-        Path(name).write_bytes(content)
+    loaded = load(policy)
+    found = crio.render(loaded, settings)
+    for name in ("registries.d", "certs.d"):
+        (folder / name).mkdir(exist_ok=True)
     plain = {name: (url.partition("://")[2], True) for name, url in addresses.items() if url.startswith("http:")}
+    known = {scope.partition("/")[0] for scope in loaded.scopes}  # one registry may be named in one file alone
     written = {
-        "policy.json": crio.policy_json(found, str(keys)),
-        "registries.d/countersign.yaml": crio.registries_d(found),
-        "registries.d/locations.yaml": crio.attachments_of({location for location, _ in plain.values()}),
-        "registries.conf": crio.registries_conf(plain),
+        "policy.json": found.policy,
+        "registries.d/countersign.yaml": found.registries_d,
+        "registries.d/locations.yaml": render.attachments_of({location for location, _ in plain.values()} - known),
+        "registries.conf": render.registries_conf(plain),
         "auth.json": b"{}\n",
     }
     for name, content in written.items():
         (folder / name).write_bytes(content)
     return [
         *("--policy", str(folder / "policy.json")),
-        *("--registries-d", str(registries_d)),
+        *("--registries-d", str(folder / "registries.d")),
         *("--registries-conf", str(folder / "registries.conf")),
-        *("--certs-dir", str(certs)),
+        *("--certs-dir", str(folder / "certs.d")),
         *("--auth", str(folder / "auth.json")),
     ]

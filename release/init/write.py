@@ -19,6 +19,7 @@ from release.load import load
 from release.made import write
 
 if TYPE_CHECKING:
+    from countersign.console.config import Settings
     from release.model import Project
 
 HERE = Path(__file__).resolve().parent
@@ -46,7 +47,7 @@ class Signed:
     trusted_root: str
 
 
-def plan(path: Path, source: str, countersign: str) -> tuple[Mapping[str, bytes], list[str]]:
+def plan(path: Path, source: str, countersign: str, settings: Settings) -> tuple[Mapping[str, bytes], list[str]]:
     """Return file, from the project's root, → content of all that ``release.init`` makes, and what is to be told of it.
 
     A release.yaml that is there is kept, and the rest follows from it.
@@ -55,6 +56,7 @@ def plan(path: Path, source: str, countersign: str) -> tuple[Mapping[str, bytes]
         path: the release.yaml.
         source: the repository's URL; empty for that of its remote ``origin``.
         countersign: the commit of countersign that is to release it.
+        settings: by which the gate is found, which renders CRI-O's policy.
 
     Raises:
         UsageError: the repository, or the release.yaml that is there, cannot be used.
@@ -75,7 +77,7 @@ def plan(path: Path, source: str, countersign: str) -> tuple[Mapping[str, bytes]
         files[signed.trusted_root] = _trusted_root()
     files[WORKFLOW] = render(HERE / "workflow.yml.j2", signed=signed, countersign=countersign)
     if signed.images:
-        rendered, notes = _policies(root, signed)
+        rendered, notes = _policies(settings, root, signed)
         files |= rendered
     return files, notes
 
@@ -124,7 +126,7 @@ def _trusted_root() -> bytes:
     return (resources.files("sigstore") / "_store" / quote(tuf.PUBLIC, safe="") / "trusted_root.json").read_bytes()
 
 
-def _policies(root: Path, signed: Signed) -> tuple[Mapping[str, bytes], list[str]]:
+def _policies(settings: Settings, root: Path, signed: Signed) -> tuple[Mapping[str, bytes], list[str]]:
     """Return the policies for those who run the images, and what other engines than the gate leave to it."""
     from countersign.policy import crio, gatekeeper, kyverno
     from countersign.policy.load import load as load_policy
@@ -143,7 +145,7 @@ def _policies(root: Path, signed: Signed) -> tuple[Mapping[str, bytes], list[str
             f"{POLICIES}/policy.yaml": source.read_bytes(),
             f"{POLICIES}/kyverno.yaml": kyverno.render(policy),
             f"{POLICIES}/gatekeeper.yaml": gatekeeper.render(policy),
-            f"{POLICIES}/crio.json": crio.render(policy),
+            f"{POLICIES}/crio.json": crio.render(policy, settings).policy,
         }
     engines = {"kyverno.yaml": kyverno.ENGINES["kyverno"], "crio.json": crio.ENGINE}
     left = [f"{name}: {line}" for name, engine in engines.items() for line in part(policy, engine)[1]]

@@ -22,7 +22,7 @@ from countersign.policy.part import part
 from countersign.tools.resolver import tool
 from lab.trials import authority, certified
 from lab.trials.engines import code_of
-from lab.trials.library import judged_by
+from lab.trials.library import files, judged_by
 from lab.trials.signers import PAST
 from signing import attachment, stored
 from signing.sign import sign
@@ -68,20 +68,10 @@ class World:
         assert part(policy, crio.ENGINE)[0].scopes[name].rule.kind != "accept"
         (self.folder / "gate.json").write_bytes(gate.render(policy))
         found = verify(program(self.settings), image, by_policy(self.folder / "gate.json"), Access())
-        line = judged_by([str(tool("countersign-library", self.settings)), *self._rendered(path), image], 1)[image]
+        options = files(self.folder, self.settings, path, {self.netloc: f"http://{self.netloc}"})
+        line = judged_by([str(tool("countersign-library", self.settings)), *options, image], 1)[image]
         native = ALLOWED if line["allow"] else code_of(line["message"]) or line["message"]
         return native, ALLOWED if found["allow"] else found["code"]
-
-    def _rendered(self, path: Path) -> list[str]:
-        policy, folder = load(path), self.folder
-        (folder / "registries.d").mkdir(exist_ok=True)
-        (folder / "registries.d" / "countersign.yaml").write_bytes(crio.registries_d(policy))
-        (folder / "registries.conf").write_bytes(crio.registries_conf({self.netloc: (self.netloc, True)}))
-        (folder / "policy.json").write_bytes(crio.policy_json(policy, str(folder)))
-        for name, content in crio.key_files(policy, str(folder)).items():
-            Path(name).write_bytes(content)
-        files = {"policy": "policy.json", "registries-d": "registries.d", "registries-conf": "registries.conf"}
-        return [f"--{option}={folder / name}" for option, name in files.items()]
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,6 @@ from countersign.console.config import Settings
 from countersign.keys.pair import generate
 from countersign.oci.build import variant
 from countersign.oci.registry import Registry
-from countersign.policy import crio
-from countersign.policy.load import load as load_policy
 from countersign.tools.images import demo_layout
 from countersign.tools.resolver import tool
 from lab.demo.registries import MAPPED, REFERRERS
@@ -79,8 +77,8 @@ def far(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     certs.mkdir(parents=True)
     shutil.copy(folder / "ca.pem", certs / "ca.crt")
     auth = base64.b64encode(":".join(LOGIN).encode()).decode()
-    (folder / "auth.json").write_text(json.dumps({"auths": {netloc: {"auth": auth}}}))
-    options = {"certs-dir": str(certs.parent), "auth": str(folder / "auth.json")}
+    (folder / "login.json").write_text(json.dumps({"auths": {netloc: {"auth": auth}}}))
+    options = {"certs-dir": str(certs.parent), "auth": str(folder / "login.json")}
     with running([str(tool("registry-fallback", settings)), "serve", str(folder / "config.yml")], netloc):
         client = Registry(folder / "certs.d", folder / "config.json")
         key = generate()
@@ -92,19 +90,13 @@ def far(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         names = [f"{netloc}/far/{name}" for name in ("signed", "unsigned")]
         pushed = [push_image(client, name, "v1", name) for name in names]
         sign(client, names[0], pushed[0], key, ["attachment"])
-        yield Far(options | _rendered(folder), *(f"{name}:v1" for name in names))
+        yield Far(options | _rendered(settings, folder), *(f"{name}:v1" for name in names))
 
 
-def _rendered(folder: Path) -> dict[str, str]:
-    policy = load_policy(folder / "policy.yaml")
-    (folder / "registries.d").mkdir()
-    (folder / "registries.d" / "countersign.yaml").write_bytes(crio.registries_d(policy))
-    (folder / "registries.conf").write_bytes(crio.registries_conf({}))
-    (folder / "policy.json").write_bytes(crio.policy_json(policy, str(folder)))
-    for path, content in crio.key_files(policy, str(folder)).items():
-        Path(path).write_bytes(content)
-    files = {"policy": "policy.json", "registries-d": "registries.d", "registries-conf": "registries.conf"}
-    return {option: str(folder / name) for option, name in files.items()}
+def _rendered(settings: Settings, folder: Path) -> dict[str, str]:
+    said = library.files(folder, settings, folder / "policy.yaml", {})
+    options = dict(zip((each.removeprefix("--") for each in said[::2]), said[1::2], strict=True))
+    return {name: options[name] for name in ("policy", "registries-d", "registries-conf")}
 
 
 def _said(settings: Settings, options: dict[str, str], image: str) -> tuple[bool, str]:

@@ -26,7 +26,7 @@ from countersign.policy import notation as renderer
 from countersign.policy.part import part
 from countersign.tools.resolver import tool
 from lab.trials import notaries
-from lab.trials.library import judged_by
+from lab.trials.library import files, judged_by
 from signing import sign
 from signing.verify import Access, by_policy, program, verify
 from tests.images import push_image
@@ -177,14 +177,8 @@ def by_library(scene: Scene, ref: Reference, _target: Descriptor, root: str) -> 
     policy, folder, image = load.load(scene.policy(ref, root)), scene.folder / "library", f"{ref.name}:v1"
     if part(policy, crio.ENGINE)[0].scopes[ref.name].rule.kind == "accept":
         return False  # such a root is left to the gate: the engine has no words for it
-    (folder / "registries.d").mkdir(parents=True, exist_ok=True)
-    (folder / "registries.d" / "countersign.yaml").write_bytes(crio.registries_d(policy))
-    (folder / "registries.conf").write_bytes(crio.registries_conf({scene.lab.netloc: (scene.lab.netloc, True)}))
-    (folder / "policy.json").write_bytes(crio.policy_json(policy, str(folder)))
-    for name, content in crio.key_files(policy, str(folder)).items():
-        Path(name).write_bytes(content)
-    files = {"policy": "policy.json", "registries-d": "registries.d", "registries-conf": "registries.conf"}
-    options = [f"--{option}={folder / name}" for option, name in files.items()]
+    folder.mkdir(exist_ok=True)
+    options = files(folder, scene.settings, policy.path, {scene.lab.netloc: f"http://{scene.lab.netloc}"})
     return bool(judged_by([str(tool("countersign-library", scene.settings)), *options, image], 1)[image]["allow"])
 
 

@@ -48,11 +48,11 @@ def begun(lab: Lab, sigstore: Authority, tmp_path: Path) -> Path:
     root.parent.mkdir(parents=True)
     root.write_text(json.dumps(sigstore.trusted_root()))
     path = folder / "release.yaml"
-    write.put(folder, write.plan(path, SOURCE, "0" * 40)[0], force=False, plan=False)
+    write.put(folder, write.plan(path, SOURCE, "0" * 40, lab.settings)[0], force=False, plan=False)
     path.write_text(
         path.read_text().replace("ghcr.io/acme", f"{lab.netloc}/{tmp_path.name.strip('_').replace('_', '-')}")
     )
-    write.put(folder, write.plan(path, SOURCE, "0" * 40)[0], force=True, plan=False)
+    write.put(folder, write.plan(path, SOURCE, "0" * 40, lab.settings)[0], force=True, plan=False)
     git(folder, "add", ".")
     git(folder, "commit", "-qm", "begin")
     return path

@@ -29,14 +29,14 @@ def lint(lab: Lab, linter: str, files: list[Path]) -> subprocess.CompletedProces
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Path:
+def written(lab: Lab, tmp_path: Path) -> Path:
     """The workflow that release.init writes for the small project, in a repository."""
     for name in ("go.mod", "cmd/app/main.go"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes((HERE / "app" / name).read_bytes())
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", ".")
-    files, _ = write.plan(tmp_path / "release.yaml", "https://github.com/acme/app", "0" * 40)
+    files, _ = write.plan(tmp_path / "release.yaml", "https://github.com/acme/app", "0" * 40, lab.settings)
     write.put(tmp_path, files, force=False, plan=False)
     return tmp_path / write.WORKFLOW
 

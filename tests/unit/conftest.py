@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from countersign.console.config import Settings
 from countersign.enforcement.node_files import Written
+from countersign.policy import gate
+from countersign.policy.crio import Rendered
+from countersign.policy.model import Policy
 
 
 @pytest.fixture
 def echoing_gate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the gate's program give back what it is told of a node; what it really gives, its own tests hold."""
+    """Have the gate's program give back what it is told; what it really gives, its own tests hold."""
 
     def written(_program: Path, place: Mapping[str, Any]) -> Written:
         told = {key: value for key, value in place.items() if value and key != "baseSpecs"}
@@ -22,4 +26,9 @@ def echoing_gate(monkeypatch: pytest.MonkeyPatch) -> None:
         files = {f"{place['layout']['etc']}/gate.json": json.dumps(told).encode(), **specs}
         return Written(files, {"echo": place["layout"]})
 
+    def rendered(policy: Policy, _settings: Settings, *, pins: Sequence[str] = (), **more: Any) -> Rendered:
+        document = {"policy": json.loads(gate.render(policy, pins)), **more}
+        return Rendered(json.dumps(document).encode(), b"registries")
+
     monkeypatch.setattr("countersign.enforcement.node_files.written", written)
+    monkeypatch.setattr("countersign.policy.crio.render", rendered)

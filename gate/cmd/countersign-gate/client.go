@@ -148,20 +148,31 @@ func writeSteps(w io.Writer, v *verdict.Verdict) error {
 	return err
 }
 
-// checkPolicy says whether a rendered policy is valid.
-func checkPolicy(c *invocation) int {
+// givenPolicy gives the rendered policy that the argument names; without one it has said why,
+// and gives the exit code.
+func (c *invocation) givenPolicy() (*policy.Policy, int) {
 	data, err := readFile(c.arguments[0], policy.MaxSize)
 	if err != nil {
-		return c.misused(err)
+		return nil, c.misused(err)
 	}
 	p, err := policy.ParseFile(c.arguments[0], data)
 	if err != nil {
-		return c.end(exitRefused, err)
+		return nil, c.end(exitRefused, err)
+	}
+	return p, exitOK
+}
+
+// checkPolicy says whether a rendered policy is valid.
+func checkPolicy(c *invocation) int {
+	p, ended := c.givenPolicy()
+	if p == nil {
+		return ended
 	}
 	lists := make([]string, 0, len(p.Lists))
 	for _, list := range p.Lists {
 		lists = append(lists, list.String())
 	}
+	var err error
 	if c.json {
 		err = c.document(map[string]any{"version": "countersign.checked-policy/v1", "valid": true, "hash": p.Hash,
 			"serial": p.Serial, "scopes": len(p.Scopes()), "revocationLists": lists})

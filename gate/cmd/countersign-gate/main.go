@@ -61,6 +61,8 @@ func ofAgent(in *invocation, flags *flag.FlagSet) {
 	in.onto.how(flags)
 }
 
+func ofCrioPolicy(in *invocation, flags *flag.FlagSet) { in.own.flags(flags) }
+
 func ofProvider(in *invocation, flags *flag.FlagSet) { in.external.flags(flags) }
 func ofRetire(in *invocation, flags *flag.FlagSet)   { in.retiring.flags(flags) }
 
@@ -80,6 +82,7 @@ var commands = []command{
 	{name: "install", about: "bring this node under enforcement: look, plan, apply, prove; what fails is taken back", example: "--policy policy.json --plan", run: installNode, options: []options{asJSON, ofInstall, onThisNode}},
 	{name: "uninstall", about: "take enforcement off this node again; it is as it was before install", example: "--plan", run: uninstallNode, options: []options{asJSON, onThisNode}},
 	{name: "node-files", about: "print what the files of the node contain that stdin describes, as JSON; for set-up over a connection", run: nodeFiles},
+	{name: "crio-policy", argument: "FILE|-", about: "print a rendered policy in the form of CRI-O's own engine, as JSON", example: "policy.json", run: crioPolicy, options: []options{ofCrioPolicy}},
 	{name: "agent", about: "keep a Kubernetes cluster informed of this node's enforcement, from a pod", example: "--policy-configmap countersign-policy --every 30s", run: lookAfter, options: []options{ofAgent}},
 	{name: "ready", argument: "FILE", about: "be a readiness probe: exit 0 while the file is there that an agent keeps (--ready-file)", example: "/run/countersign-agent/ready", run: ready},
 	{name: "retire", about: "have every node of a Kubernetes cluster take enforcement off, from a pod", example: "--within 1m", run: retire, options: []options{ofRetire}},
@@ -109,6 +112,7 @@ type invocation struct {
 	retiring   retiring
 	external   external
 	images     files
+	own        ownEngine
 	stdout     io.Writer
 	stderr     io.Writer
 }

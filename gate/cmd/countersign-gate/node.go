@@ -54,7 +54,7 @@ func (o *ofNode) how(flags *flag.FlagSet) {
 	flags.StringVar(&o.socket, "containerd-socket", "/run/containerd/containerd.sock", "containerd's `SOCKET`")
 	flags.StringVar(&o.runtime, "runtime", "", "the node's `RUNTIME`, containerd or crio (default: the one that answers at its socket)")
 	flags.StringVar(&o.crioSocket, "crio-socket", config.CrioSocket, "CRI-O's `SOCKET`")
-	flags.StringVar(&o.crioEngine, "crio-engine", engineStrict, "CRI-O's own `ENGINE`: strict refuses all that it can't verify itself, lenient leaves signatures to the gate, at start")
+	crioEngine(&o.crioEngine, flags)
 	flags.StringVar(&o.image, "image", "", "`IMAGE` that the proof has to find allowed; without it, one that is there is tried")
 	flags.BoolVar(&o.acceptRefusals, "accept-refusals", false, "go on though containers run here that could not start again under this policy")
 }
@@ -81,13 +81,10 @@ const (
 )
 
 func (o *ofNode) checkRuntime() error {
-	switch {
-	case o.runtime != "" && o.runtime != onContainerd && o.runtime != onCrio:
+	if o.runtime != "" && o.runtime != onContainerd && o.runtime != onCrio {
 		return fmt.Errorf("--runtime %q, expected %s or %s", o.runtime, onContainerd, onCrio)
-	case o.crioEngine != engineStrict && o.crioEngine != engineLenient:
-		return fmt.Errorf("--crio-engine %q, expected %s or %s", o.crioEngine, engineStrict, engineLenient)
 	}
-	return nil
+	return checkCrioEngine(o.crioEngine)
 }
 
 // find gives the runtime of the node below a root, and its socket there. One of which

@@ -22,14 +22,20 @@ func nodeFiles(c *invocation) int {
 	if err != nil {
 		return c.misused(err)
 	}
-	var out bytes.Buffer
-	if err = writeJSON(&out, found); err == nil {
-		_, err = c.stdout.Write(ascii(out.String()))
-	}
-	if err != nil {
+	if err := c.printJSON(found); err != nil {
 		return c.fail(err)
 	}
 	return exitOK
+}
+
+// printJSON prints a document that holds files as they are.
+func (c *invocation) printJSON(document any) error {
+	var out bytes.Buffer
+	if err := writeJSON(&out, document); err != nil {
+		return err
+	}
+	_, err := c.stdout.Write(ascii(out.String()))
+	return err
 }
 
 // ascii gives a JSON document in ASCII alone, in which nothing has to be cleaned.

@@ -15,7 +15,7 @@ import (
 type Files struct {
 	Policy      string // signature_policy of crio.conf(5)
 	RegistriesD string // a file in registries.d
-	Lenient     bool   // see Render
+	Lenient     bool   // see Form
 }
 
 // maxSize bounds what lies there: a policy with its keys, each in base64 of PEM.
@@ -30,7 +30,7 @@ type file struct {
 // rendered gives the files, the policy last: by it images of more registries have to be
 // signed, and signatures are looked for where the other one says.
 func (f Files) rendered(p *policy.Policy) ([]file, error) {
-	rendered, err := Render(p, f.Lenient)
+	rendered, err := Render(p, Form{Lenient: f.Lenient})
 	return []file{{f.RegistriesD, rendered.RegistriesD}, {f.Policy, rendered.Policy}}, err
 }
 

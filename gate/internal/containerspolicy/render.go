@@ -4,8 +4,7 @@
 // That engine (go.podman.io/image) reads signatures in the format attachment alone, on
 // the manifest that it pulls, and knows no revocation. What it can't say is left to the
 // gate, which judges at every start; no rule is weakened here: where the engine knows
-// less, it refuses. countersign/policy/crio.py renders the same from policy.yaml, and a
-// test compares the two.
+// less, it refuses.
 package containerspolicy
 
 import (
@@ -70,23 +69,31 @@ const bySignature = "sigstoreSigned"
 // attachments is the only format of signatures that the engine reads.
 const attachments = "attachment"
 
-// Render gives a policy, with its node's own pins, in the engine's form. A lenient engine
-// lets pass what asks for signatures, which the gate verifies at every start, and still
-// refuses what is in no scope or rejected.
-func Render(p *policy.Policy, lenient bool) (Rendered, error) {
+// Form is how an engine is to have a policy.
+type Form struct {
+	// Lenient lets pass what asks for signatures, which the gate verifies at every start.
+	// What is in no scope or rejected is still refused.
+	Lenient bool
+	// Tags are the names by tag under which a kubelet pulls what is pinned; nil where
+	// nobody knows them. The gate decides about them by digest.
+	Tags []string
+}
+
+// Render gives a policy, with its node's own pins, in the engine's form.
+func Render(p *policy.Policy, form Form) (Rendered, error) {
 	r := newRenderer(p)
 	scopes := map[string][]requirement{}
 	hosts := map[string]any{}
 	for _, scope := range p.Scopes() {
 		_, rule, _ := p.Match(scope)
-		if scopes[scope] = r.rule(rule); lenient && scopes[scope][0].Type == bySignature {
+		if scopes[scope] = r.rule(rule); form.Lenient && scopes[scope][0].Type == bySignature {
 			scopes[scope] = accept
 		}
 		if host, _, _ := strings.Cut(scope, "/"); host != policy.CanaryRegistry {
 			hosts[host] = map[string]any{"use-sigstore-attachments": true}
 		}
 	}
-	r.pins(scopes)
+	r.pins(scopes, form.Tags)
 	scopes[policy.CanaryRegistry] = []requirement{signed(requirement{KeyData: data([]byte(policy.CanaryKey))})}
 	scopes[left] = accept
 
@@ -125,9 +132,10 @@ type renderer struct {
 }
 
 // pins are accepted by their digest. A kubelet may pull them by a tag, of which the engine
-// can't tell the digest beforehand: where no scope has anything to say of such a
-// repository, all of it is left to the gate, which starts nothing but the pin.
-func (r *renderer) pins(scopes map[string][]requirement) {
+// can't tell the digest beforehand. Where nobody knows these tags, and no scope has
+// anything to say of such a repository, all of it is left to the gate, which starts
+// nothing but the pin.
+func (r *renderer) pins(scopes map[string][]requirement, tags []string) {
 	for _, pin := range r.Pins() {
 		repository, digest, _ := strings.Cut(pin, "@")
 		if _, revoked := r.RevokedDigest(digest); revoked {
@@ -135,9 +143,12 @@ func (r *renderer) pins(scopes map[string][]requirement) {
 			continue
 		}
 		scopes[pin] = accept
-		if _, _, ok := r.Match(repository); !ok {
+		if _, _, ok := r.Match(repository); !ok && tags == nil {
 			scopes[repository] = accept
 		}
+	}
+	for _, tag := range tags {
+		scopes[tag] = accept
 	}
 }
 

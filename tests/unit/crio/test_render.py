@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from countersign.enforcement.layout import SYSTEM
 from countersign.keys.pair import generate
-from countersign.nodes.host import HOST
-from countersign.policy import canary
 from crio import private, render
 from crio.paths import INSTALLED
 
@@ -33,6 +32,7 @@ pinned: []
 revoked: {keys: [], certificates: [], digests: []}
 """
 PIN = "registry.example/system/pause@sha256:" + "1" * 64
+TAG = "registry.example/system/pause:3.10"
 
 
 @pytest.fixture
@@ -41,12 +41,6 @@ def policy(tmp_path: Path) -> Path:
     path = tmp_path / "policy.yaml"
     path.write_text(POLICY)
     return path
-
-
-def types(content: bytes) -> dict[str, str]:
-    document = json.loads(content)
-    assert document["default"] == [{"type": "reject"}]
-    return {scope: rules[0]["type"] for scope, rules in document["transports"]["docker"].items()}
 
 
 def test_the_drop_in_keeps_the_nodes_own_hooks_and_names_ours_once() -> None:
@@ -67,27 +61,26 @@ def test_the_hook_is_for_every_container() -> None:
     assert found["hook"]["path"] == SYSTEM.hook
 
 
-def test_a_strict_engine_verifies_and_a_lenient_one_leaves_that_to_the_gate(policy: Path) -> None:
-    strict = types(render.native(policy, INSTALLED, [PIN], "strict").policy)
-    assert strict["registry.example/app"] == "sigstoreSigned"
-    lenient = types(render.native(policy, INSTALLED, [PIN], "lenient").policy)
-    assert lenient == {**strict, "registry.example/app": "insecureAcceptAnything"}
-    assert (lenient["gcr.io"], lenient[PIN]) == ("reject", "insecureAcceptAnything")
+def test_registries_are_led_to_their_places_and_no_others() -> None:
+    found = render.registries_conf({"r.test": ("127.0.0.1:5000", True), "f.test": ("127.0.0.1:5001", False)})
+    assert tomllib.loads(found.decode()) == {
+        "registry": [
+            {"prefix": "f.test", "location": "127.0.0.1:5001", "insecure": False},
+            {"prefix": "r.test", "location": "127.0.0.1:5000", "insecure": True},
+        ]
+    }
 
 
+@pytest.mark.usefixtures("echoing_gate")
 @pytest.mark.parametrize("engine", ["strict", "lenient"])
-def test_the_canary_alone_passes_the_own_engine_so_that_the_gate_is_seen_to_refuse(
-    policy: Path, engine: render.Engine
+def test_its_own_engine_is_given_the_policy_with_pins_and_tags_and_the_policy_comes_last(
+    policy: Path, engine: render.Engine, tmp_path: Path
 ) -> None:
-    found = types(render.native(policy, INSTALLED, [], engine).policy)
-    assert found[canary.REPOSITORY] == "insecureAcceptAnything"
-    assert found[canary.REGISTRY] == "sigstoreSigned"
-
-
-def test_the_policy_comes_after_the_keys_that_it_names(policy: Path) -> None:
-    files = [file.path for file in render.native(policy, INSTALLED, [], "strict").files(HOST, INSTALLED)]
-    assert files[-1] == INSTALLED.policy
-    assert files[0].startswith(f"{INSTALLED.keys}/")
+    machine = replace(private.instance(tmp_path), engine=engine, tags=(TAG,))
+    files = machine.native(policy, [PIN])
+    assert [file.path for file in files] == [machine.paths.registries_d, machine.paths.policy]
+    told = json.loads(bytes(files[-1].content))
+    assert (told["policy"]["pinned"], told["tags"], told["lenient"]) == ([PIN], [TAG], engine == "lenient")
 
 
 def test_a_private_crio_shares_no_path_with_the_machines_own(tmp_path: Path) -> None:

@@ -20,9 +20,7 @@ from countersign.enforcement import additions, reach
 from countersign.enforcement.additions import NOTHING, Addition, Lab
 from countersign.enforcement.layout import SYSTEM
 from countersign.runtimes.work import TOOLS, steps, work
-from crio import render
 from crio.machine import Machine as CrioMachine
-from crio.paths import INSTALLED
 from lab.demo.lab import DEMO
 from lab.demo.remote import NAMES
 
@@ -85,7 +83,7 @@ def _content(part: Any) -> bytes:
 def on_crio(settings: Settings, addition: Addition) -> Mapping[str, bytes]:
     """Return path → content of what CRI-O's own engine is given."""
     machine = CrioMachine(Path("/s"), NODE, SYSTEM, ("runc",), Path("/s/pins.json"), addition)
-    native = render.native(settings.policy, INSTALLED, (PIN,), "strict", ()).files(NODE, INSTALLED)
+    native = machine.native(settings.policy, (PIN,))
     way = [part for group in machine.way() for part in group.parts]
     return {str(getattr(part, "path", part.name)): _content(part) for part in (*native, *way)}
 

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from countersign.policy import canary, crio, gate
+from countersign.policy import canary, gate
 from countersign.policy.model import Policy
 from countersign.policy.problems import PolicyInvalid
 
@@ -43,15 +43,6 @@ def test_every_policy_of_the_gate_reserves_it(loaded: Load) -> None:
     document = json.loads(gate.render(loaded("")))
     assert document["scopes"] == {canary.REGISTRY: {"anyOf": [canary.ROOT]}}
     assert document["roots"] == {canary.ROOT: {"publicKey": {"keys": [canary.KEY]}}}
-
-
-def test_crios_engine_lets_the_canary_alone_pass_and_refuses_the_rest(loaded: Load) -> None:
-    policy = loaded("")
-    scopes = json.loads(crio.policy_json(policy, "/keys"))["transports"]["docker"]
-    assert scopes[canary.REPOSITORY] == [{"type": "insecureAcceptAnything"}]
-    (rest,) = scopes[canary.REGISTRY]
-    assert rest["type"] == "sigstoreSigned"
-    assert crio.key_files(policy, "/keys") == {rest["keyPath"]: canary.KEY.encode()}
 
 
 @pytest.mark.parametrize(

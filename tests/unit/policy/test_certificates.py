@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from countersign.console.config import ROOT
-from countersign.policy import canary, crio, gate, kyverno, subjects
+from countersign.policy import crio, gate, kyverno, subjects
 from countersign.policy.explain import explain
 from countersign.policy.load import load
 from countersign.policy.model import Policy, Rule
@@ -117,15 +117,12 @@ scopes:
 
 def test_other_engines_ask_for_what_they_know_and_leave_the_rest_to_the_gate(loaded: Load) -> None:
     policy = loaded(MIXED)
-    scopes = json.loads(crio.render(policy))["transports"]["docker"]
-    asked = {name: [[*rule][1] if len(rule) > 1 else rule["type"] for rule in rules] for name, rules in scopes.items()}
-    assert {name: kinds for name, kinds in asked.items() if not canary.reserved(name)} == {
-        "r.example/any": ["insecureAcceptAnything"],
-        "r.example/all": ["keyPath", "pki"],
-        "r.example/corp": ["pki"],
-        "r.example/team": ["keyPath"],
+    assert {name: str(scope.rule) for name, scope in part(policy, crio.ENGINE)[0].scopes.items()} == {
+        "r.example/any": "accept",
+        "r.example/all": "allOf: team, corp",
+        "r.example/corp": "allOf: corp",
+        "r.example/team": "anyOf: team",
     }
-    assert scopes["r.example/corp"][0]["pki"]["subjectEmail"] == "release@example.test"
     assert kyverno.render(policy) == render_without_certificates(policy)
 
 
@@ -185,9 +182,9 @@ def test_what_crios_engine_cannot_say_of_a_certificate_is_left_with_a_reason(
     logs = [{**each, "publicKey": {**each["publicKey"], **ended}} for each in trusted["tlogs"]]
     (tmp_path / "tr-log-ended.json").write_text(json.dumps({**trusted, "tlogs": logs}))
     policy = loaded(f"roots: {{x: {{{root}}}}}\nscopes: {{r.example/app: {{anyOf: [x]}}}}\n")
-    (rule,) = json.loads(crio.render(policy))["transports"]["docker"]["r.example/app"]
-    assert (rule["type"] == "sigstoreSigned") == (not why)
-    assert not why or why in part(policy, crio.ENGINE)[1][0]
+    kept, left = part(policy, crio.ENGINE)
+    assert (kept.scopes["r.example/app"].rule.kind == "accept") == bool(why)
+    assert not why or why in left[0]
 
 
 def test_whom_a_root_trusts_is_explained(loaded: Load) -> None:

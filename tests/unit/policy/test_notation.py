@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from countersign.console.config import ROOT
-from countersign.policy import canary, crio, gate, identities, kyverno, notation
+from countersign.policy import crio, gate, identities, kyverno, notation
 from countersign.policy.explain import explain
 from countersign.policy.load import load
-from countersign.policy.model import Policy
+from countersign.policy.model import Policy, Rule
 from countersign.policy.part import part
 from countersign.policy.problems import PolicyInvalid
 
@@ -184,8 +184,7 @@ def test_the_folder_is_written_whole_or_not_at_all(loaded: Load, tmp_path: Path)
 
 def test_other_engines_leave_it_to_the_gate(loaded: Load) -> None:
     policy = loaded(f"roots: {{x: {{notation: {{{NOTARY}}}}}}}\nscopes: {{r.example/app: {{anyOf: [x]}}}}\n")
-    scopes = json.loads(crio.render(policy))["transports"]["docker"]
-    assert [rule[0]["type"] for name, rule in scopes.items() if not canary.reserved(name)] == ["insecureAcceptAnything"]
+    assert part(policy, crio.ENGINE)[0].scopes["r.example/app"].rule == Rule("accept")
     assert b"notation) are judged at pull and at create" in kyverno.render(policy)
     assert part(policy, kyverno.VERIFY_IMAGES)[1] == [
         "scopes.r.example/app: x (notation: Kyverno compares no subjects) is judged by the gate alone"

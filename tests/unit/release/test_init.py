@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from countersign.console.config import Settings
 from countersign.console.errors import UsageError
 from countersign.policy import gate as rendering
 from countersign.policy.explain import explain
@@ -17,6 +18,7 @@ from release.init import write
 from release.load import load
 from tests.unit.release.conftest import git
 
+pytestmark = pytest.mark.usefixtures("echoing_gate")
 COUNTERSIGN = "0123456789abcdef0123456789abcdef01234567"
 SOURCE = "https://github.com/Acme/App"
 SUBJECT = f"{SOURCE}/.github/workflows/release.yml@refs/tags/v*"
@@ -32,7 +34,7 @@ def new(project: Path) -> Path:
 
 
 def made(folder: Path, *, source: str = "", force: bool = False, plan: bool = False) -> list[str]:
-    files, _ = write.plan(folder / "release.yaml", source, COUNTERSIGN)
+    files, _ = write.plan(folder / "release.yaml", source, COUNTERSIGN, Settings())
     return write.put(folder, files, force=force, plan=plan)
 
 
@@ -56,7 +58,7 @@ def test_what_it_writes_is_a_project_signed_by_its_own_workflow(new: Path) -> No
 
 
 def test_the_policies_ask_for_that_workflow_and_say_what_they_cannot_judge(new: Path) -> None:
-    _, notes = write.plan(new / "release.yaml", "", COUNTERSIGN)
+    _, notes = write.plan(new / "release.yaml", "", COUNTERSIGN, Settings())
     made(new)
     policy = load_policy(new / "release/policies/policy.yaml")
     ours, other = (explain(policy, f"ghcr.io/{name}:1.2.3") for name in ("acme/app", "acme/other"))
