@@ -34,8 +34,9 @@ def e2e(context: Context, on: str = "", json: bool = False, all_rows: bool = Fal
 
     start = time.monotonic()
     settings = settings_from(context)
+    places = wanted(settings, on)
     try:
-        results = run_places(settings, wanted(settings, on), lambda place: _everything(context, place, all_rows))
+        results = run_places(settings, places, lambda place: _everything(context, place, all_rows))
     finally:
         _report(settings)
     if json:

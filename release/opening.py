@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,9 +95,9 @@ def _signer(settings: Settings, project: Project, key: str, identity: str) -> Si
     if identity or (project.identity and not key):
         from signing import identity as identities
 
-        config = identities.open_config(settings.signing.trust_config, offline=settings.offline)
-        token = identities.token(config, Path(identity).expanduser() if identity else None)
-        return ByIdentity(identities.ByIdentity(config, token))
+        opening = partial(identities.open_config, settings.signing.trust_config, offline=settings.offline)
+        token = identities.token(opening, Path(identity).expanduser() if identity else None)
+        return ByIdentity(identities.ByIdentity(opening(), token))
     path = Path(key).expanduser() if key else (project.key or Path()).with_suffix(".key")
     if not sealed.is_sealed(sealed.read(path)):
         return ByKey(load_private(path))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -133,7 +133,8 @@ def open_config(file: Path | None, *, offline: bool = False) -> ClientTrustConfi
     from sigstore.models import ClientTrustConfig
 
     if file is None:
-        with failing("the public Sigstore", do="or name another one: INVOKE_SIGNING_TRUST_CONFIG"):
+        do = "let this machine reach it, or name another one: INVOKE_SIGNING_TRUST_CONFIG"
+        with failing("the public Sigstore", do=do):
             return ClientTrustConfig.production(offline=offline)
     content = _read(file, _CONFIG_LIMIT, "the trust config")
     try:
@@ -147,8 +148,11 @@ def open_config(file: Path | None, *, offline: bool = False) -> ClientTrustConfi
     return config
 
 
-def token(config: ClientTrustConfig, file: Path | None) -> IdentityToken:
+def token(config: Callable[[], ClientTrustConfig], file: Path | None) -> IdentityToken:
     """Return who signs: the token of a file, else the one that CI offers, else a person at a browser.
+
+    Args:
+        config: asked only where somebody logs in, for it may need a network.
 
     Raises:
         UsageError: there is none, or it cannot be used.
@@ -176,7 +180,7 @@ def token(config: ClientTrustConfig, file: Path | None) -> IdentityToken:
     if not (sys.stdin and sys.stdin.isatty()):
         raise UsageError("no identity", where="--identity", expected=_SOURCES)
     with failing("the login"):
-        return Issuer(config.signing_config.get_oidc_url()).identity_token(force_oob=True)
+        return Issuer(config().signing_config.get_oidc_url()).identity_token(force_oob=True)
 
 
 def certified_annotations(made: Bundle, config: ClientTrustConfig) -> dict[str, str]:

@@ -66,8 +66,9 @@ def _by_key(private: Callable[[], PrivateKey]) -> Signer:
 def _identity(settings: Settings, file: Path | None) -> Callable[[], Signer]:
     from signing import identity
 
-    config = identity.open_config(settings.signing.trust_config, offline=settings.offline)
-    found = identity.token(config, file)
+    opening = functools.partial(identity.open_config, settings.signing.trust_config, offline=settings.offline)
+    found = identity.token(opening, file)
+    config = opening()
 
     def opened() -> Signer:
         return identity.ByIdentity(config, found)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from countersign.console import output
 from countersign.console.config import ROOT, Settings
 from countersign.console.errors import CountersignError, MissingError, UsageError
+from countersign.console.sources import nearest
 from tests import turns
 from tests.failures import CheckFailed
 from tests.parts import PARTS, Part, pytest, spent
@@ -62,7 +63,9 @@ def _select(names: Sequence[str]) -> list[Part]:
     known = {part.name: part for part in PARTS}
     unknown = [name for name in names if name.strip() not in known]
     if unknown:
-        raise UsageError("no such part", where=", ".join(unknown), expected="some of " + ", ".join(known))
+        near = nearest(unknown[0], known)
+        do = f"did you mean {near}?" if near else ""
+        raise UsageError("no such part", where=", ".join(unknown), expected="some of " + ", ".join(known), do=do)
     return [part for part in PARTS if not names or part.name in {name.strip() for name in names}]
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+_NUMBER = re.compile(r"\[Errno [^\]]*\] ")
+
 
 class CountersignError(Exception):
     """An error that explains itself to a user in one line.
@@ -57,3 +61,8 @@ class InfrastructureError(CountersignError):
     """A runtime, registry, node or build failed."""
 
     exit_code = 4
+
+
+def cause(error: object) -> str:
+    """Return what the system says is wrong, in its words alone: ``[Errno 111]`` means nothing to a user."""
+    return _NUMBER.sub("", str(error))

@@ -137,7 +137,7 @@ class Inv(Program):
         if twice := _given_twice(name, self.argv):
             return f"{twice}: given twice; expected one value"
         if not name.startswith("-"):
-            return _no_task(name, list(self.collection.task_names))
+            return _no_task(name, list(self.collection.task_names), self.argv)
         task = error.context.name if error.context else None
         flags = [*(error.context.flags if error.context else ()), *self.initial_context.flags]
         near = nearest(name, flags)
@@ -168,9 +168,24 @@ def _given_twice(value: str, argv: list[str]) -> str:
     return next((flag for flag, after in pairs if after == value and flags.count(flag) > 1), "")
 
 
-def _no_task(name: str, tasks: list[str]) -> str:
+_NO_NAME = re.compile(r"[/:@=~]|\.(?:ya?ml|json|key|pub|pem|tar|crt)$")
+
+
+def _no_value(name: str, argv: list[str]) -> str:
+    """Return what is wrong with a value that the parser took for a task; nothing if it may be meant as one."""
+    flag = next((each.partition("=")[0] for each in argv if each.startswith("--") and each.endswith(f"={name}")), "")
+    if flag:
+        return f"{flag}: got {name!r}; expected no value"
+    if _NO_NAME.search(name) or Path(name).exists():
+        return f"No idea what {name!r} is! Tasks take options alone: --OPTION {name} (./inv --help TASK has them)"
+    return ""
+
+
+def _no_task(name: str, tasks: list[str], argv: list[str]) -> str:
     if any(each.startswith(f"{name}.") for each in tasks):
         return f"No idea what {name!r} is! It is a group of tasks; see ./inv --list {name}"
+    if value := _no_value(name, argv):
+        return value
     near = nearest(name, tasks)
     return f"No idea what {name!r} is! {f'Did you mean {near}?' if near else './inv --list shows all tasks'}"
 

@@ -6,7 +6,7 @@ import json
 import socket
 from typing import Any
 
-from countersign.console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError, cause
 from countersign.enforcement.layout import Layout
 from countersign.nodes.node import Node
 
@@ -38,4 +38,4 @@ def request(node: Node, layout: Layout, operation: str, body: dict[str, Any] | N
                 answer = stream.read(LIMIT)
         return json.loads(answer.split(b"\n", 2)[2])
     except (OSError, ValueError, IndexError) as error:
-        raise GateDown(f"the gate does not answer ({error})", where=layout.gate_socket) from None
+        raise GateDown(f"the gate does not answer ({cause(error)})", where=layout.gate_socket) from None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 import re
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +92,7 @@ def _open(text: str, password_file: Path | None, environ: Mapping[str, str]) -> 
     if text.startswith(_ENV):
         name = text.removeprefix(_ENV).removeprefix("//")
         if not environ.get(name):
-            raise UsageError(f"the variable {name!r} is not set", where="--key env:", expected="a private key in it")
+            raise UsageError(f"the variable {name!r} is not set", where="--key", expected="a private key in it")
         return _held(environ[name].encode(), f"{_ENV}{name}", password_file, environ.get(PASSWORD))
     if text.startswith(hsm.SCHEME):
         return private(hsm.open_key(hsm.parse(text, environ), password_file, environ))
@@ -136,7 +138,8 @@ def _secret(namespace: str, name: str, where: str) -> Mapping[str, Any]:
     from urllib3.exceptions import HTTPError
 
     try:
-        config.load_config()  # type: ignore[no-untyped-call]
+        with redirect_stdout(io.StringIO()):  # it prints there where it looks, and stdout may be a document
+            config.load_config()  # type: ignore[no-untyped-call]
         found = client.CoreV1Api().read_namespaced_secret(name, namespace, _request_timeout=20)
     except ApiException as err:
         raise UsageError(f"the API server says {err.status} {err.reason}", where=where) from err

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from countersign.console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError, UsageError
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -115,14 +115,14 @@ def connect(kubeconfig: Path) -> ApiServer:
     """Return the API server that a kubeconfig leads to.
 
     Raises:
-        InfrastructureError: it cannot be read.
+        UsageError: it is not a kubeconfig.
     """
     from kubernetes import config
 
     try:
         return ApiServer(config.new_client_from_config(str(kubeconfig)))  # type: ignore[no-untyped-call]
     except config.ConfigException as error:
-        raise InfrastructureError(f"is not a kubeconfig ({error})", where=str(kubeconfig)) from None
+        raise UsageError(f"is not a kubeconfig ({error})", where=str(kubeconfig), do="give --kubeconfig") from None
 
 
 def wait_for(condition: Callable[[], bool], otherwise: str, within: float, pause: float = 0.3) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from countersign.console.errors import InfrastructureError, MissingError, UsageError
+from countersign.console.errors import InfrastructureError, MissingError, UsageError, cause
 from countersign.nodes import host_keys
 from countersign.nodes.ssh import SshNode
 
@@ -130,10 +130,10 @@ def _open(connection: Connection, name: str, pins: Path | None) -> Connection:
             do=f"make `ssh {name}` work, with an agent or a key file",
         ) from None
     except (socket.gaierror, TimeoutError) as error:
-        raise InfrastructureError(f"cannot be reached ({error or 'timed out'})", where=where) from None
+        raise InfrastructureError(f"cannot be reached ({cause(error) or 'timed out'})", where=where) from None
     except (SSHException, EOFError, OSError) as error:
         connection.close()
-        raise InfrastructureError(f"cannot be reached ({error or 'it hung up'})", where=where) from None
+        raise InfrastructureError(f"cannot be reached ({cause(error) or 'it hung up'})", where=where) from None
     except BaseException:
         connection.close()
         raise

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from countersign.console.errors import InfrastructureError, MissingError
+from countersign.console.errors import InfrastructureError, MissingError, cause
 from countersign.nodes import channel as channels
 from countersign.nodes.channel import Late, Lost, pump, talk
 from countersign.nodes.files import Content
@@ -345,7 +345,7 @@ class SshNode:
         except Late:
             raise InfrastructureError("does not answer", where=f"{self.name}: {what}") from None
         except (Lost, SSHException, EOFError, OSError) as error:
-            why = f" ({error})" if str(error) and not isinstance(error, Lost) else ""
+            why = f" ({cause(error)})" if str(error) and not isinstance(error, Lost) else ""
             raise InfrastructureError(
                 f"the connection was lost{why}", where=f"{self.name}: {what}", do="run it again"
             ) from None

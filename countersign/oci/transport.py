@@ -21,6 +21,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from countersign.console.errors import cause
 from countersign.oci.credentials import Credentials
 from countersign.oci.errors import BadConfig, Malformed, RegistryAuth, RegistryError, RegistryUnreachable
 from countersign.oci.hosts import Host, is_loopback
@@ -294,7 +295,7 @@ def _read(response: urllib3.BaseHTTPResponse, request: Request) -> bytes:
 
 
 def _unreachable(err: HTTPError, host: Host, url: str, proxy: Proxy | None) -> RegistryUnreachable:
-    text = _CONNECTION_RE.sub("", str(getattr(err, "reason", None) or _said(err)))
+    text = _CONNECTION_RE.sub("", cause(getattr(err, "reason", None) or _said(err)))
     do = f"name its CA in hosts.toml of {host.registry}" if "certificate verify failed" in text else ""
     if proxy:
         text = f"{text}; asked by the proxy {proxy.url} of {proxy.variable}"

@@ -12,6 +12,7 @@ from countersign.console import whole
 from countersign.console.config import settings_from
 from countersign.console.errors import UsageError
 from countersign.console.output import done, emit_json, emit_text, failed, say, table, warn
+from countersign.console.sources import nearest
 from countersign.console.task import task
 
 if TYPE_CHECKING:
@@ -118,7 +119,9 @@ def render(context: Context, engine: str = "gate", out: str = "", policy: str = 
         "notation": notation.render,
     }
     if engine not in renderers:
-        raise UsageError(f"got {engine!r}", where="--engine", expected=" or ".join(renderers))
+        near = nearest(engine, renderers)
+        do = f"did you mean {near}?" if near else ""
+        raise UsageError(f"got {engine!r}", where="--engine", expected=f"one of {', '.join(renderers)}", do=do)
     found = load(_path(context, policy))
     content = renderers[engine](found)
     if engine == "gate":

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from countersign.console.config import ROOT
 from countersign.console.errors import UsageError
+from countersign.console.sources import nearest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -164,7 +165,8 @@ def lookup(name: str, known: Mapping[str, Recipe] | None = None) -> tuple[Recipe
     """
     tools = {tool.name: (recipe, tool) for recipe in (known or recipes()).values() for tool in recipe.tools}
     if name not in tools:
-        raise UsageError("no such tool", where=name, expected="one of " + ", ".join(tools))
+        near = nearest(name, tools)
+        raise UsageError("no such tool", where=name, do=f"did you mean {near}?" if near else "see ./inv tools.list")
     return tools[name]
 
 

@@ -102,7 +102,7 @@ def read(content: bytes, where: str) -> tuple[Entry, ...]:
             raise UsageError(f"got type {root['mediaType']!r}", where=where, expected=TRUSTED_ROOT)
         entries = tuple(_entries(root))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, binascii.Error) as error:
-        what = f"{type(error).__name__}: {error}"[:200]
+        what = "not JSON" if isinstance(error, json.JSONDecodeError) else f"{type(error).__name__}: {error}"[:200]
         raise UsageError(f"cannot be read: {what}", where=where, expected="a trusted_root.json") from error
     if not any(each.kind == "authority" for each in entries):
         raise UsageError("it lists no certificate authority", where=where, expected="at least one")

@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass
 
 from countersign.console import output
 from countersign.console.config import Settings
-from countersign.console.errors import CountersignError
+from countersign.console.errors import CountersignError, UsageError
+
+PLACES = ("host", "kind", "vagrant", "crio")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,13 @@ class PlaceResult:
 
 
 def wanted(settings: Settings, on: str = "") -> list[Wanted]:
-    """Return the place ``on``, or every place with why it is left out on this machine."""
+    """Return the place ``on``, or every place with why it is left out on this machine.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if on and on not in PLACES:
+        raise UsageError(f"got {on!r}", where="--on", expected=", ".join(PLACES))
     if on:
         return [Wanted(on)]
     from crio.private import program

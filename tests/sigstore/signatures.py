@@ -134,7 +134,7 @@ def our_attachment(scene: Scene, subject: str) -> None:
 
 def _sign(scene: Scene, subject: str, chosen: Format) -> None:
     config = identity.open_config(scene.stack.trust_config)
-    signer = identity.ByIdentity(config, identity.token(config, scene.token(subject)))
+    signer = identity.ByIdentity(config, identity.token(lambda: config, scene.token(subject)))
     done = sign.sign(scene.lab.client, scene.name, scene.image, signer, [chosen])
     assert done.added == [chosen]
 

@@ -41,7 +41,7 @@ def tiles(stack: Stack) -> Iterator[str]:
 def test_what_was_signed_is_found_and_what_was_not_is_missing(stack: Stack, tiles: str, tmp_path, version: int) -> None:
     config = identity.open_config(stack.trust_config)
     (tmp_path / "token").write_text(token.mint(stack, WORKFLOW))
-    signer = identity._signer(config, identity.token(config, tmp_path / "token"), version)
+    signer = identity._signer(config, identity.token(lambda: config, tmp_path / "token"), version)
     bundle = signer.sign_artifact(b"content").to_json().encode()
     (entry,) = log.entries([("file", bundle)], stack.trusted_root.read_bytes())
     assert entry.tiled is (version == 2)

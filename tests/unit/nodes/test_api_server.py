@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from containerd.pins import SYSTEM_NAMESPACES, system_images
-from countersign.console.errors import InfrastructureError
+from countersign.console.errors import InfrastructureError, UsageError
 from countersign.nodes.api_server import ApiServer, connect, ready, wait_for
 
 PODS = "/api/v1/namespaces/kube-system/pods"
@@ -126,7 +126,7 @@ def test_a_server_that_does_not_answer_is_told(server: Server, api: ApiServer) -
 
 def test_a_kubeconfig_that_leads_nowhere_is_told(tmp_path: Path) -> None:
     (tmp_path / "kubeconfig").write_text("{}")
-    with pytest.raises(InfrastructureError, match="is not a kubeconfig"):
+    with pytest.raises(UsageError, match="is not a kubeconfig"):
         connect(tmp_path / "kubeconfig")
 
 

@@ -208,6 +208,15 @@ def test_a_key_in_a_secret_brings_its_password(monkeypatch: pytest.MonkeyPatch) 
         source.opening("k8s://ci/release", None, {})
 
 
+def test_what_the_library_prints_of_its_search_for_a_cluster_is_no_document(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kubernetes.config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
+    with pytest.raises(InfrastructureError, match="no cluster answers"):
+        source.opening("k8s://ci/release", None, {})()
+    assert capsys.readouterr().out == ""
+
+
 def test_a_key_that_stays_where_it_is_cannot_be_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CountersignError, match="cannot be taken out"):
         source.opening(aws(monkeypatch, EC), None, {})().sealed(b"pw")

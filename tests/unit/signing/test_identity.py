@@ -36,7 +36,7 @@ def signer(private: FakeSigstore, folder: Path, rekor: int = 1) -> ByIdentity:
     config = identity.open_config(private.config(folder, rekor))
     file = folder / "token"
     file.write_text(token() + "\n")
-    return ByIdentity(config, identity.token(config, file))
+    return ByIdentity(config, identity.token(lambda: config, file))
 
 
 def test_both_formats_are_signed_with_one_certificate_each(
@@ -164,7 +164,7 @@ def test_a_token_that_cannot_be_used_is_one_line_without_it(private: FakeSigstor
     config, file = identity.open_config(private.config(tmp_path)), tmp_path / "token"
     file.write_text(text)
     with pytest.raises(UsageError) as caught:
-        identity.token(config, file)
+        identity.token(lambda: config, file)
     assert str(file) in str(caught.value)
     assert not text or text not in str(caught.value) or len(text) == 1
 
@@ -172,7 +172,7 @@ def test_a_token_that_cannot_be_used_is_one_line_without_it(private: FakeSigstor
 def test_a_token_may_come_from_ci(private: FakeSigstore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = identity.open_config(private.config(tmp_path))
     monkeypatch.setattr("sigstore.oidc.detect_credential", token)
-    assert identity.token(config, None).identity == SUBJECT
+    assert identity.token(lambda: config, None).identity == SUBJECT
 
 
 def test_without_one_and_without_a_terminal_it_is_said_what_is_needed(
@@ -182,7 +182,7 @@ def test_without_one_and_without_a_terminal_it_is_said_what_is_needed(
     monkeypatch.setattr("sigstore.oidc.detect_credential", lambda: None)
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(UsageError, match="a token from CI"):
-        identity.token(config, None)
+        identity.token(lambda: config, None)
 
 
 @pytest.mark.parametrize("text", ["", "x", "{}", "[]", '{"mediaType": "x"}', "\ud800"])

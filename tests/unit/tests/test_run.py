@@ -57,6 +57,8 @@ def test_an_unknown_part_is_refused(machine: Machine) -> None:
         run.run_parts(["c"], "", Settings())
     with pytest.raises(UsageError, match="no such part"):
         run.run_parts([], "lint,c", Settings())
+    with pytest.raises(UsageError, match=r"did you mean lint\?"):
+        run.run_parts(["lnit"], "", Settings())
     assert machine.ran == []
 
 

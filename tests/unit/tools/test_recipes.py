@@ -52,9 +52,11 @@ def test_released_programs_are_looked_for_where_release_yaml_puts_them() -> None
     assert set(project.platforms) == {"linux/amd64", "linux/arm64"}
 
 
-def test_an_unknown_tool_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"^podman: no such tool; expected one of go, zig, containerd,"):
+def test_an_unknown_tool_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(UsageError, match=r"^podman: no such tool; see ./inv tools.list"):
         lookup("podman")
+    with pytest.raises(UsageError, match=r"^cosgn: no such tool; did you mean cosign\?"):
+        lookup("cosgn")
 
 
 def test_a_change_of_the_recipe_changes_its_key(tmp_path: Path) -> None:
