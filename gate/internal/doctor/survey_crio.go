@@ -149,9 +149,13 @@ func (c *Crio) RestoresNone() map[string]any {
 		return found
 	}
 	for key, value := range table {
-		if strings.HasSuffix(key, "_enabled") && !slices.Contains(restoresNone, value) {
-			found["checkpoint_restore/"+key] = map[bool]any{true: false, false: "none"}[value == true]
+		if !strings.HasSuffix(key, "_enabled") {
+			continue
 		}
+		if !slices.Contains(restoresNone, value) {
+			value = map[bool]any{true: false, false: "none"}[value == true]
+		}
+		found["checkpoint_restore/"+key] = value // what is so by our own file has to stay there
 	}
 	return found
 }

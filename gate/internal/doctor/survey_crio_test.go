@@ -63,8 +63,8 @@ func TestNoCheckpointIsRestoredByTheSettingThatThisCrioHas(t *testing.T) {
 		"an older one":      {`{}`, "runtime/enable_criu_support=false"},
 		"both":              {`{"criu": true, "table": "checkpoint_restore"}`, "runtime/enable_criu_support=false"},
 		"the table":         {`{"table": "checkpoint_restore"}`, "checkpoint_restore/pod_enabled=none"},
-		"as it should be":   {`{"table": "none"}`, ""},
-		"checkpoints alone": {`{"table": "checkpoint_only"}`, ""},
+		"as it should be":   {`{"table": "none"}`, "checkpoint_restore/pod_enabled=none"},
+		"checkpoints alone": {`{"table": "checkpoint_only"}`, "checkpoint_restore/pod_enabled=checkpoint_only"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := map[string]any{"runtime": map[string]any{}}

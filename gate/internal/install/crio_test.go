@@ -431,3 +431,21 @@ func TestANodeWithAnotherRuntimeNowIsNotGoneOnWith(t *testing.T) {
 		t.Errorf("changed: %s", left)
 	}
 }
+
+func TestWhatRestoresCheckpointsStaysOffAtASecondInstallWhereThereIsOnlyItsTable(t *testing.T) {
+	c := newCrio(t)
+	delete(c.own["runtime"].(map[string]any), "enable_criu_support")
+	c.running = c.files()
+	for _, again := range []bool{false, true} {
+		done, err := c.install()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (done.Changed == 0) != again {
+			t.Errorf("again %v: %d steps changed something", again, done.Changed)
+		}
+		if got := at(c.running, []string{restores, "container_level_enabled"}); got != "none" {
+			t.Errorf("again %v: got %v", again, got)
+		}
+	}
+}
