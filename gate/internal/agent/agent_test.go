@@ -248,6 +248,9 @@ func (s *stub) Verify(_ context.Context, image string) (*verdict.Verdict, error)
 func (s *stub) Uninstall(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.fresh {
+		return errors.New("fork/exec /usr/local/bin/countersign-gate: no such file or directory")
+	}
 	s.removed++
 	if s.stays == nil {
 		s.fresh = true
@@ -469,6 +472,23 @@ func TestANodeThatIsAskedToTakesEnforcementOff(t *testing.T) {
 			}
 			if stays != nil && (err == nil || !strings.Contains(err.Error(), "n1") || c.status["reason"] != "NotRemoved") {
 				t.Errorf("%v %v", err, c.status)
+			}
+		})
+	}
+}
+
+// helm uninstall waits for every node: one that could not be installed, or observes, has no
+// gate that takes anything off.
+func TestANodeThatHasNothingOfOursIsAsItWasWhenAskedToRetire(t *testing.T) {
+	for _, fresh := range []bool{true, false} {
+		t.Run(fmt.Sprint(fresh), func(t *testing.T) {
+			c, api := newCluster(t)
+			node := &stub{fresh: fresh}
+			a := newAgent(api, node)
+			a.retire = true
+			looks(t, a)
+			if c.status["phase"] != Removed || (node.removed == 1) == fresh {
+				t.Errorf("removed %d times, %v", node.removed, c.status)
 			}
 		})
 	}

@@ -83,7 +83,12 @@ func (a *agent) remove(ctx context.Context, state State) State {
 	if !a.retired {
 		a.changing.Lock()
 		defer a.changing.Unlock()
-		if err := errors.Join(a.Host.StopObserving(), a.Host.Uninstall(ctx)); err != nil {
+		installed, err := a.Host.Installed()
+		err = errors.Join(err, a.Host.StopObserving())
+		if installed { // a node that never was, or no more, has no gate that could be asked
+			err = errors.Join(err, a.Host.Uninstall(ctx))
+		}
+		if err != nil {
 			return a.not(state, "NotRemoved", err.Error())
 		}
 		a.retired, a.mode = true, ""
