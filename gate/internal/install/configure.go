@@ -109,7 +109,7 @@ func (n *node) restartUnit(ctx context.Context, unit string) error {
 		return err
 	}
 	if _, err := n.systemctl(ctx, "restart", "--", unit); err != nil {
-		return err
+		return didNotStart(ctx, unit, err)
 	}
 	return answers(ctx, n.store)
 }

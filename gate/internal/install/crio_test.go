@@ -294,7 +294,7 @@ func TestWhatWasKilledIsGoneOnWithOrTakenOff(t *testing.T) {
 		return len(done.Steps)
 	}()
 	for after := range steps {
-		for _, then := range []string{"install", "uninstall"} {
+		for _, then := range []string{"install", "uninstall", "an install that fails", "an install that is in the way"} {
 			t.Run(fmt.Sprintf("after step %d/%s", after+1, then), func(t *testing.T) {
 				c := newCrio(t)
 				before := c.machine.files()
@@ -313,13 +313,26 @@ func TestWhatWasKilledIsGoneOnWithOrTakenOff(t *testing.T) {
 						}
 					})
 				}()
-				if then == "install" {
+				switch then {
+				case "install":
 					if done, err := c.install(); err != nil || done.Receipt == nil {
 						t.Fatal(err)
 					}
+				case "an install that fails":
+					c.problems = []prove.Problem{{Where: "start", Found: "allowed", Expected: "refused"}}
+					if _, err := c.install(); err == nil || !strings.HasSuffix(err.Error(), "; the node is as it was before") {
+						t.Fatalf("got %v", err)
+					}
+				case "an install that is in the way":
+					c.refused = "it restores checkpoints"
+					if _, err := c.install(); err == nil || !strings.Contains(err.Error(), "an install was cut off here before") {
+						t.Fatalf("got %v", err)
+					}
 				}
-				if err := c.uninstall(); err != nil {
-					t.Fatal(err)
+				if then != "an install that fails" {
+					if err := c.uninstall(); err != nil {
+						t.Fatal(err)
+					}
 				}
 				if left := c.left(before); len(left) > 0 {
 					t.Errorf("left: %s", left)

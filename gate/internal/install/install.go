@@ -121,7 +121,7 @@ type node struct {
 	layout
 	host
 	journal *journal
-	first   bool // nothing of ours was there
+	first   bool // nothing of ours was there that was ever proven
 	runtime runtime
 
 	found         *doctor.Containerd
@@ -171,14 +171,21 @@ func run(ctx context.Context, o Options, l layout, h host) (*Result, error) {
 		n.Say = func(string) {}
 	}
 	if err := n.look(ctx); err != nil {
+		if n.journal != nil && n.journal.Unproven {
+			err = fmt.Errorf("%w; an install was cut off here before: make it again, or take it back by countersign-gate uninstall", err)
+		}
 		return nil, err
 	}
 	if n.Plan {
 		return &n.result, n.apply(ctx)
 	}
+	n.journal.Unproven = n.first
 	err := n.apply(ctx)
 	if err == nil {
 		err = n.proven(ctx)
+	}
+	if err == nil {
+		err = n.journal.proven()
 	}
 	if err != nil {
 		if back := n.takeBack(context.WithoutCancel(ctx)); back != nil {
@@ -197,8 +204,8 @@ func (n *node) look(ctx context.Context) (err error) {
 	if n.journal, err = openJournal(n.layout.journal()); err != nil {
 		return err
 	}
-	n.first = n.journal.empty()
-	if _, err := os.Lstat(n.config()); err == nil && n.first {
+	n.first = n.journal.empty() || n.journal.Unproven
+	if _, err := os.Lstat(n.config()); err == nil && n.journal.empty() {
 		return fmt.Errorf("%s is there, and install did not put it there: this node was set up from another machine; run its clean task first (./inv containerd.clean)", n.config())
 	}
 	for _, name := range []string{gateName, hookName} {

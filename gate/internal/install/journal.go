@@ -47,6 +47,10 @@ type journal struct {
 	Image   string   `json:"image,omitempty"`  // a name that install gave the sandbox image
 	Socket  string   `json:"socket,omitempty"` // of the containerd that has it
 
+	// Unproven says that no install has ended well here yet: one was cut off, and the next
+	// takes back all of it where it fails. Older versions did not say so of those that did.
+	Unproven bool `json:"unproven,omitempty"`
+
 	path string
 }
 
@@ -71,6 +75,15 @@ func openJournal(path string) (*journal, error) {
 
 // empty says whether nothing was ever installed.
 func (j *journal) empty() bool { return len(j.Files) == 0 && len(j.Folders) == 0 }
+
+// proven remembers that an install ended well.
+func (j *journal) proven() error {
+	if !j.Unproven {
+		return nil
+	}
+	j.Unproven = false
+	return j.save()
+}
 
 func (j *journal) save() error {
 	content, err := json.Marshal(j)

@@ -39,6 +39,9 @@ func systemctl(ctx context.Context, arguments ...string) (string, error) {
 	if errors.Is(err, exec.ErrNotFound) {
 		return "", errors.New("there is no systemctl: a node is put under enforcement by systemd units")
 	}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return out.String(), fmt.Errorf("systemctl %s did not end within %s", strings.Join(arguments, " "), unitTime)
+	}
 	if err != nil {
 		return out.String(), fmt.Errorf("systemctl %s: %w: %s", strings.Join(arguments, " "), err, strings.TrimSpace(told.String()))
 	}
@@ -86,10 +89,15 @@ func (n *node) startGate(ctx context.Context) error {
 		}
 	}
 	if _, err := n.systemctl(ctx, "restart", "--", unit); err != nil {
-		journal, _ := exec.CommandContext(ctx, "journalctl", "--unit="+unit, "--lines="+lastLines, "--output=cat", "--no-pager").Output()
-		return fmt.Errorf("%s did not start: %w: %s", unit, err, strings.TrimSpace(string(journal)))
+		return didNotStart(ctx, unit, err)
 	}
 	return nil
+}
+
+// didNotStart gives the error of a unit that did not start, with what it said last.
+func didNotStart(ctx context.Context, unit string, err error) error {
+	journal, _ := exec.CommandContext(ctx, "journalctl", "--unit="+unit, "--lines="+lastLines, "--output=cat", "--no-pager").Output()
+	return fmt.Errorf("%s did not start: %w: %s", unit, err, strings.TrimSpace(string(journal)))
 }
 
 // replaced waits until another process is the unit's.
