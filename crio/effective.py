@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import InfrastructureError
 from crio.paths import INSTALLED
@@ -24,7 +24,7 @@ class Effective:
     """The running configuration (``crio status config``), as far as set-up goes by it.
 
     Attributes:
-        hooks_dirs: folders of hooks.
+        config: the table ``crio``, whole.
         sandbox: ``pause_image``.
         handlers: runtime handlers, the default one first.
         storage: graph root.
@@ -33,7 +33,7 @@ class Effective:
         nri: where it serves NRI.
     """
 
-    hooks_dirs: Sequence[str]
+    config: Mapping[str, Any] = field(repr=False)
     sandbox: str
     handlers: Sequence[str]
     storage: str
@@ -53,7 +53,7 @@ def parse(text: str) -> Effective:
         runtime, image = crio["runtime"], crio["image"]
         first = runtime["default_runtime"]
         return Effective(
-            hooks_dirs=runtime.get("hooks_dir", []),
+            config=crio,
             sandbox=image.get("pause_image", ""),
             handlers=sorted(runtime.get("runtimes", {}), key=lambda name: name != first),
             storage=crio.get("root", ""),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from countersign.console.errors import InfrastructureError, MissingError
 from countersign.enforcement.layout import SYSTEM
@@ -78,8 +78,7 @@ class Machine(SystemdMachine, Crio):
                 where=self.node.name,
                 do="bring it there, or name one that it reaches as pause_image in /etc/crio/crio.conf.d",
             )
-        others = [folder for folder in found.hooks_dirs if folder != INSTALLED.hooks]
-        return Taken(sorted({*pins, sandbox}), {"sandbox": sandbox, "tags": tags, "hooks_dirs": others})
+        return Taken(sorted({*pins, sandbox}), {"sandbox": sandbox, "tags": tags})
 
     def knowing(self, taken: Taken) -> Self:
         """See `Machine.knowing`."""
@@ -89,10 +88,19 @@ class Machine(SystemdMachine, Crio):
         """See `Crio.storage`."""
         return self.known.storage, self.known.run_storage
 
-    def configured(self, _written: Written) -> list[Step]:
+    @property
+    def in_effect(self) -> Mapping[str, Any]:
+        """See `Crio.in_effect`; the gate's program tells ours from its user's."""
+        return self.known.config
+
+    @property
+    def sandbox_by_digest(self) -> str:
+        """See `Crio.sandbox_by_digest`."""
+        return str(self.taken.get("sandbox", ""))
+
+    def configured(self, written: Written) -> list[Step]:
         """See `Machine.configured`."""
-        hooks_dirs, sandbox = self.taken.get("hooks_dirs", ()), str(self.taken.get("sandbox", ""))
-        files = self.configuration(hooks_dirs, sandbox)
+        files = self.configuration(written)
         return [Configured(self, files, UnitRuns(self.node, UNIT, [file.path for file in files]))]
 
     def restored(self, names: Sequence[str]) -> Step:

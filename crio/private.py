@@ -105,12 +105,14 @@ class Instance(PrivateMachine, Crio):
         ]
         return [Group(node, f"folders of CRI-O ({self.root})", parts)]
 
-    def configured(self, _written: Written) -> list[Step]:
+    @property
+    def sandbox_by_digest(self) -> str:
+        """See `Crio.sandbox_by_digest`."""
+        return self.sandbox_image
+
+    def configured(self, written: Written) -> list[Step]:
         """See `Machine.configured`."""
-        files = [
-            *self.files(),
-            *self.configuration((), self.sandbox_image),
-        ]
+        files = [*self.files(), *self.configuration(written)]
         link = Link(self.node, f"{self.layout.bin}/cni/loopback", str(self.programs["cni-loopback"]))
         runs = Configured(self, files, Running(self.service(files)), ran_before=False)
         return [Group(self.node, "CRI-O runs by our settings", [link, runs])]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from countersign.enforcement.layout import Layout
 from countersign.nodes.steps import File, Folder
-from countersign.nodes.template import render
 from crio.paths import Paths
 
 if TYPE_CHECKING:
@@ -16,25 +14,7 @@ if TYPE_CHECKING:
     from countersign.nodes.node import Node
     from countersign.policy.crio import Rendered
 
-HERE = Path(__file__).resolve().parent
 Engine = Literal["strict", "lenient"]
-
-
-def drop_in(paths: Paths, hooks_dirs: Sequence[str], sandbox: str) -> bytes:
-    """Return our file of crio.conf.d.
-
-    Args:
-        paths: where everything lies.
-        hooks_dirs: the folders of hooks that the node has itself.
-        sandbox: the sandbox image by digest; empty leaves the node's own.
-    """
-    others = [folder for folder in hooks_dirs if folder != paths.hooks]
-    return render(HERE / "drop_in.conf.j2", paths=paths, hooks_dirs=[*others, paths.hooks], sandbox=sandbox)
-
-
-def hook(layout: Layout) -> bytes:
-    """Return our hook for hooks.d (oci-hooks(5), version 1.0.0)."""
-    return render(HERE / "hook.json.j2", hook=layout.hook, socket=layout.gate_socket)
 
 
 def native(node: Node, paths: Paths, rendered: Rendered) -> list[File]:

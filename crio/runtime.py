@@ -21,6 +21,7 @@ from crio.paths import INSTALLED, Paths
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step
+    from countersign.enforcement.node_files import Written
     from countersign.enforcement.policy import Policy
     from countersign.nodes.node import Node
     from crio.render import Engine
@@ -76,9 +77,21 @@ class Crio(Machine):
         """Return graph root and run root of containers/storage."""
         return self.paths.storage, self.paths.run_storage
 
+    @property
+    def in_effect(self) -> Mapping[str, Any]:
+        """The table ``crio`` of its configuration, without ours."""
+        return {}
+
+    @property
+    def sandbox_by_digest(self) -> str:
+        """Its sandbox image; empty where it was not looked for yet."""
+        return ""
+
     def gate_options(self) -> Mapping[str, Any]:
         """See `Machine.gate_options`."""
-        return {"crio": CrioStorage(*self.storage(), self.paths.nri, self.socket)}
+        sandbox = self.sandbox_by_digest
+        told = {"config": self.in_effect, "sandbox": sandbox, "dropIn": self.paths.drop_in} if sandbox else None
+        return {"crio": CrioStorage(*self.storage(), self.paths.nri, self.socket), "told": told}
 
     def way(self) -> list[Group]:
         """See `Machine.way`."""
@@ -119,23 +132,13 @@ class Crio(Machine):
         rendered = crio.render(load(source), self.settings, pins=pins, tags=self.tags, lenient=lenient)
         return render.native(self.node, self.paths, rendered)
 
-    def remembered(self) -> list[Step]:
+    def remembered(self, written: Written) -> list[Step]:
         """See `Machine.remembered`."""
-        return [self.hook_file()]
+        return [file for file in self.configuration(written) if file.path == self.paths.hook]
 
-    def hook_file(self) -> File:
-        """Return the step that puts our hook where CRI-O reads hooks."""
-        return File(self.node, self.paths.hook, render.hook(self.layout))
-
-    def configuration(self, hooks_dirs: Sequence[str], sandbox: str) -> list[File]:
-        """Return the files by which it runs: hook and drop-in.
-
-        Args:
-            hooks_dirs: the node's own folders of hooks.
-            sandbox: the sandbox image by digest; empty leaves the node's own.
-        """
-        drop_in = render.drop_in(self.paths, hooks_dirs, sandbox)
-        return [self.hook_file(), File(self.node, self.paths.drop_in, drop_in)]
+    def configuration(self, written: Written) -> list[File]:
+        """Return the files by which it runs: hook and drop-in."""
+        return [File(self.node, path, content) for path, content in written.crio.items()]
 
     def fetch(self, reference: str) -> None:
         """See `Machine.fetch`: CRI-O has no way past its own engine, so it pulls; the gate has no say then."""

@@ -71,7 +71,8 @@ class Gate:
         crio: CRI-O's storage; None where containerd is the runtime.
         policy_keys: public keys, PEM: the gate takes only policies that one of them has signed; none means any policy.
         providers: credential providers for what docker_config has no login for; None for none.
-        told: what containerd's settings depend on, as ``Told`` of gate/internal/install has it; None for none.
+        told: what the runtime's settings depend on, as ``Told`` and ``ToldCrio`` of gate/internal/install have it;
+            None for none.
     """
 
     node: Node
@@ -102,7 +103,7 @@ def written(gate: Gate) -> node_files.Written:
     runtime: dict[str, Any] = {"containerd": {"address": gate.runtime_socket, "nri": gate.nri, "told": gate.told}}
     if crio := gate.crio:
         names = {"root": crio.root, "runRoot": crio.run_root, "nri": crio.nri, "socket": crio.socket}
-        runtime = {"crio": names}
+        runtime = {"crio": {**names, "told": gate.told}}
     providers = gate.providers
     place = {
         "layout": asdict(gate.layout),

@@ -23,10 +23,12 @@ class Written:
     Attributes:
         files: path → content.
         plugins: what containerd's configuration has to say below ``plugins``; nothing on CRI-O.
+        crio: what CRI-O itself reads, path → content; nothing on containerd.
     """
 
     files: Mapping[str, bytes] = field(repr=False)
     plugins: Mapping[str, Any] = field(repr=False, default_factory=dict)
+    crio: Mapping[str, bytes] = field(repr=False, default_factory=dict)
 
 
 def written(program: Path, place: Mapping[str, Any]) -> Written:
@@ -50,10 +52,13 @@ def _written(program: Path, place: str) -> Written:
     try:
         document = json.loads(result.stdout)
         version = document["version"]
-        files = {path: content.encode() for path, content in document["files"].items()}
-        found = Written(files, document["plugins"] or {})
+        found = Written(_encoded(document["files"]), document["plugins"] or {}, _encoded(document.get("crio") or {}))
     except (ValueError, KeyError, TypeError, AttributeError):
         version, found = "no answer that can be read", Written({})
     if version != VERSION:
         raise InfrastructureError(f"gave {version}", where=f"{program} node-files", expected=VERSION)
     return found
+
+
+def _encoded(files: Mapping[str, str]) -> dict[str, bytes]:
+    return {path: content.encode() for path, content in files.items()}

@@ -97,8 +97,8 @@ class Machine(ABC):
             written: what the gate's program says that the node has to have (`countersign.enforcement.gate.written`).
         """
 
-    def remembered(self) -> list[Step]:
-        """Return what of its own configuration has to stay as it was put there."""
+    def remembered(self, _written: Written) -> list[Step]:
+        """Return what of its own configuration has to stay as it was put there; see `configured`."""
         return []
 
     @abstractmethod

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from countersign.console.config import Settings
     from countersign.console.steps import Step
     from countersign.enforcement.additions import Addition
+    from countersign.enforcement.node_files import Written
     from countersign.nodes.node import Node
     from countersign.nodes.steps import Group
 
@@ -97,9 +98,9 @@ class SystemdMachine(Machine):
         """Return the step by which the gate runs as a unit."""
         return node_units.gate_unit(self.node, self.layout, lacks_resource=self.lacks_resource)
 
-    def remembered(self) -> list[Step]:
+    def remembered(self, written: Written) -> list[Step]:
         """See `Machine.remembered`: the gate's unit, too."""
-        return [*super().remembered(), self.gate_unit()]
+        return [*super().remembered(written), self.gate_unit()]
 
     @property
     def lacks_resource(self) -> bool:

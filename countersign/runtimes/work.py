@@ -108,5 +108,5 @@ def remembered(given: Work[Any]) -> list[Step]:
         *gate.steps(given.gate),
         given.policy_step().as_laid(),
         *given.own_policy(),
-        *machine.remembered(),
+        *machine.remembered(gate.written(given.gate)),
     ]

@@ -107,7 +107,7 @@ def _containerd(folder: Path) -> SystemdMachine:
 
 def _crio(folder: Path) -> SystemdMachine:
     found = Crio.as_set_up(Settings(state=folder), HOST, NOTHING, folder / "pins")
-    known = Effective((), SANDBOX, ("runc",), "/var/lib/containers", "/run/containers", systemd_cgroups=True)
+    known = Effective({}, SANDBOX, ("runc",), "/var/lib/containers", "/run/containers", systemd_cgroups=True)
     return _answering(replace(found, found=known).knowing(Taken((SANDBOX,), {"sandbox": SANDBOX})))
 
 

@@ -24,7 +24,11 @@ def echoing_gate(monkeypatch: pytest.MonkeyPatch) -> None:
         told = {key: value for key, value in place.items() if value and key != "baseSpecs"}
         specs = {path: f"{spec} with the hook".encode() for path, spec in place["baseSpecs"].items()}
         files = {f"{place['layout']['etc']}/gate.json": json.dumps(told).encode(), **specs}
-        return Written(files, {"echo": place["layout"]})
+        crio = place.get("crio", {})
+        read = {f"{place['layout']['etc']}/crio/hooks.d/countersign.json": b"the hook"} if crio else {}
+        if crio.get("told"):
+            read[crio["told"]["dropIn"]] = crio["told"]["sandbox"].encode()
+        return Written(files, {"echo": place["layout"]}, read)
 
     def rendered(policy: Policy, _settings: Settings, *, pins: Sequence[str] = (), **more: Any) -> Rendered:
         document = {"policy": json.loads(gate.render(policy, pins)), **more}

@@ -27,7 +27,7 @@ const (
 	crioUnit    = "crio.service"
 	crioDropIn  = "99-countersign.conf" // the last one of the folder wins
 	crioHook    = "countersign.json"
-	crioHeading = "# countersign: what a CRI-O under enforcement has to say. Removed by countersign-gate uninstall.\n"
+	crioHeading = "# countersign: what a CRI-O under enforcement has to say. Removed by countersign-gate uninstall, or ./inv crio.clean.\n"
 	// ownRegistriesD is where containers' own configuration of a user comes first
 	// (containers-registries.d(5)).
 	ownRegistriesD = ".config/containers/registries.d"
@@ -99,13 +99,19 @@ func (n *ofCrio) before(context.Context) ([]step, error) {
 }
 
 func (n *ofCrio) after(ctx context.Context) ([]step, error) {
-	var dropIn bytes.Buffer
-	dropIn.WriteString(crioHeading)
-	if err := toml.NewEncoder(&dropIn).Encode(map[string]any{"crio": n.settings()}); err != nil {
+	files, err := n.dropInFile()
+	if err != nil {
 		return nil, err
 	}
-	files := []file{{n.dropIn, dropIn.Bytes(), 0o644}}
 	return []step{{"CRI-O by our settings", n.toStart(files), func() error { return n.configure(ctx, files) }}}, nil
+}
+
+// dropInFile is our file of crio.conf.d.
+func (n *ofCrio) dropInFile() ([]file, error) {
+	var content bytes.Buffer
+	content.WriteString(crioHeading)
+	err := toml.NewEncoder(&content).Encode(map[string]any{"crio": n.settings()})
+	return []file{{n.dropIn, content.Bytes(), 0o644}}, err
 }
 
 // hookFile is our hook's file (oci-hooks(5)).

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"path/filepath"
 
 	"countersign/gate/internal/config"
 	"countersign/gate/internal/doctor"
@@ -21,7 +23,7 @@ type Place struct {
 	Version             string                      `json:"version"`
 	Layout              Layout                      `json:"layout"`
 	Containerd          *Containerd                 `json:"containerd"` // the node has this
-	Crio                *config.Crio                `json:"crio"`       // or this
+	Crio                *Crio                       `json:"crio"`       // or this
 	BaseSpecs           map[string]string           `json:"baseSpecs"`  // path of ours -> the OCI spec that it is made of
 	PolicyKeys          []string                    `json:"policyKeys"` // see Options
 	CredentialProviders *config.CredentialProviders `json:"credentialProviders"`
@@ -45,6 +47,19 @@ type Containerd struct {
 	Told    *Told  `json:"told"`    // what its settings depend on; nil for none
 }
 
+// Crio is that of a Place.
+type Crio struct {
+	config.Crio
+	Told *ToldCrio `json:"told"` // what its settings depend on; nil for none
+}
+
+// ToldCrio is what its node says of a CRI-O.
+type ToldCrio struct {
+	Config  map[string]any `json:"config"`  // in effect: the table crio
+	Sandbox string         `json:"sandbox"` // its image by digest
+	DropIn  string         `json:"dropIn"`  // path of our file of crio.conf.d
+}
+
 // Told is what its node says of a containerd.
 type Told struct {
 	Version       string            `json:"version"`
@@ -60,6 +75,7 @@ type Written struct {
 	Version string            `json:"version"`
 	Files   map[string]string `json:"files"`   // path -> content
 	Plugins map[string]any    `json:"plugins"` // what containerd's configuration has to say below "plugins"
+	Crio    map[string]string `json:"crio"`    // what CRI-O itself reads: path -> content
 }
 
 // Files reads a Place, and gives what its files contain; it looks at no node.
@@ -80,7 +96,7 @@ func Files(place []byte) (*Written, error) {
 		runtime["containerd"] = l.ofContainerd(p.Containerd.Address, p.Containerd.NRI)
 	case p.Crio != nil && p.Containerd == nil:
 		p.Crio.Hook = l.hook()
-		runtime["crio"] = p.Crio
+		runtime["crio"] = p.Crio.Crio
 	default:
 		return nil, errors.New("a place has containerd or crio")
 	}
@@ -88,9 +104,14 @@ func Files(place []byte) (*Written, error) {
 	if err != nil {
 		return nil, err
 	}
-	found := &Written{FilesVersion, map[string]string{l.config(): string(gate)}, nil}
+	found := &Written{FilesVersion, map[string]string{l.config(): string(gate)}, nil, nil}
 	if p.Containerd != nil && p.Containerd.Told != nil {
 		if found.Plugins, err = p.Containerd.plugins(l); err != nil {
+			return nil, err
+		}
+	}
+	if p.Crio != nil {
+		if found.Crio, err = p.Crio.files(l); err != nil {
 			return nil, err
 		}
 	}
@@ -115,4 +136,30 @@ func (c *Containerd) plugins(l layout) (map[string]any, error) {
 		n.specs[handler] = spec{path: path}
 	}
 	return n.settings(), nil
+}
+
+// files gives the hook's file, and our settings where something is told of this CRI-O.
+func (c *Crio) files(l layout) (map[string]string, error) {
+	n := &ofCrio{node: &node{layout: l}, crio: &doctor.Crio{}}
+	files, err := n.hookFile()
+	if told := c.Told; told != nil && err == nil {
+		if told.Sandbox == "" || !filepath.IsAbs(told.DropIn) {
+			return nil, fmt.Errorf("crio.told: sandbox %q, dropIn %q; expected an image by digest and an absolute path", told.Sandbox, told.DropIn)
+		}
+		config := maps.Clone(told.Config)
+		if config == nil {
+			config = map[string]any{}
+		}
+		nri := maps.Clone(table(config, "nri"))
+		nri["nri_listen"], config["nri"] = c.NRI, nri
+		n.crio.Config, n.sandbox, n.dropIn = config, told.Sandbox, told.DropIn
+		var dropIn []file
+		dropIn, err = n.dropInFile()
+		files = append(files, dropIn...)
+	}
+	found := map[string]string{}
+	for _, one := range files {
+		found[one.path] = string(one.content)
+	}
+	return found, err
 }

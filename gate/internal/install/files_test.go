@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pelletier/go-toml/v2"
+
 	"countersign/gate/internal/config"
 )
 
@@ -131,6 +133,67 @@ func TestAPlaceGetsWhatItsContainerdHasToSay(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAPlaceGetsWhatItsCrioReads(t *testing.T) {
+	const hook = "/p/etc/crio/hooks.d/countersign.json"
+	for name, c := range map[string]struct {
+		told map[string]any
+		want map[string]any // path below "crio" -> value
+	}{
+		"a new one": {map[string]any{"config": nil}, map[string]any{
+			"runtime/hooks_dir":                                    []any{"/p/etc/crio/hooks.d"},
+			"runtime/enable_criu_support":                          false,
+			"image/signature_policy":                               "/p/etc/crio/policy.json",
+			"image/signature_policy_dir":                           "/p/etc/crio/namespaces",
+			"image/pause_image":                                    "registry.example/pause@sha256:" + strings.Repeat("a", 64),
+			"nri/enable_nri":                                       true,
+			"nri/nri_listen":                                       "/run/nri.sock",
+			"nri/nri_disable_connections":                          false,
+			"nri/default_validator/nri_enable_default_validator":   true,
+			"nri/default_validator/nri_validator_required_plugins": []any{"countersign"},
+
+			"nri/default_validator/nri_validator_tolerate_missing_plugins_annotation": "",
+		}},
+		"one with hooks and plugins of its own": {nil, map[string]any{
+			"runtime/hooks_dir": []any{"/usr/share/containers/oci/hooks.d", "/p/etc/crio/hooks.d"},
+			"nri/nri_listen":    "/run/nri.sock",
+			"nri/default_validator/nri_validator_required_plugins": []any{"mine", "countersign"},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := place(t, "crio.json")
+			maps.Copy(p["crio"].(map[string]any)["told"].(map[string]any), c.told)
+			found, err := filesOf(t, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := found.Crio[hook]; !strings.Contains(got, `"/p/bin/countersign-hook"`) || !strings.Contains(got, `"always": true`) || !strings.Contains(got, `"createRuntime"`) {
+				t.Errorf("got %s", got)
+			}
+			var document map[string]any
+			if err := toml.Unmarshal([]byte(found.Crio["/etc/crio/crio.conf.d/99-countersign.conf"]), &document); err != nil || len(found.Crio) != 2 || len(found.Files) != 1 {
+				t.Fatalf("%v, %d files", err, len(found.Crio))
+			}
+			for path, want := range c.want {
+				if got := at(document, strings.Split("crio/"+path, "/")); !reflect.DeepEqual(got, want) {
+					t.Errorf("%s: got %v, want %v", path, got, want)
+				}
+			}
+		})
+	}
+	p := place(t, "crio.json")
+	delete(p["crio"].(map[string]any), "told")
+	if found, err := filesOf(t, p); err != nil || len(found.Crio) != 1 || found.Crio[hook] == "" {
+		t.Errorf("of one of which nothing is told: %v, %v", found, err)
+	}
+	for _, lack := range []string{"sandbox", "dropIn"} {
+		p := place(t, "crio.json")
+		delete(p["crio"].(map[string]any)["told"].(map[string]any), lack)
+		if _, err := filesOf(t, p); err == nil || !strings.Contains(err.Error(), "crio.told") {
+			t.Errorf("without %s: %v", lack, err)
+		}
 	}
 }
 

@@ -40,7 +40,7 @@ GOOD = parse(TEXT)
 def test_the_configuration_in_effect_is_read_with_the_default_handler_first() -> None:
     assert GOOD.handlers == ["runc", "crun"]
     assert GOOD.systemd_cgroups
-    assert GOOD.hooks_dirs == ["/usr/share/containers/oci/hooks.d", "/etc/countersign/crio/hooks.d"]
+    assert GOOD.config["runtime"]["hooks_dir"] == ["/usr/share/containers/oci/hooks.d", "/etc/countersign/crio/hooks.d"]
 
 
 def test_nri_is_where_it_is_served_and_else_where_it_usually_is() -> None:

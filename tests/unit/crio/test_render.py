@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from countersign.enforcement.layout import SYSTEM
 from countersign.keys.pair import generate
 from crio import private, render
-from crio.paths import INSTALLED
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -41,24 +39,6 @@ def policy(tmp_path: Path) -> Path:
     path = tmp_path / "policy.yaml"
     path.write_text(POLICY)
     return path
-
-
-def test_the_drop_in_keeps_the_nodes_own_hooks_and_names_ours_once() -> None:
-    first = render.drop_in(INSTALLED, ["/usr/share/containers/oci/hooks.d"], PIN)
-    again = render.drop_in(INSTALLED, ["/usr/share/containers/oci/hooks.d", INSTALLED.hooks], PIN)
-    assert first == again
-    found = tomllib.loads(first.decode())["crio"]
-    assert found["runtime"]["hooks_dir"] == ["/usr/share/containers/oci/hooks.d", INSTALLED.hooks]
-    assert found["image"]["signature_policy"] == INSTALLED.policy
-    assert found["image"]["pause_image"] == PIN
-    assert found["nri"]["default_validator"]["nri_validator_required_plugins"] == ["countersign"]
-
-
-def test_the_hook_is_for_every_container() -> None:
-    found = json.loads(render.hook(SYSTEM))
-    assert found["when"] == {"always": True}
-    assert found["stages"] == ["createRuntime"]
-    assert found["hook"]["path"] == SYSTEM.hook
 
 
 def test_registries_are_led_to_their_places_and_no_others() -> None:

@@ -20,6 +20,7 @@ LAYOUT = Layout(**{name: f"/p/{name}" for name in Layout.__dataclass_fields__})
 STORAGE = CrioStorage(root="/srv/storage", run_root="/run/storage", nri="/run/nri.sock", socket="/run/crio.sock")
 PROVIDERS = RegistrySettings(credential_providers="/etc/providers.yaml", credential_provider_bin_dir="/opt/bin")
 FILES = {"/p/etc/gate.json": b"{}", "/p/etc/base-runc.json": b"spec"}
+WRITTEN = node_files.Written(FILES, {"p": {"k": 1}}, {"/etc/crio": b"its own"})
 
 
 def place(name: str) -> dict[str, Any]:
@@ -45,6 +46,7 @@ def good() -> dict[str, Any]:
         "version": node_files.VERSION,
         "files": {path: each.decode() for path, each in FILES.items()},
         "plugins": {"p": {"k": 1}},
+        "crio": {"/etc/crio": "its own"},
     }
 
 
@@ -53,7 +55,7 @@ def gate_of(program: Path, runtime_socket: str = "", crio: CrioStorage | None = 
     told = place("crio" if crio else "containerd")
     specs = {path: spec.encode() for path, spec in told["baseSpecs"].items()}
     keys = tuple(told["policyKeys"])
-    nri, told_of, helpers = "/run/nri.sock", told.get("containerd", {}).get("told"), providers(PROVIDERS)
+    nri, told_of, helpers = "/run/nri.sock", told["crio" if crio else "containerd"]["told"], providers(PROVIDERS)
     return Gate(HOST, LAYOUT, program, program, b"{}", runtime_socket, specs, crio, nri, keys, helpers, told_of)
 
 
@@ -62,7 +64,7 @@ def test_the_program_is_told_what_its_own_tests_read(
     tmp_path: Path, name: str, socket: str, crio: CrioStorage | None
 ) -> None:
     """Both sides are held to the same document."""
-    assert written(gate_of(answering(tmp_path, good()), socket, crio)) == node_files.Written(FILES, {"p": {"k": 1}})
+    assert written(gate_of(answering(tmp_path, good()), socket, crio)) == WRITTEN
     assert json.loads((tmp_path / "told").read_text()) == place(name)
 
 

@@ -83,7 +83,7 @@ def inspected(runtime: str, settings: Settings, node: Node) -> SystemdMachine:
     """Return the machine as set-up finds it."""
     adapter: type[SystemdMachine] = Containerd if runtime == "containerd" else Crio
     found = adapter.as_set_up(settings, node, NOTHING, settings.state / "pins.json").inspected()
-    return found.knowing(Taken((BY_DIGEST,), {"sandbox": BY_DIGEST, "tags": [TAGGED], "hooks_dirs": []}))
+    return found.knowing(Taken((BY_DIGEST,), {"sandbox": BY_DIGEST, "tags": [TAGGED]}))
 
 
 @pytest.fixture
