@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from countersign.console.config import KindSettings, Settings
+from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError, UsageError
+from countersign.console.places import KindSettings
 from countersign.console.steps import NotThereYet
 from countersign.nodes.docker import DockerNode
 from countersign.nodes.host import HOST

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from countersign.console import values
 from countersign.console.errors import UsageError
 
 _EXPIRY_RE = re.compile(r"([1-9][0-9]{0,5})([dhm])")
@@ -59,10 +60,7 @@ def notation_settings(given: Mapping[str, Any], root: Path) -> NotationSettings:
 
 
 def _text(given: Mapping[str, Any], key: str) -> str:
-    value = given.get(key)
-    if value is not None and not isinstance(value, str):
-        raise UsageError(f"got {value!r}", where=f"notation.{key}", expected="text (in a file: in quotes)")
-    return value or ""
+    return values.text(given, key, "", "notation.")
 
 
 def _path(given: Mapping[str, Any], key: str, root: Path) -> Path | None:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from countersign.console.config import KindSettings, Settings
+from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError, UsageError
+from countersign.console.places import KindSettings
 from countersign.console.steps import NotThereYet
 from countersign.nodes.template import render
 from kind import cluster as clusters

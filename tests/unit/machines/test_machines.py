@@ -8,8 +8,9 @@ import pytest
 from invoke.config import Config
 from invoke.context import MockContext
 
-from countersign.console.config import ROOT, Settings, VagrantSettings, settings_from
+from countersign.console.config import ROOT, Settings, settings_from
 from countersign.console.errors import InfrastructureError, MissingError, UsageError
+from countersign.console.places import VagrantSettings
 from machines import boxes, needs, network, providers, vagrant
 from machines.place import Made, Place, place
 from tests.parts import PARTS
