@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
-import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countersign.console import output
-from countersign.console.config import ROOT, Settings
-from countersign.console.errors import CountersignError, InfrastructureError, MissingError
+from countersign.console.config import Settings
+from countersign.console.errors import CountersignError, InfrastructureError
 from countersign.console.steps import Show, run_steps
-from machines import boxes, libvirtd, network, providers
+from machines import boxes, libvirtd, network, program, providers
 from machines.needs import require
 from machines.place import Made, Place, place
+from machines.reach import Reachable, answers
 
 if TYPE_CHECKING:
     from countersign.console.steps import Step
@@ -30,10 +26,7 @@ PUBLIC = {  # distribution -> box, for libvirt and VirtualBox; the Vagrantfile h
     "debian": "debian/bookworm64",
     "rocky": "rockylinux/9",
 }
-NO_CATALOGUE = re.compile(r"could not be found or\s+could not be accessed|error occurred while downloading", re.DOTALL)
-REACH_WITHIN = 2.0
 LXC_LOCKS = Path("/run/lxc/lock")
-SHOWN = 400
 
 
 def up(settings: Settings, show: Show = output.progress, plan: bool = False, keep: bool = False) -> int:
@@ -92,7 +85,7 @@ def ssh_config(settings: Settings) -> Path:
         InfrastructureError: it is not up.
     """
     here = place(settings)
-    if not (here.ssh_config.is_file() and _answers(here.ssh_config)):
+    if not (here.ssh_config.is_file() and answers(here.ssh_config)):
         found = state(settings)
         raise InfrastructureError(f"the machine is {found}", where=here.name, do="run ./inv vagrant.up")
     return here.ssh_config
@@ -110,7 +103,7 @@ def state(settings: Settings) -> str:
         return "not_created"
     if made.libvirtd and not libvirtd.runs(here):
         return "poweroff"
-    return _state(settings, here, made)
+    return program.state(settings, here, made)
 
 
 def destroy(settings: Settings) -> bool:
@@ -126,8 +119,8 @@ def destroy(settings: Settings) -> bool:
     if (here.folder / "dotfile").is_dir():
         if made.libvirtd:
             libvirtd.start(here)
-        client = _client(settings, here, made)
-        with _errors(here):
+        client = program.client(settings, here, made)
+        with program.errors(here):
             client.destroy(vm_name=here.name)
         if made.built:
             _forget_box(client, made)
@@ -181,56 +174,16 @@ class Up:
         """Return whether it does not run."""
         if not (self.here.folder / "dotfile").is_dir():
             return True
-        if self.here.ssh_config.is_file() and _answers(self.here.ssh_config):
+        if self.here.ssh_config.is_file() and answers(self.here.ssh_config):
             return False
-        return _state(self.settings, self.here, self.made) != "running"
+        return program.state(self.settings, self.here, self.made) != "running"
 
     def apply(self) -> None:
         """Let Vagrant bring it up."""
-        client = _client(self.settings, self.here, self.made)
-        with _errors(self.here), self.here.log.open("a", encoding="utf-8", buffering=1) as log:
+        client = program.client(self.settings, self.here, self.made)
+        with program.errors(self.here), self.here.log.open("a", encoding="utf-8", buffering=1) as log:
             for line in client.up(vm_name=self.here.name, provider=self.made.provider, stream_output=True):
                 log.write(line.split("\r")[-1])
-
-
-@dataclass(frozen=True)
-class Reachable:
-    """A step: the machine's ssh-config and host keys are here."""
-
-    settings: Settings
-    here: Place
-    made: Made
-
-    @property
-    def name(self) -> str:
-        """What users read."""
-        return f"{self.here.ssh_config.name} of {self.here.name}"
-
-    def needed(self) -> bool:
-        """Return whether there is none, or it leads nowhere."""
-        return not (self.here.ssh_config.is_file() and _answers(self.here.ssh_config))
-
-    def apply(self) -> None:
-        """Write both.
-
-        Vagrant has just logged in with the key that it put there; the host keys that the machine shows in that same
-        session are the ones that count from here on.
-        """
-        client = _client(self.settings, self.here, self.made)
-        with _errors(self.here):
-            said = client.ssh_config(vm_name=self.here.name)
-            keys = client.ssh(vm_name=self.here.name, command="cat /etc/ssh/ssh_host_*_key.pub")
-        options = _options(said)
-        host, port = options["HostName"], options.get("Port", "22")
-        host = host if port == "22" else f"[{host}]:{port}"  # sshd(8), SSH_KNOWN_HOSTS FILE FORMAT
-        lines = [line.split()[:2] for line in keys.splitlines() if len(line.split()) > 1]
-        if not lines:
-            raise InfrastructureError("shows no host keys", where=self.here.name)
-        self.here.known_hosts.write_text("".join(f"{host} {kind} {key}\n" for kind, key in lines))
-        options |= {"UserKnownHostsFile": str(self.here.known_hosts), "StrictHostKeyChecking": "yes"}
-        body = "".join(f"  {key} {_quoted(value)}\n" for key, value in options.items() if key != "Host")
-        self.here.ssh_config.write_text(f"Host {self.here.name}\n{body}")
-        self.here.ssh_config.chmod(0o600)
 
 
 def _wanted(settings: Settings, here: Place) -> Made:
@@ -268,90 +221,12 @@ def _same(settings: Settings, made: Made, here: Place) -> None:
         raise InfrastructureError(f"the machine has the box {made.box}", where=here.name, expected=chosen.box, do=do)
 
 
-def _client(settings: Settings, here: Place, made: Made) -> Any:
-    from vagrant import Vagrant
-
-    extra: dict[str, str] = {}
-    if made.built:
-        box = boxes.box(settings, made.provider)
-        extra["COUNTERSIGN_BOX_URL"] = f"file://{box.path}"
-        if made.provider == "libvirt":
-            extra |= {"COUNTERSIGN_KERNEL": str(box.kernel), "COUNTERSIGN_INITRD": str(box.initrd)}
-    if made.libvirtd:
-        extra |= libvirtd.environment(here) | {"COUNTERSIGN_CONSOLE": str(here.console)}
-    here.folder.mkdir(parents=True, exist_ok=True)
-
-    @contextmanager
-    def errors() -> Iterator[Any]:
-        with here.log.open("ab") as log:
-            yield log
-
-    environment = {**os.environ, **here.environment(made, extra)}
-    client: Any = Vagrant
-    return client(root=str(ROOT), env=environment, out_cm=errors, err_cm=errors)
-
-
-def _state(settings: Settings, here: Place, made: Made) -> str:
-    with _errors(here):
-        found = _client(settings, here, made).status(vm_name=here.name)
-    states = [each.state for each in found if each.name == here.name and each.state]
-    if not states:
-        raise InfrastructureError("Vagrant does not say how it is", where=here.name, do=f"read {here.log}")
-    return str(states[0])
-
-
-@contextmanager
-def _errors(here: Place) -> Iterator[None]:
-    """Turn Vagrant's failures into ours, with the end of what it wrote."""
-    before = here.log.stat().st_size if here.log.exists() else 0
-    try:
-        yield
-    except subprocess.CalledProcessError as error:
-        with here.log.open("rb") as log:
-            log.seek(before)
-            said = log.read().decode(errors="replace")
-        words = " ".join(error.cmd[1:3])
-        if NO_CATALOGUE.search(said):
-            raise MissingError(
-                "the box cannot be had from its catalogue",
-                where=here.name,
-                do="take the built one: INVOKE_VAGRANT_BOX=built ./inv vagrant.box vagrant.up",
-            ) from None
-        text = f"`vagrant {words}` failed with {error.returncode}: {' '.join(said.split())[-SHOWN:]}"
-        raise InfrastructureError(text, where=here.name, do="read vagrant.log") from None
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, CountersignError):
-            raise
-        raise InfrastructureError(f"Vagrant could not be run ({error})", where=here.name) from None
-
-
 def _forget_box(client: Any, made: Made) -> None:
     """Take the built box out of Vagrant's own store; it stays in the cache."""
     try:
         client.box_remove(made.box, f"--provider={made.provider}")
     except subprocess.CalledProcessError:
         output.warn(f"Vagrant's store does not give up the box {made.box}")
-
-
-def _options(text: str) -> dict[str, str]:
-    """Return the options of a Host section of ssh_config(5)."""
-    pairs = [line.strip().split(None, 1) for line in text.splitlines()]
-    return {pair[0]: pair[1].strip().strip('"') for pair in pairs if len(pair) == 2}  # noqa: PLR2004 - a pair
-
-
-def _quoted(value: str) -> str:
-    return f'"{value}"' if " " in value else value
-
-
-def _answers(config: Path) -> bool:
-    """Return whether something listens where an ssh-config leads."""
-    options = _options(config.read_text(encoding="utf-8"))
-    try:
-        address = (options["HostName"], int(options.get("Port", "22")))
-        with socket.create_connection(address, timeout=REACH_WITHIN):
-            return True
-    except (OSError, KeyError, ValueError):
-        return False
 
 
 def _undo(settings: Settings, here: Place) -> None:

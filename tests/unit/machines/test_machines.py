@@ -11,7 +11,7 @@ from invoke.context import MockContext
 from countersign.console.config import ROOT, Settings, settings_from
 from countersign.console.errors import InfrastructureError, MissingError, UsageError
 from countersign.console.places import VagrantSettings
-from machines import boxes, needs, network, providers, vagrant
+from machines import boxes, needs, network, program, providers, reach, vagrant
 from machines.place import Made, Place, place
 from tests.parts import PARTS
 
@@ -222,7 +222,7 @@ def test_failures_of_vagrant_become_ours(tmp_path: Path, said: bytes, kind: type
     here.log.write_bytes(b"of an earlier run: could not be found or could not be accessed\n")
 
     def fail() -> None:
-        with vagrant._errors(here), here.log.open("ab") as log:
+        with program.errors(here), here.log.open("ab") as log:
             log.write(said)
             raise subprocess.CalledProcessError(1, ["vagrant", "up", "m"])
 
@@ -232,7 +232,7 @@ def test_failures_of_vagrant_become_ours(tmp_path: Path, said: bytes, kind: type
 
 def test_options_of_an_ssh_config() -> None:
     text = 'Host m\n  HostName 10.1.2.3\n  Port 22\n  IdentityFile "/a b/key"\n\n'
-    assert vagrant._options(text) == {"Host": "m", "HostName": "10.1.2.3", "Port": "22", "IdentityFile": "/a b/key"}
+    assert reach._options(text) == {"Host": "m", "HostName": "10.1.2.3", "Port": "22", "IdentityFile": "/a b/key"}
 
 
 def test_a_box_names_no_disk_and_has_what_dhclient_reads(tmp_path: Path) -> None:
