@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -105,7 +104,6 @@ class Client:
 
         Args:
             auth: for this pull only; otherwise the runtime's own.
-            pod: the pod it is pulled for, if any.
             timeout: seconds.
 
         Raises:
@@ -234,19 +232,6 @@ class Client:
         )
         answer = self._call("ListContainers", request, api.ListContainersResponse)
         return [(each.image.user_specified_image or each.image.image, each.image_ref) for each in answer.containers]
-
-    def wait_exit(self, container_id: str, timeout: float = 30) -> Status:
-        """Wait until a container has exited and return its state.
-
-        Raises:
-            CriError: ``DEADLINE_EXCEEDED`` when it still runs after ``timeout`` seconds.
-        """
-        deadline = time.monotonic() + timeout
-        while (status := self.status(container_id)).state != "exited":
-            if time.monotonic() >= deadline:
-                raise CriError("ContainerStatus", "DEADLINE_EXCEEDED", f"{status.state} after {timeout:g} s")
-            time.sleep(0.02)
-        return status
 
     def logs(self, container_id: str) -> bytes:
         """Return the last 4 MiB of what a container wrote, both streams in order."""

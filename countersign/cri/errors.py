@@ -11,7 +11,6 @@ class CriError(InfrastructureError):
     Attributes:
         method: the CRI method, such as ``StartContainer``.
         code: the gRPC status by name, such as ``NOT_FOUND`` or ``UNAVAILABLE``.
-        message: the runtime's own words.
     """
 
     def __init__(self, method: str, code: str, message: str) -> None:

@@ -33,8 +33,6 @@ class Image:
 
     Attributes:
         id: the digest of its config, ``sha256:<64 hex>``.
-        tags: its names with a tag.
-        digests: its names with a digest.
         size: bytes on disk, as the runtime counts them.
         pinned: never collected as garbage.
     """

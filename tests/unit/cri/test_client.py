@@ -184,18 +184,6 @@ def test_mounts_are_folders_and_images(client, runtime):
     assert (config.mounts[1].readonly, config.mounts[1].host_path) == (True, "")
 
 
-def test_waiting_ends_with_the_container(client, runtime):
-    runtime.answers["ContainerStatus"] = containers("CONTAINER_RUNNING", "CONTAINER_RUNNING", "CONTAINER_EXITED")
-    found = client.wait_exit("c")
-    assert (found.state, found.exit_code) == ("exited", 4)
-
-
-def test_waiting_has_an_end(client, runtime):
-    runtime.answers["ContainerStatus"] = containers("CONTAINER_RUNNING")
-    with pytest.raises(CriError, match=r"running after 0\.1 s"):
-        client.wait_exit("c", timeout=0.1)
-
-
 def test_logs_are_read_where_the_runtime_says(client, runtime, tmp_path):
     log = tmp_path / "0.log"
     log.write_bytes(b"2026-01-01T00:00:00Z stdout P one \n2026-01-01T00:00:00Z stdout F line\n")
