@@ -68,11 +68,8 @@ def build(go: Toolchain, source: Path, program: Program, platform: str, version:
     """Build a program.
 
     Args:
-        go: with what.
         source: the project's files, of one commit.
-        platform: for what (``linux/arm64``).
         version: what the program says of itself.
-        into: the file to write.
 
     Raises:
         InfrastructureError: it does not build; the output is in a log beside ``into``'s folder.

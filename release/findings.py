@@ -27,7 +27,6 @@ class Finding:
 
     Attributes:
         id: as the scanner's database has it.
-        aliases: its other names.
         program: the artefact: a program's file, or an image's platform.
         module: where it is: a module or a package.
         version: which of it is there.

@@ -76,7 +76,6 @@ class Release:
 
     Attributes:
         epoch: that commit's time, in seconds.
-        files: what is released as files.
         scanned: whether it was looked at for known vulnerabilities.
     """
 

@@ -53,8 +53,6 @@ class Packaged:
 
     Attributes:
         source: from the project's root; ``{NAME}`` is a program of this release, for the package's architecture.
-        target: where it is installed.
-        mode: its permissions.
         replace: text in it → what stands there instead.
     """
 
@@ -158,7 +156,6 @@ class Project:
         archive: whether the source is released, as an archive.
         chart: the Helm chart; None for none.
         scan: how it is looked at for known vulnerabilities; None for a project that is not.
-        formats: of image signatures.
         key: the public key of who signs; None with an identity.
         identity: who signs without a key.
         notary: who signs in the format notation; None where ``formats`` has it not.

@@ -48,10 +48,7 @@ def make(settings: Settings, shelf: Shelf, package: Package, packager: str, plat
     """Make one package.
 
     Args:
-        shelf: of what.
-        package: what is in it.
         packager: deb or rpm.
-        into: the file to write.
 
     Raises:
         InfrastructureError: nfpm fails.

@@ -47,7 +47,6 @@ class Compared:
     Attributes:
         hash: of the policy in force; empty for none.
         not_in_force: the file that lies there is another one than that in force, so that nothing can be compared.
-        differences: what policy.yaml would change.
     """
 
     node: str

@@ -47,7 +47,6 @@ class Judged:
         scope: that matched; empty for none.
         root: roots of trust that were satisfied.
         signers: what each signature on it says of its signer; ``✓`` before what a root of the policy takes.
-        message: the gate's sentence.
     """
 
     allow: bool | None
@@ -63,7 +62,6 @@ class Report:
     """The whole of it.
 
     Attributes:
-        uses: what runs, with the number of pods.
         judged: by `Use.judged`.
         more: there are more pods than were looked at.
     """
@@ -149,7 +147,6 @@ def judge(
 
     Args:
         images: their names, each once.
-        tell: is told how far it is.
     """
     import tempfile
 

@@ -29,11 +29,9 @@ class Use:
     """One image that a workload runs.
 
     Attributes:
-        namespace: the workload's.
         workload: ``Kind/name``.
         container: its name in the pod; of an image volume, the volume's.
         role: ``container``, ``init``, ``ephemeral`` or ``volume``.
-        image: as the pod writes it.
         judged: the written repository by the digest that runs; as written where the node tells no digest.
     """
 

@@ -24,7 +24,6 @@ class Amended:
 
     Attributes:
         before: what lies there; empty for nothing.
-        content: what is to lie there.
         difference: from what lies there, as lines of a diff; none where it stays as it is.
     """
 

@@ -24,11 +24,7 @@ _GRANTED = (0, 1)  # RFC 3161, 2.4.2: granted, granted with modifications
 
 @dataclass(frozen=True)
 class Server:
-    """A timestamp server.
-
-    Attributes:
-        proxies: by which it is reached.
-    """
+    """A timestamp server."""
 
     url: str
     proxies: Proxies = NONE

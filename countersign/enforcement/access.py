@@ -34,7 +34,6 @@ def warnings(docker_config: bytes, policy: bytes, where: str, known: Sequence[st
 
     Args:
         policy: the gate's policy (``countersign.policy/v1``).
-        where: the path of the Docker config.
         known: registries of a lab, which brings the credentials that are wanted there.
     """
     try:

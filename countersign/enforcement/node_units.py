@@ -34,7 +34,6 @@ class Units:
     Attributes:
         stop_registry: keeps a registry of the demo stopped, by its name.
         answers: returns once the runtime answers over CRI, or raises.
-        runtime: the runtime's unit.
     """
 
     node: Node

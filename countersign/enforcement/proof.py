@@ -33,7 +33,6 @@ class Proof:
 
     Attributes:
         allowed: the image that got through, or an empty text.
-        rule: why the policy allows it.
         notes: what was not proven, and why; and what else a set-up warns of.
     """
 

@@ -58,7 +58,6 @@ def docker_config(users: Path | None, logins: Mapping[str, Auth]) -> bytes:
     `countersign.enforcement.access` can tell why the node has no credentials for it.
 
     Args:
-        users: the user's own file.
         logins: registry name → what is needed there.
 
     Raises:

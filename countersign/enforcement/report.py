@@ -83,7 +83,6 @@ def document(
         place: as ``--on`` names it.
         runtimes: one a node.
         problems: node name → what `countersign.enforcement.doctor` found there.
-        more: what the place adds.
     """
     found = [_runtime(runtime) for runtime in runtimes]
     up = bool(runtimes) and all(service.up for service in services)

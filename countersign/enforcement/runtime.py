@@ -95,11 +95,7 @@ class PluginHost(Protocol):
 
 @dataclass(frozen=True)
 class Recovering:
-    """See `countersign.enforcement.runtime.Controls`.
-
-    Attributes:
-        services: how they are stopped and started.
-    """
+    """See `countersign.enforcement.runtime.Controls`."""
 
     services: Controls
     runtime: PluginHost

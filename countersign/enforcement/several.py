@@ -34,8 +34,6 @@ class Came(Generic[ResultT]):
 
     Attributes:
         names: of all, in the order in which they were named; who is neither below was not begun.
-        answers: of those where it was done.
-        failures: of those where it failed.
         seconds: how long each of both took.
     """
 

@@ -21,7 +21,6 @@ class Attack(BaseModel):
     """One row of the suite.
 
     Attributes:
-        row: the row that has to be refused.
         twin: the row that differs in one thing, and has to run.
         known: why countersign itself lets it through; empty where it does not.
     """

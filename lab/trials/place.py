@@ -20,7 +20,6 @@ class Place(Protocol):
 
     Attributes:
         runtime: ``containerd`` or ``crio``.
-        node: the node's name, as shown in tables.
         registries: the lab's registry of each kind, by its name in image references.
     """
 

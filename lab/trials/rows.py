@@ -127,7 +127,6 @@ class Series:
     Attributes:
         kind: such as ``matrix``; names the document.
         runtime: ``containerd`` or ``crio``.
-        node: where, as tables show it.
         attempt: tries rows and yields the outcomes as they come, in any order; puts everything right when closed.
         command: the task that tries them.
         by_name: whether that task tries a row by its name (``--only``), or all of them only.
