@@ -13,6 +13,18 @@ SOCKET_LIMIT = 107
 
 
 @dataclass(frozen=True)
+class Below:
+    """A path of a layout below one of its folders."""
+
+    folder: str
+    name: str
+
+    def __get__(self, layout: Layout, _owner: type[Layout]) -> str:
+        """Return the path as a layout has it."""
+        return f"{getattr(layout, self.folder)}/{self.name}"
+
+
+@dataclass(frozen=True)
 class Layout:
     """Paths on a node. The same steps serve every layout.
 
@@ -30,75 +42,34 @@ class Layout:
     run: str
     log: str
 
-    @property
-    def gate(self) -> str:
-        """The gate's binary."""
-        return f"{self.bin}/countersign-gate"
-
-    @property
-    def hook(self) -> str:
-        """The hook's binary."""
-        return f"{self.bin}/countersign-hook"
-
-    @property
-    def verifier(self) -> str:
-        """The link under whose name the gate's binary is the pull-time verifier."""
-        return f"{self.verifiers}/countersign-image-verifier"
-
-    @property
-    def gate_config(self) -> str:
-        """The gate's gate.json."""
-        return f"{self.etc}/gate.json"
-
-    @property
-    def policy(self) -> str:
-        """The rendered policy."""
-        return f"{self.etc}/policy.json"
-
-    @property
-    def policy_signature(self) -> str:
-        """The signatures of the policy, where gate.json asks for one."""
-        return f"{self.policy}.sig"
-
-    @property
-    def docker_config(self) -> str:
-        """Registry credentials of the gate alone."""
-        return f"{self.etc}/docker.json"
-
-    @property
-    def folders_made(self) -> str:
-        """Which folders beside ours were not there before (`countersign.nodes.steps.Folder.record`)."""
-        return f"{self.etc}/folders-made"
-
-    @property
-    def base_spec(self) -> str:
-        """The OCI spec that every container starts from; it has the hook."""
-        return f"{self.etc}/cri-base.json"
-
-    @property
-    def gate_socket(self) -> str:
-        """The gate's socket."""
-        return f"{self.run}/gate.sock"
-
-    @property
-    def metrics(self) -> str:
-        """The gate's metrics socket."""
-        return f"{self.run}/metrics.sock"
-
-    @property
-    def evidence(self) -> str:
-        """Signatures kept on the node."""
-        return f"{self.lib}/evidence"
-
-    @property
-    def policy_mark(self) -> str:
-        """What the gate remembers of the policy's serial (gate/internal/policy)."""
-        return f"{self.lib}/policy-mark.json"
-
-    @property
-    def verdicts(self) -> str:
-        """One JSON line for each verdict."""
-        return f"{self.log}/verdicts.jsonl"
+    gate = Below("bin", "countersign-gate")
+    """The gate's binary."""
+    hook = Below("bin", "countersign-hook")
+    """The hook's binary."""
+    verifier = Below("verifiers", "countersign-image-verifier")
+    """The link under whose name the gate's binary is the pull-time verifier."""
+    gate_config = Below("etc", "gate.json")
+    """The gate's gate.json."""
+    policy = Below("etc", "policy.json")
+    """The rendered policy."""
+    policy_signature = Below("etc", "policy.json.sig")
+    """The signatures of the policy, where gate.json asks for one."""
+    docker_config = Below("etc", "docker.json")
+    """Registry credentials of the gate alone."""
+    folders_made = Below("etc", "folders-made")
+    """Which folders beside ours were not there before (`countersign.nodes.steps.Folder.record`)."""
+    base_spec = Below("etc", "cri-base.json")
+    """The OCI spec that every container starts from; it has the hook."""
+    gate_socket = Below("run", "gate.sock")
+    """The gate's socket."""
+    metrics = Below("run", "metrics.sock")
+    """The gate's metrics socket."""
+    evidence = Below("lib", "evidence")
+    """Signatures kept on the node."""
+    policy_mark = Below("lib", "policy-mark.json")
+    """What the gate remembers of the policy's serial (gate/internal/policy)."""
+    verdicts = Below("log", "verdicts.jsonl")
+    """One JSON line for each verdict."""
 
 
 SYSTEM = Layout(
