@@ -1,5 +1,10 @@
 """The namespaces of ``./inv``: each room's ``commands.py`` is one; this file only assembles them."""
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends us without a traceback until main() can say so
+
 from importlib import import_module
 from pathlib import Path
 
@@ -15,7 +20,6 @@ ROOMS = {  # namespace -> modules; a room of the product stands without the lab,
         "signing.inspect_tasks",
         "signing.recover_tasks",
         "signing.relocation_tasks",
-        "signing.revoke_tasks",
         "signing.revoke_tasks",
         "signing.rotate_tasks",
     ),

@@ -98,8 +98,12 @@ def write(path: Path, wanted: Amended, signer: PrivateKey) -> bool:
 
 def _there(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(revocations.MAX_BYTES + 1)
     except FileNotFoundError:
         return b""
     except OSError as err:
         raise UsageError(f"cannot be read: {err.strerror}", where=str(path), do="name another file") from err
+    if len(content) > revocations.MAX_BYTES:
+        raise UsageError(f"more than {revocations.MAX_BYTES} bytes", where=str(path), do="name another file")
+    return content

@@ -24,7 +24,7 @@ from countersign.policy.problems import dotted, shown
 T = TypeVar("T")
 VERSION = "countersign.revocations/v1"
 SIGNATURES = ".sig"
-_MAX_BYTES, _MAX_SIGNATURES = 1 << 20, 64 << 10
+MAX_BYTES, _MAX_SIGNATURES = 1 << 20, 64 << 10
 MAX_LINES = 16
 _MAX_SERIAL = (1 << 53) - 1
 _DO = "have it signed: ./inv signing.revocation-list"
@@ -57,7 +57,7 @@ def read(path: Path, signers: Sequence[PublicKey]) -> Revocations:
     Raises:
         BadFile: it cannot be read, is not such a list, or none of them has signed it as it is.
     """
-    content, signatures = _bytes(path, _MAX_BYTES), signatures_beside(path)
+    content, signatures = _bytes(path, MAX_BYTES), signatures_beside(path)
     if not any(signed_by(signer, content, signatures) for signer in signers):
         beside = f"{shown(path)}{SIGNATURES}"
         found = "none is by a key that the policy names, of these very bytes" if signatures else "there is none"

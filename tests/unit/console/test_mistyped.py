@@ -338,6 +338,21 @@ def test_a_full_disk_is_named_and_not_unforeseen(target: str, tmp_path: Path) ->
     assert not (tmp_path / "log").exists()
 
 
+def test_ctrl_c_while_the_tasks_are_read_is_silent(tmp_path: Path) -> None:
+    waits = tmp_path / "fifo"
+    os.mkfifo(waits)
+    (tmp_path / "invoke.py").write_text(f"open({str(waits)!r}).read()\n")
+    command = [sys.executable, str(ROOT / "tasks.py"), "--list"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(tmp_path)}
+    ) as running:
+        writer = os.open(waits, os.O_WRONLY)
+        running.send_signal(signal.SIGINT)
+        _, shown = running.communicate(timeout=60)
+        os.close(writer)
+    assert (running.returncode, shown) == (-signal.SIGINT, "")
+
+
 def test_ctrl_c_in_the_middle_of_a_task_is_one_line(tmp_path: Path) -> None:
     waits = tmp_path / "policy.yaml"
     os.mkfifo(waits)

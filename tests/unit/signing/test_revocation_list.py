@@ -96,6 +96,7 @@ def test_nothing_is_added_to_what_somebody_else_has_changed(context: MockContext
     ("content", "found"),
     [
         (None, "there is no such list, and nothing to put into one"),
+        (" " * (1 << 20) + " ", "acme.json: more than 1048576 bytes"),
         ("{", "expected a list of version countersign.revocations/v1"),
         ('{"version": "countersign.policy/v1"}', "version: Input should be 'countersign.revocations/v1'"),
     ],
