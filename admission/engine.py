@@ -39,6 +39,7 @@ class AtAdmission(ABC):
 
     Attributes:
         name: as ``--engine`` has it; also the name of its program and image.
+        title: as users read it.
     """
 
     name: ClassVar[str]

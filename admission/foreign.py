@@ -34,6 +34,7 @@ def findings(
         configurations: the cluster's ValidatingWebhookConfigurations.
         deployments: those of its namespace.
         config: Gatekeeper's own object ``config``, if there is one.
+        namespace: its own.
     """
     return [
         *_of_webhooks(configurations, namespace),

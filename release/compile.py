@@ -37,6 +37,7 @@ class Toolchain:
     Attributes:
         program: ``go``.
         version: such as 1.27.3; never another one, since the same source comes out otherwise.
+        environment: what it runs with.
     """
 
     program: Path
@@ -68,8 +69,12 @@ def build(go: Toolchain, source: Path, program: Program, platform: str, version:
     """Build a program.
 
     Args:
+        go: with what.
         source: the project's files, of one commit.
+        program: what.
+        platform: for what (``linux/arm64``).
         version: what the program says of itself.
+        into: the file to write.
 
     Raises:
         InfrastructureError: it does not build; the output is in a log beside ``into``'s folder.

@@ -16,6 +16,7 @@ class Component:
     """One Go module (or the standard library).
 
     Attributes:
+        name: its path.
         version: with its ``v`` (the standard library's without).
         h1: the module's sum in the checksum database, as 64 hexadecimal digits; empty where it has none.
     """

@@ -26,6 +26,7 @@ class Excepted:
 
     Attributes:
         id: of the vulnerability (``GO-2026-1234``), by any of its names.
+        reason: why the release may have it.
         until: the last day on which it holds.
     """
 
@@ -57,6 +58,7 @@ def load(path: Path, today: dt.date) -> Mapping[str, Excepted]:
     """Read the exceptions of a project.
 
     Args:
+        path: the file.
         today: an exception may end a year from now at the latest: whoever wants more looks again.
 
     Raises:

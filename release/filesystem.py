@@ -30,7 +30,10 @@ def inventory(settings: Settings, release: Release, file: File, layout: Path) ->
     """Return form → SBOM of one platform of an image.
 
     Args:
+        settings: where syft is found.
+        release: what it is released with.
         file: the platform, as something that SBOMs are about.
+        layout: the image's.
 
     Raises:
         InfrastructureError: syft cannot read it.

@@ -27,10 +27,12 @@ class Finding:
 
     Attributes:
         id: as the scanner's database has it.
+        aliases: its other names.
         program: the artefact: a program's file, or an image's platform.
         module: where it is: a module or a package.
         version: which of it is there.
         fixed: the version without it; empty for none.
+        scanner: who found it.
         severity: one of ``SEVERITIES``; empty where the scanner rates nothing.
         reached: the program has the very package that is vulnerable, and not only its module.
         excused: why it does no harm, by a VEX document; empty where none says so.
@@ -87,7 +89,12 @@ class Scanner:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of looking at everything."""
+    """What came of looking at everything.
+
+    Attributes:
+        scanners: who looked.
+        findings: everything that was found.
+    """
 
     scanners: tuple[Scanner, ...]
     findings: tuple[Finding, ...]

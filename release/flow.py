@@ -32,8 +32,13 @@ class Work:
     """What every stage works with.
 
     Attributes:
+        settings: the configuration.
+        project: what is released.
+        version: the version.
         base: what image names begin with.
+        builder: who builds, for provenance.
         signer: opens the key, or asks who signs; called by what signs.
+        databases: of known vulnerabilities.
         fail_on: the severity that stops it; empty for the project's.
         notary: opens who signs in the format notation.
     """

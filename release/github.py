@@ -32,6 +32,8 @@ class GitHub:
     Attributes:
         repository: ``OWNER/NAME``.
         token: may write the repository's contents; never shown.
+        api: where the API is.
+        proxies: by which it is reached.
     """
 
     repository: str

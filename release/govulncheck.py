@@ -34,6 +34,7 @@ def look(settings: Settings, programs: Sequence[Path], database: str) -> Result:
     """Look at programs.
 
     Args:
+        settings: where govulncheck is found.
         programs: the files, at least one.
         database: a URL, or a folder with a copy of the database.
 

@@ -43,8 +43,11 @@ class Entry:
     """One entry, as a bundle has it.
 
     Attributes:
+        what: the bundle.
         log: where the log is, by the trusted root.
+        index: in the log.
         tiled: it is in a Rekor v2.
+        body: what was logged.
     """
 
     what: str

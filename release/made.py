@@ -75,7 +75,13 @@ class Release:
     """One release.
 
     Attributes:
+        project: the project's name.
+        release: the version.
+        source: the repository.
+        commit: what it was built from.
         epoch: that commit's time, in seconds.
+        files: what is released as files.
+        images: what is released as images.
         scanned: whether it was looked at for known vulnerabilities.
     """
 
@@ -149,7 +155,11 @@ def parse(content: bytes, where: str) -> Release:
 
 @dataclass(frozen=True)
 class Folder:
-    """Where a release is made."""
+    """Where a release is made.
+
+    Attributes:
+        path: the folder.
+    """
 
     path: Path
 
@@ -172,6 +182,7 @@ class State:
     """How far a release has come.
 
     Attributes:
+        release: what it consists of so far.
         stages: stage → the files that it wrote, with their SHA-256.
     """
 

@@ -16,8 +16,10 @@ class Program:
     """One Go program.
 
     Attributes:
+        name: its file name.
         folder: the Go module, from the project's root.
         package: the package within it, such as ``./cmd/app``.
+        tags: Go build tags.
         variable: the Go variable that the linker sets to the version (``main.release``); empty for none.
     """
 
@@ -53,6 +55,8 @@ class Packaged:
 
     Attributes:
         source: from the project's root; ``{NAME}`` is a program of this release, for the package's architecture.
+        target: where it is installed.
+        mode: its permissions.
         replace: text in it → what stands there instead.
     """
 
@@ -109,6 +113,7 @@ class Scan:
         exceptions: the file with those that may be there.
         fail_on: the severity from which one stops the release.
         vex: documents that say what does no harm.
+        scanners: who looks.
     """
 
     exceptions: Path
@@ -156,6 +161,7 @@ class Project:
         archive: whether the source is released, as an archive.
         chart: the Helm chart; None for none.
         scan: how it is looked at for known vulnerabilities; None for a project that is not.
+        formats: of image signatures.
         key: the public key of who signs; None with an identity.
         identity: who signs without a key.
         notary: who signs in the format notation; None where ``formats`` has it not.

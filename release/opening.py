@@ -38,6 +38,7 @@ def work(context: Context, version: str, path: str, *, registry: str = "", key: 
     """Return what the stages work with; keys and tokens are only opened by the stage that signs.
 
     Args:
+        context: the configuration.
         version: empty for the project's own.
         path: the project's release.yaml; empty for this repository's.
         registry: what image names begin with; empty for the project's.

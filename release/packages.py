@@ -33,7 +33,10 @@ class Shelf:
     """What packages are made of.
 
     Attributes:
+        project: whose packages.
+        version: of the release.
         commit: its time is that of every file.
+        source: the project's files.
         programs: platform → program's name → file.
     """
 
@@ -48,7 +51,12 @@ def make(settings: Settings, shelf: Shelf, package: Package, packager: str, plat
     """Make one package.
 
     Args:
+        settings: where nfpm is found.
+        shelf: of what.
+        package: what is in it.
         packager: deb or rpm.
+        platform: for what.
+        into: the file to write.
 
     Raises:
         InfrastructureError: nfpm fails.

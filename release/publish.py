@@ -24,7 +24,10 @@ def publish(
     """Publish a release that was verified without its tags.
 
     Args:
+        registry: where its images lie.
+        release: what it consists of.
         files: what is added to the release on GitHub.
+        notes: what is said of it there.
         github: where; None to move tags only.
         verified: verifies all of it, tags included, before anybody can see it on GitHub; raises if it is refused.
         told: takes a line about each thing that was done.

@@ -32,6 +32,9 @@ def spdx(release: Release, file: File, parts: Sequence[Component], time: str) ->
     """Return the SPDX document of a program.
 
     Args:
+        release: what it is released with.
+        file: the program.
+        parts: its modules.
         time: when it was made, for the document: the commit's time (RFC 3339).
     """
     own = {

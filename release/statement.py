@@ -17,6 +17,8 @@ def make(subjects: Mapping[str, str], predicate_type: str, predicate: Mapping[st
 
     Args:
         subjects: name → SHA-256 in hexadecimal of what it is about.
+        predicate_type: what kind of statement.
+        predicate: what is stated.
     """
     document = {
         "_type": STATEMENT,

@@ -114,6 +114,8 @@ def verify_files(checker: Checker, folder: Folder, project: str, version: str) -
     """Verify the files of a release; yield what came of each, and the release once it is known.
 
     Args:
+        checker: what verifies.
+        folder: where the files lie.
         project: the name that the release must have; empty for any.
         version: the version that it must have; empty for any.
     """

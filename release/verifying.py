@@ -30,6 +30,7 @@ class Verified:
     """What came of it.
 
     Attributes:
+        findings: of every artefact.
         release: what the release consists of; None if that is not known.
         commands: with which the same can be seen without this program.
         log: what was not looked for in the transparency log, and why; empty where all was.

@@ -24,6 +24,7 @@ class Applied:
     """What came of one node.
 
     Attributes:
+        node: its name.
         changed: it has another policy now, or would have (in a plan).
         serial: of its policy, or of that which it would have.
         hash: ``sha256:<hex>`` of the rendered policy.
@@ -58,6 +59,7 @@ def apply(targets: Sequence[Target], key: PrivateKey | None, *, plan: bool) -> l
     All that change get one serial: the highest that any of them knows, and one more.
 
     Args:
+        targets: the nodes.
         key: signs the policy, for nodes whose gate.json has ``policyKeys``.
         plan: only check, on the nodes.
 

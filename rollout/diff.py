@@ -23,6 +23,7 @@ class Difference:
     Attributes:
         kind: added (policy.yaml has it, the node does not), removed, or changed.
         part: scope, root, pin, revoked key, …
+        name: which one.
         found: as it is in force; empty where it is not.
         wanted: as policy.yaml has it; empty where it has it not.
     """
@@ -45,8 +46,11 @@ class Compared:
     """One node.
 
     Attributes:
+        node: its name.
+        serial: of the policy that lies there.
         hash: of the policy in force; empty for none.
         not_in_force: the file that lies there is another one than that in force, so that nothing can be compared.
+        differences: what policy.yaml would change.
     """
 
     node: str

@@ -26,8 +26,10 @@ class Taken:
     """What one node keeps.
 
     Attributes:
+        name: the node's.
         images: what its gate says of each: ``image`` and ``signatures``.
         left_out: what is too large for a file.
+        archive: the evidence itself.
     """
 
     name: str
@@ -42,7 +44,10 @@ def take(
     """Write what nodes keep as evidence into one file; whoever imports it judges it.
 
     Args:
+        targets: the nodes.
         images: ``NAME@DIGEST``, or ``NAME`` for all of a repository; none for everything that has proven itself.
+        into: takes the archive.
+        far: is told how far it is.
 
     Raises:
         UsageError: no node keeps that, or what they keep together is too much for a file.

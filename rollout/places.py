@@ -24,6 +24,7 @@ class Target:
     """One node.
 
     Attributes:
+        node: where.
         policy: the policy as the node is to have it, without a serial yet.
         laid: this machine's record of what set-up put there.
         engine: gives the runtime's own engine its part of the policy; None where it has no such engine.

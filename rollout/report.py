@@ -47,6 +47,7 @@ class Judged:
         scope: that matched; empty for none.
         root: roots of trust that were satisfied.
         signers: what each signature on it says of its signer; ``✓`` before what a root of the policy takes.
+        message: the gate's sentence.
     """
 
     allow: bool | None
@@ -62,6 +63,9 @@ class Report:
     """The whole of it.
 
     Attributes:
+        cluster: what it is about.
+        policy: the policy's file.
+        uses: what runs, with the number of pods.
         judged: by `Use.judged`.
         more: there are more pods than were looked at.
     """
@@ -147,6 +151,10 @@ def judge(
 
     Args:
         images: their names, each once.
+        program: the gate's.
+        policy: as the gate reads it.
+        access: how registries are reached.
+        tell: is told how far it is.
     """
     import tempfile
 

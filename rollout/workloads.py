@@ -29,9 +29,11 @@ class Use:
     """One image that a workload runs.
 
     Attributes:
+        namespace: the workload's.
         workload: ``Kind/name``.
         container: its name in the pod; of an image volume, the volume's.
         role: ``container``, ``init``, ``ephemeral`` or ``volume``.
+        image: as the pod writes it.
         judged: the written repository by the digest that runs; as written where the node tells no digest.
     """
 
@@ -47,6 +49,7 @@ def uses(api: ApiServer, namespace: str = "") -> tuple[dict[Use, int], bool]:
     """Return what runs, with the number of pods of each, and whether there is more than was looked at.
 
     Args:
+        api: the cluster's.
         namespace: only this one; all where it is empty.
 
     Raises:

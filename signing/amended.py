@@ -76,6 +76,7 @@ def key_file(policy: Path, option: str, key: PublicKey, *, keep: bool) -> Iterat
     Args:
         policy: the policy, in whose folder the file has to lie.
         option: where the private key is kept, as the user named it.
+        keep: whether a file that is written stays.
     """
     beside = Path(option).expanduser().with_suffix(".pub")
     folder = policy.parent.resolve()

@@ -129,6 +129,7 @@ def unite(archives: Sequence[bytes], into: BinaryIO) -> None:
 
     Args:
         archives: as `export` or a gate writes them.
+        into: takes the archive.
 
     Raises:
         UsageError: one is no such archive, or there are more than 256 images.

@@ -52,6 +52,7 @@ class Stock:
     """What belongs to an image.
 
     Attributes:
+        root: the image's index or manifest.
         manifests: digest → content and descriptor of every manifest and index.
         parts: digest → descriptor of every blob that they name.
         referrers: digest → what refers to it.

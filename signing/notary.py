@@ -39,6 +39,7 @@ class Notary:
     """Who signs.
 
     Attributes:
+        about: who it is, for messages.
         make: an image's descriptor → a signed envelope.
         spec, chain: of the key, and its certificates in DER; empty where they are known when it has signed.
     """

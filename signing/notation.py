@@ -48,6 +48,7 @@ class Envelope:
     """What an envelope says, whoever signed it.
 
     Attributes:
+        protected: the signed attributes.
         signed: what the signature is over (RFC 7515, 5.1).
         signature: as in the JWS.
         chain: certificates in DER, the signer's own first.

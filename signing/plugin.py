@@ -46,7 +46,9 @@ class Plugin:
 
     Attributes:
         name: without ``notation-``.
+        key_id: which of its keys signs.
         config: for the plugin alone.
+        seconds: how long it may take for a command.
     """
 
     name: str

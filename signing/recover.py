@@ -35,6 +35,7 @@ class Recovered:
         state: what became of it; "refused" and "allowed" are what the amended policy says of what nobody named.
         code: the amended policy's verdict; empty where it was not asked.
         says: when the old key's signatures say to have been made, against the date of the theft.
+        times: those times.
         attestations: how many attestations by the old key hang on it.
     """
 

@@ -24,6 +24,7 @@ class Amended:
 
     Attributes:
         before: what lies there; empty for nothing.
+        content: what is to lie there.
         difference: from what lies there, as lines of a diff; none where it stays as it is.
     """
 

@@ -65,6 +65,7 @@ def sign(
     """Sign one digest.
 
     Args:
+        registry: where the image lies and the signatures go.
         by: who signs; a key for itself, without a certificate. None where the only format is notation.
         envelope: what ``prepare`` has made for the format notation; None where that is there already.
 

@@ -18,6 +18,7 @@ class Signer(Protocol):
     Attributes:
         lasting: whether it writes the same again, signature apart: no certificate of minutes, and no time.
         names_subjects: whether its library wants a subject's name in a statement.
+        attaches: whether it can sign attachments.
     """
 
     @property

@@ -24,7 +24,12 @@ _GRANTED = (0, 1)  # RFC 3161, 2.4.2: granted, granted with modifications
 
 @dataclass(frozen=True)
 class Server:
-    """A timestamp server."""
+    """A timestamp server.
+
+    Attributes:
+        url: where it takes requests.
+        proxies: by which it is reached.
+    """
 
     url: str
     proxies: Proxies = NONE

@@ -33,7 +33,9 @@ def warnings(docker_config: bytes, policy: bytes, where: str, known: Sequence[st
     """Yield one line for each entry that cannot be used and each registry of a signature scope without credentials.
 
     Args:
+        docker_config: the node's Docker config.json.
         policy: the gate's policy (``countersign.policy/v1``).
+        where: the path of the Docker config.
         known: registries of a lab, which brings the credentials that are wanted there.
     """
     try:

@@ -123,6 +123,8 @@ class Lab:
         """Return that of a machine over SSH: only where it is asked for, or was at an earlier set-up.
 
         Args:
+            settings: the user's.
+            node: the machine.
             room: the runtime, which has it for itself.
             asked: the user wants it.
 

@@ -47,6 +47,8 @@ def look(node: Node, layout: Layout, laid: Mapping[str, Laid] | None = None, *, 
     """Return everything that the gate's doctor finds on a node.
 
     Args:
+        node: where it looks.
+        layout: where our parts are.
         laid: path → what set-up put there, to compare with; see `countersign.enforcement.record`.
         crio_socket: CRI-O's socket, where CRI-O is the runtime.
 
@@ -96,6 +98,8 @@ def findings(node: Node, layout: Layout, pins: Path, crio_socket: str = "") -> l
     """Return everything by which a node does not enforce what set-up left there; one fault hides no other.
 
     Args:
+        node: the node.
+        layout: where our parts lie there.
         pins: the place's file of pins, beside which set-up keeps its record.
         crio_socket: CRI-O's socket there, where CRI-O is the runtime.
     """

@@ -32,8 +32,10 @@ class AuditRequest:
 
     Attributes:
         layout: where the gate will lie; one that lies there already has evidence that counts.
+        program: the gate's binary on this machine.
         policy: the rendered policy, with the pins of set-up.
         docker_config: registry credentials that the gate will have.
+        runtime: the runtime.
         socket: its own socket on the node; empty for the usual one.
     """
 

@@ -65,6 +65,11 @@ class Gate:
     """What goes to a node.
 
     Attributes:
+        node: where it goes.
+        layout: to which paths there.
+        program: the gate's binary on this machine.
+        hook: the hook's binary on this machine.
+        docker_config: registry credentials.
         runtime_socket: containerd's gRPC socket on the node; empty where CRI-O is the runtime.
         nri: containerd's NRI socket, through which the gate refuses containers without the hook; empty for no plugin.
         base_specs: path of a base spec → the OCI spec that it is, once our hook is in it; none on CRI-O.

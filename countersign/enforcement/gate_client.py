@@ -21,7 +21,10 @@ def request(node: Node, layout: Layout, operation: str, body: dict[str, Any] | N
     """Ask the gate of a node and return its verdict, the JSON document of package verdict.
 
     Args:
+        node: where the gate runs.
+        layout: where its socket is.
         operation: ``ping``, ``verify`` or ``explain``; ``create`` and ``pull`` are the runtime's.
+        body: the request's JSON.
         timeout: seconds for the whole exchange.
 
     Raises:

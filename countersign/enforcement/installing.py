@@ -27,6 +27,7 @@ class Installed:
         changed: the policy, or its signature, was another one.
         in_force: the running gate decides by it.
         hash: ``sha256:<hex>`` of the file.
+        serial: of the policy.
     """
 
     changed: bool

@@ -29,9 +29,13 @@ class Layout:
     """Paths on a node. The same steps serve every layout.
 
     Attributes:
+        bin: programs.
         verifiers: the folder of pull-time verifiers; nothing else lies in it.
+        etc: configuration.
         certs: the registries' hosts.toml files (containerd's ``certs.d``).
         lib: what has to outlive a restart.
+        run: sockets.
+        log: logs.
     """
 
     bin: str

@@ -35,6 +35,7 @@ def written(program: Path, place: Mapping[str, Any]) -> Written:
     """Return what a node has to have.
 
     Args:
+        program: the gate's, on this machine.
         place: the node, as ``Place`` of gate/internal/install has it, without ``version``.
 
     Raises:

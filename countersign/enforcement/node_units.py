@@ -32,8 +32,10 @@ class Units:
     """See `countersign.enforcement.runtime.Controls`.
 
     Attributes:
+        node: the node.
         stop_registry: keeps a registry of the demo stopped, by its name.
         answers: returns once the runtime answers over CRI, or raises.
+        runtime: the runtime's unit.
     """
 
     node: Node
@@ -119,6 +121,8 @@ def gate_unit(node: Node, layout: Layout, *, lacks_resource: bool) -> Group:
     """Return the step that puts the unit on a node and makes it run.
 
     Args:
+        node: the node.
+        layout: where the gate's files are.
         lacks_resource: the machine lacks CAP_SYS_RESOURCE, so no unit of it can lower its OOM score.
     """
     units: list[Folder | File] = [

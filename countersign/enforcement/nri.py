@@ -27,6 +27,7 @@ def socket(effective: Mapping[str, Any], version: tuple[int, ...]) -> str:
 
     Args:
         effective: containerd's configuration in effect.
+        version: of containerd.
     """
     if version < VALIDATOR_SINCE:
         return ""

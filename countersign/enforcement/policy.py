@@ -103,6 +103,10 @@ class Policy:
     """A policy.yaml is on the node, in the gate's form.
 
     Attributes:
+        node: where it goes.
+        layout: to which paths there.
+        source: the policy.yaml.
+        pins: of the set-up.
         keys_to_come: a step before this one makes the keys that the policy names.
         serial: of the rendered policy; what a gate does not know by a serial needs none.
         key: opens the key that signs it; None for no signature.

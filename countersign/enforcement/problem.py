@@ -13,6 +13,9 @@ class Problem:
     """One thing by which an image could run unseen.
 
     Attributes:
+        where: the setting or file.
+        found: what it is.
+        expected: what it has to be.
         mend: the command that fixes it, where that is not set-up.
         warning: no image runs unseen by it.
     """
@@ -29,7 +32,11 @@ class Problem:
 
 
 class NotEnforced(InfrastructureError):
-    """Something would let images run unseen."""
+    """Something would let images run unseen.
+
+    Attributes:
+        problems: all that was found.
+    """
 
     def __init__(self, problems: Sequence[Problem], where: str) -> None:
         super().__init__("; ".join(map(str, problems)), where=where, do="fix it and run set-up again")

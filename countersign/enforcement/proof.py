@@ -33,6 +33,7 @@ class Proof:
 
     Attributes:
         allowed: the image that got through, or an empty text.
+        rule: why the policy allows it.
         notes: what was not proven, and why; and what else a set-up warns of.
     """
 
@@ -45,6 +46,7 @@ def prove(runtime: Runtime, *more: str, image: str = "") -> Proof:
     """Have the node prove itself.
 
     Args:
+        runtime: under enforcement.
         more: further options of ``countersign-gate prove``.
         image: one that the policy has to allow; empty tries what is there.
 

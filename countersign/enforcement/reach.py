@@ -30,6 +30,7 @@ def hosts_files(node: Node, certs: str, urls: Mapping[str, str], ca: bytes) -> l
     """Return what leads to registries: one folder a name, with its hosts.toml and, for HTTPS, the CA.
 
     Args:
+        node: the node.
         certs: its folder ``certs.d``.
         urls: registry name → the URL under which it is reached.
         ca: the certificate of the CA behind the HTTPS ones.
@@ -58,6 +59,7 @@ def docker_config(users: Path | None, logins: Mapping[str, Auth]) -> bytes:
     `countersign.enforcement.access` can tell why the node has no credentials for it.
 
     Args:
+        users: the user's own file.
         logins: registry name → what is needed there.
 
     Raises:

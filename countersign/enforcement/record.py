@@ -54,6 +54,7 @@ def keep(path: Path, lists: Mapping[str, Iterable[Step]]) -> None:
     """Remember what steps put on nodes, after they were applied.
 
     Args:
+        path: the record's file on this machine.
         lists: node name → the steps whose files and links are to stay as they are.
     """
     found = {

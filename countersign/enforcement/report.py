@@ -81,8 +81,13 @@ def document(
 
     Args:
         place: as ``--on`` names it.
+        state: the state folder.
+        services: of all nodes.
         runtimes: one a node.
         problems: node name → what `countersign.enforcement.doctor` found there.
+        setup: the command that sets it up.
+        version: of the document.
+        more: what the place adds.
     """
     found = [_runtime(runtime) for runtime in runtimes]
     up = bool(runtimes) and all(service.up for service in services)
@@ -108,7 +113,9 @@ def answered(report: Callable[[], dict[str, Any]], place: str, version: str) -> 
     """Return a place's report; one that cannot be had is a report too, whose one problem is the reason.
 
     Args:
+        report: makes it.
         place: as ``--on`` names it.
+        version: of the document.
     """
     try:
         return report()

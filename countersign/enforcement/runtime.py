@@ -95,7 +95,12 @@ class PluginHost(Protocol):
 
 @dataclass(frozen=True)
 class Recovering:
-    """See `countersign.enforcement.runtime.Controls`."""
+    """See `countersign.enforcement.runtime.Controls`.
+
+    Attributes:
+        services: how they are stopped and started.
+        runtime: the runtime.
+    """
 
     services: Controls
     runtime: PluginHost

@@ -34,6 +34,8 @@ class Came(Generic[ResultT]):
 
     Attributes:
         names: of all, in the order in which they were named; who is neither below was not begun.
+        answers: of those where it was done.
+        failures: of those where it failed.
         seconds: how long each of both took.
     """
 
@@ -81,6 +83,7 @@ class Places(Generic[PlaceT]):
 
         Args:
             done: what was done then, for people, such as ``configured``.
+            work: sets one up.
             plan: nothing is changed.
             wave: how many are begun together; the next are begun only when none of these failed. 0 begins them all.
             tell: is told what came of each, also where some failed.

@@ -21,6 +21,7 @@ class Supervised:
     Attributes:
         run: where the supervisors keep their files.
         stop_registry: keeps a registry of a lab stopped, by its name.
+        runtime: the runtime's service.
     """
 
     run: Path

@@ -18,6 +18,7 @@ def write(prefix: Path, key: PrivateKey, password: bytes, *, force: bool = False
 
     Args:
         prefix: path without ending; its folder is made, for the owner alone, if it is missing.
+        password: what seals it.
 
     Returns:
         the private and the public file.

@@ -36,6 +36,8 @@ class Uri:
     Attributes:
         where: the URI without its query, for messages.
         wanted: token, object, serial, … → value.
+        key_id: the key's ID, or None.
+        module: the PKCS #11 library.
         pin_source: the file with the PIN, or None.
     """
 

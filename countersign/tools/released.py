@@ -37,6 +37,7 @@ class Wanted:
     """One release of a recipe's programs, for one kind of machine.
 
     Attributes:
+        released: where it is, and by whom.
         version: which one, without a v.
         architecture: as Go calls it.
         asked: the user named it: nothing may stand in for it.

@@ -17,6 +17,7 @@ class Goal:
 
     Attributes:
         limit: what it should not exceed.
+        unit: of both.
     """
 
     name: str

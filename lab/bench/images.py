@@ -46,6 +46,7 @@ class Images:
         same: the one image of the warm variants.
         others: for each round, the image of a cold variant.
         burst: what is started many times at once; nothing is known of it.
+        unsigned: what must be refused.
     """
 
     same: Image

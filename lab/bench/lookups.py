@@ -74,6 +74,7 @@ def measure(settings: Settings, images: int, against: Path | None) -> dict[str, 
     """Measure every case and return the document ``countersign.bench-lookups/v1``.
 
     Args:
+        settings: the user's.
         images: that each gate judges, one after the other, each new to it.
         against: another gate's program; none for only this checkout's.
     """

@@ -20,7 +20,9 @@ class Variant:
 
     Attributes:
         key: its name in JSON.
+        title: its name in tables.
         handler: the runtime handler, which has the hook.
+        kind: which images it starts.
         source: where the gate must say that the outcome came from; empty where no gate is asked.
         checks: an unsigned image must be refused.
     """

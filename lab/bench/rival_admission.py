@@ -56,6 +56,7 @@ def measure(place: OnKind, trials: CriPlace, rounds: int, at_once: int) -> dict[
 
     Args:
         place: the cluster under enforcement, without an engine at admission.
+        trials: where the matrix runs on it.
         rounds: how often each engine has a pod start.
         at_once: how many pods are then created at the same moment.
 

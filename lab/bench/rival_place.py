@@ -31,6 +31,7 @@ class Rival:
 
     Attributes:
         key: its name in JSON.
+        title: its name in tables.
         handler: the runtime handler under which it checks at start.
         pulls: whether it checks at pull.
     """

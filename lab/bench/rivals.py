@@ -41,6 +41,7 @@ class Engine:
     """What came of one engine.
 
     Attributes:
+        title: as tables show it.
         ran: row → whether its container ran; rows that could not be tried there are missing.
         pulls: milliseconds of each pull.
         starts: milliseconds of each create and start.

@@ -55,6 +55,9 @@ class Bench:
     """What all ways share.
 
     Attributes:
+        key: the private key's file.
+        password: what opens it.
+        registry: a client of the registry.
         server: host and port of it.
     """
 

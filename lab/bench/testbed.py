@@ -138,6 +138,7 @@ def hook_files(folder: Path, countersigns: bytes, noop: Path, cosign: Sequence[s
 
     Args:
         countersigns: the base spec with countersign's hook.
+        noop: the hook that does nothing.
         cosign: the arguments of ``cosign-hook.sh``.
     """
     script = File(HOST, str(folder / SCRIPT.name), SCRIPT.read_bytes(), 0o755)

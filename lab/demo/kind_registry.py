@@ -60,6 +60,8 @@ class Runs:
     Attributes:
         host: its name in image references.
         cluster: the cluster's name; the container's name begins with it.
+        made: credentials and certificates.
+        network: the cluster's Docker network.
         client: opens a client of the Docker Engine.
     """
 

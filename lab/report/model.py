@@ -29,10 +29,16 @@ class Row:
         kind: of trial, such as ``matrix``.
         runtime: ``containerd`` or ``crio``.
         node: the node's name, for pods the cluster's.
+        id: the trial's name.
         way: how it came to the node, or into the cluster, or what was done.
         expected: such as ``refuse UNSIGNED``.
+        passed: whether all was as it must be.
+        message: the reason, as the runtime gave it.
+        differences: what was not as it must be.
         excused: why something else than expected is right nevertheless.
         cri_ms: milliseconds of the deciding call; None is unknown.
+        gate_ms: milliseconds in the gate.
+        repeat: the command that repeats it.
         tried: when, in UTC.
         stale: the last run did not try it, so that it tells of an earlier one.
     """

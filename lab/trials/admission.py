@@ -33,7 +33,11 @@ POLL = 0.5
 
 @dataclass(frozen=True)
 class Admitted(Row):
-    """An image of the matrix, with the engine on or off."""
+    """An image of the matrix, with the engine on or off.
+
+    Attributes:
+        case: the image's row of the matrix.
+    """
 
     image: str
     way: str
@@ -77,7 +81,11 @@ def rows(title: str = "Kyverno") -> list[Admitted]:
 def judge(
     case: Case, on: Found, off: Found, known: Differences, engine: Engine = "kyverno", title: str = "Kyverno"
 ) -> tuple[Outcome, Outcome]:
-    """Return what is wrong with an image's two trials: both must say the same, and the gate what the matrix says."""
+    """Return what is wrong with an image's two trials: both must say the same, and the gate what the matrix says.
+
+    Args:
+        title: the engine's name as users read it.
+    """
     if off.allow and case.allow:  # a pod that runs does not show by which of the allowing codes
         off = replace(off, code=case.code)
     with_it = admitted(case, on=True, title=title)

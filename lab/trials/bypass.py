@@ -21,6 +21,8 @@ class Attack(BaseModel):
     """One row of the suite.
 
     Attributes:
+        about: what is done, in words.
+        row: the row that has to be refused.
         twin: the row that differs in one thing, and has to run.
         known: why countersign itself lets it through; empty where it does not.
     """

@@ -21,6 +21,7 @@ class _Entry(BaseModel):
 
     Attributes:
         decides: the layer whose verdict holds in the end.
+        reason: why the engine cannot say the same.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

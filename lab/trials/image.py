@@ -27,7 +27,9 @@ class Image:
     """One image while it is being built.
 
     Attributes:
+        registry: where it is pushed to.
         name: its repository with its registry.
+        authorities: who issues certificates to signers.
         new_layout: makes further layouts, for images that consist of two.
         layout: the folder of the image that ``TAG`` names.
     """

@@ -48,6 +48,7 @@ class KindPods:
     """All that the scenarios need.
 
     Attributes:
+        workers: its workers, as machines.
         docker: opens a client of the Docker Engine.
         registry: opens a client of the demo's registries.
         load: loads an image archive as ``kind load`` does.

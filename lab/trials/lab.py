@@ -131,7 +131,9 @@ def build(
     """Make what the rows need, unless it is there already.
 
     Args:
+        folder: where keys, layouts and policies go.
         hosts: registry kind -> host name in references.
+        registry: a client that reaches them.
         new_layout: (mark, folder) -> a layout of the demo image with that mark.
     """
     wanted = sorted({(SHORT if case.name == "short" else hosts[case.registry], case.image) for case in cases})

@@ -60,6 +60,9 @@ class Case(Row):
     Attributes:
         way: name of its way in (a function of ``ways.py``).
         name: how the image is named when it is started.
+        registry: which of the two registries it lies in.
+        code: the reason code that must come out.
+        layer: the layer that must decide.
         evidence: whether the node has the evidence beforehand; None where it does not matter.
     """
 

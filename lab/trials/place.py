@@ -20,6 +20,7 @@ class Place(Protocol):
 
     Attributes:
         runtime: ``containerd`` or ``crio``.
+        node: the node's name, as shown in tables.
         registries: the lab's registry of each kind, by its name in image references.
     """
 
@@ -81,6 +82,7 @@ class Place(Protocol):
 
         Args:
             image_id: what the kubelet passes as the image to create from.
+            written: the name as the user wrote it.
             handler: the runtime handler; empty is the default one.
             volume: an image to mount as a volume; empty is none.
 

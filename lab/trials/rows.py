@@ -34,6 +34,8 @@ class Row(ABC):
 
     Attributes:
         way: how it comes to the node or into the cluster, or what is done.
+        code: the reason code that must come out.
+        layer: the layer that must decide.
         by: who must refuse; empty where that is not looked at, or nobody does.
     """
 
@@ -127,6 +129,7 @@ class Series:
     Attributes:
         kind: such as ``matrix``; names the document.
         runtime: ``containerd`` or ``crio``.
+        node: where, as tables show it.
         attempt: tries rows and yields the outcomes as they come, in any order; puts everything right when closed.
         command: the task that tries them.
         by_name: whether that task tries a row by its name (``--only``), or all of them only.

@@ -21,6 +21,7 @@ class Trials:
     Attributes:
         as_set_up: the runtime as its user has it: the signed demo is started there.
         place: the same while the gate alone decides: the matrix runs there.
+        more: trials of this runtime alone.
     """
 
     as_set_up: CriPlace

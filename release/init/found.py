@@ -57,6 +57,7 @@ def look(root: Path, source: str) -> Found:
     """Look at what git knows of a repository.
 
     Args:
+        root: its folder.
         source: its URL on GitHub; empty for that of the remote ``origin``.
 
     Raises:

@@ -24,6 +24,7 @@ class Chain:
     """A key and its certificates.
 
     Attributes:
+        key: of the first certificate.
         certificates: each issued by the next; the last one is the root.
     """
 

@@ -41,6 +41,7 @@ class PodsPlace:
 
     Attributes:
         worker: the node on which single pods are tried.
+        node: the way to it.
         handler: a runtime handler beside the default one.
         images: (how it comes to the node, whether it is signed) → reference.
         restart: restarts ``kubelet``, ``containerd``, ``gate``, ``node`` (of the worker) or ``control-plane``.
