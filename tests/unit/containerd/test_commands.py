@@ -12,10 +12,12 @@ from containerd import commands
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> MockContext:
-    return MockContext(
-        config=Config(overrides={"node": "host", "state": str(tmp_path / "s"), "keys": str(tmp_path / "keys")})
-    )
+def context(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> MockContext:
+    """Of a user with a policy that names no key, for the checkout's own keys may not be made yet."""
+    policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
+    policy.write_text("apiVersion: countersign/v1\ndefault: reject\n")
+    overrides = {"node": "host", "state": str(tmp_path / "s"), "keys": str(tmp_path / "keys"), "policy": str(policy)}
+    return MockContext(config=Config(overrides=overrides))
 
 
 def test_nothing_set_up_is_all_down(context, capsys):
