@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import socket
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,14 +16,14 @@ from countersign.console.errors import InfrastructureError, MissingError, cause
 from countersign.nodes import channel as channels
 from countersign.nodes.channel import Late, Lost, pump, talk
 from countersign.nodes.files import Content
+from countersign.nodes.link import OUTPUT_LIMIT, Link, line, probed
 from countersign.nodes.node import CommandError, Result
 from countersign.nodes.placing import place, put_one
 
 if TYPE_CHECKING:
     from fabric import Connection
-    from paramiko import Channel, Transport
+    from paramiko import Channel
 
-OUTPUT_LIMIT = 1 << 20
 FILE_LIMIT = 64 << 20
 KILLED = 128 + 9
 NOT_FOUND = 127
@@ -35,36 +33,12 @@ AT_ONCE = 6
 """Commands at the same time; sshd_config(5) allows 10 sessions, and each relayed socket is one."""
 ALIVE = 15
 """Seconds between the messages that keep a silent connection open."""
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-PROBE = Path(__file__).with_name("probe.sh")
 RELAYS = {
     "perl": ("perl", "-e", Path(__file__).with_name("relay.pl")),
     "python3": ("python3", "-c", Path(__file__).with_name("relay_socket.py")),
 }
 PAUSES = (0.0, 0.3, 0.7)
 """Seconds before a port of the machine is asked for again: an earlier connection's becomes free only after its end."""
-
-
-@dataclass(frozen=True)
-class _Link:
-    """An open connection.
-
-    Attributes:
-        connection: Fabric's.
-        become: what stands before a command to run it as root.
-        secret: what sudo reads from stdin before the command does.
-        relays: the programs that can relay a socket.
-    """
-
-    connection: Connection
-    become: tuple[str, ...]
-    secret: bytes = field(repr=False)
-    relays: tuple[str, ...]
-
-    @property
-    def transport(self) -> Transport:
-        """Paramiko's."""
-        return self.connection.transport
 
 
 class SshNode:
@@ -83,7 +57,7 @@ class SshNode:
         self._password = password
         self._lock = threading.RLock()
         self._slots = threading.BoundedSemaphore(AT_ONCE)
-        self._current: _Link | None = None
+        self._current: Link | None = None
         self._exposed: dict[int, int] = {}
         self._listeners: dict[str, socket.socket] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -111,10 +85,10 @@ class SshNode:
         start = time.monotonic()
         late = f"did not end within {timeout:g} s"
         link = self._link()
-        line = _line(link, ("timeout", "--signal=KILL", f"{timeout:g}", *argv), env)
+        command = line(link, ("timeout", "--signal=KILL", f"{timeout:g}", *argv), env)
         with self._slots, self._errors(argv[0]):
             try:
-                code, stdout, stderr = talk(link.transport, line, link.secret + stdin, timeout + GRACE, limit)
+                code, stdout, stderr = talk(link.transport, command, link.secret + stdin, timeout + GRACE, limit)
             except Late as error:
                 stdout, stderr = error.args
                 raise CommandError(
@@ -200,7 +174,7 @@ class SshNode:
                 self._current.connection.close()
                 self._current = None
 
-    def _link(self) -> _Link:
+    def _link(self) -> Link:
         """Return the connection; one that was lost is made anew, with what was exposed over it."""
         with self._lock:
             if self._current is not None and self._current.transport.is_active():
@@ -212,7 +186,7 @@ class SshNode:
             try:
                 connection.transport.set_keepalive(ALIVE)
                 with self._errors("connection"):
-                    link = self._probed(connection)
+                    link = probed(connection, self.name, self._password)
                     for there in self._exposed:
                         self._request(link, there, may_differ=False)
             except BaseException:
@@ -220,46 +194,6 @@ class SshNode:
                 raise
             self._current = link
             return link
-
-    def _probed(self, connection: Connection) -> _Link:
-        """Find out how to be root there.
-
-        Raises:
-            MissingError: there is no way.
-        """
-        probe = shlex.join(["sh", "-c", PROBE.read_text(encoding="utf-8")])
-        _, stdout, stderr = talk(connection.transport, f"PATH={PATH} {probe}", b"", 30, OUTPUT_LIMIT)
-        kind, *relays = stdout.decode(errors="replace").split() or [""]
-        user = relays.pop() if relays else "?"
-        if kind == "root":
-            return _Link(connection, (), b"", tuple(relays))
-        if kind == "free":
-            return _Link(connection, ("sudo", "-n", "--"), b"", tuple(relays))
-        if kind == "none":
-            raise MissingError(
-                f"{user} is not root, and there is no sudo", where=self.name, do="install sudo, or log in as root"
-            )
-        if kind != "asks":
-            why = stderr.decode(errors="replace").strip()
-            raise InfrastructureError(f"gives no shell that we can use ({why})", where=self.name)
-        if not self._password:
-            raise MissingError(
-                f"sudo does not let {user} without a password",
-                where=self.name,
-                do="give it in INVOKE_SUDO_PASSWORD, allow it without, or log in as root",
-            )
-        # -k: a password that sudo remembers would leave ours for the command to read
-        become = ("sudo", "-k", "-S", "-p", "", "--")
-        secret = f"{self._password}\n".encode()
-        code, _, stderr = talk(connection.transport, shlex.join([*become, "env", "true"]), secret, 30, OUTPUT_LIMIT)
-        if code:
-            why = stderr.decode(errors="replace").strip() or f"exit code {code}"
-            raise MissingError(
-                f"sudo refuses {user} with the password given ({why})",
-                where=self.name,
-                do="fix INVOKE_SUDO_PASSWORD or that machine's sudoers",
-            )
-        return _Link(connection, become, secret, tuple(relays))
 
     def _listen(self, path: str, target: str) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX)
@@ -283,16 +217,16 @@ class SshNode:
         try:
             link = self._link()
             program, option, code = RELAYS[next(name for name in RELAYS if name in link.relays)]
-            line = _line(link, (program, option, code.read_text(encoding="utf-8"), target), {})
+            command = line(link, (program, option, code.read_text(encoding="utf-8"), target), {})
             channel = link.transport.open_session(timeout=channels.OPEN_WITHIN)
-            channel.exec_command(line)
+            channel.exec_command(command)
             channel.sendall(link.secret)
         except (SSHException, EOFError, OSError, InfrastructureError, MissingError):
             local.close()
             return
         pump(local, channel)
 
-    def _request(self, link: _Link, port: int, *, may_differ: bool) -> int:
+    def _request(self, link: Link, port: int, *, may_differ: bool) -> int:
         """Have the machine's sshd listen for us, and return its port.
 
         Raises:
@@ -310,7 +244,7 @@ class SshNode:
             do="allow it there (AllowTcpForwarding yes in sshd_config), or free the port",
         )
 
-    def _try_port(self, link: _Link, port: int) -> int:
+    def _try_port(self, link: Link, port: int) -> int:
         """Return the port on which the machine's sshd listens now, or 0 when it refuses."""
         from paramiko import SSHException
 
@@ -349,12 +283,3 @@ class SshNode:
             raise InfrastructureError(
                 f"the connection was lost{why}", where=f"{self.name}: {what}", do="run it again"
             ) from None
-
-
-def _line(link: _Link, argv: Sequence[str], env: Mapping[str, str]) -> str:
-    """Return a command line for the user's shell there: the one place that quotes.
-
-    The shell stays until the end, so that a command that a signal ends has an exit code too.
-    """
-    settings = [f"{name}={value}" for name, value in {"PATH": PATH, "LC_ALL": "C.UTF-8", **env}.items()]
-    return f"{shlex.join([*link.become, 'env', '--', *settings, *argv])}; exit $?"
