@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.trials import engines
 from lab.trials.document import VERSION, verdict
-from lab.trials.rows import Found, Outcome
+from lab.trials.rows import Found
 
 if TYPE_CHECKING:
     from lab.trials.differences import Differences, Engine
@@ -127,23 +127,8 @@ def _row(row: engines.EngineRow, seen: Mapping[tuple[str, str], Sequence[Verdict
                 if said != (row.allow, row.code):
                     problems.append(f"{column} says {verdict(*said)}, expected {verdict(row.allow, row.code)}")
                 continue
-            outcome = _judge(row, column, Found(said[0], code=said[1]), known)
+            outcome = engines.judge(row, Found(said[0], code=said[1]), known, _ENGINE_OF[column])
             problems += [f"{column} {difference}" for difference in outcome.differences]
             reason = outcome.excused or reason
     cells = (" / ".join(verdict(*said) for said in seen.get((column, row.image), ())) or NOT_RUN for column in COLUMNS)
     return Row(row.image, tuple(cells), tuple(problems), reason)
-
-
-def _judge(row: engines.EngineRow, column: str, found: Found, known: Differences) -> Outcome:
-    """Compare what an engine says with the gate's verdict."""
-    engine = _ENGINE_OF[column]
-    if engine == "crio":
-        return engines.judge(row, found, known)
-    entry = known.excuse(row.image, engine, allow=found.allow)
-    says = f"says {verdict(found.allow, found.code)}"
-    if found.allow == row.allow:
-        denied = known.excuse(row.image, engine, allow=not found.allow)
-        return Outcome(row, found, (f"{says}, which differences.yaml denies",) if denied else ())
-    if entry:
-        return Outcome(row, found, excused=f"{entry.decides} decides: {entry.reason}")
-    return Outcome(row, found, (f"{says}, and differences.yaml has no such entry",))

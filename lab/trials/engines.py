@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.trials.document import verdict as in_words
 from lab.trials.rows import OK, Found, Layer, Outcome, Row
 
 if TYPE_CHECKING:
-    from lab.trials.differences import Differences
+    from lab.trials.differences import Differences, Engine
     from lab.trials.model import Case
 
 OWN, LIBRARY = "own", "library"
@@ -93,20 +94,23 @@ def expected(cases: Iterable[Case]) -> dict[str, str]:
     return codes
 
 
-def judge(row: EngineRow, found: Found, known: Differences) -> Outcome:
-    """Compare: the engine must allow and refuse as the gate does, for a reason that can stand for the gate's.
+def judge(row: EngineRow, found: Found, known: Differences, engine: Engine = "crio") -> Outcome:
+    """Compare: the engine must allow and refuse as the gate does, CRI-O's for a reason that can stand for the gate's.
 
-    Otherwise ``differences.yaml`` has the image; an entry of it that is contradicted is wrong, too.
+    Otherwise ``differences.yaml`` has the image; an entry of it that is contradicted is wrong, too. What is refused at
+    admission is told in other words than the gate's.
     """
-    says = f"says {'allow' if found.allow else 'refuse'} {found.code or '?'}"
-    entry = known.excuse(row.image, "crio", allow=found.allow)
+    says = f"says {in_words(found.allow, found.code)}"
+    entry = known.excuse(row.image, engine, allow=found.allow)
     if found.allow != row.allow:
         if entry:
             return Outcome(row, found, excused=f"{entry.decides} decides: {entry.reason}")
         return Outcome(row, found, (f"{says}, and differences.yaml has no such entry",))
-    if known.excuse(row.image, "crio", allow=not found.allow):
+    if known.excuse(row.image, engine, allow=not found.allow):
         return Outcome(row, found, (f"{says}, which differences.yaml denies",))
-    return Outcome(row, found, () if agrees(found.code, row.code) else (f"{says}, which cannot stand for {row.code}",))
+    if engine == "crio" and not agrees(found.code, row.code):
+        return Outcome(row, found, (f"{says}, which cannot stand for {row.code}",))
+    return Outcome(row, found)
 
 
 def verdict(message: str | None) -> Found | None:
