@@ -33,10 +33,16 @@ def run_parts(chosen: Sequence[str], require: str, settings: Settings) -> None:
     for part in (part for part in parts if part.name in off):
         output.skipped(f"{part.name} skipped: it is not this commit's turn; ./inv test --part {part.name}")
     parts, required = [part for part in parts if part.name not in off], required - off
-    skipped = [part.name for part in parts if not _can_run(part, settings)]
-    able = [part for part in parts if part.name not in skipped]
-    failed = [part.name for part in able if part.check and not _passes(part, settings)]
-    folders = [part.folder for part in able if part.folder]
+    skipped, failed, folders = [], [], []
+    for part in sorted(
+        parts, key=lambda each: each.check is None
+    ):  # what has to be built for pytest's may come meanwhile
+        if not _can_run(part, settings):
+            skipped.append(part.name)
+        elif part.check and not _passes(part, settings):
+            failed.append(part.name)
+        elif part.folder:
+            folders.append(part.folder)
     if folders:
         try:
             pytest(folders)
