@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from countersign.console.config import Settings
 from countersign.console.errors import InfrastructureError
@@ -68,6 +68,7 @@ def make(settings: Settings, shelf: Shelf, package: Package, packager: str, plat
             staged = Path(scratch, str(index))
             _stage(each, shelf.source, shelf.programs[platform], staged)
             contents.append({"source": str(staged), "target": each.target, "mode": f"{each.mode:#o}"})
+        folders = {str(PurePosixPath(each.target).parent) for each in package.files}
         scripts = {"postinstall": package.after_install, "preremove": package.before_remove}
         config = Path(scratch, "nfpm.yaml")
         config.write_bytes(
@@ -79,6 +80,7 @@ def make(settings: Settings, shelf: Shelf, package: Package, packager: str, plat
                 version=shelf.version,
                 time=shelf.commit.time,
                 contents=contents,
+                folders=sorted(each for each in folders if package.name in each.split("/")),  # rpm removes no others
                 scripts={name: str(shelf.source / path) for name, path in scripts.items() if path},
             )
         )
