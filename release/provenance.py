@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from release.components import Component
@@ -10,6 +12,7 @@ from release.made import Release
 
 PREDICATE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "countersign.release/build/v1"
+_PATCH = re.compile(r"([0-9]+\.[0-9]+)\.([0-9]{1,9})")
 
 
 def predicate(release: Release, builder: str, go: str, parts: Iterable[Component]) -> dict[str, Any]:
@@ -62,3 +65,22 @@ def wrong(document: Mapping[str, Any], release: Release) -> str:
         if there != wanted:
             return f"its {what} is {there!r}; expected {wanted!r}"
     return "" if isinstance(builder, str) and builder else "it names no builder"
+
+
+def later(document: Mapping[str, Any], release: Release) -> bool:
+    """Say whether a provenance is of the same source, and of a later patch release of the same MAJOR.MINOR.
+
+    Args:
+        document: the predicate, of a statement whose signature holds.
+        release: later than what.
+    """
+    try:
+        definition = document["buildDefinition"]
+        version = str(definition["externalParameters"]["version"])
+        commit = str(definition["resolvedDependencies"][0]["digest"]["gitCommit"])
+    except (KeyError, IndexError, TypeError):
+        return False
+    ours, theirs = _PATCH.match(release.release), _PATCH.fullmatch(version)
+    if not ours or not theirs or wrong(document, replace(release, release=version, commit=commit)):
+        return False
+    return ours[1] == theirs[1] and int(ours[2]) < int(theirs[2])

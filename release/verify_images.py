@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from countersign.oci import descriptor
 from countersign.oci.errors import Malformed, NotFound, Tampered
 from release import provenance, sbom, statement
 from release.attest import on_image
@@ -58,7 +61,7 @@ def verify_images(
         going_by = checker.trusted.image(image.repository, scratch)
         for digest in (image.digest, *image.platforms.values()):
             name = f"{image.repository}@{digest}"
-            yield _found(f"{name}: there", lambda name=name: _exists(registry, name))
+            yield _found(f"{name}: there", lambda image=image, digest=digest: _exists(registry, image, digest))
             yield _found(f"{name}: signature", lambda name=name, by=going_by: _signed(checker, name, by, access))
             if notary:
                 who = notary.image(image.repository, scratch)
@@ -71,7 +74,10 @@ def verify_images(
                     ),
                 )
         for tag in image.tags if tags else ():
-            yield _found(f"{image.repository}:{tag}", lambda image=image, tag=tag: _points(registry, image, tag))
+            yield _found(
+                f"{image.repository}:{tag}",
+                lambda image=image, tag=tag: _points(checker, registry, release, image, tag, scratch),
+            )
 
 
 def _wanted(image: Image, digest: str) -> Mapping[str, str]:
@@ -94,9 +100,17 @@ def _found(what: str, check: Any) -> Finding:
     return Finding(what)
 
 
-def _exists(registry: Registry, name: str) -> None:
-    repository, _, digest = name.partition("@")
-    registry.manifest(repository, digest)
+def _exists(registry: Registry, image: Image, digest: str) -> None:
+    """Read a manifest with all that it is made of: a registry may have other bytes under a digest, or none."""
+    content, what = registry.manifest(image.repository, digest)
+    if what.is_index:
+        return
+    where = f"{image.repository}@{digest}"
+    manifest = descriptor.read_object(content, where)
+    parts = [descriptor.from_json(manifest.get("config"), where)]
+    for each in [*parts, *descriptor.read_descriptors(manifest, "layers", where)]:
+        with tempfile.TemporaryFile() as file:
+            registry.fetch(image.repository, each, file)
 
 
 def _signed(checker: Checker, name: str, going_by: list[str], access: Access) -> None:
@@ -140,7 +154,31 @@ def _fits(release: Release, digest: str, what: str, predicate: dict[str, Any]) -
         raise Refused("other-subject", f"it is of sha256:{about}; expected {digest}")
 
 
-def _points(registry: Registry, image: Image, tag: str) -> None:
+def _points(
+    checker: Checker, registry: Registry, release: Release, image: Image, tag: str, scratch: Path
+) -> None:  # fmt: skip
     found = registry.manifest(image.repository, tag)[1].digest
-    if found != image.digest:
-        raise Refused("moved-tag", f"it points at {found}; expected {image.digest}")
+    if found == image.digest:
+        return
+    floating = release.release.startswith(f"{tag}.")
+    if floating and _is_later(checker, registry, release, image, found, scratch):
+        return
+    more = ", or a later release of that name" if floating else ""
+    raise Refused("moved-tag", f"it points at {found}; expected {image.digest}{more}")
+
+
+def _is_later(
+    checker: Checker, registry: Registry, release: Release, image: Image, digest: str, scratch: Path
+) -> bool:  # fmt: skip
+    """Say whether a digest is proven to be of a later patch release: MAJOR.MINOR moves on, and never back."""
+    path = scratch / "later.json"
+    for content in islice(on_image(registry, image.repository, digest, provenance.PREDICATE), _MOST):
+        path.write_bytes(content)
+        try:
+            checker.bundle(path, digest)
+            kind, _, predicate = statement.read(content, digest)
+        except (Malformed, Refused):
+            continue
+        if kind == provenance.PREDICATE and provenance.later(predicate, release):
+            return True
+    return False

