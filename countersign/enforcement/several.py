@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from countersign.console.config import record_place, recorded_place
-from countersign.console.errors import CountersignError, InfrastructureError
+from countersign.console.errors import CountersignError, InfrastructureError, UsageError
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
@@ -37,12 +37,14 @@ class Came(Generic[ResultT]):
         answers: of those where it was done.
         failures: of those where it failed.
         seconds: how long each of both took.
+        interrupted: the user stopped it: those that were begun have ended.
     """
 
     names: Sequence[str]
     answers: dict[str, ResultT]
     failures: dict[str, CountersignError]
     seconds: dict[str, float]
+    interrupted: bool = False
 
     def machines(self) -> list[dict[str, object]]:
         """Return one JSON value for each machine, in order."""
@@ -94,6 +96,7 @@ class Places(Generic[PlaceT]):
         Raises:
             CountersignError: of the only place.
             InfrastructureError: some of several failed; the text names them.
+            KeyboardInterrupt: the user stopped it, and what was begun has ended.
         """
         came = self._each(work, wave)
         if came.answers and not plan:
@@ -130,13 +133,14 @@ class Places(Generic[PlaceT]):
         for first in range(0, len(self.each), size):
             if came.failures:
                 break
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                futures = {place.settings.node: pool.submit(timed, place) for place in self.each[first : first + size]}
+            futures, interrupted = _begun(timed, self.each[first : first + size])
             for name, future in futures.items():
                 try:
                     came.answers[name] = future.result()
                 except CountersignError as error:  # noqa: PERF203 - one failure stops nobody of its wave
                     came.failures[name] = error
+            if interrupted:
+                return replace(came, interrupted=True)
         return came
 
     def _show(self, done: str, came: Came[Any]) -> None:
@@ -151,9 +155,53 @@ class Places(Generic[PlaceT]):
             what = f"{len(failures)} of {len(names)} machines were not {done}" + (f", {left} not begun" if left else "")
             do = "see above; the same command goes on with the rest" if left else "see above"
             raise InfrastructureError(what, where=", ".join(failures), do=do)
+        if came.interrupted:
+            raise KeyboardInterrupt
+
+
+def _begun(work: Callable[[PlaceT], ResultT], places: Sequence[PlaceT]) -> tuple[dict[str, Future[ResultT]], bool]:
+    """Do it at some places side by side; where the user stops that, let none be half-done, and begin no other.
+
+    Returns:
+        Place → what came of it, of those that were begun, and whether the user stopped it.
+    """
+    from countersign.console import output
+
+    futures: dict[str, Future[ResultT]] = {}
+    interrupted = False
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        try:
+            for place in places:
+                futures[place.settings.node] = pool.submit(work, place)
+            wait(futures.values())
+        except KeyboardInterrupt:
+            interrupted = True
+            futures = {name: future for name, future in futures.items() if not future.cancel()}
+            left = [name for name, future in futures.items() if not future.done()]
+            if left:
+                output.warn(f"stopping: what was begun is brought to its end first ({', '.join(left)})")
+    return futures, interrupted
 
 
 def opened(settings: Settings, room: str, open_place: Callable[[Settings], PlaceT]) -> Places[PlaceT]:
-    """Return the configured places, whose names have commas between them; each is opened once."""
+    """Return the configured places, whose names have commas between them; each is opened once.
+
+    Raises:
+        UsageError: two names are of one machine, which would be changed twice at the same moment.
+    """
     names = [name.strip() for name in settings.node.split(",") if name.strip()] or [settings.node]
-    return Places([open_place(replace(settings, node=name)) for name in dict.fromkeys(names)], room)
+    each = list(dict.fromkeys(names))
+    if len(each) > 1:
+        _distinct(each)
+    return Places([open_place(replace(settings, node=name)) for name in each], room)
+
+
+def _distinct(names: Sequence[str]) -> None:
+    from countersign.nodes.connect import address
+
+    known: dict[tuple[str, ...], str] = {}
+    for name in names:
+        where = address(name) if name.startswith("ssh://") else (name,)
+        if where in known:
+            raise UsageError(f"{known[where]} and {name} are one machine", where="node", do="name it once")
+        known[where] = name

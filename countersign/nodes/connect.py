@@ -89,6 +89,20 @@ def parse(url: str) -> tuple[str, str, int]:
     return user, written, port
 
 
+def address(url: str) -> tuple[str, ...]:
+    """Return where a URL leads by ``~/.ssh/config``: host, port, and the way there; the user makes no other machine.
+
+    Raises:
+        UsageError: it is not such a URL.
+    """
+    from fabric import Connection
+
+    _, host, port = parse(url)
+    made = Connection(host, port=port or None, config=_config(None))
+    way = (str(made.ssh_config.get(option, "")) for option in ("proxyjump", "proxycommand"))
+    return (str(made.host).rstrip(".").lower(), str(made.port), *way)
+
+
 def _config(path: Path | None) -> Config:
     from fabric import Config
 

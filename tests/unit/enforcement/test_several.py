@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +77,46 @@ def test_a_document_says_what_came_of_each_also_where_one_failed(tmp_path: Path)
     assert {one["state"] for one in told[1].machines()} == {"done"}
 
 
+def test_who_stops_it_leaves_nothing_half_done_and_is_told_what_was_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"ssh://m{number:02}" for number in range(24)]
+    told, begun, go = list[Any](), list[str](), threading.Event()
+
+    def one(each: Any) -> str:
+        begun.append(each.settings.node)
+        if each.settings.node == names[12]:  # the first of the second wave
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            go.wait(10)
+        elif names.index(each.settings.node) > 12:
+            go.wait(10)
+        return str(each.configure())
+
+    def released(text: str) -> None:
+        assert "stopping" in text
+        go.set()
+
+    each = [place(n, state=tmp_path) for n in names]
+    monkeypatch.setattr("countersign.console.output.warn", released)
+    with pytest.raises(KeyboardInterrupt):
+        Places(each, "crio").set_up("set up", one, plan=False, wave=12, tell=told.append)
+    states = [one["state"] for one in told[0].machines()]
+    assert sorted(begun) == sorted(n for n, state in zip(names, states, strict=True) if state == "done")
+    assert states == ["done"] * len(begun) + ["not begun"] * (24 - len(begun))
+    assert 12 < len(begun) <= 20, "of the second wave, those at work when it was stopped"
+    assert recorded_place(tmp_path, "crio") == ",".join(names[: len(begun)])
+    assert capsys.readouterr().err.count("- not begun") == 24 - len(begun)
+    assert "not begun" not in [one["state"] for one in _again(names, tmp_path)]
+
+
+def _again(names: list[str], state: Path) -> list[dict[str, object]]:
+    told: list[Any] = []
+    each = [place(n, state=state) for n in names]
+    Places(each, "crio").set_up("set up", lambda one: one.configure(), plan=False, wave=12, tell=told.append)
+    found: list[dict[str, object]] = told[0].machines()
+    return found
+
+
 def test_without_waves_all_are_begun() -> None:
     begun: list[str] = []
 
@@ -102,6 +144,30 @@ def test_names_are_separated_by_commas_and_each_is_opened_once() -> None:
     settings = replace(Settings(), node="ssh://a, ssh://b,ssh://a")
     found = opened(settings, "crio", lambda one: place(one.node))
     assert [each.settings.node for each in found.each] == ["ssh://a", "ssh://b"]
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ("ssh://root@a", True),
+        ("ssh://a:22", True),
+        ("ssh://A", True),
+        ("ssh://alias", True),
+        ("ssh://a:2222", False),
+        ("ssh://behind", False),
+    ],
+)
+def test_a_machine_under_two_names_is_refused(
+    other: str, same: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/config").write_text(
+        "Host alias\n  HostName a\nHost behind\n  HostName a\n  ProxyCommand nc gate %h %p\n"
+    )
+    settings = replace(Settings(), node=f"ssh://a,{other}")
+    with pytest.raises(UsageError, match=f"ssh://a and {other} are one machine") if same else nullcontext():
+        opened(settings, "crio", lambda one: place(one.node))
 
 
 @pytest.mark.parametrize(
