@@ -6,7 +6,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -108,22 +111,69 @@ func TestJSONOfErrors(t *testing.T) {
 	}
 }
 
+// canBeGiven reads arguments as dispatch does, and runs nothing.
+func canBeGiven(c command, args []string) (*flag.FlagSet, error) {
+	in := &invocation{command: c}
+	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	for _, some := range c.options {
+		some(in, flags)
+	}
+	arguments, err := interspersed(flags, args)
+	if err == nil {
+		err = c.counted(arguments)
+	}
+	return flags, err
+}
+
+// Every line of a shell block in the documents that calls this program can be given so.
+func TestLinesOfDocuments(t *testing.T) {
+	var pages []string
+	for _, pattern := range []string{"*.md", "*/README.md", "docs/*.md"} {
+		found, err := filepath.Glob(filepath.Join("..", "..", "..", pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages = append(pages, found...)
+	}
+	lines := 0
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```").FindAllStringSubmatch(string(text), -1) {
+			for _, line := range strings.Split(block[1], "\n") {
+				line, _, _ = strings.Cut(line, " #")
+				words := strings.Fields(line)
+				if len(words) < 2 || words[0] != "countersign-gate" {
+					continue
+				}
+				lines++
+				at := slices.IndexFunc(commands, func(c command) bool { return strings.HasPrefix(strings.Join(words[1:], " ")+" ", c.name+" ") })
+				if at < 0 {
+					t.Errorf("%s: %s: no such command", page, line)
+					continue
+				}
+				c := commands[at]
+				if _, err := canBeGiven(c, words[1+len(strings.Fields(c.name)):]); err != nil {
+					t.Errorf("%s: %s: %v", page, line, err)
+				}
+			}
+		}
+	}
+	if lines < 15 {
+		t.Errorf("found %d lines", lines)
+	}
+}
+
 // Each command shows an example that its own options and arguments can read.
 func TestExamples(t *testing.T) {
 	for _, c := range commands {
 		if c.name == "image-verifier" || c.name == "node-files" { // called by containerd, and by set-up
 			continue
 		}
-		in := &invocation{command: c}
-		flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
-		flags.SetOutput(io.Discard)
-		for _, some := range c.options {
-			some(in, flags)
-		}
-		arguments, err := interspersed(flags, strings.Fields(c.example))
-		if err == nil {
-			err = c.counted(arguments)
-		}
+		flags, err := canBeGiven(c, strings.Fields(c.example))
 		if err != nil || c.example == "" {
 			t.Errorf("%s %s: %v", c.name, c.example, err)
 		}
