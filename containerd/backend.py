@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from countersign.console.errors import UsageError
 from countersign.enforcement.additions import offered
-from machines.remote import is_remote
+from machines.remote import is_remote, open_node
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
@@ -41,7 +41,7 @@ def open_place(settings: Settings, *, demo: bool = False) -> Place:
         from containerd.machine import Machine
         from countersign.runtimes.remote import RemotePlace
 
-        return RemotePlace(settings, offered(), Machine, demo=demo)
+        return RemotePlace(settings, open_node(settings), offered(), Machine, demo=demo)
     raise UsageError(f"got {settings.node!r}", where="node", expected=PLACES)
 
 

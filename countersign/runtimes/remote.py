@@ -17,7 +17,6 @@ from countersign.runtimes import pins
 from countersign.runtimes.place import Place
 from countersign.runtimes.systemd import SystemdMachine, Taken
 from countersign.runtimes.work import TOOLS, Work, steps, work
-from machines.remote import open_node
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
@@ -28,8 +27,10 @@ if TYPE_CHECKING:
 class RemotePlace(Place):
     """See `Place`."""
 
-    def __init__(self, settings: Settings, lab: Lab, adapter: type[SystemdMachine], *, demo: bool = False) -> None:
-        self._node: SshNode = open_node(settings)
+    def __init__(
+        self, settings: Settings, node: SshNode, lab: Lab, adapter: type[SystemdMachine], *, demo: bool = False
+    ) -> None:
+        self._node = node
         self._names = lab.names
         self._adapter = adapter
         super().__init__(settings, lab.for_machine(settings, self._node, adapter.room, asked=demo), adapter)

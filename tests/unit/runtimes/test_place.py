@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -60,12 +60,11 @@ def place(box: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
         f"apiVersion: countersign/v1\ndefault: reject\n{roots}\nscopes: {{r.example/app: {{anyOf: [k]}}}}\n"
     )
     program.write_bytes(b"a program")
-    monkeypatch.setattr("countersign.runtimes.remote.open_node", lambda _: box)
     monkeypatch.setattr("countersign.tools.resolver.install", lambda tools, _: dict.fromkeys(tools, program))
     monkeypatch.setattr(nri, "request", lambda *_, **__: {"nri": nri.OFF})
     monkeypatch.setattr("countersign.enforcement.report.request", lambda *_, **__: {"policy": "sha256:1"})
     settings = Settings(node=PLACE, room="toy", state=tmp_path / "state", policy=policy)
-    return lambda: RemotePlace(settings, Lab(), Toy)
+    return lambda: RemotePlace(settings, cast("Any", box), Lab(), Toy)
 
 
 def names(results: Any, *, changed: bool = True) -> list[str]:
