@@ -24,6 +24,7 @@ from countersign.runtimes.work import TOOLS, Work, steps, work
 from kind import cluster as clusters
 from kind import engine
 from kind.cluster import TAINT, Cluster
+from kind.creation import Exists
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -64,7 +65,7 @@ class OnKind(Place):
     def _cluster(self) -> Step:
         wanted = self.settings.kind.preinstalled
         preinstall = Preinstalled(self.settings, self.addition, self._pins) if wanted else None
-        return clusters.Exists(self.settings, self.keep, preinstall)
+        return Exists(self.settings, self.keep, preinstall)
 
     def _registries(self) -> Sequence[Step]:
         if clusters.find(self.settings) is None:

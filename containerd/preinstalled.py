@@ -40,7 +40,8 @@ from countersign.runtimes.systemd import Taken
 from countersign.runtimes.work import TOOLS, steps, work
 from kind import cluster as clusters
 from kind import engine
-from kind.cluster import KindNode, Mount
+from kind.cluster import KindNode
+from kind.creation import Mount
 from kind.node_image import IMAGE
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Preinstalled:
-    """See `kind.cluster.Preinstall`.
+    """See `kind.creation.Preinstall`.
 
     Attributes:
         settings: the user's.

@@ -57,7 +57,8 @@ def create(context: Context, keep: bool = False, plan: bool = False) -> None:
     from countersign.console import output
     from countersign.console.config import settings_from
     from countersign.console.steps import run_steps
-    from kind.cluster import Exists, require
+    from kind.cluster import require
+    from kind.creation import Exists
 
     settings = settings_from(context)
     run_steps([Exists(settings, keep)], plan=plan)

@@ -19,7 +19,7 @@ from countersign.oci.registry import Registry
 from countersign.oci.tagged import Found
 
 if TYPE_CHECKING:
-    from countersign.oci.transport import Answer
+    from countersign.oci.messages import Answer
 
 _NO_API = (400, 405, 406, 501)  # beside 404: what registries answer that do not know the path
 _MAX_PAGES = 256

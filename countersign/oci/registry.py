@@ -20,7 +20,8 @@ from countersign.oci.proxy import NONE, Proxies
 from countersign.oci.reference import Reference
 
 if TYPE_CHECKING:
-    from countersign.oci.transport import Answer, Transport
+    from countersign.oci.messages import Answer
+    from countersign.oci.transport import Transport
 
 _ACCEPT = ", ".join(sorted(descriptor.MANIFEST_TYPES | descriptor.INDEX_TYPES))
 
@@ -236,7 +237,8 @@ class Registry:
 
     def _send(self, host: Host, name: str, method: str, url: str, **more: Any) -> Answer:
         """Send a request; ``more`` are further fields of ``transport.Request``."""
-        from countersign.oci.transport import Request, Transport
+        from countersign.oci.messages import Request
+        from countersign.oci.transport import Transport
 
         if self._transport is None:
             self._transport = Transport(

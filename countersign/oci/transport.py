@@ -12,11 +12,10 @@ import re
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
-from typing import BinaryIO
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError
@@ -26,6 +25,7 @@ from countersign.oci.credentials import Credentials
 from countersign.oci.errors import BadConfig, Malformed, RegistryAuth, RegistryError, RegistryUnreachable
 from countersign.oci.hosts import Host, is_loopback
 from countersign.oci.login import Login
+from countersign.oci.messages import SMALL, Answer, Request
 from countersign.oci.proxy import NONE, Proxies, Proxy, connections
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=30)  # seconds
@@ -37,57 +37,6 @@ _CONNECTION_RE = re.compile(r"^HTTPS?Connection(?:Pool)?\(.*?\): ")  # how urlli
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-_SMALL = 1 << 20  # bytes of an answer that brings no content
-
-Body = bytes | BinaryIO | None
-
-
-@dataclass(frozen=True)
-class Request:
-    """One HTTP request.
-
-    Attributes:
-        url: an absolute URL.
-        body: bytes or a seekable file.
-        limit: the most bytes to accept as the answer's body, if it brings content.
-        into: a file that takes the content instead of the answer, from its start.
-    """
-
-    method: str
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: Body = None
-    limit: int = _SMALL
-    into: BinaryIO | None = None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One HTTP answer, read whole.
-
-    Attributes:
-        headers: the header fields, looked up without case.
-        body: at most as many bytes as were allowed.
-        url: where it came from, after redirects.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    url: str
-
-    def absolute(self, target: str) -> str:
-        """Return the absolute URL of what the answer names.
-
-        Raises:
-            RegistryError: if it is not a URL.
-        """
-        try:
-            url = urljoin(self.url, target)
-            _ = urlsplit(url).port  # checked only when it is asked for
-        except ValueError as err:
-            raise RegistryError(f"names {target!r}, which is not a URL", where=self.url) from err
-        return url
 
 
 class Transport:
@@ -271,7 +220,7 @@ def _same_origin(url: str, host: Host) -> bool:
 def _read(response: urllib3.BaseHTTPResponse, request: Request) -> bytes:
     """Read a body within its bound and before the deadline."""
     brings = response.status == HTTPStatus.OK
-    limit = request.limit if brings else _SMALL
+    limit = request.limit if brings else SMALL
     seconds = _DEADLINE
     into = request.into if brings else None
     if into is not None:

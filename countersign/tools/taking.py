@@ -17,8 +17,9 @@ from countersign.console.errors import InfrastructureError, UsageError, VerdictE
 from countersign.oci.credentials import Credentials
 from countersign.oci.errors import Malformed, RegistryAuth, RegistryError
 from countersign.oci.hosts import Host
+from countersign.oci.messages import Request
 from countersign.oci.proxy import from_environment
-from countersign.oci.transport import Request, Transport
+from countersign.oci.transport import Transport
 from countersign.tools.recipes import Recipe
 from countersign.tools.released import OTHERWISE, Wanted, check_version, sha256
 

@@ -19,6 +19,7 @@ from countersign.console.config import Settings
 from countersign.nodes.api_server import ApiServer, connect, ready, wait_for
 from kind import cluster as clusters
 from kind import engine
+from kind.creation import Exists
 from lab.bench import gauges, stats
 from lab.bench.at_once import seconds
 from lab.bench.goals import Goal
@@ -90,7 +91,7 @@ def measure(settings: Settings, pods: int, at_once: int) -> dict[str, Any]:
 
 
 def _measure(settings: Settings, place: OnKind, pods: int, at_once: int) -> Figures:
-    create = seconds(lambda: clusters.Exists(settings).apply())
+    create = seconds(lambda: Exists(settings).apply())
     cluster = clusters.require(settings)
     api, worker = connect(cluster.kubeconfig), cluster.workers[0].name
     clusters.load(settings, [], [_archive(settings)])

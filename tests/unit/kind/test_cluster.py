@@ -14,7 +14,8 @@ from countersign.console.places import KindSettings
 from countersign.console.steps import NotThereYet
 from countersign.nodes.template import render
 from kind import cluster as clusters
-from kind.cluster import CONFIG, LABEL, ROLE, TAINT, Exists, Mount
+from kind.cluster import LABEL, ROLE, TAINT
+from kind.creation import CONFIG, Exists, Mount
 
 
 def rendered(**values: Any) -> dict[str, Any]:
