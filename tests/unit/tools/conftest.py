@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from countersign.console.config import Settings
+from countersign.console.tooling import ToolSettings
 from countersign.tools.recipes import read_recipes
+from tests.fake_registry import serving
+from tests.unit.tools.published import GATE, HOOK, SIGSTORE, Published, commit, git, says
 
 RECIPES = Path(__file__).parent / "recipes.toml"
 GO = """#!/bin/sh
@@ -80,3 +85,34 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     bench = Bench(tmp_path, dataclasses.replace(Settings(), state=tmp_path / "state", cache=tmp_path / "cache"))
     bench.program("go", GO)
     return bench
+
+
+@pytest.fixture
+def published(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[Published]:
+    root = bench.folder / "trusted_root.json"
+    root.write_text(json.dumps(SIGSTORE.trusted_root()))
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    with serving() as server:
+        tools = ToolSettings("1.2.3", f"http://{server.netloc}/v{{version}}", root)
+        files = {GATE: says("app-gate 1.2.3"), HOOK: b"the hook"}
+        release = Published(server, files, dataclasses.replace(bench.settings, tools=tools))
+        release.sign()
+        server.faults.append(release.answer)
+        yield release
+
+
+@pytest.fixture
+def at_the_tag(bench: Bench, published: Published, monkeypatch: pytest.MonkeyPatch) -> Published:
+    """A checkout that is exactly at the tag v1.2.3, and settings that ask for no release."""
+    (bench.folder / "bin" / "git").symlink_to(shutil.which("git", path="/usr/local/bin:/usr/bin:/bin") or "git")
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
+        monkeypatch.setenv(name, "/dev/null")
+    (bench.folder / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
+    git(bench, "init", "--quiet")
+    git(bench, "add", "ours", "pyproject.toml")
+    commit(bench)
+    git(bench, "tag", "v1.2.3")
+    published.settings = published.with_tools(gate_release="")
+    return published
