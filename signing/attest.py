@@ -11,9 +11,9 @@ from typing import Any
 from countersign.console.errors import UsageError
 from countersign.oci import referrers
 from countersign.oci.descriptor import Descriptor
-from countersign.oci.errors import Malformed, NotFound, RegistryError, Tampered
+from countersign.oci.errors import RegistryError
 from countersign.oci.registry import Registry
-from signing import bundle, stored
+from signing import bundle, sign, stored
 from signing.signer import Signer
 from signing.stored import Found
 
@@ -107,8 +107,9 @@ def attest(
         RegistryError: the registry fails.
     """
     wanted = bundle.statement(target.digest, kind, stated, named=signer.names_subjects)
+    limit = len(wanted) * 2 + bundle.BUNDLE_LIMIT
     if signer.lasting and any(
-        _wrote(registry, name, signer, one, wanted) for one in _listed(registry, name, target, kind)
+        sign.wrote(registry, name, signer, one, wanted, limit) for one in _listed(registry, name, target, kind)
     ):
         return False
     stored.add_bundle(registry, name, target, signer.statement(wanted), kind)
@@ -121,14 +122,6 @@ def _listed(registry: Registry, name: str, target: Descriptor, kind: str) -> Seq
     except RegistryError:
         return []  # what cannot be listed is not what would be written
     return [Found("bundle", entry) for entry in entries if bundle.may_state(entry, kind)]
-
-
-def _wrote(registry: Registry, name: str, signer: Signer, found: Found, wanted: bytes) -> bool:
-    try:
-        content = stored.content(registry, name, found, len(wanted) * 2 + bundle.BUNDLE_LIMIT)
-        return signer.wrote(found, content, wanted)
-    except (Malformed, Tampered, NotFound):
-        return False
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

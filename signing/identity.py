@@ -89,7 +89,8 @@ class ByIdentity:
         with failing("signing"):
             made = within(_SECONDS, lambda: self._rekor_1_signer.sign_artifact(payload))
         document = json.loads(made.to_json())
-        beside = certified_annotations(made, self.config) | {LOGGED: _logged(document)}
+        (entry,) = document["verificationMaterial"]["tlogEntries"]
+        beside = certified_annotations(made, self.config) | {LOGGED: logged(entry)}
         return Attachment(payload, document["messageSignature"]["signature"], beside)
 
     def wrote(self, _found: Found, _content: bytes, _wanted: bytes) -> bool:
@@ -210,9 +211,8 @@ def _chain(leaf: Certificate, known: list[Certificate]) -> Iterator[Certificate]
         last = issuer
 
 
-def _logged(document: Mapping[str, Any]) -> str:
-    """Return a bundle's entry of Rekor v1 as cosign's annotation has it."""
-    (entry,) = document["verificationMaterial"]["tlogEntries"]
+def logged(entry: Mapping[str, Any]) -> str:
+    """Return an entry of Rekor v1 (``TransparencyLogEntry`` as JSON) as cosign's annotation has it."""
     payload = {
         "body": entry["canonicalizedBody"],
         "integratedTime": int(entry["integratedTime"]),

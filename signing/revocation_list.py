@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from countersign.console.errors import UsageError
 from countersign.keys.pair import PrivateKey
 from countersign.policy import revocations
 from countersign.policy.certificates import BadFile
+from signing.amended import difference
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,7 @@ def amended(path: Path, additions: Mapping[str, Sequence[str]]) -> Amended:
         revocations.parse(content, path)
     except BadFile as err:
         raise UsageError(str(err)) from err
-    texts = (before.decode().splitlines(), content.decode().splitlines())
-    lines = difflib.unified_diff(*texts, str(path), f"{path} (amended)", "", "", 1, "")
-    return Amended(before, content, document["serial"], tuple(lines))
+    return Amended(before, content, document["serial"], tuple(difference(path, before.decode(), content.decode())))
 
 
 def write(path: Path, wanted: Amended, signer: PrivateKey) -> bool:

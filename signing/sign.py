@@ -103,14 +103,17 @@ def there(registry: Registry, name: str, digest: str, signer: Signer, chosen: Fo
     wanted = attachment.payload(name, digest) if chosen == "attachment" else bundle.statement(digest)
     try:
         found = stored.listed(registry, name, digest, chosen)
-        return any(_wrote(registry, name, signer, one, wanted) for one in found)
+        return any(wrote(registry, name, signer, one, wanted) for one in found)
     except RegistryError:
         return False
 
 
-def _wrote(registry: Registry, name: str, signer: Signer, found: Found, wanted: bytes) -> bool:
+def wrote(
+    registry: Registry, name: str, signer: Signer, found: Found, wanted: bytes, limit: int = bundle.BUNDLE_LIMIT
+) -> bool:
+    """Say whether something that hangs there is what a signer would write; what cannot be read is not."""
     try:
-        return signer.wrote(found, stored.content(registry, name, found), wanted)
+        return signer.wrote(found, stored.content(registry, name, found, limit), wanted)
     except (Malformed, Tampered, NotFound):
         return False
 

@@ -32,14 +32,12 @@ class Units:
     """See `countersign.enforcement.runtime.Controls`.
 
     Attributes:
-        node: the node.
-        stop_registry: keeps a registry of the demo stopped, by its name.
+        registry_stopped: keeps a registry of the demo stopped, by its name.
         answers: returns once the runtime answers over CRI, or raises.
-        runtime: the runtime's unit.
     """
 
     node: Node
-    stop_registry: Callable[[str], AbstractContextManager[None]]
+    registry_stopped: Callable[[str], AbstractContextManager[None]]
     answers: Callable[[], object]
     runtime: str = CONTAINERD
 
@@ -71,10 +69,6 @@ class Units:
         """See `Controls.gate_renewed`."""
         with self.gate_stopped():
             meanwhile()
-
-    def registry_stopped(self, host: str) -> AbstractContextManager[None]:
-        """See `Controls.registry_stopped`."""
-        return self.stop_registry(host)
 
     def restart_runtime(self) -> None:
         """See `Controls.restart_runtime`."""

@@ -105,17 +105,13 @@ class Recovering:
     services: Controls
     runtime: PluginHost
 
-    @contextmanager
-    def gate_stopped(self) -> Iterator[None]:
+    def gate_stopped(self) -> AbstractContextManager[None]:
         """See `Controls.gate_stopped`."""
-        with self._back(self.services.gate_stopped()):
-            yield
+        return self._back(self.services.gate_stopped())
 
-    @contextmanager
-    def gate_hung(self) -> Iterator[None]:
+    def gate_hung(self) -> AbstractContextManager[None]:
         """See `Controls.gate_hung`."""
-        with self._back(self.services.gate_hung()):
-            yield
+        return self._back(self.services.gate_hung())
 
     def gate_renewed(self, meanwhile: Callable[[], object]) -> None:
         """See `Controls.gate_renewed`."""

@@ -20,12 +20,11 @@ class Supervised:
 
     Attributes:
         run: where the supervisors keep their files.
-        stop_registry: keeps a registry of a lab stopped, by its name.
-        runtime: the runtime's service.
+        registry_stopped: keeps a registry of a lab stopped, by its name.
     """
 
     run: Path
-    stop_registry: Callable[[str], AbstractContextManager[None]]
+    registry_stopped: Callable[[str], AbstractContextManager[None]]
     runtime: str = "containerd"
 
     @contextmanager
@@ -58,10 +57,6 @@ class Supervised:
         service.stop(self.run, "gate")
         meanwhile()
         service.start(spec)
-
-    def registry_stopped(self, host: str) -> AbstractContextManager[None]:
-        """See `Controls.registry_stopped`."""
-        return self.stop_registry(host)
 
     def restart_runtime(self) -> None:
         """See `Controls.restart_runtime`."""

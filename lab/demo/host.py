@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -65,8 +65,6 @@ class HostDemo(Given):
         """See `Given.up`."""
         return service.state(Path(self.layout.run), SERVICES[REFERRERS]).state == "running"
 
-    @contextmanager
-    def stopped(self, registry: str) -> Iterator[None]:
+    def stopped(self, registry: str) -> AbstractContextManager[None]:
         """See `Addition.stopped`."""
-        with registries.stopped(Path(self.layout.run), registry):
-            yield
+        return registries.stopped(Path(self.layout.run), registry)

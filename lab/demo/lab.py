@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -108,11 +108,9 @@ class ClusterDemo(Given):
         """See `Given.up`."""
         return kind_registry.runs(self._docker(), self.settings.kind.cluster, REFERRERS)
 
-    @contextmanager
-    def stopped(self, registry: str) -> Iterator[None]:
+    def stopped(self, registry: str) -> AbstractContextManager[None]:
         """See `Addition.stopped`."""
-        with kind_registry.stopped(self._docker(), self.settings.kind.cluster, registry):
-            yield
+        return kind_registry.stopped(self._docker(), self.settings.kind.cluster, registry)
 
     def _docker(self) -> DockerClient:
         return engine.docker_client(self.settings)

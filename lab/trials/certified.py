@@ -15,11 +15,12 @@ from typing import Any
 from lab.trials.authority import Authority, Signer
 from signing import attachment as simple
 from signing import bundle as bundles
+from signing import timestamp
+from signing.certified import CERTIFICATE, CHAIN
+from signing.identity import LOGGED, logged
 
 Entry = Mapping[str, Any]
 """A log's entry: ``TransparencyLogEntry`` as JSON."""
-CERTIFICATE, CHAIN = "dev.sigstore.cosign/certificate", "dev.sigstore.cosign/chain"
-LOG, STAMP = "dev.sigstore.cosign/bundle", "dev.sigstore.cosign/rfc3161timestamp"
 
 
 def bundle(signer: Signer, statement: bytes, log: Authority | None = None) -> bytes:
@@ -34,7 +35,7 @@ def wrap(signer: Signer, statement: bytes, signature: bytes, entry: Entry | None
     document["verificationMaterial"] = {
         "certificate": {"rawBytes": _b64(signer.der)},
         **({"tlogEntries": [entry]} if entry else {}),
-        **({"timestampVerificationData": {"rfc3161Timestamps": [{"signedTimestamp": _b64(stamp)}]}} if stamp else {}),
+        **(timestamp.material(stamp) if stamp else {}),
     }
     return json.dumps(document).encode()
 
@@ -62,7 +63,7 @@ def attached(
     signer: Signer, payload: bytes, signature: bytes, entry: Entry | None, stamp: bytes = b""
 ) -> simple.Attachment:
     """Return the attachment of parts that have been made already; ``stamp`` as in `wrap`."""
-    stamped = {STAMP: json.dumps({"SignedRFC3161Timestamp": _b64(stamp)})} if stamp else {}
+    stamped = timestamp.annotation(stamp) if stamp else {}
     return simple.Attachment(payload, _b64(signature), {**beside(signer, entry), **stamped})
 
 
@@ -70,14 +71,7 @@ def beside(signer: Signer, entry: Entry | None) -> dict[str, str]:
     """Return what cosign 1 and 2 put beside what they attach: the certificate and its log entry."""
     found = {CERTIFICATE: signer.pem, CHAIN: ""}
     if entry:
-        logged = {
-            "body": entry["canonicalizedBody"],
-            "integratedTime": int(entry["integratedTime"]),
-            "logIndex": int(entry["logIndex"]),
-            "logID": base64.b64decode(entry["logId"]["keyId"]).hex(),
-        }
-        promise = entry["inclusionPromise"]["signedEntryTimestamp"]
-        found[LOG] = json.dumps({"SignedEntryTimestamp": promise, "Payload": logged})
+        found[LOGGED] = logged(entry)
     return found
 
 
