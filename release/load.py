@@ -7,11 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from countersign.console.errors import UsageError
-from countersign.oci import reference
 from countersign.policy import document, identities, subjects
 from countersign.policy.document import Document
 from countersign.policy.problems import Key, PolicyInvalid, Problem
-from release import charts, schema
+from release import charts, names, schema
 from release.model import PLATFORMS, Chart, Identity, Image, Notary, Package, Packaged, Program, Project, Scan
 from release.schema import FileEntry, PackageEntry, ReleaseEntry
 from signing.stored import KNOWN
@@ -20,6 +19,7 @@ FILE = "release.yaml"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z0-9_./-]+\.[A-Za-z_][A-Za-z0-9_]*")
 _TAGS = re.compile(r"[A-Za-z0-9_.,]*")
+_SHOWN = 80  # characters
 _MODE = re.compile(r"0?[0-7]{3}")
 _KUBERNETES = re.compile(r"1\.[0-9]{1,3}")
 _ISSUER = re.compile(r"https?://[^*\s]+")
@@ -45,6 +45,9 @@ def load(path: Path) -> Project:
     Raises:
         ReleaseInvalid: with all problems of form, or else with all others.
     """
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "not a regular file"
+        raise ReleaseInvalid([Problem(path, 0, (), f"is {kind}; expected a release.yaml")])
     try:
         source = document.read(path)
     except PolicyInvalid as err:
@@ -65,9 +68,9 @@ class _Reader:
 
     def project(self, entry: ReleaseEntry) -> Project:
         self._check_name(entry.name, ("name",))
-        if not _URL.fullmatch(entry.source):
+        if not _URL.fullmatch(entry.source) or ".." in entry.source:
             self._note(("source",), f"got {entry.source!r}; expected the repository's URL, https://HOST/PATH")
-        self._check_registry(entry.registry)
+        self._check(names.wrong_registry(entry.registry), ("registry",))
         for index, platform in enumerate(entry.platforms):
             if platform not in PLATFORMS:
                 self._note(("platforms", index), f"got {platform!r}; expected {' or '.join(PLATFORMS)}")
@@ -83,8 +86,8 @@ class _Reader:
             name=entry.name,
             source=entry.source.rstrip("/"),
             registry=entry.registry.rstrip("/"),
-            version_file=self._there(entry.version, ("version",)) if entry.version else None,
-            changelog=self._there(entry.changelog, ("changelog",)) if entry.changelog else None,
+            version_file=self._file(entry.version, ("version",)) if entry.version else None,
+            changelog=self._file(entry.changelog, ("changelog",)) if entry.changelog else None,
             platforms=tuple(entry.platforms),
             programs=programs,
             images=images,
@@ -115,14 +118,17 @@ class _Reader:
                 self._note(
                     ("programs", i, "tags"), f"got {each.tags!r}; expected Go build tags with commas between them"
                 )
-            if each.package != "." and (not each.package.startswith("./") or ".." in each.package.split("/")):
+            if not re.fullmatch(r"\.|\./[^\s.][^\s]*", each.package) or ".." in each.package:
                 self._note(("programs", i, "package"), f"got {each.package!r}; expected ./PATH below {each.folder!r}")
+            elif folder and not (folder / each.package).is_dir():
+                self._note(("programs", i, "package"), f"there is no {each.package!r} below {each.folder!r}")
         self._twice([each.name for each in entry.programs], ("programs",))
         return tuple(Program(each.name, each.folder, each.package, each.tags, each.variable) for each in entry.programs)
 
     def _images(self, entry: ReleaseEntry, known: set[str]) -> tuple[Image, ...]:
         for i, each in enumerate(entry.images):
             self._check_name(each.name, ("images", i, "name"))
+            self._check(names.wrong_image(each.name), ("images", i, "name"))
             programs = each.programs or []
             for j, name in enumerate(programs):
                 self._check_program(name, ("images", i, "programs", j), known)
@@ -133,9 +139,9 @@ class _Reader:
                 self._note(("images", i), f"got {got} to make it of; expected one of programs, containerfile, layout")
             if each.context and not each.containerfile:
                 self._note(("images", i, "context"), "is of a Containerfile; expected containerfile too")
-            for key in ("containerfile", "context"):
+            for key, found in (("containerfile", self._file), ("context", self._there)):
                 if text := getattr(each, key):
-                    self._there(text, ("images", i, key))
+                    found(text, ("images", i, key))
             if each.layout:
                 self._within(each.layout, ("images", i, "layout"))
         self._twice([each.name for each in entry.images], ("images",))
@@ -145,13 +151,16 @@ class _Reader:
         )
 
     def _package(self, entry: PackageEntry, key: Key, known: set[str]) -> Package:
-        self._check_name(entry.name, (*key, "name"))
+        self._check(names.wrong_package(entry.name), (*key, "name"))
+        self._check(names.wrong_line(entry.description), (*key, "description"))
+        for i, each in enumerate(entry.suggests):
+            self._check(names.wrong_line(each), (*key, "suggests", i))
         files = tuple(self._packaged(each, (*key, "files", i), known) for i, each in enumerate(entry.files))
         self._twice([each.target for each in entry.files], (*key, "files"))
         scripts = {"afterInstall": entry.scripts.after_install, "beforeRemove": entry.scripts.before_remove}
         for name, path in scripts.items():
             if path:
-                self._there(path, (*key, "scripts", name))
+                self._file(path, (*key, "scripts", name))
         formats = tuple(dict.fromkeys(entry.formats))
         return Package(
             entry.name, entry.description, formats, files, tuple(entry.suggests), entry.license, *scripts.values()
@@ -161,8 +170,9 @@ class _Reader:
         if entry.source.startswith("{") and entry.source.endswith("}"):
             self._check_program(entry.source[1:-1], (*key, "source"), known)
         else:
-            self._there(entry.source, (*key, "source"))
+            self._file(entry.source, (*key, "source"))
         target = PurePosixPath(entry.target)
+        self._check(names.wrong_line(entry.target), (*key, "target"))
         if not target.is_absolute() or ".." in target.parts or entry.target.endswith("/"):
             self._note((*key, "target"), f"got {entry.target!r}; expected a file's absolute path")
         if not _MODE.fullmatch(entry.mode):
@@ -176,7 +186,7 @@ class _Reader:
         key: Key = ("chart",)
         folder = self._there(entry.chart.folder, (*key, "folder"))
         if entry.chart.values:
-            self._there(entry.chart.values, (*key, "values"))
+            self._file(entry.chart.values, (*key, "values"))
         known = [each.name for each in entry.images]
         if entry.chart.image and entry.chart.image not in known:
             self._note((*key, "image"), f"unknown image {entry.chart.image!r}; expected one of {', '.join(known)}")
@@ -199,8 +209,8 @@ class _Reader:
     def _scan(self, entry: ReleaseEntry) -> Scan | None:
         if entry.scan is None:
             return None
-        exceptions = self._there(entry.scan.exceptions, ("scan", "exceptions"))
-        vex = [self._there(each, ("scan", "vex", index)) for index, each in enumerate(entry.scan.vex)]
+        exceptions = self._file(entry.scan.exceptions, ("scan", "exceptions"))
+        vex = [self._file(each, ("scan", "vex", index)) for index, each in enumerate(entry.scan.vex)]
         if vex and "grype" not in entry.scan.scanners:
             self._note(("scan", "vex"), "only grype reads VEX; expected it among scanners")
         if "grype" not in entry.scan.scanners and not all(each.programs for each in entry.images):
@@ -213,6 +223,8 @@ class _Reader:
         sign = entry.sign
         if bool(sign.key) == (sign.identity is not None):
             self._note(("sign",), f"got {'both' if sign.key else 'neither'}; expected either key or identity")
+        if sign.key.endswith(".key"):
+            self._note(("sign", "key"), f"got {sign.key!r}; expected the public key, which lies beside it")
         if sign.identity is None:
             return (self._within(sign.key, ("sign", "key")) if sign.key else None), None
         who = sign.identity
@@ -250,20 +262,16 @@ class _Reader:
         if name not in known:
             self._note(key, f"unknown program {name!r}; expected one of {', '.join(sorted(known))}")
 
-    def _check_registry(self, text: str) -> None:
-        try:
-            found = reference.parse(f"{text.rstrip('/')}/x:1")
-        except reference.BadReference as err:
-            self._note(("registry",), str(err))
-            return
-        if found.name != f"{text.rstrip('/')}/x":
-            self._note(("registry",), f"got {text!r}; expected HOST/PATH, such as {found.name.removesuffix('/x')}")
-
     def _within(self, text: str, key: Key) -> Path | None:
         """Return a path below the project's root; what leads out of it is noted."""
-        path = (self._root / text).resolve()
+        try:
+            path = (self._root / text).resolve()
+            path.exists()
+        except (OSError, RuntimeError, ValueError):  # too long, a link to itself, a zero byte
+            path = self._root.parent
         if not text or not path.is_relative_to(self._root):
-            self._note(key, f"got {text!r}; expected a path below {self._root.name}/")
+            shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+            self._note(key, f"got {shown!r}; expected a path below {self._root.name}/")
             return None
         return path
 
@@ -274,12 +282,23 @@ class _Reader:
             return None
         return path
 
+    def _file(self, text: str, key: Key) -> Path | None:
+        path = self._there(text, key)
+        if path and not path.is_file():
+            self._note(key, f"{text!r} is not a file")
+            return None
+        return path
+
     def _twice(self, names: Iterable[str], key: Key) -> None:
         seen: set[str] = set()
         for index, name in enumerate(names):
             if name in seen:
                 self._note((*key, index), f"{name!r} stands here again")
             seen.add(name)
+
+    def _check(self, wrong: str, key: Key) -> None:
+        if wrong:
+            self._note(key, wrong)
 
     def _note(self, key: Key, text: str) -> None:
         self._problems.append(self._source.problem(key, text))

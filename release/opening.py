@@ -51,7 +51,8 @@ def work(context: Context, version: str, path: str, *, registry: str = "", key: 
     import os
 
     from countersign.console.config import settings_from
-    from release import flow
+    from countersign.console.errors import UsageError
+    from release import flow, names
     from release import version as versions
     from release.scan import Databases
 
@@ -59,6 +60,8 @@ def work(context: Context, version: str, path: str, *, registry: str = "", key: 
     wanted = versions.check(version) if version else versions.own(found)
     workflow = os.environ.get("GITHUB_WORKFLOW_REF", "")
     builder = f"https://github.com/{workflow}" if workflow else f"{found.source}/built-by-hand"
+    if registry and (wrong := names.wrong_registry(registry)):
+        raise UsageError(wrong, where="--registry")
     base = registry.rstrip("/") or found.registry
     databases = Databases(os.environ.get("GOVULNDB") or Databases().go)
     settings = settings_from(context)
