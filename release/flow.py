@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -191,17 +193,35 @@ def run(work: Work, name: str, state: State) -> State:
     """Do one stage, whether it was done before or not.
 
     Raises:
-        UsageError: a stage before it is not done.
+        UsageError: a stage before it is not done, or another run makes the same release.
     """
     names = list(STAGES)
     for before in names[: names.index(name)]:
         if not state.holds(work.folder, before):
             raise UsageError(f"release.{before} is not done", where=work.folder.path.name, do=f"run release.{before}")
-    work.folder.path.mkdir(parents=True, exist_ok=True)
-    if name == "build":
-        shutil.rmtree(work.folder.path)
-        work.folder.path.mkdir()
-        state = replace(state, stages={})
-    release, wrote = STAGES[name](work, state.release)
-    kept = {each: state.stages[each] for each in names[: names.index(name)] if each in state.stages}
-    return replace(state, stages=kept).done(work.folder, name, wrote, release)
+    with _alone(work.folder):
+        work.folder.path.mkdir(exist_ok=True)
+        if name == "build":
+            shutil.rmtree(work.folder.path)
+            work.folder.path.mkdir()
+            state = replace(state, stages={})
+        release, wrote = STAGES[name](work, state.release)
+        kept = {each: state.stages[each] for each in names[: names.index(name)] if each in state.stages}
+        return replace(state, stages=kept).done(work.folder, name, wrote, release)
+
+
+@contextmanager
+def _alone(folder: Folder) -> Iterator[None]:
+    """Keep other runs from a release while a stage of it is done.
+
+    Raises:
+        UsageError: one is doing so.
+    """
+    folder.path.parent.mkdir(parents=True, exist_ok=True)
+    with folder.path.with_name(f".{folder.path.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            where, do = folder.path.name, "wait for it, or stop it"
+            raise UsageError("is being made by another run", where=where, do=do) from None
+        yield

@@ -39,7 +39,8 @@ def head(root: Path) -> Commit:
 
 def changed(root: Path) -> list[str]:
     """Return the files that are not as in the commit, and those that git does not know."""
-    return [line[3:] for line in (_git(root, "status", "--porcelain") or "").splitlines()]
+    said = _git(root, "status", "--porcelain", "--no-renames", "-z") or ""
+    return [entry[3:] for entry in said.split("\0") if entry]
 
 
 def files(root: Path) -> list[str]:

@@ -45,9 +45,9 @@ def load(path: Path) -> Project:
     Raises:
         ReleaseInvalid: with all problems of form, or else with all others.
     """
-    if path.exists() and not path.is_file():
-        kind = "a folder" if path.is_dir() else "not a regular file"
-        raise ReleaseInvalid([Problem(path, 0, (), f"is {kind}; expected a release.yaml")])
+    if not path.is_file():
+        kind = "is not a file" if path.exists() else "is not there"
+        raise ReleaseInvalid([Problem(path, 0, (), f"{kind}; expected a release.yaml, which release.init writes")])
     try:
         source = document.read(path)
     except PolicyInvalid as err:

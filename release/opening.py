@@ -27,7 +27,8 @@ def project(path: str) -> Project:
     from release.load import FILE, ReleaseInvalid, load
 
     try:
-        return load(Path(path).expanduser() if path else ROOT / FILE)
+        named = Path(path).expanduser() if path else ROOT
+        return load(named / FILE if named.is_dir() else named)
     except ReleaseInvalid as err:
         for each in err.problems[1:]:
             output.say(f"error: {each}")

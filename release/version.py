@@ -28,7 +28,9 @@ def check(text: str) -> str:
         UsageError: it is none.
     """
     if len(text) > _MOST or not _SEMVER.fullmatch(text):
-        hint = f"leave out the v: {text[1:]}" if _SEMVER.fullmatch(text[1:]) and text[:1] in "vV" else ""
+        bare, _, build = text.removeprefix("v").removeprefix("V").partition("+")
+        lacks = "the v" if not build else f"+{build}, which no image tag can have"
+        hint = f"leave out {lacks}: {bare}" if bare != text and _SEMVER.fullmatch(bare) else ""
         raise UsageError(f"got {text!r}", where="--version", expected="a version as 1.2.3 or 1.2.3-rc.1", do=hint)
     return text
 

@@ -87,7 +87,7 @@ def test_the_task_verifies_a_folder_from_anywhere(make: Make, lab: Lab, tmp_path
         (["--version", "v1.2.3"], "leave out the v: 1.2.3"),
         (["--folder", "/nowhere"], "/nowhere: there is no such folder"),
         (["--key", "/nowhere.pub"], "/nowhere.pub: there is no such public key"),
-        (["--project", "/nowhere.yaml"], "/nowhere.yaml: cannot be read"),
+        (["--project", "/nowhere.yaml"], "/nowhere.yaml: is not there; expected a release.yaml"),
     ],
 )
 def test_what_is_mistyped_is_one_line(lab: Lab, words: list[str], says: str) -> None:

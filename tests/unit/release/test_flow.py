@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -102,3 +103,17 @@ def test_a_stage_alone_asks_for_those_before_it(work: flow.Work, made: Callable[
     made("push")
     with pytest.raises(UsageError, match=r"release\.push is not done; run release\.push"):
         flow.run(work, "chart", flow.start(work))
+
+
+def test_two_runs_do_not_make_the_same_release(
+    work: flow.Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "STAGES", {"build": stage("build", tmp_path / "log", "")})
+    state = flow.start(work)
+    work.folder.path.parent.mkdir(parents=True)
+    with work.folder.path.with_name(".app-1.2.3.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match=r"app-1\.2\.3: is being made by another run; wait for it, or stop it"):
+            flow.run(work, "build", state)
+        assert not work.folder.path.exists()
+    assert flow.run(work, "build", state).stages

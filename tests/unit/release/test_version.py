@@ -38,6 +38,12 @@ def test_a_v_is_told_apart() -> None:
         version.check("v1.2.3")
 
 
+@pytest.mark.parametrize("text", ["1.2.3+build.7", "v1.2.3+build.7"])
+def test_build_metadata_is_told_apart(text: str) -> None:
+    with pytest.raises(UsageError, match=r"leave out \+build\.7, which no image tag can have: 1\.2\.3"):
+        version.check(text)
+
+
 def test_another_version_than_the_projects_is_refused(project: Path) -> None:
     with pytest.raises(UsageError, match=r"has version 1\.2\.3; expected 1\.2\.2"):
         prepare(project, "1.2.2")
@@ -47,6 +53,11 @@ def test_what_is_not_committed_is_refused(project: Path) -> None:
     (project / "new").write_text("")
     with pytest.raises(UsageError, match="new not committed"):
         prepare(project)
+    (project / "new").rename(project / "nä me")
+    with pytest.raises(UsageError, match="app: nä me not committed"):
+        prepare(project)
+    (project / "nä me").unlink()
+    assert prepare(project)
 
 
 def test_a_tag_at_another_commit_is_refused_and_one_at_this_commit_is_not(project: Path) -> None:
