@@ -43,11 +43,21 @@ def targets(settings: Settings, source: Path) -> list[Target]:
         InfrastructureError: a place cannot be reached, or was never set up.
         UsageError: there is no such place or runtime.
     """
-    if settings.room not in RUNTIMES:
-        raise UsageError(f"got {settings.room!r}", where="--runtime", expected=" or ".join(RUNTIMES))
+    opener(settings)
     names = [name.strip() for name in settings.node.split(",") if name.strip()] or [settings.node]
     each = [replace(settings, node=name) for name in dict.fromkeys(names)]
     return [target for found in side_by_side(lambda one: list(_of(one, source)), each) for target in found]
+
+
+def opener(settings: Settings) -> Callable[[Settings], Place]:
+    """Return what opens the places of the runtime that was named.
+
+    Raises:
+        UsageError: there is no such runtime.
+    """
+    if settings.room not in RUNTIMES:
+        raise UsageError(f"got {settings.room!r}", where="--runtime", expected=" or ".join(RUNTIMES))
+    return RUNTIMES[settings.room]
 
 
 def _of(settings: Settings, source: Path) -> Iterator[Target]:

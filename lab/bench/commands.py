@@ -123,6 +123,36 @@ def admission(context: Context, rounds: int = 20, at_once: int = 30, write: bool
         show.write_page(page, marks=show.ADMISSION)
 
 
+@task(
+    help={
+        "on": "the place, set up with the demo: vagrant (default), ssh://USER@HOST, or host",
+        "write": "put the table into bypass/README.md",
+        "json": JSON,
+    }
+)
+def crio_rivals(context: Context, on: str = "", write: bool = False, json: bool = False) -> None:
+    """Try the bypass suite on CRI-O: what its own engine refuses alone, and what with countersign beside it.
+
+    Example: ./inv bench.crio-rivals --on host
+    """
+    from crio.backend import open_place
+    from crio.runtime import Crio
+    from lab.bench import crio_rivals as tried
+    from lab.bench import show
+    from lab.trials.demo import require_up
+
+    settings = settings_from(context, on or None, room="crio")
+    place = open_place(settings)
+    require_up(place)
+    found = place.runtime()
+    if not isinstance(found, Crio):
+        raise UsageError("is not one CRI-O", where=settings.node, expected="a single machine")
+    document = tried.measure(place.settings, found)
+    page = _tell(settings, "bench-crio-rivals", document, [show.attacks(document)], json=json)
+    if write:
+        show.write_page(page, marks=show.CRIO)
+
+
 @task(help={"rounds": "how often each variant pulls and starts", "json": JSON})
 def crio(context: Context, rounds: int = 50, json: bool = False) -> None:
     """Measure what enforcement costs a CRI-O, on a private one (CRIO_BIN) that is removed afterwards.

@@ -32,6 +32,7 @@ GOAL_COLUMNS = ("goal", "found", "limit", "")
 
 PAGE = ROOT / "bypass" / "README.md"
 NODE = ("<!-- rivals: ./inv bench.rivals --write -->\n", "<!-- rivals end -->\n")
+CRIO = ("<!-- crio: ./inv bench.crio-rivals --write -->\n", "<!-- crio end -->\n")
 ADMISSION = ("<!-- admission: ./inv bench.admission --write -->\n", "<!-- admission end -->\n")
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
