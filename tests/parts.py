@@ -23,7 +23,8 @@ from tests.failures import CheckFailed
 SOME_FAILED = 1
 """Pytest's exit code when tests ran and some failed."""
 ON_MACHINES = tuple(
-    f"tests/{name}/" for name in ("e2e", "chaos", "kind", "rollout", "gatekeeper", "ssh", "vagrant", "vm", "crio")
+    f"tests/{name}/"
+    for name in ("e2e", "chaos", "kind", "rollout", "gatekeeper", "ssh", "vagrant", "vm", "crio", "crio_cluster")
 )
 HEAVY = ("sigstore", "ct")
 """Recipes whose code needs so many packages that vetting takes minutes: the part ``sigstore`` builds and runs it."""
@@ -187,6 +188,12 @@ def _crio(settings: Settings) -> None:
     program(settings)
 
 
+def _crio_cluster(settings: Settings) -> None:
+    _lxc(settings)
+    _crio(settings)
+    install(["kubelet", "etcd", "helm", "registry", "countersign-gate"], settings)
+
+
 def _sigstore(settings: Settings) -> None:
     from signing.stack.services import TOOLS
 
@@ -236,6 +243,7 @@ PARTS = (
     Part("vagrant", _lxc, 420, folder="tests/vagrant"),
     Part("vm", _libvirt, 1200, folder="tests/vm"),
     Part("crio", _crio, 420, folder="tests/crio"),
+    Part("crio-cluster", _crio_cluster, 480, folder="tests/crio_cluster"),
 )
 
 

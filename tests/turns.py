@@ -9,9 +9,10 @@ from countersign.console.errors import UsageError
 
 TURNS = (
     ("kind", "rollout", "gatekeeper"),
-    ("vagrant", "chaos", "alerts", "kyverno"),
-    ("fuzz", "guards", "custody"),
+    ("vagrant", "chaos", "alerts"),
+    ("fuzz", "guards"),
     ("release", "sigstore"),
+    ("crio-cluster", "custody", "kyverno"),
 )
 """Which parts run together; one of these groups is on turn at a commit. All else always runs."""
 

@@ -28,23 +28,24 @@ FILES = "find /etc /opt /usr/local -xdev -type f -print0 | sort -z | xargs -0 sh
 
 
 @dataclass(frozen=True)
-class Site:
-    """A cluster, and the ways to it."""
+class Cluster:
+    """A cluster, and the ways to it.
+
+    Attributes:
+        state: a folder for files of the tests'.
+        kubeconfig: an administrator's.
+    """
 
     state: Path
     kubeconfig: Path
-    control: DockerNode
-    worker: DockerNode
-    digest: str
-    files: str
-    """What the worker had, as one digest."""
 
     def kubectl(self, *words: str, document: object = None, check: bool = True) -> str:
         """Run kubectl as an administrator, with a document on its stdin."""
-        argv = ["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", *words]
-        text = json.dumps(document).encode() if document is not None else b""
-        done = self.control.run(argv, input=text, check=check, timeout=120)
-        return done.text if check else done.text + done.stderr.decode()
+        argv = [str(tool("kubectl", load_settings())), f"--kubeconfig={self.kubeconfig}", *words]
+        text = json.dumps(document) if document is not None else ""
+        done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0 or not check, f"kubectl {' '.join(words)}: {done.stderr}"
+        return done.stdout if check else done.stdout + done.stderr
 
     def get(self, *words: str) -> Any:
         """Return what kubectl gets."""
@@ -57,6 +58,19 @@ class Site:
     def taints(self, node: str) -> list[str]:
         """Return the keys of a node's taints."""
         return [taint["key"] for taint in self.get("node", node)["spec"].get("taints", [])]
+
+    def events(self, reason: str) -> list[dict[str, Any]]:
+        """Return all events with a reason."""
+        found: list[dict[str, Any]] = self.get("events", "--all-namespaces", f"--field-selector=reason={reason}")[
+            "items"
+        ]
+        return found
+
+    def in_force(self, name: str) -> dict[str, Any]:
+        """Return the condition of a CountersignPolicy."""
+        conditions = self.get("countersignpolicy", name).get("status", {}).get("conditions", [{}])
+        found: dict[str, Any] = conditions[0]
+        return found
 
     def helm(
         self, *words: str, timeout: float = 200, kubeconfig: Path | None = None
@@ -72,15 +86,36 @@ class Site:
         ]
         return subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False)
 
+    def upgrade(self, *values: str, kubeconfig: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Install the chart, or upgrade it, with these values."""
+        chart = str(ROOT / "rollout" / "chart")
+        return self.helm("upgrade", "--install", NAME, chart, *values, "--wait", kubeconfig=kubeconfig)
+
+
+@dataclass(frozen=True)
+class Site(Cluster):
+    """A Kind cluster."""
+
+    control: DockerNode
+    worker: DockerNode
+    digest: str
+    files: str
+    """What the worker had, as one digest."""
+
+    def kubectl(self, *words: str, document: object = None, check: bool = True) -> str:
+        """Run kubectl as an administrator, with a document on its stdin; the one that is there."""
+        argv = ["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", *words]
+        text = json.dumps(document).encode() if document is not None else b""
+        done = self.control.run(argv, input=text, check=check, timeout=120)
+        return done.text if check else done.text + done.stderr.decode()
+
     def install(
         self, scopes: dict[str, str], *more: str, kubeconfig: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Install the chart, or upgrade it, with a policy of these scopes."""
         values = ["--set", f"image.repository={OURS}", "--set", f"image.digest={self.digest}", "--set", "every=2s"]
         policy = ["--set-file", f"policy.content={self.policy(scopes)}"]
-        chart = str(ROOT / "rollout" / "chart")
-        argv = ["upgrade", "--install", NAME, chart, *values, *policy, "--wait", *more]
-        return self.helm(*argv, kubeconfig=kubeconfig)
+        return self.upgrade(*values, *policy, *more, kubeconfig=kubeconfig)
 
     def policy(self, scopes: dict[str, str]) -> Path:
         """Write a rendered policy."""
@@ -104,19 +139,6 @@ class Site:
         )
         document["metadata"]["name"] = name
         return document
-
-    def events(self, reason: str) -> list[dict[str, Any]]:
-        """Return all events with a reason."""
-        found: list[dict[str, Any]] = self.get("events", "--all-namespaces", f"--field-selector=reason={reason}")[
-            "items"
-        ]
-        return found
-
-    def in_force(self, name: str) -> dict[str, Any]:
-        """Return the condition of a CountersignPolicy."""
-        conditions = self.get("countersignpolicy", name).get("status", {}).get("conditions", [{}])
-        found: dict[str, Any] = conditions[0]
-        return found
 
     def pod(self, name: str, image: str) -> dict[str, Any]:
         """Run a pod on the worker, past the scheduler, and return its container's state once it ran or was refused."""
