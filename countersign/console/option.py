@@ -51,8 +51,14 @@ def _strict(made: Argument) -> Option:
         names=made.names,
         kind=made.kind,
         default=made.default,
-        help=made.help,
+        help=_explained(made),
         positional=False,
         optional=made.optional,
         attr_name=made.attr_name,
     )
+
+
+def _explained(made: Argument) -> str | None:
+    """Return an option's help with its default, where it has one and does not say so itself."""
+    said = "default" in (made.help or "") or isinstance(made.default, bool | list)
+    return made.help if said or not made.default else f"{made.help} (default: {made.default})"

@@ -104,13 +104,18 @@ def test_the_version_is_that_of_the_project(program: Inv, capsys: pytest.Capture
 
 
 def test_every_task_has_a_line_of_help_an_example_and_few_options() -> None:
-    for name, about in describe_tasks().items():
+    told = describe_tasks()
+    for name, about in told.items():
         lines = about["help"].splitlines()
         assert lines, name
         assert len(lines[0]) <= 110, f"{name}: --list shows the first line"
         assert any(line.startswith("Example: ./inv") and name in line for line in lines), name
         assert len(about["options"]) <= 6, name
         assert [option for option, text in about["options"].items() if not text] == [], f"{name}: options without help"
+    options = {name: about["options"] for name, about in told.items()}
+    assert options["containerd.logs"]["lines"] == "how many lines from the end (default: 40)"
+    assert "default: 0" not in options["containerd.setup"]["wave"]
+    assert "default" not in options["policy.check"]["json"]
 
 
 def describe_tasks() -> dict[str, Any]:
