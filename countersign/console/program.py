@@ -97,7 +97,7 @@ class Inv(Program):
 
     def execute(self) -> None:
         """Run the tasks; those with ``--json`` give one document together."""
-        with self._usage(), output.one_document(wanted="--json" in self.argv):
+        with self._usage(), output.one_document(wanted=_as_json(self.argv)):
             super().execute()
 
     def display_with_columns(self, pairs: Any, extra: str = "") -> None:
@@ -116,7 +116,7 @@ class Inv(Program):
         before = output.emitted()
 
         def end(reason: CountersignError | str, code: int = USAGE) -> Exit:
-            return ending(reason, code, as_json="--json" in self.argv and output.emitted() == before)
+            return ending(reason, code, as_json=_as_json(self.argv) and output.emitted() == before)
 
         try:
             yield
@@ -159,6 +159,11 @@ def _reading() -> Iterator[None]:
         raise UsageError(str(error), where="configuration") from error
     except EOFError as error:
         raise UsageError("no terminal to ask at", where="--prompt-for-sudo-password") from error
+
+
+def _as_json(argv: list[str]) -> bool:
+    """Return whether a document is asked for, also where that is written as an option with a value."""
+    return any(each.partition("=")[0] == "--json" for each in argv)
 
 
 def _given_twice(value: str, argv: list[str]) -> str:

@@ -113,9 +113,9 @@ func outcome(report *doctor.Report) string {
 	case report.Count(doctor.Listed) > 0:
 		return fmt.Sprintf("countersign: %d checks; nothing was looked at", len(report.Checks))
 	case open > 0:
-		return fmt.Sprintf("countersign: %s: images could run unseen: %d checks are open", report.Node, open)
+		return fmt.Sprintf("countersign: %s: images could run unseen: checks that are open: %d", report.Node, open)
 	case unknown > 0:
-		return fmt.Sprintf("countersign: %s: not known: %d checks could not be made", report.Node, unknown)
+		return fmt.Sprintf("countersign: %s: not known: checks that could not be made: %d", report.Node, unknown)
 	}
 	return fmt.Sprintf("countersign: %s: nothing was found by which an image could run unseen", report.Node)
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"countersign/gate/internal/bounded"
+	"countersign/gate/internal/code"
 	"countersign/gate/internal/config"
 	"countersign/gate/internal/install"
 	"countersign/gate/internal/policy"
@@ -131,6 +132,9 @@ func installNode(c *invocation) int {
 	if err != nil {
 		return c.misused(err)
 	}
+	if _, err := policy.ParseFile(c.onto.policy, options.Policy); err != nil {
+		return c.end(exitRefused, err)
+	}
 	if os.Geteuid() != 0 {
 		return c.misused(errors.New("needs root"))
 	}
@@ -164,7 +168,9 @@ func installNode(c *invocation) int {
 		options.Say = func(line string) { fmt.Fprintln(c.stderr, mark+line) }
 	}
 	done, err := install.Run(ctx, options)
-	if err != nil {
+	if refusal := (*code.Refusal)(nil); errors.As(err, &refusal) && refusal.Code == code.PolicyInvalid {
+		return c.end(exitRefused, err)
+	} else if err != nil {
 		return c.fail(err)
 	}
 	if c.json {

@@ -43,6 +43,19 @@ func TestInstallSaysWhatItLacks(t *testing.T) {
 	}
 }
 
+// A policy that no gate takes is refused before anything of the node is looked at.
+func TestInstallRefusesAPolicyThatIsNone(t *testing.T) {
+	policy := filepath.Join(t.TempDir(), "policy.yaml")
+	if err := os.WriteFile(policy, []byte("apiVersion: countersign/v1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	exit := dispatch([]string{"install", "--policy", policy, "--plan", "--containerd-socket", "/nonexistent"}, &stdout, &stderr)
+	if exit != exitRefused || !strings.Contains(stderr.String(), "POLICY_INVALID: "+policy) || stdout.Len() > 0 {
+		t.Errorf("exit %d, %q, %q", exit, stdout.String(), stderr.String())
+	}
+}
+
 func TestWhatWouldBeRefusedIsNamedWithItsRemedy(t *testing.T) {
 	line := wouldRefuse(audit.Entry{Namespace: "shop", Pod: "web-1", Image: "a.example/web:1", Message: "countersign: refused", Remedy: "pinned: [a.example/web@sha256:x]"})
 	for _, part := range []string{"shop/web-1", "a.example/web:1", "countersign: refused", "allowed by: pinned: [a.example/web@sha256:x]"} {
