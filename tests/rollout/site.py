@@ -166,7 +166,7 @@ class Site(Cluster):
         return found
 
 
-def until(holds: Callable[[], bool], otherwise: str, within: float = 90) -> None:
+def until(holds: Callable[[], bool], otherwise: str, within: float = 150) -> None:
     """Wait for something."""
     end = time.monotonic() + within
     while not holds():
