@@ -10,8 +10,10 @@ import subprocess
 import pytest
 
 from countersign.console.config import ROOT
+from lab.trials.crio_place import CrioPlace
 from lab.trials.crio_starts import STARTS
-from lab.trials.model import load
+from lab.trials.model import load, sample, shows
+from lab.trials.pods.model import load as pods
 from lab.trials.rows import reason_codes
 
 TRIED = [(case.id, case.code) for case in load()] + [(f"starts/{each.name}", each.code) for each in STARTS]
@@ -126,6 +128,20 @@ def test_every_link_leads_somewhere(document: str) -> None:
         target = (page.parent / to) if to else page
         assert target.exists(), to
         assert not anchor or anchor in anchors(target.read_text()), f"{to}#{anchor}"
+
+
+def test_the_readme_counts_the_trials_that_there_are() -> None:
+    cases = load()
+    elsewhere = sample([case for case in cases if case.name != "short"], shows)
+    here = CrioPlace.rows(cases)
+    pulled = {case.image for case in here if case.way == "pull"}
+    text = (ROOT / "README.md").read_text()
+    assert (
+        f"{len(cases)} rows of the matrix (a sample of {len(elsewhere)} elsewhere), {len(pods())} pods in Kind" in text
+    )
+    own = f"{len(pulled)} images by its own engine"
+    assert f"{len(here)} rows, {len(STARTS)} ways to start, {own}" in text
+    assert f"{len(cases)} rows came out as they must" in text
 
 
 def test_the_readme_shows_commands() -> None:
