@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from release.made import State
 
 _REGISTRY = "what image names begin with (default: registry of release.yaml)"
-_KEY = "private key (default: beside the public key of release.yaml; password: COSIGN_PASSWORD or KEY.password)"
+_KEY = (
+    "private key, a file or pkcs11:…, hashivault://KEY and the like (default: beside the public key of release.yaml; "
+    "password: COSIGN_PASSWORD or KEY.password)"
+)
 _IDENTITY = "sign with the token in this file (default, where release.yaml has an identity: the one that CI offers)"
 _SIGNING = {"version": VERSION, "key": _KEY, "identity": _IDENTITY, "project": PROJECT, "json": JSON}
 
@@ -212,8 +215,10 @@ def _stage(
 
 
 def _public(key: str) -> str:
-    """Return the public key beside a private one; empty for the project's own."""
-    return str(Path(key).expanduser().with_suffix(".pub")) if key else ""
+    """Return the public key beside a private one; empty for the project's own, also of a key that is in no file."""
+    from countersign.keys.source import is_remote
+
+    return str(Path(key).expanduser().with_suffix(".pub")) if key and not is_remote(key) else ""
 
 
 def _shown(work: Work, state: State, *, json: bool) -> None:

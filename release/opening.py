@@ -91,8 +91,7 @@ def _signer(settings: Settings, project: Project, key: str, identity: str) -> Si
     import os
 
     from countersign.console.errors import UsageError
-    from countersign.keys import password, sealed
-    from countersign.keys.pair import load_private
+    from countersign.keys.source import private_key
     from release.signer import ByIdentity, ByKey
 
     if key and identity:
@@ -103,9 +102,4 @@ def _signer(settings: Settings, project: Project, key: str, identity: str) -> Si
         opening = partial(identities.open_config, settings.signing.trust_config, offline=settings.offline)
         token = identities.token(opening, Path(identity).expanduser() if identity else None)
         return ByIdentity(identities.ByIdentity(opening(), token))
-    path = Path(key).expanduser() if key else (project.key or Path()).with_suffix(".key")
-    if not sealed.is_sealed(sealed.read(path)):
-        return ByKey(load_private(path))
-    beside, given = path.with_suffix(".password"), os.environ.get("COSIGN_PASSWORD")
-    file = beside if given is None and beside.is_file() else None
-    return ByKey(load_private(path, password.choose(file, given, str(path))))
+    return ByKey(private_key(key or str((project.key or Path()).with_suffix(".key")), os.environ))

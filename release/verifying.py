@@ -137,11 +137,11 @@ def verify(settings: Settings, project: Project, version: str, folder: Folder, t
     with scratch() as private:
         client = registry(settings)
         findings += verify_images(checker, client, release, access, Path(private), notary, tags=tags)
-    found, why = _logged(settings, checker)
+    found, why = logged(settings, checker)
     return Verified([*findings, *found], release, page.commands(release, trust, folder.files, notary, tags=tags), why)
 
 
-def _logged(settings: Settings, checker: Checker) -> tuple[list[Finding], str]:
+def logged(settings: Settings, checker: Checker) -> tuple[list[Finding], str]:
     """Look for what holds in the transparency log; return what came of it, and why not for what was not looked for."""
     if not isinstance(checker.trusted, ByIdentity):
         return [], "a release that is signed by a key need not be in any"

@@ -7,12 +7,18 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from invoke.config import Config
+from invoke.context import Context
 
+from countersign.console.config import ROOT, Settings, settings_from
 from countersign.oci.proxy import NONE
-from release import log
+from release import log, verifying
 from release.log import Entry
+from release.trust import ByIdentity
+from release.verify import Checker
 from tests.fake_registry import FakeRegistry, Reply, Request, serving
 
 
@@ -23,6 +29,7 @@ class Log:
         self.url = f"http://{server.netloc}"
         self.bodies = [f'{{"entry":{number}}}'.encode() for number in range(size)]
         self.broken = 0
+        self.shown = b""
         self.asked: list[str] = []
         server.faults.append(self.answer)
 
@@ -36,7 +43,7 @@ class Log:
         if kind == "v1/log":
             by_hash = {hashlib.sha256(b"\0" + body).hexdigest(): body for body in self.bodies}
             found = by_hash.get(name)
-            body = base64.b64encode(found or b"").decode()
+            body = base64.b64encode(self.shown or found or b"").decode()
             return Reply(200, json.dumps({f"tree{name}": {"body": body}}).encode()) if found else Reply(404, b"{}")
         number, _, width = name.replace("x", "").replace("/", "", name.count("x")).partition(".p/")
         start = 256 * int(number)
@@ -47,6 +54,11 @@ class Log:
 
     def entry(self, index: int, *, tiled: bool) -> Entry:
         return Entry(f"{index}", self.url, index, tiled, self.bodies[index])
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return replace(settings_from(Context(Config(project_location=ROOT))), offline=False)
 
 
 @pytest.fixture
@@ -68,6 +80,35 @@ def test_an_entry_that_is_another_is_missing(there: Log, tiled: bool, says: str)
     found = log.look([replace(good, body=b"forged")], NONE)
     assert (found.there, found.why_not) == ((), "")
     assert f"{there.url}: {says}" in found.missing["300"]
+
+
+def test_a_log_that_shows_another_body_under_an_entrys_hash_is_not_believed(there: Log) -> None:
+    good = there.entry(300, tiled=False)
+    assert log.look([good], NONE).there == ("300",)
+    there.shown = b"forged"
+    found = log.look([good], NONE)
+    assert found.there == ()
+    assert "its entry" in found.missing["300"]
+    assert "is another one" in found.missing["300"]
+
+
+def test_an_entry_that_the_log_does_not_show_is_a_finding_of_the_release(
+    there: Log, settings: Settings, tmp_path: Path
+) -> None:
+    root = tmp_path / "trusted_root.json"
+    root.write_text(json.dumps({"tlogs": [{"baseUrl": there.url, "logId": {"keyId": "a"}}]}))
+    trusted = ByIdentity("https://issuer.example", "https://github.com/acme/app", root)
+
+    def found(body: bytes) -> dict[str, str]:
+        entry = {"logIndex": "3", "logId": {"keyId": "a"}, "kindVersion": {"version": "0.0.1"}}
+        material = {"tlogEntries": [{**entry, "canonicalizedBody": base64.b64encode(body).decode()}]}
+        held = {"SHA256SUMS.sigstore.json": json.dumps({"verificationMaterial": material}).encode()}
+        findings, why = verifying.logged(settings, Checker(Path("unused"), trusted, held))
+        assert why == ""
+        return {each.what: each.reason for each in findings}
+
+    assert found(there.bodies[3]) == {"SHA256SUMS.sigstore.json: log": ""}
+    assert found(b"forged") == {"SHA256SUMS.sigstore.json: log": "not-in-log"}
 
 
 def test_an_index_beyond_the_log_is_missing(there: Log) -> None:
