@@ -55,6 +55,11 @@ def files(root: Path) -> list[str]:
     return sorted(said.splitlines())
 
 
+def prefix(root: Path) -> str:
+    """Return where a folder lies in its repository, as ``services/app/``; empty for the repository's own root."""
+    return _git(root, "rev-parse", "--show-prefix") or ""
+
+
 def remote(root: Path) -> str:
     """Return the URL of the remote ``origin``, as it is configured; empty if there is none."""
     return _git(root, "config", "--get", "remote.origin.url") or ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from countersign.console.errors import UsageError
-from release import charts, git
+from release import charts, git, names
 
 _MAIN = re.compile(r"^package main$", re.MULTILINE)
 _VERSIONED = re.compile(r'^\[project\]$[^\[]*?^version = "', re.MULTILINE)
@@ -61,7 +61,7 @@ def look(root: Path, source: str) -> Found:
         source: its URL on GitHub; empty for that of the remote ``origin``.
 
     Raises:
-        UsageError: it is not on GitHub, or has no Go program.
+        UsageError: it is not on GitHub, has no Go program, or something in it is called as no image can be.
     """
     files = [PurePosixPath(each) for each in git.files(root)]
     url, owner, repository = _source(root, source)
@@ -71,6 +71,10 @@ def look(root: Path, source: str) -> Found:
         raise UsageError("no Go program (package main below a go.mod) is there", where=str(root), do=do)
     chart = next((str(each.parent) for each in files if each.name == "Chart.yaml" and "charts" not in each.parts), "")
     name = repository.lower()
+    for what, each in ((url, name), *((f"{one.folder}/{one.package}", one.name) for one in programs)):
+        if wrong := names.wrong_image(each):
+            do = "write release.yaml by hand, with another name"
+            raise UsageError(wrong, where=what, do=do)
     taken = bool(chart) and charts.metadata(root / chart)["name"] == name
     return Found(
         name=name,

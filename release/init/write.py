@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from urllib.parse import quote
 from countersign.console.errors import UsageError
 from countersign.nodes.template import render
 from countersign.trust import tuf
+from release import git
 from release.init import found
 from release.load import load
 from release.made import write
@@ -75,7 +77,10 @@ def plan(path: Path, source: str, countersign: str, settings: Settings) -> tuple
         files[EXCEPTIONS] = (HERE / "vulnerable.yaml").read_bytes()
     if not (root / signed.trusted_root).is_file():
         files[signed.trusted_root] = _trusted_root()
-    files[WORKFLOW] = render(HERE / "workflow.yml.j2", signed=signed, countersign=countersign)
+    below = git.prefix(root)  # GitHub reads workflows at a repository's root alone
+    workflow = "../" * below.count("/") + WORKFLOW
+    project = shlex.quote(f"project/{below}{path.name}")
+    files[workflow] = render(HERE / "workflow.yml.j2", signed=signed, countersign=countersign, project=project)
     if signed.images:
         rendered, notes = _policies(settings, root, signed)
         files |= rendered

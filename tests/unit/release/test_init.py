@@ -16,6 +16,7 @@ from countersign.policy.explain import explain
 from countersign.policy.load import load as load_policy
 from release.init import write
 from release.load import load
+from release.model import Project
 from tests.unit.release.conftest import git
 
 pytestmark = pytest.mark.usefixtures("echoing_gate")
@@ -186,3 +187,35 @@ def test_a_folder_without_programs_or_git_is_named(new: Path) -> None:
     shutil.rmtree(new / ".git")
     with pytest.raises(UsageError, match=r"is not in a git repository; git init"):
         made(new)
+
+
+def test_in_a_folder_of_a_repository_the_workflow_lies_at_the_repositorys_root(new: Path) -> None:
+    """GitHub reads no other one."""
+    folder = new / "services" / "app"
+    folder.mkdir(parents=True)
+    for name in ("go.mod", "main.go"):
+        git(new, "mv", name, f"services/app/{name}")
+    made(folder)
+    assert not (folder / ".github").exists()
+    text = (new / write.WORKFLOW).read_text()
+    assert text.count(" --project project/services/app/release.yaml") == text.count(" --project ") == 3
+    assert load(folder / "release.yaml").identity is not None
+    assert made(folder) == []
+
+
+@pytest.mark.parametrize(("name", "says"), [("a-b", ""), ("a..b", "got 'a..b'"), ("Uπ", "got 'uπ'")])
+def test_what_no_image_can_be_called_is_told_before_anything_is_written(new: Path, name: str, says: str) -> None:
+    (new / "cmd" / name).mkdir(parents=True)
+    (new / "cmd" / name / "main.go").write_text("package main\n\nfunc main() {}\n")
+    git(new, "add", ".")
+    if not says:
+        assert "a-b" in [each.name for each in load_made(new).programs]
+        return
+    with pytest.raises(UsageError, match=f"{says}; expected a name that a registry takes"):
+        made(new)
+    assert not (new / "release").exists()
+
+
+def load_made(folder: Path) -> Project:
+    made(folder)
+    return load(folder / "release.yaml")
