@@ -24,7 +24,19 @@ SOME_FAILED = 1
 """Pytest's exit code when tests ran and some failed."""
 ON_MACHINES = tuple(
     f"tests/{name}/"
-    for name in ("e2e", "chaos", "kind", "rollout", "gatekeeper", "ssh", "vagrant", "vm", "crio", "crio_cluster")
+    for name in (
+        "e2e",
+        "chaos",
+        "kind",
+        "rollout",
+        "gatekeeper",
+        "fleet",
+        "ssh",
+        "vagrant",
+        "vm",
+        "crio",
+        "crio_cluster",
+    )
 )
 HEAVY = ("sigstore", "ct")
 """Recipes whose code needs so many packages that vetting takes minutes: the part ``sigstore`` builds and runs it."""
@@ -212,6 +224,15 @@ def _gatekeeper(settings: Settings) -> None:
     install(["gatekeeper", "kube-apiserver", "etcd", "kubectl", "registry", "countersign-gate"], settings)
 
 
+def _fleet(settings: Settings) -> None:
+    _root(settings)
+    from lab.bench import small
+
+    small.needs()
+    api = ("kube-apiserver", "kube-controller-manager", "etcd", "kubectl")
+    install([*api, *small.TOOLS, "countersign-gate", "countersign-hook"], settings)
+
+
 def _chromium(_: Settings) -> None:
     from lab.report.browser import program
 
@@ -239,6 +260,7 @@ PARTS = (
     Part("chaos", _root, 120, folder="tests/chaos"),
     Part("kind", _engine, 300, folder="tests/kind"),
     Part("gatekeeper", _gatekeeper, 90, folder="tests/gatekeeper"),
+    Part("fleet", _fleet, 120, folder="tests/fleet"),
     Part("rollout", _rollout, 420, folder="tests/rollout"),
     Part("vagrant", _lxc, 420, folder="tests/vagrant"),
     Part("vm", _libvirt, 1200, folder="tests/vm"),

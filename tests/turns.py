@@ -9,7 +9,7 @@ from countersign.console.errors import UsageError
 
 TURNS = (
     ("kind", "rollout", "gatekeeper"),
-    ("vagrant", "chaos", "alerts"),
+    ("vagrant", "fleet", "chaos", "alerts"),
     ("fuzz", "guards"),
     ("release", "sigstore"),
     ("crio-cluster", "custody", "kyverno"),
