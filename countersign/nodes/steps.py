@@ -12,7 +12,7 @@ from countersign.console.steps import ShowsDiff
 from countersign.nodes import service
 from countersign.nodes.diff import file_diff
 from countersign.nodes.files import Content, Seen, put_all, sha256, stats
-from countersign.nodes.node import Node
+from countersign.nodes.node import CommandError, Node
 from countersign.nodes.service import Service
 
 if TYPE_CHECKING:
@@ -68,7 +68,12 @@ class Folder:
         if self.record:
             self.node.run(["sh", "-c", _MAKE, "sh", self.path, f"{self.mode:o}", self.record])
         else:
-            self.node.run(["install", "-d", "-m", f"{self.mode:o}", self.path])
+            try:
+                self.node.run(["install", "-d", "-m", f"{self.mode:o}", self.path])
+            except CommandError:
+                # install(1) does not say why it can't, such as of a read-only file system; mkdir does
+                self.node.run(["mkdir", "-p", "--", self.path])
+                raise
 
 
 _MAKE = """set -e

@@ -18,7 +18,7 @@ from countersign.console.config import Settings
 from countersign.nodes.template import render
 from lab.bench import fleet_store, gauges
 from lab.bench.fleet_nodes import HOST, Gate, all_at_once, gates, start
-from lab.bench.fleet_registry import LoggedCache, LoggedRegistry, free_port
+from lab.bench.fleet_registry import LoggedCache, LoggedRegistry, LoggedZot, free_port
 from lab.demo.images import push_signed
 
 STEPS = 10
@@ -27,7 +27,7 @@ FLEET = 1000
 TAG = "v1"
 UNKNOWN = "unknown"
 TRIES = 5
-MIRRORS = ("a pull-through registry", "a caching proxy")
+MIRRORS = ("a pull-through registry", "a caching proxy", "zot")
 COLUMNS = (
     "gates",
     "images",
@@ -149,10 +149,12 @@ def _mirrored(site: Site) -> list[Run]:
     """Return what the registry is asked for where new images are looked up at a mirror of it."""
     found, upstream = [], site.registry
     distribution = LoggedRegistry(upstream.folder / "mirror", upstream.program, free_port(), upstream.url)
-    mirrors = [distribution]
+    mirrors = {0: distribution}
     if nginx := shutil.which("nginx"):
-        mirrors.append(LoggedCache(upstream.folder / "cache", Path(nginx), free_port(), upstream.url))
-    for number, mirror in enumerate(mirrors):
+        mirrors[1] = LoggedCache(upstream.folder / "cache", Path(nginx), free_port(), upstream.url)
+    if zot := shutil.which("zot"):
+        mirrors[2] = LoggedZot(upstream.folder / "synced", Path(zot), free_port(), upstream.url)
+    for number, mirror in mirrors.items():
         for gate in site.gates:
             gate.stop()
         mirror.start()

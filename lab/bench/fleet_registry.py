@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import time
@@ -104,3 +105,22 @@ class LoggedCache(LoggedRegistry):
             render(HERE / "fleet-cache.conf.j2", folder=str(self.folder), address=address, remote=self.remote)
         )
         return [str(self.program), "-p", str(self.folder), "-c", str(config)]
+
+
+class LoggedZot(LoggedRegistry):
+    """A zot that takes from a registry what it is asked for (its extension sync, on demand)."""
+
+    def prepare(self) -> Sequence[str]:
+        """Write its configuration; return its command line."""
+        config, data = self.folder / "zot.json", str(self.folder / "zot")
+        port = str(self.port)
+        config.write_bytes(
+            render(HERE / "fleet-zot.json.j2", data=data, host="127.0.0.1", port=port, remote=self.remote)
+        )
+        return [str(self.program), "serve", str(config)]
+
+    def requests(self) -> list[str]:
+        """See `LoggedRegistry.requests`; its log has a JSON document for each."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        entries = (json.loads(line) for line in lines if '"method":"' in line and line.startswith("{"))
+        return [f"{entry['method']} {entry.get('path', '')}" for entry in entries]
