@@ -119,29 +119,29 @@ class Places(Generic[PlaceT]):
         names = [place.settings.node for place in self.each]
         came: Came[ResultT] = Came(names, {}, {}, {})
 
-        def timed(place: PlaceT) -> ResultT:
-            began = time.monotonic()
+        def timed(place: PlaceT) -> None:
+            name, began = place.settings.node, time.monotonic()
             try:
-                return work(place)
+                came.answers[name] = work(place)
+            except CountersignError as error:
+                if len(names) == 1:
+                    raise
+                came.failures[name] = error
             finally:
-                came.seconds[place.settings.node] = time.monotonic() - began
+                came.seconds[name] = time.monotonic() - began
 
-        if len(self.each) == 1:
-            came.answers[names[0]] = timed(self.each[0])
+        if len(names) == 1:
+            timed(self.each[0])
             return came
-        size = wave or len(self.each)
-        for first in range(0, len(self.each), size):
-            if came.failures:
+        size = wave or len(names)
+        interrupted = False
+        for first in range(0, len(names), size):
+            if came.failures or interrupted:
                 break
-            futures, interrupted = _begun(timed, self.each[first : first + size])
-            for name, future in futures.items():
-                try:
-                    came.answers[name] = future.result()
-                except CountersignError as error:  # noqa: PERF203 - one failure stops nobody of its wave
-                    came.failures[name] = error
-            if interrupted:
-                return replace(came, interrupted=True)
-        return came
+            interrupted = _begun(timed, self.each[first : first + size])
+        answers = {name: came.answers[name] for name in names if name in came.answers}
+        failures = {name: came.failures[name] for name in names if name in came.failures}
+        return replace(came, answers=answers, failures=failures, interrupted=interrupted)
 
     def _show(self, done: str, came: Came[Any]) -> None:
         from countersign.console import output
@@ -159,28 +159,28 @@ class Places(Generic[PlaceT]):
             raise KeyboardInterrupt
 
 
-def _begun(work: Callable[[PlaceT], ResultT], places: Sequence[PlaceT]) -> tuple[dict[str, Future[ResultT]], bool]:
-    """Do it at some places side by side; where the user stops that, let none be half-done, and begin no other.
+def _begun(work: Callable[[PlaceT], None], places: Sequence[PlaceT]) -> bool:
+    """Do it at some places side by side; where the user stops that, begin no other, and leave none half-done.
 
     Returns:
-        Place → what came of it, of those that were begun, and whether the user stopped it.
+        whether the user stopped it.
     """
     from countersign.console import output
 
-    futures: dict[str, Future[ResultT]] = {}
+    futures: list[Future[None]] = []
     interrupted = False
     with ThreadPoolExecutor(AT_ONCE) as pool:
         try:
-            for place in places:
-                futures[place.settings.node] = pool.submit(work, place)
-            wait(futures.values())
+            futures.extend(pool.submit(work, place) for place in places)
+            wait(futures)
         except KeyboardInterrupt:
             interrupted = True
-            futures = {name: future for name, future in futures.items() if not future.cancel()}
-            left = [name for name, future in futures.items() if not future.done()]
-            if left:
-                output.warn(f"stopping: what was begun is brought to its end first ({', '.join(left)})")
-    return futures, interrupted
+            output.warn("stopping: what was begun is brought to its end first")
+            pool.shutdown(cancel_futures=True)
+    for future in futures:
+        if not future.cancelled():
+            future.result()
+    return interrupted
 
 
 def opened(settings: Settings, room: str, open_place: Callable[[Settings], PlaceT]) -> Places[PlaceT]:

@@ -86,7 +86,8 @@ def test_who_stops_it_leaves_nothing_half_done_and_is_told_what_was_done(
     def one(each: Any) -> str:
         begun.append(each.settings.node)
         if each.settings.node == names[12]:  # the first of the second wave
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            main = threading.main_thread().ident or 0
+            threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()  # once all are begun
             go.wait(10)
         elif names.index(each.settings.node) > 12:
             go.wait(10)
