@@ -171,7 +171,8 @@ def upgraded_under_starts(at: Enforced, upgrades: int, upgrade: Callable[[int], 
 
     output.say(f"{len(allowed)} signed and {len(refused)} unsigned starts over {len(gates) - 1} upgrades")
     assert (len(gates), at.gate().restarts) == (upgrades + 1, restarts)
-    assert Counter(code for _, code in allowed) == {"": len(allowed)}
+    codes = Counter(code for _, code in allowed)
+    assert codes == {"": len(allowed)}, codes
     assert Counter(code for _, code in refused) == {"UNSIGNED": len(refused)}
     verdicts = at.allowed()
     assert {container for container, _ in allowed} <= {each["container"] for each in verdicts}

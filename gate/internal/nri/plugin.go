@@ -204,7 +204,7 @@ func (p *Plugin) session(ctx context.Context) (was bool, err error) {
 	defer p.connected.Store(false)
 	slog.Info("NRI: registered", "socket", p.socket, "plugin", order+"-"+p.name())
 	strange := make(chan error, 1)
-	go func() { strange <- p.awaitStranger(ctx, conn.(*net.UnixConn)) }()
+	go p.awaitStranger(ctx, conn.(*net.UnixConn), strange)
 	select {
 	case err = <-done:
 	case err = <-strange:

@@ -51,21 +51,20 @@ func sameRuntime(ctx context.Context, conn *net.UnixConn, runtime string) error 
 	return err
 }
 
-// awaitStranger returns once a connection turns out to be to another runtime, or its context ends.
-// It asks until it knows, for a runtime that starts serves NRI before it listens on its own socket.
-func (p *Plugin) awaitStranger(ctx context.Context, conn *net.UnixConn) error {
-	for {
+// awaitStranger tells strange if a connection turns out to be to another runtime, and nothing
+// else: a connection that ends in order is not to be cut off. It asks until it knows, for a runtime
+// that starts serves NRI before it listens on its own socket.
+func (p *Plugin) awaitStranger(ctx context.Context, conn *net.UnixConn, strange chan<- error) {
+	for ctx.Err() == nil {
 		err := p.ofRuntime(ctx, conn)
 		if errors.Is(err, errStranger) {
-			return err
+			strange <- err
 		}
-		if err == nil || errors.Is(err, peer.ErrHidden) {
-			<-ctx.Done()
-			return ctx.Err()
+		if err == nil || errors.Is(err, errStranger) || errors.Is(err, peer.ErrHidden) {
+			return
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
 		case <-time.After(again):
 		}
 	}
