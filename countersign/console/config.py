@@ -99,12 +99,14 @@ class CheckSettings:
         guards: how many guards are taken out in a run, or ``all``.
         fuzz: seconds for each fuzz target.
         starts: how many containers are started while the gate is upgraded or killed.
+        machines: how many small machines are made; empty for as many as a part has by itself.
     """
 
     turn: str = "all"
     guards: str = "8"
     fuzz: str = "10"
     starts: str = "60"
+    machines: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from countersign.tools.resolver import install, tool
 from lab.bench.small import HERE, Small, machines
 from tests.gatekeeper import cluster as clusters
 
-COUNT = int(os.environ.get("INVOKE_TESTS_MACHINES") or 3)
+COUNT = int(load_settings().tests.machines or 3)
 TAINT = "countersign.dev/not-enforcing"
 POLICY = "fleet"
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"

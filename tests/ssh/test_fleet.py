@@ -20,7 +20,8 @@ from countersign.console.errors import MissingError
 from countersign.console.sources import load_settings
 from lab.bench.small import PORT, Small, machines, needs
 
-COUNT = int(os.environ.get("INVOKE_TESTS_MACHINES") or 5)
+MACHINES = load_settings().tests.machines
+COUNT = int(MACHINES or 5)
 POLICY = """apiVersion: countersign/v1
 default: reject
 roots:
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.timeout(120 + 60 * COUNT)
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Small]]:
     """The machines, all of them as they began."""
-    if "INVOKE_TESTS_MACHINES" not in os.environ:
+    if not MACHINES:
         pytest.skip("it takes two minutes; INVOKE_TESTS_MACHINES=5 has it run")
     try:
         needs()
