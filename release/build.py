@@ -12,10 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from countersign.console.errors import UsageError
 from countersign.oci.build import write_layout
 from countersign.oci.descriptor import read_descriptors, read_object
 from release import compile as compiling
-from release import containers, git, packages
+from release import containers, git, packages, tarball
 from release import version as versions
 from release.made import File, Folder, Image, Release, sha256
 from release.packages import Shelf
@@ -53,7 +54,7 @@ def build(
         files = [_archived(Path(scratch, "source.tar"), release, folder)] if project.archive else []
         programs, built = _programs(settings, project, version, source, folder, show)
         shelf = Shelf(project, version, commit, source, built)
-        files += [*programs, *_packages(settings, shelf, folder, show)]
+        files += [*programs, *_packages(settings, shelf, folder, show), *_others(shelf, release, folder)]
         with show("images"):
             tags = versions.tags(version, commit.id)
             images = [
@@ -108,6 +109,27 @@ def _packages(settings: Settings, shelf: Shelf, folder: Folder, show: Show) -> I
                 with show(into.name):
                     packages.make(settings, shelf, package, packager, platform, into)
                 yield File(into.name, "package", sha256(into), platform)
+
+
+def _others(shelf: Shelf, release: Release, folder: Folder) -> Iterator[File]:
+    """Yield what is released as it is: a file by its name, a folder as an archive.
+
+    Raises:
+        UsageError: the commit does not have it, or the release has another file of that name.
+    """
+    for text in shelf.project.files:
+        source = shelf.source / text
+        name = f"{release.title}-{source.name}{'.tar.gz' if source.is_dir() else ''}"
+        if not source.exists() or folder.file(name).exists():
+            what = f"{text} would be {name}, which is there" if source.exists() else f"{text} is not committed"
+            raise UsageError(what, where="release.yaml: files", expected="a committed file or folder of another name")
+        if source.is_dir():
+            paths = sorted(path for path in source.rglob("*") if path.is_file() and not path.is_symlink())
+            packed = tarball.pack({str(path.relative_to(source.parent)): path for path in paths}, release.epoch)
+            folder.file(name).write_bytes(packed)
+        else:
+            shutil.copyfile(source, folder.file(name))
+        yield File(name, "file", sha256(folder.file(name)))
 
 
 def _image(buildah: Path | None, shelf: Shelf, image: Described, folder: Folder) -> tuple[str, Mapping[str, str]]:

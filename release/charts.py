@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import json
@@ -22,7 +21,7 @@ from countersign.console.errors import InfrastructureError, UsageError
 from countersign.oci import descriptor
 from countersign.oci.descriptor import OCI_MANIFEST, Descriptor
 from countersign.tools.resolver import tool
-from release import git
+from release import git, plain, tarball
 
 if TYPE_CHECKING:
     from countersign.console.config import Settings
@@ -66,6 +65,8 @@ def metadata(folder: Path) -> Mapping[str, Any]:
 def package(settings: Settings, project: Project, chart: Chart, release: Release, into: Path) -> None:
     """Write a chart's archive from the commit's own files, after Helm has linted and rendered it.
 
+    Where it is released as plain YAML too, that is written beside it (`release.plain`).
+
     Raises:
         UsageError: its version is not the release's, or its values have no place for the image.
         InfrastructureError: Helm refuses it.
@@ -86,8 +87,13 @@ def package(settings: Settings, project: Project, chart: Chart, release: Release
         if chart.image:
             image = next(each for each in release.images if each.name == chart.image)
             _name_image(folder / "values.yaml", image)
-        _try(settings, chart, folder, Path(scratch, "source", chart.values) if chart.values else None)
+        values = ["--values", str(Path(scratch, "source", chart.values))] if chart.values else []
+        _try(settings, chart, folder, values)
         into.write_bytes(_archived(folder, chart.name, release.epoch))
+        if chart.manifest:
+            words = ["--namespace", plain.namespace(chart), "--include-crds", "--no-hooks", *values]
+            rendered = _helm(settings, chart, "template", chart.name, str(folder), *words)
+            into.with_name(plain.name(chart, release)).write_bytes(plain.manifest(chart, release, rendered))
 
 
 def push(registry: Registry, name: str, archive: Path, release: Release, time: str) -> Descriptor:
@@ -147,9 +153,8 @@ def _name_image(values: Path, image: Image) -> None:
     values.write_text(text, encoding="utf-8")
 
 
-def _try(settings: Settings, chart: Chart, folder: Path, values: Path | None) -> None:
+def _try(settings: Settings, chart: Chart, folder: Path, more: Sequence[str]) -> None:
     """Have Helm lint a chart, and render it for each version of Kubernetes, which has to take what comes out."""
-    more = ["--values", str(values)] if values else []
     _helm(settings, chart, "lint", "--strict", str(folder), *more)
     for version, schemas in schemas_of(settings, chart.kubernetes).items():
         words = ["--kube-version", f"{version}.0", "--include-crds", *more]
@@ -184,17 +189,8 @@ def _archived(folder: Path, name: str, epoch: int) -> bytes:
         for path in paths
         if not any(fnmatch(part, each) for part in path.relative_to(folder).parts for each in left_out)
     ]
-    raw = io.BytesIO()
-    with tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for path in sorted(shown, key=lambda path: path != folder / "Chart.yaml"):
-            content = path.read_bytes()
-            entry = tarfile.TarInfo(f"{name}/{path.relative_to(folder)}")
-            entry.size, entry.mode, entry.mtime = len(content), 0o644, epoch
-            archive.addfile(entry, io.BytesIO(content))
-    packed = io.BytesIO()
-    with gzip.GzipFile(filename="", mode="wb", compresslevel=9, mtime=epoch, fileobj=packed) as stream:
-        stream.write(raw.getvalue())
-    return packed.getvalue()
+    first = sorted(shown, key=lambda path: path != folder / "Chart.yaml")
+    return tarball.pack({f"{name}/{path.relative_to(folder)}": path for path in first}, epoch)
 
 
 def schemas_of(settings: Settings, wanted: Sequence[str]) -> Mapping[str, Path]:

@@ -15,7 +15,7 @@ from countersign.console import output
 from countersign.console.errors import UsageError
 from countersign.oci.access import registry
 from countersign.oci.reference import parse
-from release import attest, build, charts, checksums, exceptions, findings, git, inventory, push, scan
+from release import attest, build, charts, checksums, exceptions, findings, git, inventory, plain, push, scan
 from release import signer as signers
 from release.findings import Finding
 from release.made import File, Folder, Image, Release, State, read_state, sha256, write
@@ -106,7 +106,7 @@ def _push(work: Work, release: Release) -> tuple[Release, list[str]]:
 
 def _chart(work: Work, release: Release) -> tuple[Release, list[str]]:
     chart = work.project.chart
-    kept = [each for each in release.files if each.kind != "chart"]
+    kept = [each for each in release.files if each.kind not in ("chart", "manifest")]
     images = [each for each in release.images if each.platforms]
     release = replace(release, files=tuple(kept), images=tuple(images))
     if chart is None:
@@ -119,8 +119,10 @@ def _chart(work: Work, release: Release) -> tuple[Release, list[str]]:
     output.say(f"{repository}@{found.digest}")
     write(work.folder.file(charts.INDEX), charts.index(work.folder.file(name), time))
     pushed = Image(chart.name, found.digest, {}, (work.version,), (), repository)
-    file = File(name, "chart", sha256(work.folder.file(name)))
-    return replace(release, files=(*release.files, file), images=(*release.images, pushed)), [name, charts.INDEX]
+    kinds = {name: "chart"} | ({plain.name(chart, release): "manifest"} if chart.manifest else {})
+    files = [File(each, kind, sha256(work.folder.file(each))) for each, kind in kinds.items()]
+    images = [*release.images, pushed]
+    return replace(release, files=(*release.files, *files), images=tuple(images)), [*kinds, charts.INDEX]
 
 
 def _sign(work: Work, release: Release) -> tuple[Release, list[str]]:

@@ -11,6 +11,7 @@ from countersign.policy import document, identities, subjects
 from countersign.policy.document import Document
 from countersign.policy.problems import Key, PolicyInvalid, Problem
 from release import charts, names, schema
+from release.made import FILE_NAME
 from release.model import PLATFORMS, Chart, Identity, Image, Notary, Package, Packaged, Program, Project, Scan
 from release.schema import FileEntry, PackageEntry, ReleaseEntry
 from signing.stored import KNOWN
@@ -93,6 +94,7 @@ class _Reader:
             images=images,
             packages=packages,
             archive=entry.archive,
+            files=self._files(entry),
             chart=self._chart(entry),
             scan=self._scan(entry),
             formats=tuple(each for each in KNOWN if each in entry.sign.formats),
@@ -180,6 +182,16 @@ class _Reader:
             return Packaged(entry.source, entry.target)
         return Packaged(entry.source, entry.target, int(entry.mode, 8), entry.replace or None)
 
+    def _files(self, entry: ReleaseEntry) -> tuple[str, ...]:
+        for i, text in enumerate(entry.files):
+            path = self._there(text, ("files", i))
+            good = path and FILE_NAME.fullmatch(path.name) and path != self._root and (path.is_file() or path.is_dir())
+            if path and not good:
+                wanted = "a file or folder below it whose name has letters, digits, '.', '_', '~' and '-'"
+                self._note(("files", i), f"got {text!r}; expected {wanted}")
+        self._twice([PurePosixPath(text).name for text in entry.files], ("files",))
+        return tuple(entry.files)
+
     def _chart(self, entry: ReleaseEntry) -> Chart | None:
         if entry.chart is None:
             return None
@@ -204,7 +216,8 @@ class _Reader:
                     (*key, "kubernetes", index), f'got {version!r}; expected a minor version in quotes, as "1.37"'
                 )
         kubernetes = tuple(entry.chart.kubernetes)
-        return Chart(name, entry.chart.folder, entry.chart.image, entry.chart.values, kubernetes)
+        given = entry.chart
+        return Chart(name, given.folder, given.image, given.values, kubernetes, given.manifest)
 
     def _scan(self, entry: ReleaseEntry) -> Scan | None:
         if entry.scan is None:

@@ -25,7 +25,7 @@ BUNDLE = ".sigstore.json"
 PROVENANCE = ".provenance.sigstore.json"
 SBOMS = {"spdx": ".spdx.json", "cyclonedx": ".cdx.json"}
 """Form of an SBOM → what follows the program's name."""
-KINDS = ("program", "source", "package", "chart")
+KINDS = ("program", "source", "package", "file", "chart", "manifest")
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,199}")
 _LIMIT = 1 << 20  # bytes
 

@@ -96,6 +96,7 @@ class Chart:
         image: the image of this release that its values name, by digest; empty for none.
         values: what it is rendered with, to see that it renders; empty for its own alone.
         kubernetes: the versions that have to take it (``1.37``); empty for the newest three.
+        manifest: it is also released as plain YAML, rendered with ``values``, for who applies it without Helm.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Chart:
     image: str = ""
     values: str = ""
     kubernetes: tuple[str, ...] = ()
+    manifest: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,7 @@ class Project:
         changelog: has a section for each version; None for none.
         platforms: which the programs are built for.
         archive: whether the source is released, as an archive.
+        files: what else is released as it is, from the project's root; a folder as an archive.
         chart: the Helm chart; None for none.
         scan: how it is looked at for known vulnerabilities; None for a project that is not.
         formats: of image signatures.
@@ -178,6 +181,7 @@ class Project:
     images: tuple[Image, ...]
     packages: tuple[Package, ...]
     archive: bool
+    files: tuple[str, ...]
     chart: Chart | None
     scan: Scan | None
     formats: tuple[Format, ...]

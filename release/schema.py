@@ -83,6 +83,7 @@ class ChartEntry(_Strict):
     image: str = ""
     values: str = ""
     kubernetes: list[str] = []
+    manifest: bool = False
 
 
 class ScanEntry(_Strict):
@@ -133,6 +134,7 @@ class ReleaseEntry(_Strict):
     images: list[ImageEntry] = []
     packages: list[PackageEntry] = []
     archive: bool = True
+    files: list[str] = []
     chart: ChartEntry | None = None
     scan: ScanEntry | None = None
     sign: SignEntry

@@ -15,7 +15,7 @@ import yaml
 
 from countersign.console.errors import InfrastructureError, UsageError
 from countersign.tools.resolver import tool
-from release import charts
+from release import charts, plain
 from release.model import Chart
 from tests.release.conftest import Lab, Make, git
 
@@ -48,6 +48,20 @@ def test_the_files_of_a_release_are_a_helm_repository(make: Make, lab: Lab, tmp_
     assert made.verify() == {}
     (made.folder / "index.yaml").write_text("apiVersion: v1\nentries: {}\n")
     assert made.verify() == {"index.yaml": "tampered"}
+
+
+def test_it_is_plain_yaml_too_with_its_namespace(make: Make, lab: Lab, tmp_path: Path) -> None:
+    made, chart = make(), lab.project.chart
+    assert chart is not None
+    image = made.release.images[0]
+    namespace, pod = yaml.safe_load_all((made.folder / "app-chart-1.2.3.yaml").read_text())
+    assert (namespace["kind"], namespace["metadata"]["name"]) == ("Namespace", "app-chart-system")
+    assert pod["spec"]["containers"][0]["image"] == f"{image.repository}@{image.digest}"
+    assert pod["metadata"]["namespace"] == "app-chart-system"
+    with pytest.raises(UsageError, match="Pod x names no namespace"):
+        plain.manifest(chart, made.release, b"kind: Pod\nmetadata: {name: x}\n")
+    charts.package(lab.settings, lab.project, replace(chart, manifest=False), made.release, tmp_path / "x.tgz")
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["x.tgz"]
 
 
 def test_it_comes_out_the_same(make: Make, lab: Lab, tmp_path: Path) -> None:

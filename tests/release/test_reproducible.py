@@ -77,14 +77,16 @@ def test_a_small_project_comes_out_the_same(lab: Lab, built: Folder, tmp_path: P
     assert state is not None
     found = built_elsewhere(lab.settings, lab.project.root, "release.yaml", tmp_path)
     assert found == digests(state.release.as_json())
-    assert len(found) == 2 * 2 + 2 * 2 + 1 + 1
+    assert len(found) == 2 * 2 + 2 * 2 + 1 + 2 + 1  # programs, packages, source, other files, image
 
 
 @pytest.mark.timeout(2400)  # the second build has an empty cache
 def test_countersign_comes_out_the_same(lab: Lab, own: flow.Work, tmp_path: Path) -> None:
     here = read_state(own.folder)
     assert here is not None
-    charted = {file.name for file in here.release.files if file.kind == "chart"}  # made after the build, by other tests
+    charted = {
+        file.name for file in here.release.files if file.kind in ("chart", "manifest")
+    }  # made after the build, by other tests
     kept = digests(here.release.as_json())
     found = built_elsewhere(lab.settings, ROOT, "release.yaml", tmp_path)
     assert found == {name: digest for name, digest in kept.items() if name in found}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +55,27 @@ def test_a_mistake_is_one_line(edited: Edit, old: str, new: str, line: int, says
     assert len(caught.value.problems) == 1
     assert caught.value.problems[0].line == line
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ("[go.mod, docs]", ""),
+        ("[README]", "there is no 'README'"),
+        ("[../other]", "expected a path below app/"),
+        ("[.]", "got '.'; expected a file or folder below it"),
+        ("[go.mod, ./go.mod]", "'go.mod' stands here again"),
+        ("go.mod", "expected a list"),
+    ],
+)
+def test_what_else_is_released_is_there_and_has_a_name_of_its_own(edited: Edit, files: str, says: str) -> None:
+    path = edited("version: pyproject.toml", f"version: pyproject.toml\nfiles: {files}")
+    (path.parent / "docs").mkdir()
+    if not says:
+        assert load(path).files == ("go.mod", "docs")
+        return
+    with pytest.raises(ReleaseInvalid, match=re.escape(says)):
+        load(path)
 
 
 @pytest.mark.parametrize(
