@@ -170,15 +170,16 @@ def _points(
 def _is_later(
     checker: Checker, registry: Registry, release: Release, image: Image, digest: str, scratch: Path
 ) -> bool:  # fmt: skip
-    """Say whether a digest is proven to be of a later patch release: MAJOR.MINOR moves on, and never back."""
+    """Say whether a digest is proven to be this image of a later patch release: MAJOR.MINOR moves on, never back."""
     path = scratch / "later.json"
     for content in islice(on_image(registry, image.repository, digest, provenance.PREDICATE), _MOST):
         path.write_bytes(content)
         try:
             checker.bundle(path, digest)
-            kind, _, predicate = statement.read(content, digest)
+            kind, subjects, predicate = statement.read(content, digest)
         except (Malformed, Refused):
             continue
-        if kind == provenance.PREDICATE and provenance.later(predicate, release):
+        named = subjects.get(digest.removeprefix("sha256:")) == image.repository
+        if named and kind == provenance.PREDICATE and provenance.later(predicate, release):
             return True
     return False

@@ -194,6 +194,12 @@ def test_a_later_patch_of_somebody_elses_is_refused(published: Published) -> Non
     assert published.with_fault(moved) == {f"{published.made.release.images[0].repository}:1.2": "moved-tag"}
 
 
+def test_a_later_patch_of_another_image_of_the_project_is_refused(published: Published) -> None:
+    image = published.made.release.images[0]
+    later = other_release(published, "1.2.6", ByKey(published.made.lab.key), f"{image.repository}-other")
+    assert published.with_fault(leads_to(published, "1.2", later)) == {f"{image.repository}:1.2": "moved-tag"}
+
+
 def test_the_versions_own_tag_never_moves(published: Published) -> None:
     moved = leads_to(published, "1.2.3", other_release(published, "1.2.4", ByKey(published.made.lab.key)))
     assert published.with_fault(moved) == {f"{published.made.release.images[0].repository}:1.2.3": "moved-tag"}
@@ -205,13 +211,17 @@ def leads_to(published: Published, tag: str, digest: str) -> Fault:
     return lambda request: published.honest(request, path + digest) if request.path == path + tag else None
 
 
-def other_release(published: Published, version: str, signer: Signer) -> str:
-    """Push an image with its provenance, as another version; return its digest."""
+def other_release(published: Published, version: str, signer: Signer, of: str = "") -> str:
+    """Push an image with its provenance, as another version; return its digest.
+
+    Args:
+        of: the image that its provenance is of; empty for the one that it is pushed as.
+    """
     client, release = published.made.lab.client, published.made.release
     name = release.images[0].repository
     image = push_image(client, name, marker=f"{version} {signer}")
     about = replace(release, release=version, commit="e" * 40)
     predicate = provenance.predicate(about, "https://git.example/builder", "1.27.3", ())
-    content = statement.make({name: image.digest.removeprefix("sha256:")}, provenance.PREDICATE, predicate)
+    content = statement.make({of or name: image.digest.removeprefix("sha256:")}, provenance.PREDICATE, predicate)
     stored.add_bundle(client, name, image, signer.statement(content), provenance.PREDICATE)
     return image.digest
