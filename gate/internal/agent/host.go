@@ -69,16 +69,8 @@ func (b Below) InstallPolicy(ctx context.Context, p Policy) error {
 	return nil
 }
 
-// Uninstall implements Host. Where install never was, or is undone, there is no program
-// to ask: a node that observes is asked to go too.
+// Uninstall implements Host.
 func (b Below) Uninstall(ctx context.Context) error {
-	installed, err := b.Installed()
-	if err != nil {
-		return err
-	}
-	if _, err := os.Lstat(filepath.Join(string(b), gate)); !installed && errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	var done struct{}
 	return b.document(ctx, &done, nil, "uninstall", "--json")
 }
