@@ -1,7 +1,6 @@
 package nri
 
 import (
-	"context"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -24,15 +23,11 @@ type watched struct {
 func observing(t *testing.T, socket string) *watched {
 	t.Helper()
 	w := &watched{}
-	w.Plugin = New(Config{Socket: socket, Started: func(id string) {
+	w.Plugin, _ = started(t, Config{Socket: socket, Started: func(id string) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.ids = append(w.ids, id)
 	}})
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); w.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
 	return w
 }
 
@@ -75,7 +70,7 @@ func TestAnObserverIsNotThePluginThatTheRuntimeRequires(t *testing.T) {
 
 func TestAnObserverIsToldOfWhatRunsAlready(t *testing.T) {
 	w := &watched{}
-	w.Plugin = New(Config{Started: func(id string) { w.ids = append(w.ids, id) }})
+	w.Plugin, _ = started(t, Config{Started: func(id string) { w.ids = append(w.ids, id) }})
 	o := w.handler(&session{Plugin: w.Plugin, ready: make(chan struct{})}).(*observer)
 	if _, err := o.Synchronize(t.Context(), nil, []*api.Container{
 		{Id: "runs", State: api.ContainerState_CONTAINER_RUNNING}, {Id: "ended", State: api.ContainerState_CONTAINER_STOPPED},

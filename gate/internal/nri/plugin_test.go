@@ -39,7 +39,13 @@ func runtime(t *testing.T, socket string) *adaptation.Adaptation {
 
 func plugin(t *testing.T, socket string, adds bool) (p *Plugin, stop func()) {
 	t.Helper()
-	p = New(Config{Socket: socket, Hook: hook, Gate: gate, Adds: adds, Runs: always})
+	return started(t, Config{Socket: socket, Hook: hook, Gate: gate, Adds: adds, Runs: always})
+}
+
+// started runs a plugin until it is stopped, or the test ends.
+func started(t *testing.T, c Config) (p *Plugin, stop func()) {
+	t.Helper()
+	p = New(c)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); p.Run(ctx) }()

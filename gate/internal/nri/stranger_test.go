@@ -55,14 +55,9 @@ func listens(t *testing.T, socket string, other bool) (stop func()) {
 	}
 }
 
-// watching starts a plugin that says so once it knows whose its connection is.
 func watching(t *testing.T, nri, own string) *Plugin {
 	t.Helper()
-	p := New(Config{Socket: nri, Runtime: own, Hook: hook, Gate: gate, Runs: always})
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); p.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
+	p, _ := started(t, Config{Socket: nri, Runtime: own, Hook: hook, Gate: gate, Runs: always})
 	return p
 }
 
